@@ -1,0 +1,289 @@
+"""The class-agnostic CenterNet head, first stage of CenterNet2."""
+import math
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import torch
+from mmcv.cnn import Scale
+from mmdet.models.dense_heads import AnchorFreeHead
+from mmdet.models.utils import multi_apply
+from mmdet.registry import MODELS
+from mmdet.utils import (ConfigType, InstanceList, OptConfigType,
+                         OptInstanceList, OptMultiConfig, reduce_mean)
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..task_modules.center_decoder import decode, select
+from ..task_modules.center_targets import (BatchBoxes, CenterTargets,
+                                           center_targets)
+from ..task_modules.level_layout import (LevelLayout, featmap_sizes,
+                                         flatten_levels)
+
+#: Half-diagonal ranges in pixels of the five-level pyramid (spec §1.3).
+FPN_RANGES = ((0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7))
+
+
+@MODELS.register_module()
+class CenterNet2ProposalHead(AnchorFreeHead):
+    """Class-agnostic CenterNet head: an objectness heat map and boxes.
+
+    One tower of convolutions, shared by all levels, feeds both predictors:
+    the heat map comes from the *box* tower (Q5). Distances are predicted in
+    stride units, scaled for each level and rectified (Q29).
+
+    Args:
+        in_channels (int): Channels of every input level.
+        feat_channels (int, optional): Channels of the tower. Defaults to
+            ``in_channels``, as in the original.
+        num_classes (int): Always 1; two-stage detectors of mmdet set it.
+        stacked_convs (int): Convolutions of the tower. Defaults to 4.
+        strides (Sequence[int]): Stride of each level in pixels.
+        regress_ranges (Sequence[tuple[float, float]]): For each level the
+            lowest and highest half diagonal of its objects in pixels, both
+            inclusive. Defaults to those of the five-level pyramid.
+        hm_min_overlap (float): IoU that fixes the Gaussian radius.
+            Defaults to 0.8.
+        hm_min_radius (float): Smallest Gaussian radius in pixels, on every
+            level. Defaults to 4.
+        prior_prob (float): Initial probability of the heat map.
+            Defaults to 0.01.
+        bbox_bias (float): Initial distance to the box sides in stride units.
+            Defaults to 8.
+        conv_bias (bool): Whether the tower's convolutions keep their bias
+            beside the group norm (Q4). Defaults to True.
+        norm_cfg (dict): Norm of the tower. Defaults to 32-group GN.
+        loss_cls (dict): A :class:`HeatmapFocalLoss`.
+        loss_bbox (dict): A :class:`LTRBIoULoss`.
+        init_cfg (dict, optional): Initialisation.
+        **kwargs: See mmdet's ``AnchorFreeHead``.
+
+    Raises:
+        ValueError: If ``num_classes`` is not 1, a stride is odd, or there is
+            not one range for each stride.
+
+    Source: CenterNet2 paper, sections 3 and 4; spec §2.1, §3, §4, §5.1; Q4,
+    Q5, Q7, Q10, Q21 to Q29, Q47.
+    """
+
+    #: Name of the heat-map predictor and middle part of its losses' names.
+    heat_predictor = 'conv_agn'
+    heat_loss_name = 'agn_'
+    #: Proposals carry the square root of the objectness (Q7).
+    sqrt_score = True
+
+    def __init__(self,
+                 in_channels: int,
+                 feat_channels: Optional[int] = None,
+                 num_classes: int = 1,
+                 stacked_convs: int = 4,
+                 strides: Sequence[int] = (8, 16, 32, 64, 128),
+                 regress_ranges: Sequence[Tuple[float, float]] = FPN_RANGES,
+                 hm_min_overlap: float = 0.8,
+                 hm_min_radius: float = 4.,
+                 prior_prob: float = 0.01,
+                 bbox_bias: float = 8.,
+                 conv_bias: bool = True,
+                 norm_cfg: OptConfigType = dict(
+                     type='GN', num_groups=32, requires_grad=True),
+                 loss_cls: ConfigType = dict(
+                     type='HeatmapFocalLoss',
+                     ignore_high_fp=0.85,
+                     pos_weight=0.5,
+                     neg_weight=0.5),
+                 loss_bbox: ConfigType = dict(type='LTRBIoULoss'),
+                 init_cfg: OptMultiConfig = None,
+                 **kwargs) -> None:
+        self._check_levels(strides, regress_ranges)
+        self._check_num_classes(num_classes)
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            feat_channels=feat_channels or in_channels,
+            stacked_convs=stacked_convs,
+            strides=strides,
+            conv_bias=conv_bias,
+            norm_cfg=norm_cfg,
+            loss_cls=loss_cls,
+            loss_bbox=loss_bbox,
+            init_cfg=init_cfg or self._default_init_cfg(prior_prob, bbox_bias),
+            **kwargs)
+        self.hm_min_overlap = hm_min_overlap
+        self.hm_min_radius = hm_min_radius
+        self.register_buffer(
+            'regress_ranges',
+            torch.tensor(regress_ranges, dtype=torch.float32),
+            persistent=False)
+
+    @staticmethod
+    def _check_levels(strides: Sequence[int],
+                      regress_ranges: Sequence[Tuple[float, float]]) -> None:
+        if len(strides) != len(regress_ranges):
+            raise ValueError(
+                f'{len(strides)} strides but {len(regress_ranges)} '
+                'regress_ranges: give one (low, high) range for each stride')
+        if any(stride % 2 for stride in strides):
+            raise ValueError(f'strides must be even, got {tuple(strides)}')
+
+    def _check_num_classes(self, num_classes: int) -> None:
+        if num_classes != 1:
+            raise ValueError(
+                f'{type(self).__name__} is class-agnostic: num_classes must '
+                f'be 1, got {num_classes}')
+
+    def _default_init_cfg(self, prior_prob: float,
+                          bbox_bias: float) -> List[dict]:
+        return [
+            dict(
+                type='Normal',
+                layer='Conv2d',
+                std=0.01,
+                override=[
+                    dict(
+                        type='Normal',
+                        name=self.heat_predictor,
+                        std=0.01,
+                        bias=-math.log((1 - prior_prob) / prior_prob)),
+                    dict(
+                        type='Normal',
+                        name='conv_reg',
+                        std=0.01,
+                        bias=bbox_bias),
+                ])
+        ]
+
+    def _init_cls_convs(self) -> None:
+        """No class tower: the heat map comes from the box tower (Q5)."""
+        self.cls_convs = nn.ModuleList()
+
+    def _init_predictor(self) -> None:
+        """Initialize the two predictors and a scale for each level."""
+        self.add_module(
+            self.heat_predictor,
+            nn.Conv2d(self.feat_channels, self.num_classes, 3, padding=1))
+        self.conv_reg = nn.Conv2d(self.feat_channels, 4, 3, padding=1)
+        self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
+
+    def forward(self, x: Tuple[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+        """Predict heat maps and distances on every level.
+
+        Args:
+            x (tuple[Tensor]): Features of each level, (B, C_in, H, W).
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: Raw heat-map scores of each
+            level, (B, C, H, W), and distances to the left, top, right and
+            bottom side in stride units, (B, 4, H, W), never negative.
+        """
+        return multi_apply(self.forward_single, x, self.scales)
+
+    def forward_single(self, x: Tensor,
+                       scale: Scale) -> Tuple[Tensor, Tensor]:
+        """Predict on one level; see :meth:`forward`."""
+        reg_feat = x
+        for conv in self.reg_convs:
+            reg_feat = conv(reg_feat)
+        heat_feat = self._heat_feat(x, reg_feat)
+        heat_logits = getattr(self, self.heat_predictor)(heat_feat)
+        return heat_logits, scale(self.conv_reg(reg_feat)).relu()
+
+    def _heat_feat(self, x: Tensor, reg_feat: Tensor) -> Tensor:
+        """Features that the heat map is predicted from, (B, C, H, W)."""
+        return reg_feat
+
+    def loss_by_feat(
+            self,
+            heat_logits: List[Tensor],
+            ltrbs: List[Tensor],
+            batch_gt_instances: InstanceList,
+            batch_img_metas: List[dict],
+            batch_gt_instances_ignore: OptInstanceList = None
+    ) -> Dict[str, Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            heat_logits (list[Tensor]): See :meth:`forward`.
+            ltrbs (list[Tensor]): See :meth:`forward`.
+            batch_gt_instances (list[InstanceData]): ``bboxes`` in pixels of
+                the network input and ``labels`` of each image.
+            batch_img_metas (list[dict]): Not used.
+            batch_gt_instances_ignore (list[InstanceData], optional): Not
+                used: the original drops crowd boxes.
+
+        Returns:
+            dict[str, Tensor]: Positive, negative and box loss.
+        """
+        targets = self.get_targets(heat_logits, batch_gt_instances)
+        counts = heat_logits[0].new_tensor(
+            [len(targets.pos_inds), len(targets.reg_inds)],
+            dtype=torch.float32)
+        num_pos, num_reg = reduce_mean(counts).clamp(min=1)
+        pos_loss, neg_loss = self.loss_cls(
+            flatten_levels(heat_logits), targets.heatmap, targets.pos_inds,
+            targets.pos_labels, num_pos)
+        loc_loss = self.loss_bbox(
+            flatten_levels(ltrbs)[targets.reg_inds], targets.reg_targets,
+            num_reg)
+        name = f'loss_centernet_{self.heat_loss_name}'
+        return {
+            'loss_centernet_loc': loc_loss,
+            f'{name}pos': pos_loss,
+            f'{name}neg': neg_loss
+        }
+
+    def get_targets(self, heat_logits: List[Tensor],
+                    batch_gt_instances: InstanceList) -> CenterTargets:
+        """Targets of a batch.
+
+        Args:
+            heat_logits (list[Tensor]): For their shapes, (B, C, H, W).
+            batch_gt_instances (list[InstanceData]): Objects of each image.
+
+        Returns:
+            CenterTargets: See there.
+        """
+        layout = LevelLayout.build(
+            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
+            heat_logits[0].device)
+        gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
+                                [gt.labels for gt in batch_gt_instances])
+        return center_targets(gt, layout, self.regress_ranges,
+                              self.num_classes, self.hm_min_overlap,
+                              self.hm_min_radius)
+
+    @torch.no_grad()
+    def predict_by_feat(self,
+                        heat_logits: List[Tensor],
+                        ltrbs: List[Tensor],
+                        batch_img_metas: Optional[List[dict]] = None,
+                        cfg: Optional[ConfigDict] = None,
+                        rescale: bool = False) -> InstanceList:
+        """Decode proposals; they are **not clipped** to the image (Q10).
+
+        Args:
+            heat_logits (list[Tensor]): See :meth:`forward`.
+            ltrbs (list[Tensor]): See :meth:`forward`.
+            batch_img_metas (list[dict], optional): Of each image.
+            cfg (ConfigDict, optional): ``score_thr``, ``nms_pre``, ``nms``
+                and ``max_per_img``. Defaults to ``test_cfg``.
+            rescale (bool): Not supported for proposals. Defaults to False.
+
+        Returns:
+            list[InstanceData]: ``bboxes`` in pixels of the network input,
+            ``scores`` and ``labels`` of each image, best first.
+
+        Raises:
+            ValueError: If ``rescale`` is asked for.
+        """
+        if rescale:
+            raise ValueError(
+                f'{type(self).__name__} gives proposals in pixels of the '
+                'network input: call it with rescale=False')
+        return self._decode(heat_logits, ltrbs, cfg or self.test_cfg)
+
+    def _decode(self, heat_logits: List[Tensor], ltrbs: List[Tensor],
+                cfg: ConfigDict) -> InstanceList:
+        """Top-k, boxes and NMS in FP32; see :meth:`predict_by_feat`."""
+        heats = [logits.float().sigmoid() for logits in heat_logits]
+        candidates = decode(heats, [ltrb.float() for ltrb in ltrbs],
+                            self.strides, cfg.score_thr, cfg.nms_pre,
+                            self.sqrt_score)
+        return select(candidates, cfg.get('nms'), cfg.max_per_img)

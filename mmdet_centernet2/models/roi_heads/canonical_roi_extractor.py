@@ -1,0 +1,54 @@
+"""RoI extractor with the original's rule for choosing a level."""
+import math
+from typing import Sequence
+
+import torch
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class CanonicalRoIExtractor(SingleRoIExtractor):
+    """``SingleRoIExtractor`` that maps a canonical size to a canonical level.
+
+    ``level = floor(4 + log2(side / 224 + 1e-8))``, limited to the levels
+    there are, where the level of stride ``s`` is ``log2(s)``. mmdet's own
+    rule has another offset inside the logarithm.
+
+    Args:
+        *args: See mmdet's ``SingleRoIExtractor``.
+        featmap_strides (Sequence[int]): Strides of the pooled levels, each
+            twice the one before.
+        canonical_size (float): Side in pixels. Defaults to 224.
+        canonical_level (int): Level of that size. Defaults to 4, stride 16.
+        **kwargs: See there.
+
+    Source: spec §2.8, Q19.
+    """
+
+    def __init__(self,
+                 *args,
+                 featmap_strides: Sequence[int],
+                 canonical_size: float = 224.,
+                 canonical_level: int = 4,
+                 **kwargs) -> None:
+        super().__init__(*args, featmap_strides=featmap_strides, **kwargs)
+        self.canonical_size = canonical_size
+        self.canonical_level = canonical_level
+        self.min_level = int(math.log2(featmap_strides[0]))
+
+    def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
+        """Level index of each RoI.
+
+        Args:
+            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+            num_levels (int): How many levels are pooled from.
+
+        Returns:
+            Tensor: Shape (n, ), int64, 0 for the finest.
+        """
+        side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+        levels = torch.floor(self.canonical_level +
+                             torch.log2(side / self.canonical_size + 1e-8))
+        return (levels - self.min_level).clamp(0, num_levels - 1).long()

@@ -1,0 +1,156 @@
+"""Box head of the second stage."""
+from typing import List, Optional
+
+import torch
+from mmdet.models.layers import multiclass_nms
+from mmdet.models.roi_heads import Shared2FCBBoxHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS
+from mmdet.utils import InstanceList, OptMultiConfig
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..task_modules.postprocess import finish_detections
+
+
+@MODELS.register_module()
+class CenterNet2BBoxHead(Shared2FCBBoxHead):
+    """``Shared2FCBBoxHead`` with the original's refinement and inference.
+
+    Boxes are class-agnostic. Between stages every box is kept, ground truth
+    included, but for those that are empty after clipping (Q31). Detections
+    are found in pixels of the network input: NMS first, then rescaling.
+
+    Args:
+        *args: See mmdet's ``Shared2FCBBoxHead``.
+        init_cfg (dict, optional): Defaults to Caffe2's Xavier for the shared
+            layers, N(0, 0.01) for scores, N(0, 0.001) for boxes.
+        **kwargs: See there.
+
+    Raises:
+        ValueError: If boxes are not class-agnostic.
+
+    Source: spec §2.8, §4.3, §5.2; Q31.
+    """
+
+    def __init__(self,
+                 *args,
+                 reg_class_agnostic: bool = True,
+                 init_cfg: OptMultiConfig = None,
+                 **kwargs) -> None:
+        if not reg_class_agnostic:
+            raise ValueError(f'{type(self).__name__} regresses one box for '
+                             'all classes: set reg_class_agnostic=True')
+        super().__init__(
+            *args, reg_class_agnostic=True, init_cfg=init_cfg, **kwargs)
+        if init_cfg is None:
+            self.init_cfg = [
+                dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+                dict(
+                    type='Caffe2Xavier',
+                    layer='Linear',
+                    override=dict(name='shared_fcs')),
+            ]
+
+    def get_probs(self, cls_score: Tensor) -> Tensor:
+        """Class probabilities, background last.
+
+        Args:
+            cls_score (Tensor): Logits, shape (n, C + 1).
+
+        Returns:
+            Tensor: FP32, shape (n, C + 1).
+        """
+        return cls_score.float().softmax(dim=-1)
+
+    def loss(self, cls_score: Tensor, bbox_pred: Tensor, *args,
+             **kwargs) -> dict:
+        """See mmdet's ``BBoxHead.loss``.
+
+        Without any RoI the same keys come back as zeros with a graph, so
+        that all processes of a distributed run agree on the losses.
+        """
+        if cls_score.numel():
+            return super().loss(cls_score, bbox_pred, *args, **kwargs)
+        return dict(
+            loss_cls=cls_score.sum(),
+            acc=cls_score.new_zeros(1),
+            loss_bbox=bbox_pred.sum())
+
+    def decode_rois(self, rois: Tensor, bbox_pred: Tensor,
+                    batch_img_metas: List[dict]) -> Tensor:
+        """Refine RoIs and clip them to their unpadded images.
+
+        Args:
+            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+            bbox_pred (Tensor): Encoded deltas, shape (n, 4).
+            batch_img_metas (list[dict]): ``img_shape`` of each image.
+
+        Returns:
+            Tensor: Refined RoIs, shape (n, 5).
+        """
+        boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
+        shapes = rois.new_tensor(
+            [meta['img_shape'][:2] for meta in batch_img_metas])
+        limits = shapes[rois[:, 0].long()].flip(-1).repeat(1, 2)
+        boxes = torch.min(boxes.clamp(min=0), limits)
+        return torch.cat([rois[:, :1], boxes], dim=1)
+
+    def refine_bboxes(self, sampling_results: List[SamplingResult],
+                      bbox_results: dict,
+                      batch_img_metas: List[dict]) -> InstanceList:
+        """Boxes for the next stage in training: all that are not empty.
+
+        Args:
+            sampling_results (list[SamplingResult]): Of each image.
+            bbox_results (dict): ``rois`` (n, 5) and ``bbox_pred`` (n, 4).
+            batch_img_metas (list[dict]): ``img_shape`` of each image.
+
+        Returns:
+            list[InstanceData]: ``bboxes`` of each image, in pixels.
+        """
+        rois = self.decode_rois(bbox_results['rois'],
+                                bbox_results['bbox_pred'], batch_img_metas)
+        counts = [len(res.priors) for res in sampling_results]
+        return [
+            InstanceData(bboxes=boxes[(boxes[:, 2:] > boxes[:, :2]).all(-1)])
+            for boxes in rois[:, 1:].split(counts)
+        ]
+
+    def _predict_by_feat_single(
+            self,
+            roi: Tensor,
+            cls_score: Tensor,
+            bbox_pred: Tensor,
+            img_meta: dict,
+            rescale: bool = False,
+            rcnn_test_cfg: Optional[ConfigDict] = None) -> InstanceData:
+        """Detections of one image.
+
+        Args:
+            roi (Tensor): RoIs of the last stage, shape (n, 5).
+            cls_score (Tensor): Final **scores**, not logits, background
+                last, shape (n, C + 1).
+            bbox_pred (Tensor): Deltas of the last stage, shape (n, 4).
+            img_meta (dict): See :func:`finish_detections`.
+            rescale (bool): Whether to return pixels of the original image.
+            rcnn_test_cfg (ConfigDict, optional): ``score_thr``, ``nms`` and
+                ``max_per_img``; None returns all boxes with all scores.
+
+        Returns:
+            InstanceData: ``bboxes``, ``scores`` and ``labels``.
+        """
+        boxes = self.bbox_coder.decode(
+            roi[:, 1:], bbox_pred.float(), max_shape=img_meta['img_shape'])
+        finite = boxes.isfinite().all(-1) & cls_score.isfinite().all(-1)
+        boxes, scores = boxes[finite], cls_score[finite]
+        if rcnn_test_cfg is None:
+            return InstanceData(bboxes=boxes, scores=scores)
+        dets, labels = multiclass_nms(boxes, scores, rcnn_test_cfg.score_thr,
+                                      rcnn_test_cfg.nms,
+                                      rcnn_test_cfg.max_per_img)
+        results = InstanceData(
+            bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
+        return finish_detections(results, img_meta, rescale)

@@ -1,0 +1,164 @@
+"""Second stages of CenterNet2: cascade and single."""
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.utils import empty_instances
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor
+
+from ..task_modules.score_fusion import fuse_scores, mean_probs
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tuple[Tensor, None]:
+        return grad * ctx.factor, None
+
+
+@MODELS.register_module()
+class CenterNet2CascadeRoIHead(CascadeRoIHead):
+    """Cascade second stage that weighs its classes by the proposals' scores.
+
+    Against mmdet's ``CascadeRoIHead``: probabilities, not logits, are
+    averaged over the stages (Q9) and fused with the proposal's score (Q7);
+    RoI features pass on ``1 / num_stages`` of their gradient (Q31). That
+    only the first stage samples is said in ``train_cfg``: ``PseudoSampler``
+    in the later ones.
+
+    Args:
+        *args: See mmdet's ``CascadeRoIHead``.
+        num_stages (int): Number of stages. Defaults to 3.
+        stage_loss_weights (Sequence[float], optional): Defaults to ones.
+        **kwargs: See there; ``bbox_head`` are :class:`CenterNet2BBoxHead`.
+
+    Source: CenterNet2 paper, section 3; spec §4.3, §5.2; Q7, Q9, Q31.
+    """
+
+    def __init__(self,
+                 *args,
+                 num_stages: int = 3,
+                 stage_loss_weights: Optional[Sequence[float]] = None,
+                 **kwargs) -> None:
+        super().__init__(
+            num_stages,
+            stage_loss_weights or [1.] * num_stages,
+            *args,
+            **kwargs)
+
+    def _bbox_forward(self, stage: int, x: Tuple[Tensor],
+                      rois: Tensor) -> dict:
+        """Pool and predict; see mmdet's ``CascadeRoIHead``."""
+        extractor = self.bbox_roi_extractor[stage]
+        bbox_feats = extractor(x[:extractor.num_inputs], rois)
+        if self.training:
+            bbox_feats = _ScaleGradient.apply(bbox_feats,
+                                              1. / self.num_stages)
+        cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
+        return dict(
+            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
+
+    def predict_bbox(self, x: Tuple[Tensor], batch_img_metas: List[dict],
+                     rpn_results_list: InstanceList, rcnn_test_cfg: ConfigType,
+                     **kwargs) -> InstanceList:
+        """Detections of a batch; see mmdet's ``CascadeRoIHead``.
+
+        Args:
+            x (tuple[Tensor]): Features of each level.
+            batch_img_metas (list[dict]): Of each image.
+            rpn_results_list (list[InstanceData]): Proposals with ``bboxes``
+                and ``scores``.
+            rcnn_test_cfg (ConfigDict): Of the second stage.
+            **kwargs: ``rescale``.
+
+        Returns:
+            list[InstanceData]: ``bboxes``, ``scores``, ``labels``.
+        """
+        return super().predict_bbox(
+            x,
+            batch_img_metas,
+            rpn_results_list,
+            rcnn_test_cfg,
+            proposal_scores=torch.cat([p.scores for p in rpn_results_list]),
+            **kwargs)
+
+    def _refine_roi(self,
+                    x: Tuple[Tensor],
+                    rois: Tensor,
+                    batch_img_metas: List[dict],
+                    num_proposals_per_img: Sequence[int],
+                    proposal_scores: Optional[Tensor] = None) -> tuple:
+        """Run all stages.
+
+        Args:
+            x (tuple[Tensor]): Features of each level.
+            rois (Tensor): Proposals, shape (n, 5), not clipped (Q10).
+            batch_img_metas (list[dict]): Of each image.
+            num_proposals_per_img (Sequence[int]): Sums to n.
+            proposal_scores (Tensor, optional): First-stage scores, (n, );
+                without them the mean probabilities are returned.
+
+        Returns:
+            tuple: For each image RoIs (n_i, 5) and **scores** (n_i, C + 1),
+            deltas (n_i, 4) of the last stage.
+        """
+        stage_probs = []
+        for stage in range(self.num_stages):
+            if stage > 0:
+                rois = self.bbox_head[stage - 1].decode_rois(
+                    rois, bbox_pred, batch_img_metas)
+            outputs = self._bbox_forward(stage, x, rois)
+            bbox_pred = outputs['bbox_pred']
+            stage_probs.append(self.bbox_head[stage].get_probs(
+                outputs['cls_score']))
+        scores = mean_probs(stage_probs)
+        if proposal_scores is not None:
+            scores = fuse_scores(scores, proposal_scores)
+        counts = tuple(num_proposals_per_img)
+        return rois.split(counts), scores.split(counts), bbox_pred.split(
+            counts)
+
+
+@MODELS.register_module()
+class CenterNet2RoIHead(StandardRoIHead):
+    """Single second stage that weighs its classes by the proposals' scores.
+
+    Args:
+        *args: See mmdet's ``StandardRoIHead``.
+        **kwargs: See there; ``bbox_head`` is a :class:`CenterNet2BBoxHead`.
+
+    Source: CenterNet2 paper, section 3; spec §5.2, Q7.
+    """
+
+    def predict_bbox(self,
+                     x: Tuple[Tensor],
+                     batch_img_metas: List[dict],
+                     rpn_results_list: InstanceList,
+                     rcnn_test_cfg: ConfigType,
+                     rescale: bool = False) -> InstanceList:
+        """Detections of a batch; see :class:`CenterNet2CascadeRoIHead`."""
+        rois = bbox2roi([p.bboxes for p in rpn_results_list])
+        if not len(rois):
+            return empty_instances(
+                batch_img_metas, rois.device, task_type='bbox')
+        outputs = self._bbox_forward(x, rois)
+        scores = fuse_scores(
+            self.bbox_head.get_probs(outputs['cls_score']),
+            torch.cat([p.scores for p in rpn_results_list]))
+        counts = tuple(len(p) for p in rpn_results_list)
+        return self.bbox_head.predict_by_feat(
+            rois=rois.split(counts),
+            cls_scores=scores.split(counts),
+            bbox_preds=outputs['bbox_pred'].split(counts),
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale)

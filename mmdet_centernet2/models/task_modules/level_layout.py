@@ -1,0 +1,106 @@
+"""The one flattening of multi-level maps that the whole package uses.
+
+Rows are **level-major, then image, then y, then x** (spec §3.1)::
+
+    row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
+"""
+from typing import List, NamedTuple, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+
+class LevelLayout(NamedTuple):
+    """Shapes and row offsets of a batch of multi-level maps.
+
+    Args:
+        sizes (Tensor): Height and width of each level's map, in cells,
+            shape (L, 2), int64.
+        strides (Tensor): Pixels per cell of each level, shape (L, ), int64.
+        starts (Tensor): First row of each level, shape (L, ), int64.
+        batch_size (int): Number of images, B.
+        num_rows (int): Total number of rows, ``M = B * sum(H * W)``.
+    """
+    sizes: Tensor
+    strides: Tensor
+    starts: Tensor
+    batch_size: int
+    num_rows: int
+
+    @classmethod
+    def build(cls, featmap_sizes: Sequence[Tuple[int, int]],
+              strides: Sequence[int], batch_size: int,
+              device: torch.device) -> 'LevelLayout':
+        """Build the layout of ``batch_size`` images.
+
+        Args:
+            featmap_sizes (Sequence[tuple[int, int]]): (H, W) of each level.
+            strides (Sequence[int]): Stride of each level in pixels.
+            batch_size (int): Number of images.
+            device (torch.device): Where the index tensors live.
+
+        Raises:
+            ValueError: If the numbers of levels differ.
+        """
+        if len(featmap_sizes) != len(strides):
+            raise ValueError(
+                f'got {len(featmap_sizes)} feature maps but {len(strides)} '
+                'strides; `strides` of the head must name one stride for '
+                'each level that the neck returns')
+        areas = [int(h) * int(w) for h, w in featmap_sizes]
+        starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
+        return cls(
+            sizes=torch.tensor([(int(h), int(w)) for h, w in featmap_sizes],
+                               device=device).view(-1, 2),
+            strides=torch.tensor(list(strides), device=device),
+            starts=torch.tensor(starts, device=device),
+            batch_size=batch_size,
+            num_rows=batch_size * sum(areas))
+
+    def rows(self, levels: Tensor, images: Tensor, ys: Tensor,
+             xs: Tensor) -> Tensor:
+        """Row numbers of cells; all arguments broadcast, no range check."""
+        heights, widths = self.sizes[levels].unbind(-1)
+        return (self.starts[levels] + images * heights * widths +
+                ys * widths + xs)
+
+
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Flatten multi-level maps into rows.
+
+    Args:
+        maps (Sequence[Tensor]): One map a level, each (B, C, H, W).
+
+    Returns:
+        Tensor: Shape (M, C), rows ordered as the module says.
+    """
+    return torch.cat([
+        level.permute(0, 2, 3, 1).reshape(-1, level.size(1)) for level in maps
+    ])
+
+
+def cell_centers(size: Tuple[int, int], stride: int, dtype: torch.dtype,
+                 device: torch.device) -> Tensor:
+    """Pixel positions of the cells of one level.
+
+    A cell stands for the pixel ``(x * s + s // 2, y * s + s // 2)``.
+
+    Args:
+        size (tuple[int, int]): (H, W) of the map.
+        stride (int): Pixels per cell.
+        dtype (torch.dtype): Floating point type of the result.
+        device (torch.device): Device of the result.
+
+    Returns:
+        Tensor: Shape (H * W, 2), (x, y) in pixels, y the outer index.
+    """
+    height, width = size
+    ys = torch.arange(height, dtype=dtype, device=device) * stride
+    xs = torch.arange(width, dtype=dtype, device=device) * stride
+    ys, xs = torch.meshgrid(ys, xs, indexing='ij')
+    return torch.stack([xs, ys], dim=-1).reshape(-1, 2) + stride // 2
+
+
+def featmap_sizes(maps: Sequence[Tensor]) -> List[Tuple[int, int]]:
+    """(H, W) of each level's map."""
+    return [(level.size(-2), level.size(-1)) for level in maps]
