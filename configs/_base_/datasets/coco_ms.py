@@ -5,7 +5,7 @@ data_root = 'data/coco/'
 backend_args = None
 
 # -----pipelines-----
-short_edges = (640, 672, 704, 736, 768, 800)
+short_edges = [640, 672, 704, 736, 768, 800]
 max_long_edge = 1333
 load_image = dict(
     type='LoadImageFromFile',
@@ -16,8 +16,9 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='RandomChoiceResize',
-        scales=[(max_long_edge, edge) for edge in short_edges],
-        keep_ratio=True,
+        scales=short_edges,
+        resize_type='ResizeShortestEdge',
+        max_size=max_long_edge,
         backend='pillow'),
     dict(type='RandomFlip', prob=0.5),
     # only what clipping has emptied goes
@@ -30,9 +31,9 @@ train_pipeline = [
 test_pipeline = [
     load_image,
     dict(
-        type='Resize',
-        scale=(max_long_edge, 800),
-        keep_ratio=True,
+        type='ResizeShortestEdge',
+        scale=800,
+        max_size=max_long_edge,
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -1,0 +1,11 @@
+"""What every test starts from."""
+import pytest
+from mmdet.utils import register_all_modules
+
+import mmdet_centernet2  # noqa: F401  registers everything
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _mmdet_scope() -> None:
+    """Build from mmdet's registries by default, as its tools do."""
+    register_all_modules(init_default_scope=True)

@@ -1,0 +1,136 @@
+"""Reading COCO-format annotations as the original does."""
+import copy
+import json
+
+import pytest
+from mmdet.registry import DATASETS
+
+from mmdet_centernet2.datasets import AnnotationError
+
+ANNOTATIONS = dict(
+    images=[
+        dict(id=1, file_name='a.png', height=20, width=30),
+        dict(id=2, file_name='b.png', height=20, width=30),
+        dict(id=3, file_name='c.png', height=20, width=30),
+    ],
+    categories=[dict(id=7, name='cat'),
+                dict(id=9, name='dog')],
+    annotations=[
+        dict(id=1, image_id=1, category_id=9, bbox=[1, 2, 0.5, 0.25], area=1),
+        dict(id=2, image_id=1, category_id=7, bbox=[-4, 2, 9, 9], area=81),
+        dict(
+            id=3,
+            image_id=2,
+            category_id=7,
+            bbox=[1, 1, 5, 5],
+            area=25,
+            iscrowd=1),
+    ])
+
+
+def build(tmp_path, content=None, classes=('cat', 'dog'), **kwargs):
+    ann_file = tmp_path / 'ann.json'
+    if not isinstance(content, str):
+        content = json.dumps(content or ANNOTATIONS)
+    ann_file.write_text(content)
+    return DATASETS.build(
+        dict(
+            type='CenterNet2CocoDataset',
+            ann_file=str(ann_file),
+            data_prefix=dict(img=str(tmp_path)),
+            metainfo=dict(classes=classes),
+            filter_cfg=dict(filter_empty_gt=True),
+            serialize_data=False,
+            **kwargs))
+
+
+def changed(index=0, **fields):
+    content = copy.deepcopy(ANNOTATIONS)
+    content['annotations'][index].update(fields)
+    return content
+
+
+def test_keeps_small_and_outside_boxes_and_only_images_with_objects(tmp_path):
+    dataset = build(tmp_path)
+    assert [info['img_id'] for info in dataset.data_list] == [1]
+    instances = dataset.data_list[0]['instances']
+    assert [i['bbox'] for i in instances] == [[1, 2, 1.5, 2.25],
+                                              [-4, 2, 5, 11]]
+    assert [i['bbox_label'] for i in instances] == [1, 0]
+
+
+def test_test_mode_keeps_all_images(tmp_path):
+    assert len(build(tmp_path, test_mode=True).data_list) == 3
+
+
+def test_crowds_are_marked(tmp_path):
+    infos = build(tmp_path, test_mode=True).data_list
+    assert [i['ignore_flag'] for i in infos[1]['instances']] == [1]
+
+
+@pytest.mark.parametrize('bbox, message', [
+    ([1, 2, -3, 4], 'annotation 1 of image 1 .*negative size'),
+    ([1, 2, float('nan'), 4], 'annotation 1 of image 1 .*finite'),
+    ([1, 2, float('inf'), 4], 'finite'),
+    ([1, 2, '3', 4], 'finite'),
+    ([1, 2, 3], 'must be .x, y, width, height.'),
+    (None, 'must be .x, y, width, height.'),
+    ([1, 2, 0, 4], 'no area.*zero_area="ignore"'),
+])
+def test_impossible_boxes_are_named(tmp_path, bbox, message):
+    with pytest.raises(AnnotationError, match=message):
+        build(tmp_path, changed(bbox=bbox))
+
+
+def test_boxes_without_area_can_be_ignored_and_are_counted(tmp_path, capsys):
+    dataset = build(
+        tmp_path, changed(bbox=[1, 2, 0, 4]), zero_area='ignore')
+    assert dataset._num_zero_area == 1
+    # left for FilterAnnotations, so that the image is kept as it is
+    assert [1, 2, 1, 6] in [
+        i['bbox'] for i in dataset.data_list[0]['instances']
+    ]
+
+
+def test_unknown_policy(tmp_path):
+    with pytest.raises(ValueError, match='zero_area'):
+        build(tmp_path, zero_area='drop')
+
+
+def test_unknown_category_is_an_error(tmp_path):
+    with pytest.raises(AnnotationError, match='annotation 1 .*category 8'):
+        build(tmp_path, changed(category_id=8))
+
+
+def test_annotation_of_an_unlisted_image_is_an_error(tmp_path):
+    with pytest.raises(AnnotationError, match='annotation 1 .*image 77'):
+        build(tmp_path, changed(image_id=77))
+
+
+def test_a_subset_of_the_classes_is_fine(tmp_path):
+    dataset = build(tmp_path, classes=('dog', ))
+    instances = dataset.data_list[0]['instances']
+    assert [i['bbox_label'] for i in instances] == [0]
+
+
+def test_classes_that_the_file_lacks_are_named(tmp_path):
+    with pytest.raises(AnnotationError, match="'bird'.*metainfo"):
+        build(tmp_path, classes=('cat', 'bird'))
+
+
+def test_classes_in_another_order_are_an_error(tmp_path):
+    with pytest.raises(AnnotationError, match='order of the file'):
+        build(tmp_path, classes=('dog', 'cat'))
+
+
+@pytest.mark.parametrize('content', ['[1, 2]', '{"images": []}', '{"ima'])
+def test_other_files_are_not_annotation_files(tmp_path, content):
+    with pytest.raises(AnnotationError, match='not a COCO annotation file'):
+        build(tmp_path, content)
+
+
+def test_image_without_a_size(tmp_path):
+    content = copy.deepcopy(ANNOTATIONS)
+    del content['images'][0]['height']
+    with pytest.raises(AnnotationError, match='image 1 has no "height"'):
+        build(tmp_path, content)

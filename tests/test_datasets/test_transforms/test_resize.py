@@ -1,0 +1,59 @@
+"""The pipelines' resizing has the original's arithmetic and pixels."""
+import numpy as np
+import pytest
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.config import Config
+from PIL import Image
+
+from tests.paths import CONFIGS
+
+
+@pytest.fixture(scope='module')
+def pipelines():
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/coco_ms.py')
+    return cfg.train_pipeline, cfg.test_pipeline
+
+
+def _build(pipeline):
+    found = [t for t in pipeline if 'Resize' in t['type']]
+    assert len(found) == 1
+    return TRANSFORMS.build(found[0])
+
+
+def _results(height, width):
+    image = np.random.RandomState(0).randint(
+        0, 256, (height, width, 3), dtype=np.uint8)
+    boxes = np.array([[1., 2., width / 2, height / 2]], np.float32)
+    return dict(
+        img=image, img_shape=(height, width), gt_bboxes=HorizontalBoxes(boxes))
+
+
+@pytest.mark.parametrize(
+    'size, expected',
+    [
+        ((480, 640), (800, 1067)),  # spec §6.1
+        ((427, 640), (800, 1199)),
+        ((33, 86), (511, 1333)),  # mmcv's own rule: 512
+        ((500, 500), (800, 800)),
+    ])
+def test_test_size(pipelines, size, expected):
+    results = _results(*size)
+    image = results['img']
+    out = _build(pipelines[1])(results)
+    assert out['img'].shape[:2] == out['img_shape'] == expected
+    height, width = expected
+    pillow = Image.fromarray(image).resize((width, height), Image.BILINEAR)
+    np.testing.assert_array_equal(out['img'], np.asarray(pillow))
+    scale = np.array([width / size[1], height / size[0]])
+    np.testing.assert_allclose(out['scale_factor'], scale, rtol=1e-6)
+    box = np.array([1, 2, size[1] / 2, size[0] / 2]) * np.tile(scale, 2)
+    np.testing.assert_allclose(
+        out['gt_bboxes'].tensor.numpy()[0], box, rtol=1e-5)
+
+
+def test_every_training_length_is_drawn_and_no_other(pipelines):
+    np.random.seed(0)
+    resize = _build(pipelines[0])
+    drawn = {resize(_results(50, 60))['img_shape'][0] for _ in range(60)}
+    assert drawn == {640, 672, 704, 736, 768, 800}
