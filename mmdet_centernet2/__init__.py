@@ -1,0 +1,24 @@
+"""CenterNet2 (probabilistic two-stage detection) for MMDetection 3.x.
+
+Importing the package checks that its companions fit, registers every model,
+data set, metric and hook in mmdet's registries, and lets torch read mmengine's
+checkpoints with ``weights_only=True``. In a config::
+
+    custom_imports = dict(imports=['mmdet_centernet2'])
+"""
+from .utils.version_check import check_versions
+from .version import __version__, version_info
+
+check_versions()  # before anything that would fail with a riddle
+
+from .checkpoint.safe_globals import allow_mmengine_checkpoints  # noqa: E402
+from .utils.mmengine_bases import enable as enable_bases  # noqa: E402
+
+allow_mmengine_checkpoints()
+enable_bases()
+
+from . import datasets, engine, evaluation, models  # noqa: E402
+
+__all__ = [
+    '__version__', 'version_info', 'datasets', 'engine', 'evaluation', 'models'
+]

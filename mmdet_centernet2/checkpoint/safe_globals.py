@@ -1,0 +1,108 @@
+"""Make mmengine checkpoints readable by torch's restricted unpickler.
+
+Since 2.6 ``torch.load`` refuses every class that is not on its allow-list, and
+a checkpoint written by mmengine holds a few that are not: the log history
+(numpy arrays inside ``HistoryBuffer``), numpy scalars in the message hub and in
+the data set's meta information, and the state of the parameter schedulers. This
+module puts exactly these on the list. It never turns the restriction off: a
+file that holds anything else is still refused, and nothing in it is executed.
+"""
+from _codecs import encode
+from collections import Counter
+from functools import lru_cache
+from pickle import UnpicklingError
+from typing import Any, Callable, Iterator, Tuple
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray
+
+# Every fixed-size number, plus text. Object and record dtypes stay refused.
+_DTYPE_CODES = '?bhilqBHILQefdgFDGSU'
+# numpy 2 moved the module; a file keeps the name its writer's numpy had.
+_NUMPY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+# Methods that mmengine pickles by name, as ``getattr(owner, name)``.
+_PICKLED_METHODS = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def pickled_method(owner: Any, name: str) -> Callable:
+    """Stand in for ``getattr`` while a checkpoint is read.
+
+    Log histories and ``OneCycleLR`` keep methods of their class in their state,
+    which pickle spells ``getattr(HistoryBuffer, 'mean')``. Allowing the real
+    ``getattr`` would open every attribute of every object, so this function
+    takes its place and knows the methods mmengine writes, no others.
+
+    Args:
+        owner: The class whose method the file asks for.
+        name: The method's name.
+
+    Returns:
+        The method.
+
+    Raises:
+        UnpicklingError: The file asks for any other attribute.
+    """
+    if isinstance(owner, type) and name in _PICKLED_METHODS.get(owner, ()):
+        return getattr(owner, name)
+    raise UnpicklingError(
+        f'refused: the file asks for the attribute {name!r} of {owner!r}, '
+        'which no checkpoint of mmengine needs')
+
+
+def _known_as(path: str, function: Callable) -> Callable:
+    """Wrap ``function`` so that the allow-list finds it under ``path``.
+
+    torch reads the name off the object; pairs that give it apart are understood
+    from 2.6 on only.
+    """
+
+    def call(*args):
+        return function(*args)
+
+    call.__module__, _, call.__name__ = path.rpartition('.')
+    call.__qualname__ = call.__name__
+    return call
+
+
+def _safe_globals() -> Iterator[Callable]:
+    yield HistoryBuffer
+    yield OneCycleParamScheduler
+    yield Counter
+    yield encode  # how pickle spells the bytes of a numpy array
+    yield np.ndarray
+    yield np.dtype
+    yield from {type(np.dtype(code)) for code in _DTYPE_CODES}
+    for module in _NUMPY_MODULES:
+        for function in (multiarray._reconstruct, multiarray.scalar):
+            yield _known_as(f'{module}.{function.__name__}', function)
+    yield _known_as('builtins.getattr', pickled_method)
+
+
+@lru_cache(maxsize=None)
+def mmengine_safe_globals() -> Tuple[Callable, ...]:
+    """The entries for ``torch.serialization.add_safe_globals``."""
+    return tuple(_safe_globals())
+
+
+def allow_mmengine_checkpoints() -> bool:
+    """Register the classes of mmengine's checkpoints with torch.
+
+    Returns:
+        Whether this torch has an allow-list (2.4 and newer). Older ones read
+        checkpoints without one, so there is nothing to do.
+    """
+    add = getattr(torch.serialization, 'add_safe_globals', None)
+    if add is None:
+        return False
+    add(list(mmengine_safe_globals()))
+    return True

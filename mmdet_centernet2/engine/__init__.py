@@ -1,0 +1,1 @@
+"""Hooks and what else drives a run."""
