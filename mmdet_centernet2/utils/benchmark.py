@@ -1,0 +1,164 @@
+"""mmdet's speed measurements, on a CPU too."""
+from __future__ import annotations
+
+import copy
+import time
+from types import ModuleType
+
+import torch
+from mmcv.cnn import fuse_conv_bn
+from mmdet.registry import MODELS
+from mmdet.utils.benchmark import (BaseBenchmark, DataLoaderBenchmark,
+                                   DatasetBenchmark, InferenceBenchmark,
+                                   print_log, print_process_memory)
+from mmengine.device import get_device, get_max_cuda_memory
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+
+class _FitsData(BaseBenchmark):
+    """Never asks for more rounds than there is data.
+
+    mmdet's classes report no speed at all (and divide by it) when the data
+    ends before ``max_iter``.
+    """
+
+    def num_rounds(self) -> int:
+        """Images or batches in the data."""
+        raise NotImplementedError
+
+    def run(self, repeat_num: int = 1) -> dict:
+        """Measure ``repeat_num`` times.
+
+        Args:
+            repeat_num (int): Number of measurements. Defaults to 1.
+
+        Returns:
+            dict: ``avg_fps`` (rounds per second) and what mmdet adds.
+
+        Raises:
+            ValueError: If too little data is there to warm up and measure.
+        """
+        self.max_iter = min(self.max_iter, self.num_rounds())
+        self.log_interval = min(self.log_interval, self.max_iter)
+        if self.max_iter <= self.num_warmup:
+            raise ValueError(
+                f'{self.max_iter} rounds of data and --max-iter leave '
+                f'nothing to measure after {self.num_warmup} of warm-up; '
+                'set a smaller --num-warmup')
+        return super().run(repeat_num)
+
+
+class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
+    """mmdet's inference benchmark on whatever device is there.
+
+    mmdet's calls CUDA in any case. Here a missing checkpoint measures a model
+    with its initial weights, and the spread of the times is told besides
+    their mean.
+    """
+
+    def _init_model(self, checkpoint: str | None,
+                    is_fuse_conv_bn: bool) -> nn.Module:
+        model = MODELS.build(copy.deepcopy(self.cfg.model))
+        if checkpoint is None:
+            print_log('No --checkpoint: measuring initial weights. A trained '
+                      'model finds other numbers of boxes.', self.logger)
+        else:
+            load_checkpoint(model, checkpoint, map_location='cpu')
+        if is_fuse_conv_bn:
+            model = fuse_conv_bn(model)
+        return model.to(get_device()).eval()
+
+    def num_rounds(self) -> int:
+        """Images in the test data."""
+        return len(self.data_loader)
+
+    def run_once(self) -> dict:
+        """Time ``model.test_step`` image by image, loading left out.
+
+        Returns:
+            dict: ``fps`` (images per second) and ``seconds``, one figure per
+            measured image.
+        """
+        seconds = []
+        for count, data in enumerate(self.data_loader, start=1):
+            elapsed = self._time_step(data)
+            if count > self.num_warmup:
+                seconds.append(elapsed)
+            if seconds and count % self.log_interval == 0:
+                self._report(f'Done image [{count}/{self.max_iter}]', seconds)
+            if count == self.max_iter:
+                break
+        return dict(fps=len(seconds) / sum(seconds), seconds=seconds)
+
+    def average_multiple_runs(self, results: list[dict]) -> dict:
+        """Report all measurements together.
+
+        Args:
+            results (list[dict]): From :meth:`run_once`.
+
+        Returns:
+            dict: ``avg_fps``, ``fps_list`` and ``seconds``.
+        """
+        fps = [result['fps'] for result in results]
+        seconds = sum((result['seconds'] for result in results), [])
+        print_log('============== Done ==================', self.logger)
+        self._report(f'Overall on {get_device()}', seconds)
+        if torch.cuda.is_available():
+            print_log(f'cuda memory: {get_max_cuda_memory()} MB', self.logger)
+        print_process_memory(self._process, self.logger)
+        return dict(avg_fps=sum(fps) / len(fps), fps_list=fps,
+                    seconds=seconds)
+
+    def _time_step(self, data: dict) -> float:
+        _wait_for_device()
+        start = time.perf_counter()
+        with torch.no_grad():
+            self.model.test_step(data)
+        _wait_for_device()
+        return time.perf_counter() - start
+
+    def _report(self, title: str, seconds: list[float]) -> None:
+        times = torch.tensor(seconds, dtype=torch.float64) * 1000
+        median, slow = torch.quantile(
+            times, torch.tensor([0.5, 0.95], dtype=torch.float64)).tolist()
+        mean = times.mean().item()
+        print_log(
+            f'{title}, fps: {1000 / mean:.1f} img/s, times per image: '
+            f'{mean:.1f} ms/img (median {median:.1f}, 95 % below '
+            f'{slow:.1f})', self.logger)
+
+
+class FittingDataLoaderBenchmark(_FitsData, DataLoaderBenchmark):
+    """mmdet's data loader benchmark for data of any length."""
+
+    def num_rounds(self) -> int:
+        """Batches in the data."""
+        try:
+            return len(self.data_loader)
+        except TypeError:  # an endless sampler
+            return self.max_iter
+
+
+class FittingDatasetBenchmark(_FitsData, DatasetBenchmark):
+    """mmdet's data set benchmark for data of any length."""
+
+    def num_rounds(self) -> int:
+        """Images in the data."""
+        return len(self.dataset)
+
+
+def use_any_device(tool: ModuleType) -> None:
+    """Put these classes in the place of mmdet's.
+
+    Args:
+        tool (ModuleType): mmdet's ``tools/analysis_tools/benchmark.py``.
+    """
+    tool.InferenceBenchmark = AnyDeviceInferenceBenchmark
+    tool.DataLoaderBenchmark = FittingDataLoaderBenchmark
+    tool.DatasetBenchmark = FittingDatasetBenchmark
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,157 @@
+"""Detect on any image or folder, from the command line."""
+from __future__ import annotations
+
+import json
+import os
+import os.path as osp
+from argparse import ArgumentParser, Namespace
+
+from mmdet.apis import DetInferencer
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+from mmdet_centernet2.datasets.transforms.loading import ImageReadError
+from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
+                                              load_config)
+from mmdet_centernet2.utils.weights_check import (load_checkpoint,
+                                                  require_full_match)
+
+_ONE_CALL = ('inputs', 'out_dir', 'texts', 'pred_score_thr', 'batch_size',
+             'show', 'no_save_vis', 'no_save_pred', 'print_result',
+             'custom_entities', 'tokens_positive')
+
+
+def build_parser() -> ArgumentParser:
+    """The command line of mmdet's ``demo/image_demo.py``.
+
+    Returns:
+        ArgumentParser: With mmdet's names and defaults, but for ``--device``,
+        which is found out instead of being the first GPU.
+    """
+    parser = ArgumentParser(
+        description='Detect on an image or a folder and draw the boxes')
+    parser.add_argument('inputs', help='image file, folder, or address')
+    parser.add_argument(
+        'model', help='config file, model name in mmdet, or a .pth file that '
+        'mmengine saved, which holds its config')
+    parser.add_argument('--weights', help='checkpoint file')
+    parser.add_argument('--out-dir', default='outputs',
+                        help='folder for pictures (vis/) and results '
+                        '(preds/)')
+    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if '
+                        'there is one unless given')
+    parser.add_argument('--pred-score-thr', type=float, default=0.3,
+                        help='smallest score of a box that is drawn')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--show', action='store_true',
+                        help='show pictures in a window')
+    parser.add_argument('--no-save-vis', action='store_true',
+                        help='write no pictures')
+    parser.add_argument('--no-save-pred', action='store_true',
+                        help='write no results')
+    parser.add_argument('--print-result', action='store_true',
+                        help='print the results')
+    parser.add_argument('--palette', default='none',
+                        choices=['coco', 'voc', 'citys', 'random', 'none'])
+    _add_text_arguments(parser.add_argument_group(
+        'for models that are asked in words (CenterNet2 is not)'))
+    return parser
+
+
+def _add_text_arguments(group) -> None:
+    group.add_argument('--texts', help='text prompt')
+    group.add_argument('--custom-entities', '-c', action='store_true',
+                       help='split the prompt into entities')
+    group.add_argument('--chunked-size', '-s', type=int, default=-1,
+                       help='classes asked for at a time')
+    group.add_argument('--tokens-positive', '-p', type=str,
+                       help='JSON list of the positive spans of the prompt')
+
+
+def main() -> None:
+    """Run on this process' command line.
+
+    Raises:
+        PreflightError: If the inputs or the device are not there.
+        CheckpointError: If the checkpoint cannot be read or does not fit.
+    """
+    args = build_parser().parse_args()
+    _settle_model(args)
+    check_devices(args)
+    args.inputs = list_images(args.inputs)
+    detect(args)
+
+
+def list_images(inputs: str) -> list[str]:
+    """The images that the user named.
+
+    Args:
+        inputs (str): An image file, a folder or an address.
+
+    Returns:
+        list[str]: The image; of a folder all images in it, sorted, whatever
+        the case of their ending.
+
+    Raises:
+        PreflightError: If there is none.
+    """
+    if '://' in inputs or osp.isfile(inputs):
+        return [inputs]
+    if not osp.isdir(inputs):
+        raise PreflightError(f'input {inputs} does not exist (looked for '
+                             f'{osp.abspath(inputs)}).')
+    names = sorted(name for name in os.listdir(inputs)
+                   if name.lower().endswith(IMG_EXTENSIONS))
+    if not names:
+        raise PreflightError(f'folder {inputs} holds no image (a file ending '
+                             f'in {" ".join(IMG_EXTENSIONS)}).')
+    return [osp.join(inputs, name) for name in names]
+
+
+def detect(args: Namespace) -> dict:
+    """Detect as the arguments say.
+
+    Args:
+        args (Namespace): From :func:`build_parser`, ``inputs`` as a list.
+
+    Returns:
+        dict: ``predictions`` and ``visualization`` of mmdet's inferencer.
+
+    Raises:
+        PreflightError: If an image cannot be read; what was done before it
+            stays in the output folder.
+    """
+    inferencer = DetInferencer(
+        model=args.model, weights=args.weights,
+        device=args.device or get_device(), palette=args.palette)
+    if args.chunked_size > 0:
+        inferencer.model.test_cfg.chunked_size = args.chunked_size
+    call = {name: getattr(args, name) for name in _ONE_CALL}
+    if args.tokens_positive:
+        call['tokens_positive'] = json.loads(args.tokens_positive)
+    if args.no_save_vis and args.no_save_pred:
+        call['out_dir'] = ''
+    try:
+        results = inferencer(**call)
+    except ImageReadError as error:
+        raise PreflightError(f'{error} The images before it are done'
+                             f'{_where(call["out_dir"])}.') from error
+    print_log(f'{len(results["predictions"])} images are done'
+              f'{_where(call["out_dir"])}.', 'current')
+    return results
+
+
+def _settle_model(args: Namespace) -> None:
+    """Check the config and the weights, as far as they are files."""
+    if args.model.endswith('.pth'):  # it brings its own config
+        args.weights, args.model = args.model, None
+        load_checkpoint(args.weights)
+    elif args.model.endswith('.py'):
+        cfg = load_config(Namespace(config=args.model))
+        if args.weights is not None:
+            require_full_match(cfg, args.weights)
+
+
+def _where(out_dir: str) -> str:
+    return f', see {osp.abspath(out_dir)}' if out_dir else ''

@@ -1,0 +1,122 @@
+"""Run the command line tools of the installed mmdet with our additions.
+
+mmdet ships its ``tools/`` inside the package. Ours are the same programs with
+our models registered and our checks in front, so they call mmdet's instead of
+repeating them.
+"""
+from __future__ import annotations
+
+import importlib.util
+import sys
+from argparse import Namespace
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Iterator, NoReturn
+
+import mmdet
+
+from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.utils.cpu_dist import close_launch, prepare_launch
+from mmdet_centernet2.utils.preflight import PreflightError
+
+
+def find_mmdet_tool(relative: str) -> Path:
+    """Find one of mmdet's tools.
+
+    Args:
+        relative (str): Path below mmdet's ``tools`` folder, for example
+            ``'analysis_tools/benchmark.py'``.
+
+    Returns:
+        Path: The file, from the installed package or from the clone that
+        mmdet is imported from.
+
+    Raises:
+        PreflightError: If this mmdet was installed without its tools.
+    """
+    package = Path(mmdet.__file__).resolve().parent
+    folders = (package / '.mim' / 'tools', package.parent / 'tools')
+    for folder in folders:
+        if (folder / relative).is_file():
+            return folder / relative
+    raise PreflightError(
+        f"this mmdet ({mmdet.__version__}) came without its tools: "
+        f"{relative} is neither in {folders[0]} nor in {folders[1]}. "
+        "Install mmdet from its wheel (pip install 'mmdet==3.3.0'), or from "
+        'a full clone with pip install -e .')
+
+
+def load_mmdet_tool(relative: str) -> ModuleType:
+    """Import one of mmdet's tools as a module, without running it.
+
+    Args:
+        relative (str): Path below mmdet's ``tools`` folder.
+
+    Returns:
+        ModuleType: The module, with its ``parse_args`` and ``main``.
+
+    Raises:
+        PreflightError: If the tool is not there.
+    """
+    path = find_mmdet_tool(relative)
+    spec = importlib.util.spec_from_file_location(f'mmdet_tool_{path.stem}',
+                                                  path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_mmdet_tool(relative: str,
+                   check: Callable[[Namespace], None] | None = None,
+                   adapt: Callable[[ModuleType], None] | None = None) -> None:
+    """Run one of mmdet's tools on this process' command line.
+
+    The tool's own parser reads the arguments, ``check`` looks at them, and
+    then the tool's ``main`` does its work unchanged. A problem that a check
+    finds ends the program with its message alone and exit status 2.
+
+    Args:
+        relative (str): Path below mmdet's ``tools`` folder.
+        check (Callable, optional): Gets the parsed arguments and raises
+            :class:`PreflightError` or :class:`CheckpointError` when the run
+            cannot work.
+        adapt (Callable, optional): Gets the tool's module before it runs, to
+            put our classes in the place of mmdet's.
+    """
+    with errors_as_exit():
+        tool = load_mmdet_tool(relative)
+        if adapt is not None:
+            adapt(tool)
+        args = tool.parse_args()
+        if check is not None:
+            check(args)
+        extra = prepare_launch(args)
+    with _extended_argv(extra):
+        tool.main()
+    close_launch()
+
+
+@contextmanager
+def errors_as_exit() -> Iterator[None]:
+    """Turn an error meant for the user into one message, without a trace."""
+    try:
+        yield
+    except (PreflightError, CheckpointError) as error:
+        _exit(error)
+
+
+def _exit(error: Exception) -> NoReturn:
+    print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+    raise SystemExit(2) from error
+
+
+@contextmanager
+def _extended_argv(extra: list[str]) -> Iterator[None]:
+    """Add arguments to the command line for the time of the block."""
+    before = sys.argv
+    sys.argv = [*before, *extra]
+    try:
+        yield
+    finally:
+        sys.argv = before

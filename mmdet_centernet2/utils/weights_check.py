@@ -1,0 +1,266 @@
+"""Does a checkpoint fit the model of a config? Found out before the run.
+
+mmengine loads what fits and logs the rest, so a detector whose class layers
+stayed random is tested without a word on the screen that a user would read.
+"""
+from __future__ import annotations
+
+import copy
+import os.path as osp
+import re
+from dataclasses import dataclass, field
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmdet_centernet2.checkpoint import (CheckpointError, read_checkpoint,
+                                         tensors_of)
+
+_SHOWN = 6  # tensors named in a message; the rest are counted
+
+
+@dataclass
+class WeightsMatch:
+    """How a checkpoint's tensors meet a model's.
+
+    Attributes:
+        loaded (int): Tensors that fit.
+        missing (list[str]): Tensors of the model that the checkpoint lacks.
+        unexpected (list[str]): Tensors that the model has no place for.
+        reshaped (dict[str, tuple]): Name to (shape in the checkpoint, shape
+            in the model) where the two differ.
+    """
+    loaded: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    reshaped: dict[str, tuple] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Tensors of the model that keep their initial values."""
+        return [*self.reshaped, *self.missing]
+
+
+def load_checkpoint(path: str) -> dict:
+    """Read a checkpoint of mmengine or a bare state dict.
+
+    Args:
+        path (str): A file, or anything else mmengine loads from (URL,
+            ``open-mmlab://`` name).
+
+    Returns:
+        dict: What it holds.
+
+    Raises:
+        CheckpointError: If the file is missing, empty, truncated or holds
+            objects other than tensors and plain values.
+    """
+    if '://' in path:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    if not osp.exists(path):
+        raise CheckpointError(
+            f'checkpoint {path} does not exist (looked for '
+            f'{osp.abspath(path)}). A training run writes its checkpoints '
+            'into its work_dir.')
+    try:
+        return _read_file(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'checkpoint {error} Its size is {osp.getsize(path)} bytes. '
+            'Nothing was changed.') from error
+
+
+def _read_file(path: str) -> dict:
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        return read_checkpoint(path)
+    # Before 2.4 torch cannot be told about mmengine's classes.
+    try:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:  # damaged files fail in any way
+        raise CheckpointError(
+            f'{path}: the file is damaged or cut off ({error}).') from error
+
+
+def match_weights(model: nn.Module, state: dict[str, Tensor]) -> WeightsMatch:
+    """Load what fits and say what did not.
+
+    Args:
+        model (nn.Module): Is given the tensors that fit.
+        state (dict[str, Tensor]): A state dict.
+
+    Returns:
+        WeightsMatch: The outcome.
+    """
+    own = model.state_dict()
+    reshaped = {
+        name: (tuple(value.shape), tuple(own[name].shape))
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    }
+    fitting = {k: v for k, v in state.items() if k not in reshaped}
+    # Through load_state_dict, so that a module's own renaming takes part.
+    result = model.load_state_dict(fitting, strict=False)
+    missing = [
+        name for name in result.missing_keys
+        if name not in reshaped and not name.endswith('num_batches_tracked')
+    ]
+    return WeightsMatch(
+        loaded=len(fitting) - len(result.unexpected_keys),
+        missing=missing,
+        unexpected=list(result.unexpected_keys),
+        reshaped=reshaped)
+
+
+def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
+    """Build the config's model and compare it with a checkpoint.
+
+    Args:
+        cfg (Config): The whole config.
+        checkpoint (dict): From :func:`load_checkpoint`.
+        path (str): Where it came from, for the message.
+
+    Returns:
+        WeightsMatch: The outcome.
+
+    Raises:
+        CheckpointError: If not a single tensor fits.
+    """
+    with DefaultScope.overwrite_default_scope(
+            cfg.get('default_scope', 'mmdet')):
+        model = MODELS.build(copy.deepcopy(cfg.model))
+    tensors = {  # "module." is what DDP adds
+        re.sub(r'^module\.', '', name): value
+        for name, value in tensors_of(checkpoint, path).items()
+    }
+    match = match_weights(model, tensors)
+    if match.loaded == 0:
+        raise CheckpointError(
+            f'{path} is for another model: none of its '
+            f'{len(tensors)} tensors fits the config '
+            f'{cfg.filename}. {_first(match.unexpected)} An original '
+            'detectron2 checkpoint is converted first, with '
+            'tools/model_converters/detectron2_to_mmdet.py.')
+    return match
+
+
+def require_full_match(cfg: Config, path: str) -> None:
+    """Refuse a checkpoint that leaves part of the model untrained.
+
+    Args:
+        cfg (Config): The whole config.
+        path (str): The checkpoint.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or a tensor of the model
+            is missing in it or has another shape there.
+    """
+    checkpoint = load_checkpoint(path)
+    match = match_config(cfg, checkpoint, path)
+    if match.left_out:
+        raise CheckpointError(
+            f'{path} does not fit the config {cfg.filename}: '
+            f'{explain_mismatch(cfg, checkpoint, match)}')
+
+
+def explain_mismatch(cfg: Config, checkpoint: dict,
+                     match: WeightsMatch) -> str:
+    """Say which tensors do not fit, and the number of classes behind it.
+
+    Args:
+        cfg (Config): The whole config.
+        checkpoint (dict): From :func:`load_checkpoint`.
+        match (WeightsMatch): From :func:`match_config`.
+
+    Returns:
+        str: Lines for the user.
+    """
+    lines = [f'{len(match.left_out)} of the model\'s tensors get no value '
+             'from it.']
+    keys = class_keys(cfg, match)
+    trained = trained_classes(checkpoint, match)
+    if keys and trained is not None and trained not in keys.values():
+        numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
+        lines[0] = (f'it was trained for {trained} classes, the config has '
+                    f'{numbers} ({", ".join(keys)}). ' + lines[0])
+    for name, (theirs, ours) in list(match.reshaped.items())[:_SHOWN]:
+        lines.append(f'  {name}: {theirs} in the checkpoint, {ours} in the '
+                     'model')
+    lines += [f'  {name}: not in the checkpoint'
+              for name in match.missing[:_SHOWN]]
+    hidden = (max(len(match.reshaped) - _SHOWN, 0) +
+              max(len(match.missing) - _SHOWN, 0))
+    if hidden:
+        lines.append(f'  and {hidden} more')
+    lines.append(_remedy(keys, trained))
+    return '\n'.join(lines)
+
+
+def class_keys(cfg: Config, match: WeightsMatch) -> dict[str, int]:
+    """Config keys that set the number of classes of the reshaped tensors.
+
+    Args:
+        cfg (Config): The whole config.
+        match (WeightsMatch): From :func:`match_config`.
+
+    Returns:
+        dict[str, int]: Dotted config key, as ``--cfg-options`` takes it, to
+        the number there.
+    """
+    return {
+        f'model.{path}.num_classes': count
+        for path, count in _num_classes(cfg.model)
+        if any(name.startswith(f'{path}.') for name in match.reshaped)
+    }
+
+
+def trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
+    """Number of classes a checkpoint was trained for, where it shows.
+
+    Args:
+        checkpoint (dict): From :func:`load_checkpoint`.
+        match (WeightsMatch): Its comparison with a model.
+
+    Returns:
+        int | None: From the class names saved with it, else from the rows of
+        a box head's ``fc_cls`` (classes and background); None if neither is
+        there.
+    """
+    meta = checkpoint.get('meta')
+    names = (meta or {}).get('dataset_meta', {}).get('classes')
+    if names:
+        return len(names)
+    for name, (theirs, _) in match.reshaped.items():
+        if name.endswith('fc_cls.bias'):
+            return theirs[0] - 1
+    return None
+
+
+def _num_classes(node, path: str = ''):
+    """Walk a model config for ``num_classes``; yields (path, number)."""
+    if isinstance(node, dict):
+        if 'num_classes' in node:
+            yield path, node['num_classes']
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return
+    for key, value in items:
+        yield from _num_classes(value, f'{path}.{key}'.lstrip('.'))
+
+
+def _remedy(keys: dict[str, int], trained: int | None) -> str:
+    if keys and trained is not None:
+        options = ' '.join(f'{key}={trained}' for key in keys)
+        return ('What to do: use the config it was trained with, or set '
+                f'{options} and the classes of the data set (metainfo) to '
+                'the same number.')
+    return 'What to do: use the config that it was trained with.'
+
+
+def _first(names: list[str]) -> str:
+    return f'Its first tensor is {names[0]}.' if names else ''

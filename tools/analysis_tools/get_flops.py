@@ -1,0 +1,49 @@
+"""Count parameters and multiply-adds: mmdet's get_flops, also without data.
+
+    tools/analysis_tools/get_flops.py CONFIG [--shape HEIGHT [WIDTH]]
+                                      [arguments of mmdet's get_flops]
+
+With --shape a blank image of that size, in pixels of the network input, takes
+the place of the validation data. The count is of multiply-adds (half of what
+some call FLOPs) of convolutions and matrix products; norms, RoIAlign and NMS
+are not in it.
+"""
+import sys
+from argparse import ArgumentParser, Namespace
+from types import ModuleType
+
+import mmdet_centernet2  # noqa: F401  registers the models
+from mmdet_centernet2.utils.blank_data import use_blank_image
+from mmdet_centernet2.utils.mmdet_tools import run_mmdet_tool
+from mmdet_centernet2.utils.preflight import check_data, load_config
+
+
+def take_shape() -> list[int] | None:
+    """Read --shape off the command line, leaving the rest to mmdet's tool."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--shape', type=int, nargs='+')
+    own, rest = parser.parse_known_args()
+    sys.argv[1:] = rest
+    if {'-h', '--help'} & set(rest):
+        print(__doc__)
+    return own.shape
+
+
+def main() -> None:
+    """Run mmdet's tool."""
+    shape = take_shape()
+
+    def adapt(tool: ModuleType) -> None:
+        if shape is not None:
+            use_blank_image(tool, shape[0], shape[-1])
+
+    def check(args: Namespace) -> None:
+        cfg = load_config(args)
+        if shape is None:
+            check_data(cfg, ['val_dataloader'], [])
+
+    run_mmdet_tool('analysis_tools/get_flops.py', check, adapt)
+
+
+if __name__ == '__main__':
+    main()

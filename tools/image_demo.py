@@ -1,0 +1,8 @@
+"""Detect on any image or folder and draw the boxes."""
+import mmdet_centernet2  # noqa: F401  registers the models
+from mmdet_centernet2.utils.image_demo import main
+from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
+
+if __name__ == '__main__':
+    with errors_as_exit():
+        main()
