@@ -1,0 +1,40 @@
+"""Between the package's tensors and the reference's plain numbers."""
+from typing import List, Sequence, Tuple
+
+import torch
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .layout import Box, Level
+
+
+def to_boxes(boxes: Tensor) -> List[Box]:
+    """Rows of a tensor of shape (n, 4) as boxes."""
+    return [tuple(row) for row in boxes.detach().double().tolist()]
+
+
+def to_instances(images: Sequence[Sequence[Box]],
+                 labels: Sequence[Sequence[int]]) -> InstanceList:
+    """Ground truth of a batch as the package takes it."""
+    return [
+        InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+            labels=torch.tensor(numbers, dtype=torch.long))
+        for boxes, numbers in zip(images, labels)
+    ]
+
+
+def ranges(levels: Sequence[Level]) -> List[Tuple[float, float]]:
+    """Half-diagonal range of each level."""
+    return [(level.low, level.high) for level in levels]
+
+
+def map_sizes(levels: Sequence[Level]) -> List[Tuple[int, int]]:
+    """Height and width of each level's map."""
+    return [(level.height, level.width) for level in levels]
+
+
+def strides(levels: Sequence[Level]) -> List[int]:
+    """Stride of each level."""
+    return [level.stride for level in levels]
