@@ -219,9 +219,10 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
     Raises:
         CheckpointError: if it cannot be read, with the path in the message.
     """
-    path = Path(path)
     try:
-        content = _read(path)
+        if '://' in str(path):
+            raise CheckpointError('is an address. Download the file first.')
+        content = _read(Path(path))
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error.__cause__
     if not isinstance(content, Mapping):
@@ -250,8 +251,6 @@ def _read(path: Path) -> Any:
 
 
 def _must_be_file(path: Path) -> None:
-    if '://' in str(path):
-        raise CheckpointError('is an address. Download the file first.')
     if path.is_dir():
         raise CheckpointError('is a folder; give the checkpoint file in it.')
     if not path.exists():
@@ -282,8 +281,8 @@ def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
 
 def _is_tar(file: BinaryIO) -> bool:
     try:
-        with tarfile.open(fileobj=file, mode='r:'):
-            return True
+        with tarfile.open(fileobj=file, mode='r:') as archive:
+            return archive.next() is not None
     except tarfile.TarError:
         return False
     finally:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import KeyMap
 from .dla import dla
-from .resnets import RES2NET, RESNET
+from .resnets import COUNTERS, RES2NET, RESNET
 from .rule import Fill, Part, Rule, match
 
 PREFIX = 'backbone.bottom_up.'
@@ -28,18 +28,13 @@ def _unit_variance(bias: Tensor) -> Tensor:
     return torch.full_like(bias, 1 - _EPS)
 
 
-def _not_counted(running_var: Tensor) -> Tensor:
-    return torch.zeros((), dtype=torch.long, device=running_var.device)
-
-
 # Caffe weights hold a norm layer as scale and shift only (spec §1.7): mean 0
 # and variance 1 - eps make it exactly that. Only norm layers have a bias.
 _STATISTICS = (
     Fill('backbone.{Path}.bias', 'backbone.{Path}.running_mean', _zeros, '0'),
     Fill('backbone.{Path}.bias', 'backbone.{Path}.running_var',
          _unit_variance, '1 - 1e-5'),
-    Fill('backbone.{Path}.running_var', 'backbone.{Path}.num_batches_tracked',
-         _not_counted, '0'),
+    *COUNTERS,
 )
 
 _CLASSIFIERS = ('fc.{Y}', 'linear.{Y}', 'fc1000.{Y}', 'stem.fc.{Y}')

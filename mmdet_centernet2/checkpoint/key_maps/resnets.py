@@ -9,8 +9,8 @@ _D2 = 'backbone.bottom_up.'
 _STAGES = dict(s=range(2, 6))
 
 
-def _not_counted(running_var: Tensor) -> Tensor:
-    return torch.zeros((), dtype=torch.long, device=running_var.device)
+def _not_counted(statistics: Tensor) -> Tensor:
+    return torch.zeros((), dtype=torch.long, device=statistics.device)
 
 
 def _no_offset(kernel: Tensor) -> Tensor:
@@ -18,8 +18,10 @@ def _no_offset(kernel: Tensor) -> Tensor:
 
 
 # FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
-_COUNTER = Fill('backbone.{Path}.running_var',
-                'backbone.{Path}.num_batches_tracked', _not_counted, '0')
+# Either statistic brings it in: when one is missing, only that is said.
+COUNTERS = tuple(
+    Fill(f'backbone.{{Path}}.{name}', 'backbone.{Path}.num_batches_tracked',
+         _not_counted, '0') for name in ('running_mean', 'running_var'))
 
 
 def _block(official: str, ours: str, **kwargs) -> Rule:
@@ -40,7 +42,7 @@ RESNET = Part(
         _block('shortcut.weight', 'downsample.0.weight', b=(0, )),
         _block('shortcut.norm.{X}', 'downsample.1.{X}', b=(0, )),
     ),
-    fills=(_COUNTER, ))
+    fills=COUNTERS)
 
 RES2NET = Part(
     'backbone (Res2Net)',
@@ -60,7 +62,7 @@ RES2NET = Part(
         _block('shortcut.1.norm.{X}', 'downsample.2.{X}', b=(0, )),
     ),
     fills=(
-        _COUNTER,
+        *COUNTERS,
         # The original's offset convolutions have no bias, mmcv's have.
         Fill('backbone.{Path}.conv_offset.weight',
              'backbone.{Path}.conv_offset.bias', _no_offset, 'zeros',

@@ -1,0 +1,358 @@
+"""Conversion of whole state dicts, checked against real models."""
+
+from functools import lru_cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmdet_centernet2.checkpoint import (CheckpointError, check_against,
+                                         convert_backbone, convert_state_dict,
+                                         revert_state_dict)
+from mmdet_centernet2.checkpoint.cli import refuse_misfit
+from mmdet_centernet2.checkpoint.convert import not_finite
+from mmdet_centernet2.checkpoint.models import (class_advice, dataset_meta,
+                                                imagenet_state, load_config,
+                                                model_state)
+from mmdet_centernet2.checkpoint.zoo import ZOO, shipped_config
+
+from ._synthetic import (FLAGSHIP, FLAGSHIP_CONFIG, original_shapes,
+                         random_state, same_bits, synthetic)
+
+KEYS = sorted(original_shapes()[FLAGSHIP])
+
+
+@lru_cache(maxsize=None)
+def flagship_config() -> Config:
+    return load_config(FLAGSHIP_CONFIG)
+
+
+@lru_cache(maxsize=None)
+def flagship_state():
+    return model_state(flagship_config(), backbone_only=False)
+
+
+def _with_classes(number: int) -> Config:
+    config = Config(flagship_config().to_dict(), filename=str(FLAGSHIP_CONFIG))
+    for head in config.model.roi_head.bbox_head:
+        head.num_classes = number
+    return config
+
+
+def _refusal(official) -> str:
+    """What is said about an original state dict for the flagship."""
+    conversion = convert_state_dict(official)
+    fit = check_against(flagship_state(), conversion.state_dict)
+    with pytest.raises(CheckpointError) as caught:
+        refuse_misfit(conversion, fit)
+    return str(caught.value)
+
+
+def test_flagship_loads_strictly_and_comes_back_bit_for_bit():
+    official = random_state(FLAGSHIP)
+    conversion = convert_state_dict(official)
+    assert conversion.unplaced == []
+    model = MODELS.build(flagship_config().model)
+    assert check_against(model.state_dict(), conversion.state_dict)
+    model.load_state_dict(conversion.state_dict, strict=True)
+    back = revert_state_dict(model.state_dict(), conversion.meta())
+    assert same_bits(back.state_dict, official)
+
+
+def test_flagship_has_the_parameters_of_the_original():
+    model = MODELS.build(flagship_config().model)
+    # Spec §2: 71,645,897, in which the frozen norms' affine numbers do not
+    # count because they are buffers there.
+    norms = sum(
+        value.numel() for name, value in model.backbone.named_parameters()
+        if '.bn' in name or name.startswith('bn')
+        or '.downsample.1.' in name)
+    total = sum(value.numel() for value in model.parameters())
+    assert total - norms == 71_645_897
+
+
+@pytest.mark.parametrize('model, classes', [
+    ('LVIS_CenterNet2_R50_1x', 1203),
+    ('LVIS_CenterNet2_R50_Fed_1x', 1203),
+    ('O365_CenterNet2_R50_1x', 365),
+])
+def test_same_network_with_other_classes_fits(model, classes):
+    conversion = convert_state_dict(synthetic(model))
+    state = model_state(_with_classes(classes), backbone_only=False)
+    assert check_against(state, conversion.state_dict)
+
+
+def test_x101_backbone_fits_mmdet():
+    conversion = convert_state_dict(synthetic('CenterNet2_X101-DCN_2x'))
+    config = Config(
+        dict(
+            model=dict(
+                backbone=dict(
+                    type='ResNeXt', depth=101, groups=32, base_width=8,
+                    dcn=dict(type='DCNv2', deform_groups=1),
+                    stage_with_dcn=(False, False, True, True)))))
+    ours = {
+        name[len('backbone.'):]: value
+        for name, value in conversion.state_dict.items()
+        if name.startswith('backbone.')
+    }
+    assert check_against(model_state(config, backbone_only=True), ours)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KEYS))
+def test_a_missing_tensor_is_named_and_refused(name):
+    official = synthetic(FLAGSHIP)
+    del official[name]
+    said = _refusal(official)
+    assert 'missing in the checkpoint (1)' in said
+    assert f'(original name: {name})' in said
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KEYS), st.sampled_from(['x', '.extra', '.weight']),
+       st.booleans())
+def test_a_tensor_too_much_is_named_and_refused(name, ending, renamed):
+    official = synthetic(FLAGSHIP)
+    value = official.pop(name) if renamed else official[name]
+    official[name + ending] = value
+    said = _refusal(official)
+    assert f'no place for (1):\n    {name}{ending}\n' in said + '\n'
+    assert (f'(original name: {name})' in said) == renamed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KEYS), st.data())
+def test_a_tensor_of_another_shape_is_named_and_refused(name, data):
+    official = synthetic(FLAGSHIP)
+    shape = list(official[name].shape)
+    changes = [[*shape, 1], [1, *shape], [*shape[:-1], shape[-1] + 1],
+               [shape[0] + 1, *shape[1:]]]
+    # A scalar would be what our Scale has, but never comes from the original.
+    shape = data.draw(st.sampled_from(changes))
+    official[name] = torch.zeros(()).expand(shape)
+    said = _refusal(official)
+    assert 'wrong shape (1)' in said
+    assert f'(from {name}): {shape}, the model has ' in said
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(KEYS).map(lambda keys: keys[:2]))
+def test_exchanged_tensors_are_named_and_refused(pair):
+    official = synthetic(FLAGSHIP)
+    first, second = pair
+    if official[first].shape == official[second].shape:
+        return  # nobody can tell
+    official[first], official[second] = official[second], official[first]
+    said = _refusal(official)
+    assert 'wrong shape (2)' in said
+    assert f'(from {first})' in said and f'(from {second})' in said
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(KEYS))
+def test_the_order_of_tensors_does_not_matter(keys):
+    official = synthetic(FLAGSHIP)
+    shuffled = {key: official[key] for key in keys}
+    conversion = convert_state_dict(shuffled)
+    assert check_against(flagship_state(), conversion.state_dict)
+    back = revert_state_dict(conversion.state_dict, conversion.meta())
+    assert same_bits(back.state_dict, shuffled)
+
+
+def test_integers_in_place_of_floats_are_refused():
+    official = synthetic(FLAGSHIP)
+    name = 'backbone.fpn_lateral3.bias'
+    official[name] = torch.zeros(256, dtype=torch.int32)
+    assert '[256] of integers, the model has [256]' in _refusal(official)
+
+
+def test_half_precision_is_kept():
+    official = {
+        name: value.half()
+        for name, value in random_state('CenterNet2-F_R50_1x').items()
+    }
+    conversion = convert_state_dict(official)
+    back = revert_state_dict(conversion.state_dict, conversion.meta())
+    assert same_bits(back.state_dict, official)
+
+
+def test_values_that_are_not_finite_are_found():
+    nan, inf = float('nan'), float('inf')
+    state = {
+        'good': torch.tensor([1., -2.]),
+        'nan': torch.tensor([1., nan, 2.]),
+        'inf': torch.tensor([1., -inf]),
+        'half': torch.tensor([inf, 1.], dtype=torch.half),
+        'fine half': torch.tensor([1.], dtype=torch.bfloat16),
+        'empty': torch.zeros(0),
+        'number': torch.tensor(3),
+    }
+    assert not_finite(state) == ['nan', 'inf', 'half']
+
+
+def test_loose_places_of_load_state_dict_are_strict_here():
+    model = {'scale': torch.ones(()), 'bn.num_batches_tracked': torch.ones(())}
+    fit = check_against(model, {'scale': torch.ones(1)})
+    assert not fit
+    assert fit.missing == ['bn.num_batches_tracked']
+    assert fit.mismatched == [('scale', '[1]', '[]')]
+
+
+def test_other_class_count_says_which_keys_to_change():
+    conversion = convert_state_dict(synthetic(FLAGSHIP))
+    config = _with_classes(3)
+    fit = check_against(model_state(config, False), conversion.state_dict)
+    assert [item.name for item in fit.mismatched] == [
+        f'roi_head.bbox_head.{k}.fc_cls.{part}' for k in range(3)
+        for part in ('weight', 'bias')
+    ]
+    advice = class_advice(config, {80})
+    for k in range(3):
+        assert f'model.roi_head.bbox_head[{k}].num_classes = 3' in advice
+    assert 'Set them to 80' in advice
+    with pytest.raises(CheckpointError, match='for 80 classes'):
+        refuse_misfit(conversion, fit, advice)
+
+
+@pytest.mark.parametrize('model, key', [
+    (dict(bbox_head=dict(num_classes=4)), 'model.bbox_head.num_classes = 4'),
+    (dict(roi_head=dict(bbox_head=dict(num_classes=4))),
+     'model.roi_head.bbox_head.num_classes = 4'),
+])
+def test_class_advice_for_single_heads(model, key):
+    config = Config(dict(model=model))
+    assert key in class_advice(config, {80})
+    assert 'Set it to 80' in class_advice(config, {80})
+    assert class_advice(config, {4}) is None
+
+
+def test_class_names_of_the_data_set_are_kept():
+    meta = dataset_meta(flagship_config(), {80})
+    assert meta['classes'][:2] == ('person', 'bicycle')
+    assert len(meta['palette']) == 80
+    assert dataset_meta(flagship_config(), {3}) is None
+
+
+def test_every_shipped_config_of_the_zoo_fits_its_model():
+    shipped = [entry for entry in ZOO if shipped_config(entry.config)]
+    assert FLAGSHIP in [entry.name for entry in shipped]
+    for entry in shipped:
+        state = model_state(load_config(shipped_config(entry.config)), False)
+        conversion = convert_state_dict(synthetic(entry.name))
+        assert check_against(state, conversion.state_dict), entry.name
+
+
+def _imagenet(model: str, statistics: bool):
+    """Backbone weights of a model in detectron2's names."""
+    prefix = 'backbone.bottom_up.'
+    weights = {
+        name[len(prefix):]: value
+        for name, value in synthetic(model).items()
+        if name.startswith(prefix) and 'offset' not in name
+        and (statistics or '.running_' not in name)
+    }
+    weights['fc1000.weight'] = torch.ones(1).expand(1000, 2048)
+    weights['fc1000.bias'] = torch.ones(1).expand(1000)
+    return weights
+
+
+def _caffe2(name: str) -> str:
+    """Caffe2's name of a ResNet's tensor, by plain replacement."""
+    endings = {'.norm.weight': '_bn_s', '.norm.bias': '_bn_b',
+               '.weight': '_w', '.bias': '_b'}
+    if name == 'stem.conv1.norm.weight':
+        return 'res_conv1_bn_s'
+    if name == 'stem.conv1.norm.bias':
+        return 'res_conv1_bn_b'
+    for ending, new in endings.items():
+        if name.endswith(ending):
+            name = name[:-len(ending)] + new
+            break
+    name = name.replace('stem.', '').replace('.shortcut', '_branch1')
+    for letter, conv in zip('abc', '123'):
+        name = name.replace(f'.conv{conv}_', f'_branch2{letter}_')
+    return name.replace('.', '_')
+
+
+@pytest.mark.parametrize('statistics', [True, False])
+def test_imagenet_resnet_fits_mmdet_strictly(statistics):
+    weights = _imagenet(FLAGSHIP, statistics)
+    conversion = convert_backbone(weights)
+    assert sorted(conversion.extras) == ['fc1000.bias', 'fc1000.weight']
+    model = MODELS.build(dict(type='ResNet', depth=50, style='caffe'))
+    assert check_against(model.state_dict(), conversion.state_dict)
+    assert check_against(
+        imagenet_state(conversion.state_dict), conversion.state_dict)
+    model.load_state_dict(conversion.state_dict, strict=True)
+    norm = model.layer4[2].bn3
+    original = 'res5.2.conv3.norm.'
+    assert torch.equal(norm.weight, weights[original + 'weight'])
+    if statistics:
+        assert torch.equal(norm.running_var, weights[original + 'running_var'])
+    else:  # scale and shift, exactly (spec §1.7)
+        model.eval()
+        value = torch.randn(1, 2048, 1, 1)
+        scale = norm.weight[None, :, None, None]
+        shift = norm.bias[None, :, None, None]
+        assert torch.equal(norm.running_mean, torch.zeros(2048))
+        assert torch.allclose(norm(value), value * scale + shift, atol=1e-3)
+
+
+def test_imagenet_resnext_is_told_by_its_groups():
+    weights = _imagenet('CenterNet2_X101-DCN_2x', statistics=True)
+    state = convert_backbone(weights).state_dict
+    assert check_against(imagenet_state(state), state)
+
+
+def test_caffe2_names_give_the_same_as_detectron2_names():
+    weights = _imagenet(FLAGSHIP, statistics=False)
+    renamed = {_caffe2(name): value for name, value in weights.items()}
+    assert 'res2_0_branch2a_bn_s' in renamed and 'fc1000_w' in renamed
+    renamed['conv1_b'] = torch.zeros(64)  # never loaded by the original
+    first, second = convert_backbone(weights), convert_backbone(renamed)
+    assert same_bits(first.state_dict, second.state_dict)
+    assert sorted(second.extras) == ['conv1_b', 'fc1000_b', 'fc1000_w']
+    assert second.sources['conv1.weight'] == 'conv1_w'
+
+
+def test_unknown_names_in_backbone_weights_are_listed():
+    weights = _imagenet(FLAGSHIP, statistics=False)
+    renamed = {_caffe2(name): value for name, value in weights.items()}
+    renamed['res9_branch'] = torch.ones(3)
+    assert convert_backbone(renamed).unplaced == ['res9_branch']
+
+
+def test_imagenet_dla_loses_only_its_classifier():
+    prefix = 'backbone.base.'
+    weights = {
+        name[len(prefix):]: value
+        for name, value in synthetic('CenterNet-S4_DLA_8x').items()
+        if name.startswith(prefix)
+    }
+    conversion = convert_backbone(weights)
+    assert sorted(conversion.extras) == ['fc.bias', 'fc.weight']
+    assert conversion.unplaced == []
+    assert set(conversion.state_dict) == set(weights) - set(conversion.extras)
+
+
+def test_imagenet_res2net_fits_mmdet():
+    weights = _imagenet('CenterNet2_R2-101-DCN_896_4x', statistics=True)
+    conversion = convert_backbone(weights)
+    config = Config(
+        dict(
+            model=dict(
+                backbone=dict(
+                    type='Res2Net', depth=101, scales=4, base_width=26))))
+    assert check_against(
+        model_state(config, backbone_only=True), conversion.state_dict)
+    with pytest.raises(CheckpointError, match='--config'):
+        imagenet_state({'stem.0.weight': torch.ones(1)})
+
+
+def test_other_networks_are_no_backbone():
+    with pytest.raises(CheckpointError, match='not the weights of a ResNet'):
+        convert_backbone({'features.0.weight': torch.ones(1)})
