@@ -48,10 +48,8 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             self.init_cfg = [
                 dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
                 dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
-                dict(
-                    type='Caffe2Xavier',
-                    layer='Linear',
-                    override=dict(name='shared_fcs')),
+                # `layer` would also reach the two predictors
+                dict(type='Caffe2Xavier', override=dict(name='shared_fcs')),
             ]
 
     def get_probs(self, cls_score: Tensor) -> Tensor:
