@@ -37,8 +37,7 @@ def flagship_state():
 
 def _with_classes(number: int) -> Config:
     config = Config(flagship_config().to_dict(), filename=str(FLAGSHIP_CONFIG))
-    for head in config.model.roi_head.bbox_head:
-        head.num_classes = number
+    config.model.roi_head.bbox_head.num_classes = number
     return config
 
 

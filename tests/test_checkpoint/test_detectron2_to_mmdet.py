@@ -99,8 +99,7 @@ def test_extras_come_back_bit_for_bit(tmp_path):
 
 def _config_with_classes(number, path):
     config = Config.fromfile(FLAGSHIP_CONFIG)
-    for head in config.model.roi_head.bbox_head:
-        head.num_classes = number
+    config.model.roi_head.bbox_head.num_classes = number
     mmengine.dump(config.to_dict(), path)
     return path
 
@@ -110,7 +109,7 @@ def test_wrong_number_of_classes(source, tmp_path, capsys):
     target = tmp_path / 'new.pth'
     said = _refused(capsys, target, source, target, '--config', config)
     assert 'The checkpoint is for 80 classes' in said
-    assert 'model.roi_head.bbox_head[1].num_classes = 3' in said
+    assert 'model.roi_head.bbox_head.num_classes = 3' in said
     assert '[81, 1024], the model has [4, 1024]' in said
 
 

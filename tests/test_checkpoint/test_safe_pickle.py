@@ -239,6 +239,15 @@ def test_attributes_of_allowed_names_are_not_reached(tmp_path):
 @pytest.mark.parametrize('array', [
     np.array([None], object),
     np.array([[1, 'x']], object),
+])
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_arrays_of_objects_are_refused(tmp_path, array, protocol):
+    content = pickle.dumps({'model': {'a': array}}, protocol)
+    with pytest.raises(CheckpointError, match='an array of Python objects'):
+        read_checkpoint(_write(tmp_path / 'a.pkl', content))
+
+
+@pytest.mark.parametrize('array', [
     np.array(['text']),
     np.array([(1, 2.)], 'i4,f4'),
     np.array([1j]),
