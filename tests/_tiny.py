@@ -99,13 +99,12 @@ def _model_options() -> dict:
         'model.train_cfg.rpn_proposal.max_per_img': 100,
         'model.train_cfg.rcnn.0.sampler.num': 64,
     }
-    for stage in range(3):
-        head = f'model.roi_head.bbox_head.{stage}'
-        options.update({
-            f'{head}.in_channels': width,
-            f'{head}.fc_out_channels': 64,
-            f'{head}.num_classes': len(CLASSES),
-        })
+    head = 'model.roi_head.bbox_head'
+    options.update({
+        f'{head}.in_channels': width,
+        f'{head}.fc_out_channels': 64,
+        f'{head}.num_classes': len(CLASSES),
+    })
     return options
 
 

@@ -160,7 +160,7 @@ def _first_stage(cfg: Config) -> Dict[str, Any]:
 
 def _second_stage(cfg: Config) -> Dict[str, Any]:
     roi, stages = cfg.model.roi_head, cfg.model.train_cfg.rcnn
-    extractor, heads = roi.bbox_roi_extractor, roi.bbox_head
+    extractor, head = roi.bbox_roi_extractor, roi.bbox_head
     assert roi.type == 'CenterNet2CascadeRoIHead'
     assert roi.stage_loss_weights == [1, 1, 1]
     assert [s.sampler.type for s in stages
@@ -168,40 +168,38 @@ def _second_stage(cfg: Config) -> Dict[str, Any]:
     for stage in stages:
         assert not stage.assigner.match_low_quality
         assert stage.assigner.pos_iou_thr == stage.assigner.neg_iou_thr
-    assert all(h.type == 'CenterNet2BBoxHead' and h.loss_bbox.type == 'L1Loss'
-               and h.loss_bbox.loss_weight == h.loss_cls.loss_weight == 1
-               for h in heads)
+    assert head.type == 'CenterNet2BBoxHead'
+    assert head.loss_bbox == dict(type='L1Loss', loss_weight=1)
+    assert head.loss_cls.loss_weight == 1
     sampler, layer = stages[0].sampler, extractor.roi_layer
-    classes, = {h.num_classes for h in heads}
     test = cfg.model.test_cfg.rcnn
     return {
-        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS': [[
-            1 / std for std in h.bbox_coder.target_stds
-        ] for h in heads],
+        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS':
+        [[1 / std for std in stds] for stds in roi.stage_target_stds],
         'MODEL.ROI_BOX_CASCADE_HEAD.IOUS':
         [s.assigner.pos_iou_thr for s in stages],
         'MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE': 'smooth_l1',
         'MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA': 0.0,  # that is plain L1
         'MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG':
-        all(h.reg_class_agnostic for h in heads),
-        'MODEL.ROI_BOX_HEAD.FC_DIM': heads[0].fc_out_channels,
+        head.reg_class_agnostic,
+        'MODEL.ROI_BOX_HEAD.FC_DIM': head.fc_out_channels,
         'MODEL.ROI_BOX_HEAD.NAME': 'FastRCNNConvFCHead',
-        'MODEL.ROI_BOX_HEAD.NORM': heads[0].get('norm_cfg', ''),
-        'MODEL.ROI_BOX_HEAD.NUM_CONV': heads[0].get('num_shared_convs', 0),
+        'MODEL.ROI_BOX_HEAD.NORM': head.get('norm_cfg', ''),
+        'MODEL.ROI_BOX_HEAD.NUM_CONV': head.get('num_shared_convs', 0),
         'MODEL.ROI_BOX_HEAD.NUM_FC': 2,  # Shared2FCBBoxHead
         'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION': layer.output_size,
         'MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO': layer.sampling_ratio,
         'MODEL.ROI_BOX_HEAD.POOLER_TYPE':
         'ROIAlignV2' if layer.get('aligned', True) else 'ROIAlign',
         'MODEL.ROI_BOX_HEAD.USE_FED_LOSS':
-        heads[0].loss_cls.type == 'FederatedLoss',
-        'MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE': heads[0].loss_cls.use_sigmoid,
+        head.loss_cls.type == 'FederatedLoss',
+        'MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE': head.loss_cls.use_sigmoid,
         'MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE': sampler.num,
         'MODEL.ROI_HEADS.IN_FEATURES':
         [f'p{s.bit_length() - 1}' for s in extractor.featmap_strides],
         'MODEL.ROI_HEADS.NAME': 'CustomCascadeROIHeads',
         'MODEL.ROI_HEADS.NMS_THRESH_TEST': test.nms.iou_threshold,
-        'MODEL.ROI_HEADS.NUM_CLASSES': classes,
+        'MODEL.ROI_HEADS.NUM_CLASSES': head.num_classes,
         'MODEL.ROI_HEADS.POSITIVE_FRACTION': sampler.pos_fraction,
         'MODEL.ROI_HEADS.PROPOSAL_APPEND_GT': sampler.add_gt_as_proposals,
         'MODEL.ROI_HEADS.SCORE_THRESH_TEST': test.score_thr,

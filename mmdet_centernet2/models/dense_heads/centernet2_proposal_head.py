@@ -4,12 +4,14 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmcv.cnn import Scale
+from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.models.dense_heads import AnchorFreeHead
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
 from mmdet.utils import (ConfigType, InstanceList, OptConfigType,
                          OptInstanceList, OptMultiConfig, reduce_mean)
 from mmengine.config import ConfigDict
+from mmengine.model import kaiming_init, normal_init
 from torch import Tensor, nn
 
 from ..task_modules.center_decoder import decode, select
@@ -17,6 +19,7 @@ from ..task_modules.center_targets import (BatchBoxes, CenterTargets,
                                            center_targets)
 from ..task_modules.level_layout import (LevelLayout, featmap_sizes,
                                          flatten_levels)
+from ..task_modules.positive_mining import mine_positives
 
 #: Half-diagonal ranges in pixels of the five-level pyramid (spec §1.3).
 FPN_RANGES = ((0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7))
@@ -44,6 +47,9 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             Defaults to 0.8.
         hm_min_radius (float): Smallest Gaussian radius in pixels, on every
             level. Defaults to 4.
+        more_pos (dict, optional): ``thresh`` and ``topk`` of
+            :func:`mine_positives`, which then replaces the one positive for
+            each object and level. Defaults to None.
         prior_prob (float): Initial probability of the heat map.
             Defaults to 0.01.
         bbox_bias (float): Initial distance to the box sides in stride units.
@@ -79,6 +85,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                  regress_ranges: Sequence[Tuple[float, float]] = FPN_RANGES,
                  hm_min_overlap: float = 0.8,
                  hm_min_radius: float = 4.,
+                 more_pos: Optional[dict] = None,
                  prior_prob: float = 0.01,
                  bbox_bias: float = 8.,
                  conv_bias: bool = True,
@@ -108,6 +115,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             **kwargs)
         self.hm_min_overlap = hm_min_overlap
         self.hm_min_radius = hm_min_radius
+        self.more_pos = more_pos
         self.register_buffer(
             'regress_ranges',
             torch.tensor(regress_ranges, dtype=torch.float32),
@@ -149,6 +157,18 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                         bias=bbox_bias),
                 ])
         ]
+
+    def init_weights(self) -> None:
+        """Initialise, offsets of deformable convolutions included.
+
+        The original's N(0, 0.01) also hits them; their kernels stay Kaiming
+        uniform (Q28).
+        """
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, ModulatedDeformConv2dPack):
+                normal_init(module.conv_offset, std=0.01)
+                kaiming_init(module, distribution='uniform', mode='fan_in')
 
     def _init_cls_convs(self) -> None:
         """No class tower: the heat map comes from the box tower (Q5)."""
@@ -211,7 +231,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         Returns:
             dict[str, Tensor]: Positive, negative and box loss.
         """
-        targets = self.get_targets(heat_logits, batch_gt_instances)
+        ltrb_rows = flatten_levels(ltrbs)
+        targets = self.get_targets(heat_logits, ltrb_rows, batch_gt_instances)
         counts = heat_logits[0].new_tensor(
             [len(targets.pos_inds), len(targets.reg_inds)],
             dtype=torch.float32)
@@ -220,8 +241,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             flatten_levels(heat_logits), targets.heatmap, targets.pos_inds,
             targets.pos_labels, num_pos)
         loc_loss = self.loss_bbox(
-            flatten_levels(ltrbs)[targets.reg_inds], targets.reg_targets,
-            num_reg)
+            ltrb_rows[targets.reg_inds], targets.reg_targets, num_reg)
         name = f'loss_centernet_{self.heat_loss_name}'
         return {
             'loss_centernet_loc': loc_loss,
@@ -229,12 +249,14 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             f'{name}neg': neg_loss
         }
 
-    def get_targets(self, heat_logits: List[Tensor],
+    def get_targets(self, heat_logits: List[Tensor], ltrb_rows: Tensor,
                     batch_gt_instances: InstanceList) -> CenterTargets:
         """Targets of a batch.
 
         Args:
             heat_logits (list[Tensor]): For their shapes, (B, C, H, W).
+            ltrb_rows (Tensor): Flattened predictions in stride units, (M, 4);
+                only positive mining looks at them.
             batch_gt_instances (list[InstanceData]): Objects of each image.
 
         Returns:
@@ -245,9 +267,15 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             heat_logits[0].device)
         gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
                                 [gt.labels for gt in batch_gt_instances])
-        return center_targets(gt, layout, self.regress_ranges,
-                              self.num_classes, self.hm_min_overlap,
-                              self.hm_min_radius)
+        if self.num_classes == 1:
+            gt = gt.agnostic()
+        targets = center_targets(gt, layout, self.regress_ranges,
+                                 self.num_classes, self.hm_min_overlap,
+                                 self.hm_min_radius)
+        if self.more_pos:
+            targets.pos_inds, targets.pos_labels = mine_positives(
+                gt, layout, self.regress_ranges, ltrb_rows, **self.more_pos)
+        return targets
 
     @torch.no_grad()
     def predict_by_feat(self,

@@ -1,7 +1,6 @@
 """Focal loss on Gaussian heat maps, positives and negatives apart."""
 from typing import Tuple
 
-import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 

@@ -1,12 +1,14 @@
 """Second stages of CenterNet2: cascade and single."""
+import copy
 from typing import List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
-from mmdet.utils import ConfigType, InstanceList
+from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
 from ..task_modules.score_fusion import fuse_scores, mean_probs
@@ -33,27 +35,57 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     averaged over the stages (Q9) and fused with the proposal's score (Q7);
     RoI features pass on ``1 / num_stages`` of their gradient (Q31). That
     only the first stage samples is said in ``train_cfg``: ``PseudoSampler``
-    in the later ones.
+    in the later ones. A mask head, if any, is one for all stages: trained on
+    the first stage's samples, applied to the final boxes (Q58).
 
     Args:
         *args: See mmdet's ``CascadeRoIHead``.
         num_stages (int): Number of stages. Defaults to 3.
         stage_loss_weights (Sequence[float], optional): Defaults to ones.
-        **kwargs: See there; ``bbox_head`` are :class:`CenterNet2BBoxHead`.
+        bbox_head (dict or list[dict]): A :class:`CenterNet2BBoxHead`, one
+            config for all stages or a list of them.
+        stage_target_stds (Sequence[Sequence[float]], optional): With one
+            ``bbox_head`` for all stages: ``target_stds`` of each stage's box
+            coder.
+        **kwargs: See there.
+
+    Raises:
+        ValueError: If there is not one ``stage_target_stds`` for each stage.
 
     Source: CenterNet2 paper, section 3; spec §4.3, §5.2; Q7, Q9, Q31.
     """
 
     def __init__(self,
                  *args,
+                 bbox_head: MultiConfig,
                  num_stages: int = 3,
                  stage_loss_weights: Optional[Sequence[float]] = None,
+                 stage_target_stds: Optional[Sequence[Sequence[float]]] = None,
                  **kwargs) -> None:
+        if stage_target_stds is not None:
+            bbox_head = self._stage_heads(bbox_head, num_stages,
+                                          stage_target_stds)
         super().__init__(
             num_stages,
             stage_loss_weights or [1.] * num_stages,
             *args,
+            bbox_head=bbox_head,
             **kwargs)
+
+    @staticmethod
+    def _stage_heads(
+            bbox_head: ConfigType, num_stages: int,
+            stage_target_stds: Sequence[Sequence[float]]) -> List[ConfigType]:
+        """One config for each stage, from the one they share."""
+        if len(stage_target_stds) != num_stages:
+            raise ValueError(f'{num_stages} stages need as many '
+                             f'stage_target_stds, got {len(stage_target_stds)}')
+        heads = []
+        for stds in stage_target_stds:
+            head = copy.deepcopy(bbox_head)
+            head['bbox_coder']['target_stds'] = list(stds)
+            heads.append(head)
+        return heads
 
     def _bbox_forward(self, stage: int, x: Tuple[Tensor],
                       rois: Tensor) -> dict:
@@ -66,6 +98,35 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
+
+    # One mask head, as in the single-stage head of mmdet.
+    init_mask_head = StandardRoIHead.init_mask_head
+    _mask_forward = StandardRoIHead._mask_forward
+    predict_mask = StandardRoIHead.predict_mask
+
+    def mask_loss(self, stage: int, x: Tuple[Tensor],
+                  sampling_results: List[SamplingResult],
+                  batch_gt_instances: InstanceList) -> dict:
+        """Mask loss of the first stage, nothing in the later ones (Q58).
+
+        Args:
+            stage (int): Stage of the cascade.
+            x (tuple[Tensor]): Features of each level.
+            sampling_results (list[SamplingResult]): Of each image.
+            batch_gt_instances (list[InstanceData]): With ``masks``.
+
+        Returns:
+            dict: ``loss_mask``, itself a dict.
+        """
+        if stage > 0:
+            return dict(loss_mask=dict())
+        rois = bbox2roi([res.pos_priors for res in sampling_results])
+        mask_preds = self._mask_forward(x, rois)['mask_preds']
+        return self.mask_head.loss_and_target(
+            mask_preds,
+            sampling_results,
+            batch_gt_instances,
+            rcnn_train_cfg=self.train_cfg[stage])
 
     def predict_bbox(self, x: Tuple[Tensor], batch_img_metas: List[dict],
                      rpn_results_list: InstanceList, rcnn_test_cfg: ConfigType,
@@ -111,7 +172,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             tuple: For each image RoIs (n_i, 5) and **scores** (n_i, C + 1),
             deltas (n_i, 4) of the last stage.
         """
-        stage_probs = []
+        stage_probs, bbox_pred = [], None
         for stage in range(self.num_stages):
             if stage > 0:
                 rois = self.bbox_head[stage - 1].decode_rois(

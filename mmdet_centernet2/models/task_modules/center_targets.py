@@ -54,6 +54,10 @@ class BatchBoxes(NamedTuple):
             torch.cat([lab.reshape(-1) for lab in labels]).long(),
             torch.cat(images))
 
+    def agnostic(self) -> 'BatchBoxes':
+        """The same objects, all of class zero."""
+        return self._replace(labels=torch.zeros_like(self.labels))
+
     @property
     def centers(self) -> Tensor:
         """Box centres (x, y) in pixels, shape (N, 2)."""
@@ -193,7 +197,8 @@ def gaussian_heatmap(gt: BatchBoxes,
 
     Source: spec §3.3, Q21, Q23.
     """
-    labels = gt.labels if num_classes > 1 else torch.zeros_like(gt.labels)
+    if num_classes == 1:
+        gt = gt.agnostic()
     radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
     objects, levels, ys, xs = _near_pairs(gt.centers, radii2, layout)
     strides = layout.strides[levels]
@@ -206,7 +211,7 @@ def gaussian_heatmap(gt: BatchBoxes,
 
     peak_objects, peak_rows = _peaks(gt, layout)
     rows = torch.cat([rows, peak_rows])
-    columns = torch.cat([labels[objects], labels[peak_objects]])
+    columns = torch.cat([gt.labels[objects], gt.labels[peak_objects]])
     heat = torch.cat([heat, heat.new_ones(len(peak_rows))])
     heatmap = heat.new_zeros(layout.num_rows * num_classes)
     heatmap.scatter_reduce_(0, rows * num_classes + columns, heat, 'amax')
@@ -336,9 +341,9 @@ def center_targets(gt: BatchBoxes,
 
     Source: CenterNet2 paper, section 4; spec §3.
     """
-    pos_inds, pos_labels = center_positives(gt, layout, ranges)
     if num_classes == 1:
-        pos_labels = torch.zeros_like(pos_labels)
+        gt = gt.agnostic()
+    pos_inds, pos_labels = center_positives(gt, layout, ranges)
     reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap,
                                                min_radius)
     heatmap = gaussian_heatmap(gt, layout, num_classes, min_overlap,

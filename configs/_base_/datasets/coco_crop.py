@@ -1,0 +1,38 @@
+# COCO detection with EfficientDet's resize-and-crop to 640 pixels.
+_base_ = './coco_ms.py'
+
+crop_size = 640
+train_pipeline = [
+    dict(
+        type='LoadImageFromFile', imdecode_backend='pillow',
+        backend_args=None),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='EfficientDetResizeCrop',
+        size=crop_size,
+        scale_range=(0.1, 2.0),
+        backend='pillow'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='FilterAnnotations',
+        min_gt_bbox_wh=(1e-5, 1e-5),
+        keep_empty=False),
+    dict(type='PackDetInputs')
+]
+test_pipeline = [
+    dict(
+        type='LoadImageFromFile', imdecode_backend='pillow',
+        backend_args=None),
+    dict(
+        type='ResizeShortestEdge', scale=608, max_size=900,
+        backend='pillow'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+                   'scale_factor'))
+]
+train_dataloader = dict(
+    batch_size=8, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

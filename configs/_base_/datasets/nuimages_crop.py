@@ -1,0 +1,47 @@
+# nuImages detection and instance segmentation, resize-and-crop to 640 pixels.
+_base_ = './coco_crop.py'
+
+dataset_type = 'NuImagesDataset'
+data_root = 'data/nuimages/'
+train_pipeline = [
+    dict(
+        type='LoadImageFromFile', imdecode_backend='pillow',
+        backend_args=None),
+    dict(
+        type='LoadAnnotations',
+        with_bbox=True,
+        with_mask=True,
+        poly2mask=True),
+    dict(
+        type='EfficientDetResizeCrop',
+        size=640,
+        scale_range=(0.1, 2.0),
+        backend='pillow'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='FilterAnnotations',
+        min_gt_bbox_wh=(1e-5, 1e-5),
+        by_mask=True,
+        min_gt_mask_area=1,
+        keep_empty=False),
+    dict(type='PackDetInputs')
+]
+train_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/nuimages_v1.0-train.json',
+        data_prefix=dict(img=''),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/nuimages_v1.0-val.json',
+        data_prefix=dict(img='')))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    ann_file=data_root + 'annotations/nuimages_v1.0-val.json',
+    metric=['bbox', 'segm'])
+test_evaluator = val_evaluator

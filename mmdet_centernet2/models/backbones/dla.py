@@ -1,0 +1,242 @@
+"""Deep layer aggregation backbones."""
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int,
+              norm_cfg: ConfigType) -> List[nn.Module]:
+    """A convolution without bias, and its norm."""
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        bias=False)
+    return [conv, build_norm_layer(norm_cfg, out_channels)[1]]
+
+
+class DLABasicBlock(nn.Module):
+    """Two 3x3 convolutions and a residual.
+
+    Args:
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
+        stride (int): Of the first convolution.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv_norm(in_channels, out_channels, 3, stride,
+                                         norm_cfg)
+        self.conv2, self.bn2 = conv_norm(out_channels, out_channels, 3, 1,
+                                         norm_cfg)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(B, C_in, H, W) and the residual (B, C, H / s, W / s)."""
+        out = self.bn1(self.conv1(x)).relu()
+        return (self.bn2(self.conv2(out)) + residual).relu()
+
+
+class DLABottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions, half as wide inside, and a residual.
+
+    Args: see :class:`DLABasicBlock`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        width = out_channels // 2
+        self.conv1, self.bn1 = conv_norm(in_channels, width, 1, 1, norm_cfg)
+        self.conv2, self.bn2 = conv_norm(width, width, 3, stride, norm_cfg)
+        self.conv3, self.bn3 = conv_norm(width, out_channels, 1, 1, norm_cfg)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(B, C_in, H, W) and the residual (B, C, H / s, W / s)."""
+        out = self.bn1(self.conv1(x)).relu()
+        out = self.bn2(self.conv2(out)).relu()
+        return (self.bn3(self.conv3(out)) + residual).relu()
+
+
+class DLARoot(nn.Module):
+    """Aggregation node: concatenate, mix by a 1x1 convolution.
+
+    Args:
+        in_channels (int): Of all children together.
+        out_channels (int): Output channels.
+        norm_cfg (dict): Config of the norm.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.conv, self.bn = conv_norm(in_channels, out_channels, 1, 1,
+                                       norm_cfg)
+
+    def forward(self, children: Sequence[Tensor]) -> Tensor:
+        """Children of equal size, each (B, C_i, H, W)."""
+        return self.bn(self.conv(torch.cat(list(children), 1))).relu()
+
+
+class DLATree(nn.Module):
+    """Hierarchical aggregation of ``2 ** depth`` blocks.
+
+    In a tree deeper than one, the projection is never used, but ImageNet
+    weights and the original's checkpoints hold it (Q15): it is kept frozen.
+
+    Args:
+        depth (int): Levels of the hierarchy.
+        block (type): :class:`DLABasicBlock` or :class:`DLABottleneck`.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
+        stride (int): 1 or 2.
+        level_root (bool): Whether the input takes part in the aggregation.
+        norm_cfg (dict): Config of the norms.
+        extra_channels (int): Of further children that the parent passes.
+
+    Source: spec §2.3.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 block: type,
+                 in_channels: int,
+                 out_channels: int,
+                 stride: int,
+                 level_root: bool,
+                 norm_cfg: ConfigType,
+                 extra_channels: int = 0) -> None:
+        super().__init__()
+        self.stride, self.level_root = stride, level_root
+        self.is_leaf = depth == 1
+        if level_root:
+            extra_channels += in_channels
+        if self.is_leaf:
+            self.tree1 = block(in_channels, out_channels, stride, norm_cfg)
+            self.tree2 = block(out_channels, out_channels, 1, norm_cfg)
+            self.root = DLARoot(2 * out_channels + extra_channels,
+                                out_channels, norm_cfg)
+        else:
+            self.tree1 = DLATree(depth - 1, block, in_channels, out_channels,
+                                 stride, False, norm_cfg)
+            self.tree2 = DLATree(depth - 1, block, out_channels, out_channels,
+                                 1, False, norm_cfg,
+                                 extra_channels + out_channels)
+        if in_channels != out_channels:
+            self.project = nn.Sequential(
+                *conv_norm(in_channels, out_channels, 1, 1, norm_cfg))
+            self.project.requires_grad_(self.is_leaf)
+
+    def forward(self, x: Tensor, children: Sequence[Tensor] = ()) -> Tensor:
+        """Aggregate.
+
+        Args:
+            x (Tensor): (B, C_in, H, W).
+            children (Sequence[Tensor]): From the parent, of output size.
+
+        Returns:
+            Tensor: (B, C, H / stride, W / stride).
+        """
+        children = list(children)
+        bottom = x if self.stride == 1 else nn.functional.max_pool2d(
+            x, self.stride)
+        if self.level_root:
+            children.insert(0, bottom)
+        if not self.is_leaf:
+            x1 = self.tree1(x)
+            return self.tree2(x1, children + [x1])
+        has_project = hasattr(self, 'project')
+        x1 = self.tree1(x, self.project(bottom) if has_project else bottom)
+        x2 = self.tree2(x1, x1)
+        return self.root([x2, x1, *children])
+
+
+@MODELS.register_module()
+class DLA(BaseModule):
+    """Deep layer aggregation network.
+
+    Tensor names are those of the original's base network.
+
+    Args:
+        depth (int): 34 or 60.
+        out_indices (Sequence[int]): Levels to return, 0 to 5; level ``i``
+            has stride ``2 ** i``. Defaults to (3, 4, 5).
+        norm_cfg (dict): Of all norms. Defaults to trainable BN.
+        norm_eval (bool): Keep norms in evaluation mode. Defaults to False.
+        init_cfg (dict, optional): Initialisation; Kaiming by default.
+
+    Raises:
+        ValueError: If the depth is unknown.
+
+    Source: "Deep Layer Aggregation" (arXiv 1707.06484); spec §2.3, Q15.
+    """
+
+    #: depth: (block, tree depths of levels 2 to 5, channels of levels 0 to 5)
+    arch_settings: Dict[int, Tuple[type, Sequence[int], Sequence[int]]] = {
+        34: (DLABasicBlock, (1, 2, 2, 1), (16, 32, 64, 128, 256, 512)),
+        60: (DLABottleneck, (1, 2, 3, 1), (16, 32, 128, 256, 512, 1024)),
+    }
+
+    def __init__(self,
+                 depth: int = 34,
+                 out_indices: Sequence[int] = (3, 4, 5),
+                 norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+                 norm_eval: bool = False,
+                 init_cfg: OptMultiConfig = None) -> None:
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth must be one of '
+                             f'{tuple(self.arch_settings)}, got {depth}')
+        super().__init__(
+            init_cfg=init_cfg or dict(type='Kaiming', layer='Conv2d'))
+        self.out_indices, self.norm_eval = tuple(out_indices), norm_eval
+        block, depths, channels = self.arch_settings[depth]
+        self.out_channels = [channels[i] for i in self.out_indices]
+
+        def plain(in_channels: int, out_channels: int, kernel: int,
+                  stride: int) -> nn.Sequential:
+            return nn.Sequential(
+                *conv_norm(in_channels, out_channels, kernel, stride,
+                           norm_cfg), nn.ReLU(inplace=True))
+
+        self.base_layer = plain(3, channels[0], 7, 1)
+        self.level0 = plain(channels[0], channels[0], 3, 1)
+        self.level1 = plain(channels[0], channels[1], 3, 2)
+        for i, tree_depth in enumerate(depths, start=2):
+            tree = DLATree(tree_depth, block, channels[i - 1], channels[i], 2,
+                           i > 2, norm_cfg)
+            self.add_module(f'level{i}', tree)
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Extract features.
+
+        Args:
+            x (Tensor): Images (B, 3, H, W), H and W multiples of 32.
+
+        Returns:
+            tuple[Tensor]: Of each level in ``out_indices``.
+        """
+        x = self.base_layer(x)
+        outs = []
+        for i in range(max(self.out_indices) + 1):
+            x = getattr(self, f'level{i}')(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'DLA':
+        """Set the mode, norms in evaluation mode if so configured."""
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self

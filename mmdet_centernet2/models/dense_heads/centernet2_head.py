@@ -1,0 +1,88 @@
+"""The class-wise CenterNet head, a detector of one stage."""
+from typing import List, Optional
+
+import torch
+from mmdet.models.dense_heads import AnchorFreeHead
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from ..task_modules.postprocess import finish_detections
+from .centernet2_proposal_head import CenterNet2ProposalHead
+
+
+@MODELS.register_module()
+class CenterNet2Head(CenterNet2ProposalHead):
+    """Class-wise CenterNet head: one heat map for each class, and boxes.
+
+    A second tower feeds the heat maps; scores are the heat itself.
+
+    Args:
+        num_classes (int): Number of classes.
+        more_pos (dict, optional): See :class:`CenterNet2ProposalHead`.
+            Defaults to the original's threshold and number.
+        loss_cls (dict): A :class:`HeatmapFocalLoss`.
+        **kwargs: See :class:`CenterNet2ProposalHead`.
+
+    Raises:
+        ValueError: If ``num_classes`` is less than 1.
+
+    Source: CenterNet2 paper, section 4; spec §2.1, §3.5, §5.1.
+    """
+
+    heat_predictor = 'conv_cls'
+    heat_loss_name = ''
+    sqrt_score = False
+
+    def __init__(self,
+                 num_classes: int,
+                 more_pos: Optional[dict] = dict(thresh=0.2, topk=9),
+                 loss_cls: ConfigType = dict(type='HeatmapFocalLoss'),
+                 **kwargs) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            more_pos=more_pos,
+            loss_cls=loss_cls,
+            **kwargs)
+
+    def _check_num_classes(self, num_classes: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f'num_classes must be positive, got '
+                             f'{num_classes}')
+
+    def _init_cls_convs(self) -> None:
+        """Build the class tower."""
+        AnchorFreeHead._init_cls_convs(self)
+
+    def _heat_feat(self, x: Tensor, reg_feat: Tensor) -> Tensor:
+        """Features of the class tower, (B, C, H, W)."""
+        for conv in self.cls_convs:
+            x = conv(x)
+        return x
+
+    @torch.no_grad()
+    def predict_by_feat(self,
+                        heat_logits: List[Tensor],
+                        ltrbs: List[Tensor],
+                        batch_img_metas: Optional[List[dict]] = None,
+                        cfg: Optional[ConfigDict] = None,
+                        rescale: bool = False) -> InstanceList:
+        """Decode detections: NMS, then rescaling, then clipping.
+
+        Args:
+            heat_logits (list[Tensor]): See :meth:`forward`.
+            ltrbs (list[Tensor]): See :meth:`forward`.
+            batch_img_metas (list[dict], optional): Of each image.
+            cfg (ConfigDict, optional): See
+                :class:`CenterNet2ProposalHead`. Defaults to ``test_cfg``.
+            rescale (bool): Whether to return pixels of the original image.
+
+        Returns:
+            list[InstanceData]: ``bboxes``, ``scores``, ``labels``.
+        """
+        results = self._decode(heat_logits, ltrbs, cfg or self.test_cfg)
+        return [
+            finish_detections(result, meta, rescale)
+            for result, meta in zip(results, batch_img_metas)
+        ]

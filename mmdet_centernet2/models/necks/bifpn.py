@@ -1,0 +1,380 @@
+"""Bidirectional feature pyramids in the original's two, unlike, flavours."""
+from typing import List, NamedTuple, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+GN = dict(type='GN', num_groups=32, requires_grad=True)
+
+
+class Node(NamedTuple):
+    """One fusion of a cell.
+
+    Args:
+        level (int): Level of the result, 0 the finest.
+        inputs (tuple[int]): What is fused: entries of a list that starts
+            with the cell's inputs and grows by each node's result.
+    """
+    level: int
+    inputs: Tuple[int, ...]
+
+
+def bifpn_graph(num_levels: int) -> List[Node]:
+    """Nodes of a cell: down to the finest level, then up again.
+
+    The last ``num_levels`` entries of the list of results, inputs included,
+    are the cell's outputs if ``num_levels`` is at least 3.
+
+    Args:
+        num_levels (int): At least 3.
+
+    Raises:
+        ValueError: If there are fewer levels.
+
+    Source: "EfficientDet", figure 3; spec §2.5, §2.6.
+    """
+    if num_levels < 3:
+        raise ValueError(f'a BiFPN needs at least 3 levels, got {num_levels}')
+    nodes, latest = [], list(range(num_levels))
+
+    def add(level: int, *inputs: int) -> None:
+        nodes.append(Node(level, inputs))
+        latest[level] = num_levels + len(nodes) - 1
+
+    for level in range(num_levels - 2, -1, -1):
+        add(level, level, latest[level + 1])
+    for level in range(1, num_levels - 1):
+        add(level, level, latest[level], latest[level - 1])
+    add(num_levels - 1, num_levels - 1, latest[num_levels - 2])
+    return nodes
+
+
+def fuse(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Fast normalised fusion: weights rectified, divided by their sum.
+
+    Args:
+        maps (Sequence[Tensor]): Of equal shape.
+        weights (Tensor): One for each map, shape (len(maps), ).
+    """
+    weights = weights.relu()
+    total = sum(x * w for x, w in zip(maps, weights))
+    return total / (weights.sum() + 1e-4)
+
+
+def resize_up(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Nearest-neighbour up-sampling to an exact size (H, W)."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode='nearest')
+
+
+class BiFPNBase(BaseModule):
+    """What both flavours share.
+
+    Args:
+        in_channels (Sequence[int]): Of each input, finest first.
+        out_channels (int): Of all outputs.
+        num_outs (int): Number of levels, at least as many as inputs; the
+            further ones are made from the coarsest input.
+        num_cells (int): How often the cell is repeated.
+        norm_cfg (dict): Of all norms. Defaults to 32-group GN.
+        init_cfg (dict, optional): Initialisation; PyTorch's by default, as
+            in the original.
+
+    Raises:
+        ValueError: If there are fewer outputs than inputs or than 3.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 out_channels: int,
+                 num_outs: int,
+                 num_cells: int,
+                 norm_cfg: ConfigType = GN,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if num_outs < len(in_channels):
+            raise ValueError(f'num_outs={num_outs} is less than the number of '
+                             f'inputs, {len(in_channels)}')
+        self.num_ins, self.num_outs = len(in_channels), num_outs
+        self.num_extra = num_outs - len(in_channels)
+        self.channels_of_first_cell = (
+            list(in_channels) + [out_channels] * self.num_extra)
+
+    def _check_inputs(self, inputs: Sequence[Tensor]) -> List[Tensor]:
+        if len(inputs) != self.num_ins:
+            raise ValueError(f'{type(self).__name__} was built for '
+                             f'{self.num_ins} inputs, got {len(inputs)}')
+        return list(inputs)
+
+
+# ---------------------------------------------------------------------------
+# The flavour of EfficientDet
+# ---------------------------------------------------------------------------
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then norm, under those two names."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            padding=kernel // 2,
+            bias=False)
+        self.bn = build_norm_layer(norm_cfg, out_channels)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        return self.bn(self.conv(x))
+
+
+def _resample(in_channels: int, out_channels: int,
+              norm_cfg: ConfigType) -> nn.Sequential:
+    """1x1 projection, or nothing where channels agree."""
+    layer = nn.Sequential()
+    if in_channels != out_channels:
+        layer.add_module('conv', ConvBN(in_channels, out_channels, 1,
+                                        norm_cfg))
+    return layer
+
+
+class _Combine(nn.Module):
+    """Bring inputs to one size and width, and fuse them."""
+
+    def __init__(self, inputs: Sequence[int], channels: Sequence[int],
+                 out_channels: int, norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.resample = nn.ModuleDict({
+            str(i): _resample(channels[i], out_channels, norm_cfg)
+            for i in inputs
+        })
+        self.edge_weights = nn.Parameter(torch.ones(len(inputs)))
+
+    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
+        """Fuse those of ``maps`` that this node reads, at ``size``."""
+        return fuse([
+            self._to_size(resample(maps[int(i)]), size)
+            for i, resample in self.resample.items()
+        ], self.edge_weights)
+
+    @staticmethod
+    def _to_size(x: Tensor, size: torch.Size) -> Tensor:
+        if x.size(-2) > size[0] or x.size(-1) > size[1]:
+            x = F.max_pool2d(x, 2, ceil_mode=True)  # Q11
+        return resize_up(x, size)
+
+
+class _AfterCombine(nn.Module):
+    """Swish, 3x3 convolution, norm."""
+
+    def __init__(self, channels: int, norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.conv = ConvBN(channels, channels, 3, norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        return self.conv(F.silu(x))
+
+
+class _EffdetNode(nn.Module):
+    """Fusion and convolution of one node."""
+
+    def __init__(self, node: Node, channels: Sequence[int], out_channels: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.combine = _Combine(node.inputs, channels, out_channels, norm_cfg)
+        self.after_combine = _AfterCombine(out_channels, norm_cfg)
+
+    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
+        """Result of the node, (B, C, *size)."""
+        return self.after_combine(self.combine(maps, size))
+
+
+class _EffdetCell(nn.Module):
+    """All nodes of one repetition."""
+
+    def __init__(self, channels: Sequence[int], out_channels: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.graph = bifpn_graph(len(channels))
+        widths = list(channels) + [out_channels] * len(self.graph)
+        self.fnode = nn.ModuleList(
+            _EffdetNode(node, widths, out_channels, norm_cfg)
+            for node in self.graph)
+
+    def forward(self, inputs: List[Tensor]) -> List[Tensor]:
+        """Outputs of the same sizes as the inputs."""
+        maps = list(inputs)
+        for node, module in zip(self.graph, self.fnode):
+            maps.append(module(maps, inputs[node.level].shape[-2:]))
+        return maps[-len(inputs):]
+
+
+@MODELS.register_module()
+class BiFPN(BiFPNBase):
+    """BiFPN in the flavour of EfficientDet.
+
+    Every node projects its own inputs; down-sampling is max-pooling with a
+    2x2 kernel. Any number of levels from three and any input size work.
+
+    Args: see :class:`BiFPNBase`.
+
+    Source: "EfficientDet" (arXiv 1911.09070); spec §2.5, Q11, Q13, Q53.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 out_channels: int,
+                 num_outs: int = 5,
+                 num_cells: int = 3,
+                 norm_cfg: ConfigType = GN,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(in_channels, out_channels, num_outs, num_cells,
+                         norm_cfg, init_cfg)
+        self.resample = nn.ModuleDict()
+        if self.num_extra:
+            self.resample[str(self.num_ins)] = _resample(
+                in_channels[-1], out_channels, norm_cfg)
+        widths = [self.channels_of_first_cell] + [[out_channels] * num_outs
+                                                  ] * (num_cells - 1)
+        self.cell = nn.Sequential(
+            *(_EffdetCell(w, out_channels, norm_cfg) for w in widths))
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+        """Build the pyramid.
+
+        Args:
+            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
+
+        Returns:
+            tuple[Tensor]: ``num_outs`` maps, (B, out_channels, H_i, W_i).
+        """
+        maps = self._check_inputs(inputs)
+        for i in range(self.num_extra):
+            x = maps[-1] if i else self.resample[str(self.num_ins)](maps[-1])
+            maps.append(F.max_pool2d(x, 2, ceil_mode=True))
+        return tuple(self.cell(maps))
+
+
+# ---------------------------------------------------------------------------
+# The flavour of FCOS
+# ---------------------------------------------------------------------------
+
+
+class NormedConv2d(nn.Conv2d):
+    """Convolution that owns its norm, so that names are ``weight, norm.*``."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int,
+                 norm_cfg: ConfigType, bias: bool) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            padding=kernel // 2,
+            bias=bias)
+        self.norm = build_norm_layer(norm_cfg, out_channels)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        return self.norm(super().forward(x))
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Max-pooling with a 3x3 kernel, to half the size rounded up (Q11)."""
+    return F.max_pool2d(x, 3, stride=2, padding=1)
+
+
+class _FCOSCell(nn.Module):
+    """One repetition; inputs of one level share their projection (Q12)."""
+
+    def __init__(self, channels: Sequence[int], out_channels: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.graph = bifpn_graph(len(channels))
+        widths = list(channels) + [out_channels] * len(self.graph)
+        for node in self.graph:
+            name = self._name(node)
+            for i in node.inputs:
+                lateral = f'lateral_{i}_f{node.level}'
+                if widths[i] != out_channels and not hasattr(self, lateral):
+                    self.add_module(
+                        lateral,
+                        NormedConv2d(widths[i], out_channels, 1, norm_cfg,
+                                     True))
+            self.register_parameter(
+                f'weights_{name}', nn.Parameter(torch.ones(len(node.inputs))))
+            self.add_module(
+                f'outputs_{name}',
+                NormedConv2d(out_channels, out_channels, 3, norm_cfg, False))
+
+    @staticmethod
+    def _name(node: Node) -> str:
+        return '_'.join([f'f{node.level}', *map(str, node.inputs)])
+
+    def _read(self, x: Tensor, index: int, level: int,
+              size: torch.Size) -> Tensor:
+        """Input ``index`` of a node of ``level``, projected, at ``size``."""
+        lateral = f'lateral_{index}_f{level}'
+        if hasattr(self, lateral):
+            x = getattr(self, lateral)(x)
+        if x.size(-2) > size[0] or x.size(-1) > size[1]:
+            x = _halve(x)
+        return resize_up(x, size)
+
+    def forward(self, inputs: List[Tensor]) -> List[Tensor]:
+        """Outputs of the same sizes as the inputs."""
+        maps = list(inputs)
+        for node in self.graph:
+            name, size = self._name(node), inputs[node.level].shape[-2:]
+            fused = fuse(
+                [self._read(maps[i], i, node.level, size) for i in node.inputs],
+                getattr(self, f'weights_{name}'))
+            maps.append(getattr(self, f'outputs_{name}')(F.silu(fused)))
+        return maps[-len(inputs):]
+
+
+@MODELS.register_module()
+class FCOSBiFPN(BiFPNBase):
+    """BiFPN in the flavour that the original's other DLA models use.
+
+    Against :class:`BiFPN`: projections have a bias and are shared by the
+    nodes of a level, down-sampling is max-pooling with a 3x3 kernel. The
+    weights of the two do not fit each other.
+
+    Args: see :class:`BiFPNBase`.
+
+    Source: spec §2.6, Q11, Q12, Q13.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 out_channels: int,
+                 num_outs: int = 5,
+                 num_cells: int = 3,
+                 norm_cfg: ConfigType = GN,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(in_channels, out_channels, num_outs, num_cells,
+                         norm_cfg, init_cfg)
+        if self.num_extra:
+            self.reduction = NormedConv2d(in_channels[-1], out_channels, 1,
+                                          norm_cfg, False)
+        widths = [self.channels_of_first_cell] + [[out_channels] * num_outs
+                                                  ] * (num_cells - 1)
+        self.cells = nn.Sequential(
+            *(_FCOSCell(w, out_channels, norm_cfg) for w in widths))
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+        """Build the pyramid; see :class:`BiFPN`."""
+        maps = self._check_inputs(inputs)
+        for i in range(self.num_extra):
+            maps.append(_halve(maps[-1] if i else self.reduction(maps[-1])))
+        return tuple(self.cells(maps))

@@ -1,0 +1,166 @@
+"""Up-sampling neck of the stride-4 DLA models."""
+from typing import List, Sequence, Tuple
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.ops import ModulatedDeformConv2dPack
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class DeformNode(nn.Module):
+    """Modulated deformable 3x3 convolution **with bias**, norm, ReLU (Q14).
+
+    Args:
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
+        norm_cfg (dict): Config of the norm.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int,
+                 norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.conv = ModulatedDeformConv2dPack(
+            in_channels, out_channels, 3, padding=1, bias=True)
+        self.actf = nn.Sequential(
+            build_norm_layer(norm_cfg, out_channels)[1],
+            nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        return self.actf(self.conv(x))
+
+
+def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
+    """Trainable depth-wise up-sampling that starts as the bilinear one.
+
+    Args:
+        channels (int): Channels.
+        factor (int): Up-sampling factor.
+    """
+    up = nn.ConvTranspose2d(
+        channels,
+        channels,
+        2 * factor,
+        stride=factor,
+        padding=factor // 2,
+        groups=channels,
+        bias=False)
+    ramp = (torch.arange(2 * factor) + 0.5) / factor - 1
+    ramp = 1 - ramp.abs()
+    up.weight.data.copy_((ramp[:, None] * ramp).expand_as(up.weight))
+    return up
+
+
+class IDAUp(nn.Module):
+    """Iterative aggregation of ever coarser maps into the finest.
+
+    Args:
+        out_channels (int): Channels of the result.
+        in_channels (Sequence[int]): Of each map, finest first.
+        factors (Sequence[int]): Up-sampling factor of each map; the first
+            is not used.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    def __init__(self, out_channels: int, in_channels: Sequence[int],
+                 factors: Sequence[int], norm_cfg: ConfigType) -> None:
+        super().__init__()
+        for i in range(1, len(in_channels)):
+            self.add_module(
+                f'proj_{i}', DeformNode(in_channels[i], out_channels,
+                                        norm_cfg))
+            self.add_module(f'up_{i}',
+                            bilinear_upsample(out_channels, factors[i]))
+            self.add_module(f'node_{i}',
+                            DeformNode(out_channels, out_channels, norm_cfg))
+
+    def forward(self, maps: Sequence[Tensor]) -> List[Tensor]:
+        """Aggregate.
+
+        Args:
+            maps (Sequence[Tensor]): Finest first.
+
+        Returns:
+            list[Tensor]: The first map, then each aggregate in turn, all of
+            the first map's size.
+        """
+        outs = [maps[0]]
+        for i in range(1, len(maps)):
+            project, up, node = (
+                getattr(self, f'{name}_{i}') for name in ('proj', 'up', 'node'))
+            outs.append(node(up(project(maps[i])) + outs[-1]))
+        return outs
+
+
+class DLAUp(nn.Module):
+    """Aggregate from the coarsest pair of maps to all of them.
+
+    Args:
+        channels (Sequence[int]): Of each map, finest first, strides doubling.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    def __init__(self, channels: Sequence[int], norm_cfg: ConfigType) -> None:
+        super().__init__()
+        incoming = list(channels)
+        for i in range(len(channels) - 1):
+            first = len(channels) - 2 - i
+            out = channels[first]
+            count = len(channels) - first
+            self.add_module(
+                f'ida_{i}',
+                IDAUp(out, incoming[first:], [1] + [2] * (count - 1),
+                      norm_cfg))
+            incoming[first + 1:] = [out] * (count - 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> List[Tensor]:
+        """Maps of the same sizes, finest first, each an aggregate."""
+        maps = list(maps)
+        outs = [maps[-1]]
+        for i in range(len(maps) - 1):
+            first = len(maps) - 2 - i
+            maps[first:] = getattr(self, f'ida_{i}')(maps[first:])
+            outs.insert(0, maps[-1])
+        return outs
+
+
+@MODELS.register_module()
+class DLAUpNeck(BaseModule):
+    """The two aggregations on top of a stride-4 DLA: one map, stride 4.
+
+    Args:
+        in_channels (Sequence[int]): Of each input, finest first, strides
+            doubling. Defaults to those of DLA-34's levels 2 to 5.
+        num_fused (int): How many of the finest aggregates the last step
+            joins. Defaults to 3.
+        norm_cfg (dict): Of all norms. Defaults to trainable BN.
+        init_cfg (dict, optional): Initialisation.
+
+    Source: spec §2.4, Q14, Q16.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int] = (64, 128, 256, 512),
+                 num_fused: int = 3,
+                 norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_fused = num_fused
+        self.dla_up = DLAUp(in_channels, norm_cfg)
+        self.ida_up = IDAUp(in_channels[0], in_channels[:num_fused],
+                            [2**i for i in range(num_fused)], norm_cfg)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor]:
+        """Fuse.
+
+        Args:
+            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
+
+        Returns:
+            tuple[Tensor]: One map of the finest input's size and channels.
+        """
+        maps = self.dla_up(inputs)
+        return (self.ida_up(maps[:self.num_fused])[-1], )
