@@ -22,6 +22,8 @@ LISTS = {
     'runtime': ('build', 'runtime', 'openmmlab'),
     'tests': ('build', 'runtime', 'openmmlab', 'tests'),
 }
+MODULES = ('torch', 'numpy', 'cv2', 'mmcv', 'mmengine', 'mmdet', 'pycocotools',
+           'matplotlib', 'scipy', 'pkg_resources')
 FRAMEWORKS = ['torch', 'mmcv', 'mmdet_centernet2', 'opencv-python']
 
 
@@ -63,7 +65,14 @@ def has_compiled_ops() -> bool:
         for suffix in EXTENSION_SUFFIXES)
 
 
-def current_state(profile: str) -> dict:
+def cuda_compiler(file: Path):
+    """The nvcc in sight, but only if the last setup had to do without one."""
+    if not (file.parent / 'cpu_only').exists():
+        return None
+    return shutil.which('nvcc') or os.environ.get('CUDA_HOME')
+
+
+def current_state(file: Path, profile: str) -> dict:
     return {
         'profile': profile,
         'python': sys.version,
@@ -72,7 +81,8 @@ def current_state(profile: str) -> dict:
                      for name in listed_packages(profile)},
         'mmcv has compiled operators': has_compiled_ops(),
         'mmdet_centernet2 lies in': folder_of('mmdet_centernet2'),
-        'nvcc': shutil.which('nvcc') or os.environ.get('CUDA_HOME'),
+        'missing modules': [name for name in MODULES if not folder_of(name)],
+        'nvcc': cuda_compiler(file),
     }
 
 
@@ -82,12 +92,13 @@ def differences(old: dict, new: dict) -> list:
 
 
 def main(action: str, file: str, profile: str) -> int:
-    state = current_state(profile)
+    path = Path(file)
+    state = current_state(path, profile)
     if action == 'write':
-        Path(file).write_text(json.dumps(state, indent=2) + '\n')
+        path.write_text(json.dumps(state, indent=2) + '\n')
         return 0
     try:
-        old = json.loads(Path(file).read_text())
+        old = json.loads(path.read_text())
     except (OSError, ValueError):
         print('never set up, or not to the end')
         return 1

@@ -51,7 +51,7 @@ set_traps() {
 
 minutes() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
-# The last thing a command said, as progress.
+# last_line LOG: the last thing a command said, as progress.
 last_line() {
     local line
     line=$(tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' |
@@ -63,11 +63,11 @@ last_line() {
 show_progress() {
     local text
     if [[ -t 1 ]]; then
-        text="      $(minutes "$2")  $("${PROGRESS:-last_line}" "$1")"
+        text="      $(minutes "$2")  $("${PROGRESS:-last_line}" "$1" "$2")"
         printf '\r\033[K%s' "${text:0:WIDTH-1}"
     elif (($2 >= NEXT_LINE)); then
         NEXT_LINE=$((NEXT_LINE + 30))
-        text=$("${PROGRESS:-last_line}" "$1")
+        text=$("${PROGRESS:-last_line}" "$1" "$2")
         printf '      %s  %s\n' "$(minutes "$2")" "${text:0:100}"
     fi
 }

@@ -3,7 +3,7 @@
 
 # pip's own cache does not tell torch versions apart, so the wheel built here is
 # kept in a cache of ours, one folder for each kind.
-MMCV_TIME='5 to 20 minutes on 2 cores, once'
+MMCV_TIME='about 15 minutes on 2 cores, once'
 
 # Set TORCH (version), TORCH_CUDA (version or empty), GPU (1 if torch sees one),
 # PYTAG (cp311-linux_x86_64).
@@ -146,12 +146,20 @@ compiler_jobs() {
     echo $((cores > 0 ? cores : 1))
 }
 
-# How far the compiler is, from ninja's own count.
+# compile_progress LOG SECONDS: how far the compiler is, from ninja's own count.
 compile_progress() {
-    local count
+    local count done_ all left=
     count=$(grep -aoE '^[[:space:]]*\[[0-9]+/[0-9]+\]' "$1" 2>/dev/null |
         tail -n 1 | tr -d '[] \t') || true
-    echo "mmcv: ${count:-0} files compiled"
+    if [[ -z $count ]]; then
+        echo "mmcv: starting the compiler"
+        return
+    fi
+    IFS=/ read -r done_ all <<<"$count"
+    if ((done_ >= 5)); then
+        left=", about $(minutes $(($2 * (all - done_) / done_))) left"
+    fi
+    echo "mmcv: $done_ of $all files compiled$left"
 }
 
 fetch_mmcv_source() {
