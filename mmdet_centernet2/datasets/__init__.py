@@ -1,6 +1,12 @@
 """Data sets and their transforms."""
 from .centernet2_coco import (AnnotationError, CenterNet2CocoDataset,
                               StrictCocoMixin)
+from .nuimages import NuImagesDataset
+from .objects365 import CenterNet2Objects365Dataset
+from .samplers import *  # noqa: F401,F403
 from .transforms import *  # noqa: F401,F403
 
-__all__ = ['AnnotationError', 'CenterNet2CocoDataset', 'StrictCocoMixin']
+__all__ = [
+    'AnnotationError', 'CenterNet2CocoDataset', 'CenterNet2Objects365Dataset',
+    'NuImagesDataset', 'StrictCocoMixin'
+]

@@ -1,4 +1,7 @@
 """Transforms of the data pipelines."""
+from .efficientdet_resize_crop import EfficientDetResizeCrop
 from .loading import CheckedLoadImageFromFile, ImageReadError
 
-__all__ = ['CheckedLoadImageFromFile', 'ImageReadError']
+__all__ = [
+    'CheckedLoadImageFromFile', 'EfficientDetResizeCrop', 'ImageReadError'
+]

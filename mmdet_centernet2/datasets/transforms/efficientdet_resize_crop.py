@@ -1,0 +1,197 @@
+"""Resizing to a random size and cropping a window, as EfficientDet does."""
+from __future__ import annotations
+
+from typing import NamedTuple, Tuple
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import autocast_box_type
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+
+BACKENDS = ('pillow', 'cv2')
+
+
+class ResizeCrop(NamedTuple):
+    """Which part of an image is kept, and how large it becomes.
+
+    Attributes:
+        img_scale (float): Exact factor from the image's pixels to those of
+            the scaled image, before its size is cut to whole pixels.
+        scaled_size (tuple[int, int]): Height and width of the whole scaled
+            image in pixels.
+        offset (tuple[int, int]): Top and left of the window in the scaled
+            image in pixels.
+        crop_size (tuple[int, int]): Height and width of the window in pixels.
+    """
+    img_scale: float
+    scaled_size: Tuple[int, int]
+    offset: Tuple[int, int]
+    crop_size: Tuple[int, int]
+
+    @property
+    def window(self) -> Tuple[slice, slice]:
+        """Rows and columns of the scaled image that are kept."""
+        return tuple(
+            slice(start, start + length)
+            for start, length in zip(self.offset, self.crop_size))
+
+
+def plan_resize_crop(img_size: Tuple[int, int], size: int, factor: float,
+                     position: Tuple[float, float]) -> ResizeCrop:
+    """Where a draw of the random numbers leads; truncates as the original.
+
+    Args:
+        img_size (tuple[int, int]): Height and width of the image in pixels.
+        size (int): Longest side of the window in pixels.
+        factor (float): The scaled image fits a square of ``factor * size``.
+        position (tuple[float, float]): Of the window along the height and
+            the width, from 0 (top, left) to 1 (bottom, right).
+
+    Returns:
+        ResizeCrop: What to do with the image.
+
+    Source: spec §6.2, Q39. A side that would be cut to no pixel, where the
+    original fails, becomes one pixel.
+    """
+    side = factor * size
+    img_scale = min(side / length for length in img_size)
+    scaled_size = tuple(max(int(n * img_scale), 1) for n in img_size)
+    offset = tuple(
+        int(max(0., float(n - size)) * where)
+        for n, where in zip(scaled_size, position))
+    crop_size = tuple(
+        min(n, start + size) - start
+        for n, start in zip(scaled_size, offset))
+    return ResizeCrop(img_scale, scaled_size, offset, crop_size)
+
+
+@TRANSFORMS.register_module()
+class EfficientDetResizeCrop(BaseTransform):
+    """Resize to a random size, then crop a window of at most ``size``.
+
+    The image is scaled, keeping its aspect ratio, to fit a square whose side
+    is ``size`` times a random factor; of what is larger than ``size`` a
+    random window is kept. Nothing is padded: small factors make small images,
+    which the data preprocessor pads to a batch.
+
+    Boxes are scaled by the exact factor (not by the ratio of the whole-pixel
+    sizes), moved and clipped to the window; ``FilterAnnotations`` after it
+    drops what is left outside. Bitmap masks and ``gt_seg_map`` are resized
+    without interpolation; polygons follow the boxes' map, unclipped.
+
+    With ``scale_range=(1, 1)`` it is the original's 'square' test resizing:
+    the long edge becomes ``size`` and nothing is cropped.
+
+    Required Keys: img, and optionally gt_bboxes, gt_masks, gt_seg_map.
+
+    Modified Keys: these, and img_shape.
+
+    Added Keys: scale_factor, the ratio (width, height) of the scaled image's
+    size to the image's, by which mmdet takes boxes back to the image.
+
+    Args:
+        size (int): Longest side of the window in pixels.
+        scale_range (tuple[float, float]): Smallest and largest factor.
+            Defaults to (0.1, 2.0).
+        backend (str): 'pillow', which gives the original's pixels (Q40), or
+            'cv2'. Defaults to 'pillow'.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Source: spec §6.2, Q39.
+    """
+
+    def __init__(self,
+                 size: int,
+                 scale_range: Tuple[float, float] = (0.1, 2.0),
+                 backend: str = 'pillow') -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f'size must be a positive integer, got {size!r}')
+        if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
+            raise ValueError('scale_range must be two factors, 0 < smallest '
+                             f'<= largest, got {scale_range!r}')
+        if backend not in BACKENDS:
+            raise ValueError(
+                f'backend must be one of {BACKENDS}, got {backend!r}')
+        self.size = size
+        self.scale_range = tuple(scale_range)
+        self.backend = backend
+
+    @cache_randomness
+    def _random_draws(self) -> Tuple[float, float, float]:
+        """Factor, then vertical, then horizontal position: always three."""
+        return (np.random.uniform(*self.scale_range), np.random.uniform(0, 1),
+                np.random.uniform(0, 1))
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        """Resize and crop the image and its annotations.
+
+        Args:
+            results (dict): See the class.
+
+        Returns:
+            dict: The same, changed.
+        """
+        factor, y, x = self._random_draws()
+        height, width = results['img'].shape[:2]
+        plan = plan_resize_crop((height, width), self.size, factor, (y, x))
+        results['img'] = self._resize(results['img'], plan, 'bilinear')
+        results['img_shape'] = plan.crop_size
+        results['scale_factor'] = (plan.scaled_size[1] / width,
+                                   plan.scaled_size[0] / height)
+        if results.get('gt_bboxes') is not None:
+            self._move_boxes(results['gt_bboxes'], plan)
+        if results.get('gt_masks') is not None:
+            results['gt_masks'] = self._move_masks(results['gt_masks'], plan)
+        if results.get('gt_seg_map') is not None:
+            results['gt_seg_map'] = self._resize(results['gt_seg_map'], plan,
+                                                 'nearest')
+        return results
+
+    def _resize(self, image: np.ndarray, plan: ResizeCrop,
+                interpolation: str) -> np.ndarray:
+        """The window of the scaled image, of shape ``crop_size``."""
+        height, width = plan.scaled_size
+        scaled = mmcv.imresize(
+            image, (width, height),
+            interpolation=interpolation,
+            backend=self.backend)
+        return scaled[plan.window]
+
+    @staticmethod
+    def _move_boxes(boxes, plan: ResizeCrop) -> None:
+        top, left = plan.offset
+        boxes.rescale_((plan.img_scale, plan.img_scale))
+        boxes.translate_((-left, -top))
+        boxes.clip_(plan.crop_size)
+
+    def _move_masks(self, masks: BitmapMasks | PolygonMasks,
+                    plan: ResizeCrop) -> BitmapMasks | PolygonMasks:
+        if isinstance(masks, PolygonMasks):
+            return _move_polygons(masks, plan)
+        moved = [  # they may be boolean, which pillow would not resize
+            self._resize(np.asarray(mask, np.uint8), plan, 'nearest')
+            for mask in masks.masks
+        ]
+        return BitmapMasks(moved, *plan.crop_size)
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(size={self.size}, '
+                f'scale_range={self.scale_range}, backend={self.backend!r})')
+
+
+def _move_polygons(masks: PolygonMasks, plan: ResizeCrop) -> PolygonMasks:
+    """Scale and shift flat (x0, y0, x1, y1, ...) polygons; no clipping."""
+    top, left = plan.offset
+
+    def move(polygon: np.ndarray) -> np.ndarray:
+        points = np.asarray(polygon).reshape(-1, 2) * plan.img_scale
+        return (points - (left, top)).reshape(-1)
+
+    moved = [[move(polygon) for polygon in parts] for parts in masks.masks]
+    return PolygonMasks(moved, *plan.crop_size)
