@@ -1,0 +1,80 @@
+"""Construction, initial values and refinement of the box head."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+from . import small
+
+
+def build(**options):
+    cfg = dict(
+        type='CenterNet2BBoxHead',
+        in_channels=16,
+        fc_out_channels=256,
+        roi_feat_size=7,
+        num_classes=20,
+        bbox_coder=dict(type='OneSidedDeltaXYWHBBoxCoder'))
+    head = MODELS.build({**cfg, **options})
+    head.init_weights()
+    return head
+
+
+def test_tensors_of_the_original():
+    """Names as in spec §9.1, shapes as in §2.8: background last, one box."""
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in build().state_dict().items()
+    }
+    assert shapes == {
+        'shared_fcs.0.weight': (256, 16 * 49),
+        'shared_fcs.0.bias': (256, ),
+        'shared_fcs.1.weight': (256, 256),
+        'shared_fcs.1.bias': (256, ),
+        'fc_cls.weight': (21, 256),
+        'fc_cls.bias': (21, ),
+        'fc_reg.weight': (4, 256),
+        'fc_reg.bias': (4, )
+    }
+
+
+def test_initial_values():
+    """Spec §2.8: Caffe2's Xavier, N(0, 0.01), N(0, 0.001), biases 0."""
+    head = build()
+    assert head.fc_cls.weight.std().item() == pytest.approx(.01, rel=.1)
+    assert head.fc_reg.weight.std().item() == pytest.approx(.001, rel=.15)
+    for linear, fan_in in zip(head.shared_fcs, (16 * 49, 256)):
+        bound = (3 / fan_in)**.5  # uniform, kaiming with a = 1 over fan_in
+        assert linear.weight.abs().max().item() == pytest.approx(
+            bound, rel=.01)
+        assert linear.weight.std().item() == pytest.approx(
+            bound / 3**.5, rel=.05)
+    for name, parameter in head.named_parameters():
+        assert not name.endswith('bias') or not parameter.any()
+
+
+def test_boxes_of_each_class_are_refused():
+    with pytest.raises(ValueError, match='reg_class_agnostic=True'):
+        build(reg_class_agnostic=False)
+
+
+def test_refinement_clips_to_each_image_and_drops_only_empty_boxes():
+    """Ground truth stays, images keep their order; zero deltas."""
+    boxes = torch.tensor([[10., 10, 50, 50], [-20, -20, 30, 30],
+                          [151, 0, 170, 20], [140, 90, 160, 128],
+                          [10, 120, 95, 140], [91, 100, 99, 110]])
+    images = torch.tensor([0., 0, 0, 0, 1, 1])
+    sampled = [
+        SimpleNamespace(priors=boxes[images == i], pos_is_gt=torch.tensor([1]))
+        for i in (0, 1)
+    ]
+    found = build().refine_bboxes(
+        sampled,
+        dict(
+            rois=torch.cat([images[:, None], boxes], 1),
+            bbox_pred=torch.zeros(6, 4)), small.metas())
+    assert [f.bboxes.tolist() for f in found] == [
+        [[10, 10, 50, 50], [0, 0, 30, 30], [140, 90, 150, 100]],
+        [[10, 120, 90, 128]],
+    ]
