@@ -7,10 +7,12 @@ from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS
+from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
+from ..task_modules.equal_objects import share_labels
 from ..task_modules.score_fusion import fuse_scores, mean_probs
 
 
@@ -86,6 +88,12 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             head['bbox_coder']['target_stds'] = list(stds)
             heads.append(head)
         return heads
+
+    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
+             batch_data_samples: SampleList) -> dict:
+        """See mmdet's ``CascadeRoIHead`` and :func:`share_labels`."""
+        return super().loss(x, rpn_results_list,
+                            share_labels(batch_data_samples))
 
     def _bbox_forward(self, stage: int, x: Tuple[Tensor],
                       rois: Tensor) -> dict:
@@ -199,6 +207,12 @@ class CenterNet2RoIHead(StandardRoIHead):
 
     Source: CenterNet2 paper, section 3; spec §5.2, Q7.
     """
+
+    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
+             batch_data_samples: SampleList) -> dict:
+        """See mmdet's ``StandardRoIHead`` and :func:`share_labels`."""
+        return super().loss(x, rpn_results_list,
+                            share_labels(batch_data_samples))
 
     def predict_bbox(self,
                      x: Tuple[Tensor],

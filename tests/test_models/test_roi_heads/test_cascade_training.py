@@ -10,14 +10,8 @@ from . import small
 
 KEYS = [f's{k}.{name}' for k in range(3)
         for name in ('loss_cls', 'acc', 'loss_bbox')]
+#: The crowd's classes; of its two equal boxes, too, they differ.
 LABELS = tuple(i % small.NUM_CLASSES for i in range(25))
-#: The crowd has one pair of equal boxes: they get the same class here.
-EQUAL = [i for i, box in enumerate(CROWD) if CROWD.count(box) > 1]
-
-
-def crowd_labels() -> tuple:
-    assert len(EQUAL) == 2
-    return tuple(3 if i in EQUAL else label for i, label in enumerate(LABELS))
 
 
 def near(box: Box, dx: float, dy: float, dw: float) -> Box:
@@ -66,18 +60,18 @@ def test_two_images_of_different_size():
     boxes = (CROWD, ((5., 5., 60., 40.), (20., 30., 88., 127.)))
     proposals = (crowd_proposals(), [(8., 3., 63., 41.), (80., 60., 99., 140.),
                                      (22., 30., 80., 120.)])
-    values = assert_losses_agree(proposals, boxes, (crowd_labels(), (0, 2)))
+    values = assert_losses_agree(proposals, boxes, (LABELS, (0, 2)))
     assert all(v > 0 for v in values.values())
 
 
 def test_crowded_image_beside_an_empty_one():
     """With gradients to every parameter and feature."""
     proposals = (crowd_proposals(), [(8., 3., 63., 41.)])
-    assert_losses_agree(proposals, (CROWD, ()), (crowd_labels(), ()))
+    assert_losses_agree(proposals, (CROWD, ()), (LABELS, ()))
 
     torch.manual_seed(0)
     roi_head, x = small.build(), small.features()
-    found = train(roi_head, x, proposals, (CROWD, ()), (crowd_labels(), ()))
+    found = train(roi_head, x, proposals, (CROWD, ()), (LABELS, ()))
     sum(small.losses_only(found).values()).backward()
     for name, parameter in roi_head.named_parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
@@ -113,8 +107,14 @@ def test_image_without_proposals_beside_one_with():
 def test_equal_objects_of_two_classes_are_matched_to_the_first():
     """Ground truth among the RoIs is matched like any other RoI (§4.3)."""
     box = (20., 30., 80., 90.)
-    assert_losses_agree(([(18., 30., 81., 88.)], []), ((box, box), ()),
-                        ((2, 1), ()))
+    other = (5., 5., 60., 40.)
+    assert_losses_agree(([(18., 30., 81., 88.)], []),
+                        ((other, box, box), (box, )), ((3, 2, 1), (1, )))
+    data_samples = small.samples(((box, box), ()), ((2, 1), ()))
+    small.build().loss(small.features(), [small.proposals([]),
+                                            small.proposals([])],
+                       data_samples)
+    assert data_samples[0].gt_instances.labels.tolist() == [2, 1]
 
 
 def test_later_stages_take_every_box_that_is_not_empty(monkeypatch):
@@ -169,6 +169,20 @@ def test_features_get_a_third_of_the_gradient_and_heads_all_of_it(stage):
     assert torch.allclose(3 * grads[True][0], grads[False][0], rtol=1e-5)
     for a, b in zip(grads[True][1], grads[False][1]):
         assert torch.equal(a, b)
+
+
+def test_single_stage():
+    """Losses are those of the cascade's first stage."""
+    roi_head, x = small.build(single=True), small.features()
+    found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()),
+                  (LABELS, ()))
+    assert list(found) == ['loss_cls', 'acc', 'loss_bbox']
+    rois = [*crowd_proposals(), *CROWD]
+    wanted = cascade.stage_losses(
+        *small.head_of(roi_head, x, 0)(0, rois),
+        cascade.stage_targets(rois, CROWD, LABELS, 0, small.NUM_CLASSES))
+    assert (found['loss_cls'].item(),
+            found['loss_bbox'].item()) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_stages_learn_from_their_own_boxes_only():
