@@ -1,12 +1,15 @@
 """Data sets and their transforms."""
 from .centernet2_coco import (AnnotationError, CenterNet2CocoDataset,
                               StrictCocoMixin)
+from .centernet2_lvis import CenterNet2LVISDataset
+from .image_counts import count_images, load_image_counts
 from .nuimages import NuImagesDataset
 from .objects365 import CenterNet2Objects365Dataset
 from .samplers import *  # noqa: F401,F403
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'AnnotationError', 'CenterNet2CocoDataset', 'CenterNet2Objects365Dataset',
-    'NuImagesDataset', 'StrictCocoMixin'
+    'AnnotationError', 'CenterNet2CocoDataset', 'CenterNet2LVISDataset',
+    'CenterNet2Objects365Dataset', 'NuImagesDataset', 'StrictCocoMixin',
+    'count_images', 'load_image_counts'
 ]

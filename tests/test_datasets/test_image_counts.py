@@ -1,0 +1,125 @@
+"""Images per category, shipped and counted."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mmdet_centernet2.datasets import (AnnotationError, count_images,
+                                       load_image_counts)
+from tests.paths import DATA, ROOT
+
+TOOL = ROOT / 'tools/dataset_converters/lvis_image_counts.py'
+CASE = DATA / 'lvis_case' / 'gt.json'
+
+
+def test_shipped_counts_are_those_of_the_spec():
+    counts = load_image_counts('lvis_v1')
+    assert (len(counts), min(counts), max(counts), sum(counts)) == (
+        1203, 1, 1977, 360952)
+    groups = [
+        sum(c <= 10 for c in counts),
+        sum(10 < c <= 100 for c in counts),
+        sum(c > 100 for c in counts)
+    ]
+    assert groups == [337, 461, 405]  # rare, common, frequent
+
+
+def write(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_image_counts_once_for_a_category(tmp_path):
+    ann_file = write(
+        tmp_path / 'ann.json',
+        dict(
+            images=[dict(id=1), dict(id=2)],
+            categories=[
+                dict(id=5, name='rare'),
+                dict(id=2, name='often'),
+                dict(id=9, name='never')
+            ],
+            annotations=[
+                dict(id=i, image_id=image, category_id=category)
+                for i, (image, category) in enumerate([(1, 2), (1, 2), (2, 2),
+                                                       (2, 5)])
+            ]))
+    assert count_images(ann_file) == [
+        dict(id=2, name='often', image_count=2),
+        dict(id=5, name='rare', image_count=1),
+        dict(id=9, name='never', image_count=0)
+    ]
+
+
+def run_tool(*arguments):
+    return subprocess.run([sys.executable, TOOL, *arguments],
+                          capture_output=True,
+                          text=True,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+
+
+def test_the_tool_writes_what_the_loss_reads(tmp_path):
+    out = tmp_path / 'new' / 'counts.json'
+    done = run_tool(CASE, out)
+    assert done.returncode == 0, done.stderr
+    assert '12 categories, 1 without an image' in done.stdout
+    truth = json.loads(CASE.read_text())
+    expected = [
+        len({
+            ann['image_id']
+            for ann in truth['annotations'] if ann['category_id'] == category
+        }) for category in range(1, 13)
+    ]
+    assert load_image_counts(out) == expected
+
+
+def test_the_tool_says_what_is_wrong(tmp_path):
+    bad = tmp_path / 'ann.json'
+    bad.write_text('{"annotations": [')
+    done = run_tool(bad, tmp_path / 'o.json')
+    assert done.returncode == 1
+    assert 'error:' in done.stderr and 'not a JSON file' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'o.json').exists()
+
+
+def test_reads_lists_and_entries_in_any_order(tmp_path):
+    assert load_image_counts((3, 0, 2.5)) == [3, 0, 2.5]
+    assert load_image_counts(write(tmp_path / 'a.json', [4, 5])) == [4, 5]
+    entries = [
+        dict(id=2, image_count=7, frequency='f'),
+        dict(id=1, image_count=3)
+    ]
+    assert load_image_counts(str(write(tmp_path / 'b.json', entries))) == [
+        3, 7
+    ]
+
+
+@pytest.mark.parametrize('content, message', [
+    (dict(a=1), 'does not hold a list'),
+    ([dict(id=1)], "image_count"),
+    ([1, 'x'], "label 1 is 'x'"),
+    ([1, -1], 'label 1 is -1'),
+    ([], 'is empty'),
+])
+def test_says_which_counts_are_bad(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        load_image_counts(write(tmp_path / 'a.json', content))
+
+
+def test_says_which_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nothing.json.*lvis_v1'):
+        load_image_counts(tmp_path / 'nothing.json')
+
+
+@pytest.mark.parametrize('content, message', [
+    ([], 'not a COCO or LVIS annotation file'),
+    (dict(categories=[], annotations=[dict(category_id=3, image_id=1)]),
+     r'categories \[3\]'),
+    (dict(categories=[]), 'annotations'),
+])
+def test_says_what_is_no_annotation_file(tmp_path, content, message):
+    with pytest.raises(AnnotationError, match=message):
+        count_images(write(tmp_path / 'a.json', content))
