@@ -17,8 +17,10 @@ from .utils.mmengine_bases import enable as enable_bases  # noqa: E402
 allow_mmengine_checkpoints()
 enable_bases()
 
-from . import datasets, engine, evaluation, models  # noqa: E402
+from . import (  # noqa: E402
+    datasets, engine, evaluation, models, registry)
 
 __all__ = [
-    '__version__', 'version_info', 'datasets', 'engine', 'evaluation', 'models'
+    '__version__', 'version_info', 'datasets', 'engine', 'evaluation',
+    'models', 'registry'
 ]
