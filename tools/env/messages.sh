@@ -44,7 +44,7 @@ on_error() {
 
 set_traps() {
     trap on_exit EXIT
-    trap 'on_error $? $LINENO "${BASH_SOURCE[0]}" "$BASH_COMMAND"' ERR
+    trap 'on_error $? $LINENO "${BASH_SOURCE[0]-}" "$BASH_COMMAND"' ERR
     trap 'exit 130' INT
     trap 'exit 143' TERM
 }

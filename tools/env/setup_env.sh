@@ -191,6 +191,7 @@ setup_env() {
     ENV_PYTHON=
     set_traps
     check_clone
+    keep_matplotlib_in_cache
     if [[ -n $USE_ACTIVE ]]; then
         use_active_environment
     else
@@ -210,6 +211,13 @@ hide_useless_gpu() {
     [[ -e $STATE_DIR/cpu_only ]] || return 0
     say "The GPU is not used: mmcv was built $(<"$STATE_DIR/cpu_only")."
     export CUDA_VISIBLE_DEVICES=
+}
+
+# matplotlib would make a folder of its own outside the cache.
+keep_matplotlib_in_cache() {
+    if [[ ! -d ${HOME:-}/.config/matplotlib ]]; then
+        export MPLCONFIGDIR=${MPLCONFIGDIR:-$CACHE_DIR/matplotlib}
+    fi
 }
 
 # run_in_env COMMAND...: hand over to a program of the environment.

@@ -1,0 +1,188 @@
+"""The package as users install it: from a wheel, or editable from a clone."""
+import csv
+import io
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import mmdet
+import pytest
+import yaml
+from mmdet.registry import DATASETS, MODELS
+
+import mmdet_centernet2
+from tests.paths import CONFIGS, ROOT
+
+NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '.mim', 'build', 'dist',
+                                     'work_dirs', '__pycache__', '*.egg-info',
+                                     '.*_cache', '.hypothesis', 'tests')
+CLONE_ONLY = ('tools/env/', 'tools/quickstart.sh', 'tools/run_tests.sh')
+
+
+@pytest.fixture(scope='module')
+def sources(tmp_path_factory) -> Path:
+    """A copy of the repository to build in, so that nothing is left behind."""
+    folder = tmp_path_factory.mktemp('sources') / 'repository'
+    shutil.copytree(ROOT, folder, ignore=NOT_SOURCES)
+    return folder
+
+
+def run_python(*arguments: str, **kwargs) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True,
+                          text=True, **kwargs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def wheel(sources, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('wheel')
+    run_python('-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation',
+               '--disable-pip-version-check', '-w', str(out), str(sources))
+    return next(out.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def editable_wheel(sources, tmp_path_factory) -> Path:
+    """What pip installs for ``pip install -e .``."""
+    out = tmp_path_factory.mktemp('editable')
+    code = ('import sys; from setuptools import build_meta; '
+            'build_meta.build_editable(sys.argv[1])')
+    run_python('-c', code, str(out), cwd=sources)
+    return next(out.glob('*.whl'))
+
+
+def unpacked(wheel: Path, folder: Path) -> Path:
+    """Lay a wheel out as an installation would."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def relative(folder: Path, pattern: str) -> set:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob(pattern) if '__pycache__' not in path.parts
+    }
+
+
+def test_wheel_holds_every_module(sources, wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = relative(sources, '*.py')
+    wanted = {name for name in modules if name.startswith('mmdet_centernet2/')}
+    assert len(wanted) > 20
+    assert wanted <= names
+
+
+def test_wheel_holds_configs_and_tools_where_mmengine_looks(sources, wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    mim = 'mmdet_centernet2/.mim/'
+    configs = {f'configs/{name}' for name in relative(CONFIGS, '*.py')}
+    tools = {f'tools/{name}' for name in relative(sources / 'tools', '*.*')}
+    tools = {name for name in tools if not name.startswith(CLONE_ONLY)}
+    assert len(configs) > 3 and 'tools/train.py' in tools
+    wanted = {*configs, *tools, 'model-index.yml'}
+    assert {mim + name for name in wanted} <= names
+
+
+def test_wheel_holds_nothing_else(wheel):
+    tops = {name.split('/')[0] for name in zipfile.ZipFile(wheel).namelist()}
+    info = f'mmdet_centernet2-{mmdet_centernet2.__version__}.dist-info'
+    assert tops == {
+        'mmdet_centernet2', info, '_mmdet_centernet2_bases.py',
+        '_mmdet_centernet2_bases.pth'
+    }
+    for name in zipfile.ZipFile(wheel).namelist():
+        assert not name.startswith(
+            tuple('mmdet_centernet2/.mim/' + part for part in CLONE_ONLY))
+
+
+@pytest.mark.parametrize('kind', ['wheel', 'editable_wheel'])
+def test_record_lists_every_file(kind, request):
+    """pip leaves behind on removal what RECORD does not name."""
+    archive = zipfile.ZipFile(request.getfixturevalue(kind))
+    record = next(name for name in archive.namelist()
+                  if name.endswith('.dist-info/RECORD'))
+    rows = csv.reader(io.StringIO(archive.read(record).decode()))
+    assert {row[0] for row in rows} == set(archive.namelist())
+
+
+def test_editable_install_links_to_the_clone(sources, editable_wheel):
+    mim = sources / 'mmdet_centernet2' / '.mim'
+    for part in ('configs', 'tools', 'model-index.yml'):
+        assert (mim / part).resolve() == (sources / part).resolve()
+        assert not os.path.isabs(os.readlink(mim / part))
+
+
+# Runs a program in an interpreter that sees one installation and no other: no
+# site folders, then the installed one, then those of the libraries.
+ISOLATED = '''
+import runpy, site, sys
+installed, program, *paths = sys.argv[1].split('|')
+sys.path[:] = [path for path in sys.path if path]
+site.addsitedir(installed)
+sys.path += [path for path in paths if path not in sys.path]
+sys.argv = sys.argv[2:]
+runpy.run_path(program, run_name='__main__')
+'''
+
+
+def run_isolated(installed: Path, program: Path, *arguments: str,
+                 cwd: Path) -> str:
+    libraries = [
+        path for path in sys.path if Path(path).is_dir()
+        and not (Path(path) / 'mmdet_centernet2').exists()
+    ]
+    spec = '|'.join([str(installed), str(program), *libraries])
+    return run_python('-S', '-c', ISOLATED, spec, str(program), *arguments,
+                      cwd=cwd, env={**os.environ, 'PYTHONPATH': ''})
+
+
+WHERE = '''
+from mmengine.utils import get_installed_path, is_installed
+assert is_installed('mmdet_centernet2')
+print(get_installed_path('mmdet_centernet2'))
+'''
+
+
+@pytest.mark.parametrize('kind', ['wheel', 'editable_wheel'])
+def test_stock_mmdet_tool_resolves_our_configs(kind, request, tmp_path,
+                                               sources):
+    """A config elsewhere inherits ours, and mmdet's own tool reads it."""
+    installed = unpacked(request.getfixturevalue(kind), tmp_path / 'installed')
+    mine = tmp_path / 'mine'
+    mine.mkdir()
+    (mine / 'config.py').write_text(
+        "_base_ = 'mmdet_centernet2::"
+        "centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'\n"
+        "model = dict(backbone=dict(init_cfg=None))\n")
+    (mine / 'where.py').write_text(WHERE)
+    tool = Path(mmdet.__file__).parent / '.mim/tools/misc/print_config.py'
+    text = run_isolated(installed, tool, 'config.py', cwd=mine)
+    assert 'CenterNet2ProposalHead' in text
+    assert 'init_cfg=None' in text
+    where = run_isolated(installed, mine / 'where.py', cwd=mine)
+    holder = installed if kind == 'wheel' else sources
+    assert Path(where.split()[-1]) == holder / 'mmdet_centernet2'
+
+
+def test_import_registers_the_models():
+    for name in ('CenterNet2ProposalHead', 'CenterNet2CascadeRoIHead',
+                 'CenterNet2RoIHead', 'HeatmapFocalLoss', 'LTRBIoULoss'):
+        assert MODELS.get(name).__module__.startswith('mmdet_centernet2.')
+    assert DATASETS.get('CenterNet2CocoDataset') is not None
+
+
+def test_model_index_imports_exactly_the_metafiles_there_are():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    files = {f'configs/{name}' for name in relative(CONFIGS, 'metafile.yml')}
+    assert set(index['Import']) == files
+
+
+def test_version_is_written_once():
+    major, minor, patch = mmdet_centernet2.version_info
+    assert mmdet_centernet2.__version__ == f'{major}.{minor}.{patch}'
+    assert mmdet_centernet2.__version__ not in (ROOT / 'setup.cfg').read_text()
