@@ -25,7 +25,9 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     Args:
         *args: See mmdet's ``Shared2FCBBoxHead``.
         init_cfg (dict, optional): Defaults to Caffe2's Xavier for the shared
-            layers, N(0, 0.01) for scores, N(0, 0.001) for boxes.
+            layers, N(0, 0.01) for scores, N(0, 0.001) for boxes. A
+            ``loss_cls`` with a ``prior_prob``, as :class:`FederatedLoss` has,
+            makes the scores start there.
         **kwargs: See there.
 
     Raises:
@@ -46,7 +48,11 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             *args, reg_class_agnostic=True, init_cfg=init_cfg, **kwargs)
         if init_cfg is None:
             self.init_cfg = [
-                dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                dict(
+                    type='Normal',
+                    std=0.01,
+                    bias_prob=getattr(self.loss_cls, 'prior_prob', None),
+                    override=dict(name='fc_cls')),
                 dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
                 # `layer` would also reach the two predictors
                 dict(type='Caffe2Xavier', override=dict(name='shared_fcs')),
@@ -59,8 +65,11 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             cls_score (Tensor): Logits, shape (n, C + 1).
 
         Returns:
-            Tensor: FP32, shape (n, C + 1).
+            Tensor: FP32, shape (n, C + 1); softmax, unless ``loss_cls`` has
+            an activation of its own.
         """
+        if self.custom_activation:
+            return self.loss_cls.get_activation(cls_score.float())
         return cls_score.float().softmax(dim=-1)
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, *args,
