@@ -1,0 +1,70 @@
+"""Train faster on a CPU, with the same arithmetic."""
+import ctypes
+from typing import Any, Tuple
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+# Parameters of glibc's mallopt (malloc.h).
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed memory instead of returning it to the system.
+
+    Feature maps are large: by default each is mapped anew, page by page, and
+    unmapped when freed, which takes a third of the time of a training step.
+    Holds for the rest of the process.
+
+    Returns:
+        bool: False where the C library is not glibc; nothing changed then.
+    """
+    try:
+        mallopt = ctypes.CDLL('libc.so.6').mallopt
+    except (OSError, AttributeError):
+        return False
+    return all([
+        mallopt(M_MMAP_MAX, 0),
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1),
+        mallopt(M_TOP_PAD, 64 * 2**20)
+    ])
+
+
+def use_channels_last(model: nn.Module) -> None:
+    """Run backbone and neck channels-last, which convolutions like on a CPU.
+
+    Heads get contiguous maps: mmcv's RoIAlign reads others wrongly.
+
+    Args:
+        model: A detector with ``backbone`` and ``neck``.
+    """
+    for part in (model.backbone, model.neck):
+        part.to(memory_format=torch.channels_last)
+    model.neck.register_forward_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, inputs: Any,
+                outputs: Tuple[Tensor]) -> Tuple[Tensor]:
+    return tuple(level.contiguous() for level in outputs)
+
+
+@HOOKS.register_module()
+class CPUSpeedHook(Hook):
+    """Speeds up training on a CPU; does nothing on a GPU.
+
+    See :func:`keep_freed_memory` and :func:`use_channels_last`.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Switch both on."""
+        model = runner.model
+        if next(model.parameters()).device.type != 'cpu':
+            return
+        keep_freed_memory()
+        use_channels_last(model.module if is_model_wrapper(model) else model)

@@ -1,0 +1,1 @@
+"""The main job: train, evaluate and picture a small CenterNet2."""
