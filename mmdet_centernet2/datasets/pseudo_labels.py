@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import os.path as osp
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -344,7 +345,7 @@ def make_pseudo_labels(model: nn.Module,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=pseudo_collate)
-    progress = ProgressBar(len(images))
+    progress = ProgressBar(len(images), file=sys.stdout)
     for image, sample in zip(images, _detect(model, loader)):
         height, width = sample.ori_shape
         side_file.add(

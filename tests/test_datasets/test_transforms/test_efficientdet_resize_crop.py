@@ -1,7 +1,9 @@
 """Resize-and-crop has the original's arithmetic, draws and pixels."""
 import numpy as np
 import pytest
+import torch
 from mmcv.transforms.utils import cache_random_params
+from mmdet.apis import DetInferencer
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -10,6 +12,7 @@ from PIL import Image
 
 from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import \
     plan_resize_crop
+from tests._tiny import tiny_config, write_dataset
 
 
 def _build(size=640, **kwargs):
@@ -248,3 +251,32 @@ def test_in_a_test_pipeline_boxes_come_back_to_the_image(tmp_path):
     np.testing.assert_allclose((width / sample.scale_factor[0],
                                 height / sample.scale_factor[1]), (640, 427))
     assert sample.ori_shape == (427, 640)
+
+
+def test_in_the_inferencer(tmp_path):
+    """The same detections as with the usual resizing to the same size."""
+    data = write_dataset(tmp_path / 'data')  # 96 x 128 pixels
+    found = []
+    torch.manual_seed(0)
+    weights = None
+    for resize in (
+            dict(
+                type='ResizeShortestEdge',
+                scale=192,
+                max_size=256,
+                backend='pillow'),
+            dict(
+                type='EfficientDetResizeCrop', size=256, scale_range=(1, 1))):
+        cfg = tiny_config(data, model__test_cfg__rcnn__score_thr=0.)
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        pipeline[1] = resize
+        inferencer = DetInferencer(cfg, device='cpu')
+        weights = weights or inferencer.model.state_dict()
+        inferencer.model.load_state_dict(weights)
+        result = inferencer(
+            str(data / 'images/000.png'), no_save_vis=True, no_save_pred=True)
+        found.append(result['predictions'][0])
+    assert len(found[0]['scores']) > 10
+    assert found[0]['labels'] == found[1]['labels']
+    np.testing.assert_allclose(found[0]['bboxes'], found[1]['bboxes'])
+    np.testing.assert_allclose(found[0]['scores'], found[1]['scores'])
