@@ -30,13 +30,14 @@ PICTURES = (
 )
 
 
-def write_dataset(root: Path, pictures=PICTURES) -> Path:
+def write_dataset(root: Path, pictures=PICTURES, size=SIZE) -> Path:
     """Write a COCO-format data set.
 
     Args:
         root (Path): Folder to write ``images/*.png`` and ``annotations.json``
             into.
         pictures (Sequence): Boxes of each picture.
+        size (tuple[int, int]): Height and width of the pictures.
 
     Returns:
         Path: ``root``.
@@ -45,9 +46,9 @@ def write_dataset(root: Path, pictures=PICTURES) -> Path:
     images, annotations = [], []
     for index, boxes in enumerate(pictures):
         name = f'{index:03d}.png'
-        Image.fromarray(_draw(boxes, index)).save(root / 'images' / name)
-        images.append(dict(id=index, file_name=name, height=SIZE[0],
-                           width=SIZE[1]))
+        Image.fromarray(_draw(boxes, index, size)).save(root / 'images' / name)
+        images.append(dict(id=index, file_name=name, height=size[0],
+                           width=size[1]))
         for x, y, w, h, category in boxes:
             annotations.append(dict(id=len(annotations) + 1, image_id=index,
                                     category_id=category, bbox=[x, y, w, h],
@@ -58,14 +59,15 @@ def write_dataset(root: Path, pictures=PICTURES) -> Path:
     return root
 
 
-def tiny_config(data: Path, **options) -> Config:
-    """The flagship config, shrunk: ResNet-18, 32 channels, 96 x 128 images.
+def tiny_config(data: Path, size=SIZE, **options) -> Config:
+    """The flagship config, shrunk: ResNet-18, 32 channels, small images.
 
     Every part is there: five levels, the proposal head, three cascade stages
     and the whole data pipeline. Nothing is downloaded.
 
     Args:
         data (Path): Folder of :func:`write_dataset`, for training and tests.
+        size (tuple[int, int]): Height and width of its pictures.
         **options: Config keys with dots written as ``__``, merged last.
 
     Returns:
@@ -73,7 +75,7 @@ def tiny_config(data: Path, **options) -> Config:
     """
     cfg = Config.fromfile(FLAGSHIP)
     cfg.merge_from_dict(_model_options())
-    cfg.merge_from_dict(_data_options(data))
+    cfg.merge_from_dict(_data_options(data, min(size)))
     cfg.merge_from_dict({
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop',
                           max_iters=2, val_interval=2),
@@ -108,7 +110,7 @@ def _model_options() -> dict:
     return options
 
 
-def _data_options(data: Path) -> dict:
+def _data_options(data: Path, short_edge: int) -> dict:
     options = {}
     for split in ('train', 'val', 'test'):
         loader = f'{split}_dataloader'
@@ -121,18 +123,18 @@ def _data_options(data: Path) -> dict:
             f'{loader}.dataset.data_prefix.img': 'images/',
             f'{loader}.dataset.metainfo': dict(classes=CLASSES),
         })
-    options['train_dataloader.dataset.pipeline.2.scales'] = [SIZE[0]]
+    options['train_dataloader.dataset.pipeline.2.scales'] = [short_edge]
     for split in ('val', 'test'):
         pipeline = f'{split}_dataloader.dataset.pipeline'
-        options[f'{pipeline}.1.scale'] = SIZE[0]
+        options[f'{pipeline}.1.scale'] = short_edge
         options[f'{split}_evaluator.ann_file'] = f'{data}/annotations.json'
     return options
 
 
-def _draw(boxes, seed: int) -> np.ndarray:
+def _draw(boxes, seed: int, size) -> np.ndarray:
     """Noise with one rectangle for each box, bright or dark by category."""
     rng = np.random.RandomState(seed)
-    picture = rng.randint(90, 150, (*SIZE, 3)).astype(np.uint8)
+    picture = rng.randint(90, 150, (*size, 3)).astype(np.uint8)
     for x, y, w, h, category in boxes:
         picture[y:y + h, x:x + w] = (230, 20)[category - 1]
     return picture

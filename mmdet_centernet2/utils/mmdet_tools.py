@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Callable, Iterator, NoReturn
 
 import mmdet
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.utils.cpu_dist import close_launch, prepare_launch
@@ -93,7 +94,8 @@ def run_mmdet_tool(relative: str,
             check(args)
         extra = prepare_launch(args)
     with _extended_argv(extra):
-        tool.main()
+        # so that torchrun's last words name the error
+        record(tool.main)()
     close_launch()
 
 

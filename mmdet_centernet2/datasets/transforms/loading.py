@@ -47,8 +47,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         path = results['img_path']
         try:
             return super().transform(results)
-        except (AssertionError, OSError, SyntaxError, ValueError) as error:
-            # Pillow raises SyntaxError for broken PNG chunks.
+        except Exception as error:  # each decoder fails in its own way
             raise ImageReadError(_explain(path, error)) from error
 
 
@@ -66,5 +65,5 @@ def _explain(path: str, error: Exception) -> str:
     else:
         state = (f'({osp.getsize(path)} bytes) is truncated or not an image '
                  f'that can be decoded: {error}')
-    return (f'image {path} {state}. Put a whole copy in its place, or take '
-            'it out of the annotation file.')
+    return (f'image {path} {state}. Put a whole copy in its place, or leave '
+            'it out.')

@@ -1,0 +1,189 @@
+"""Two processes train as one does with the same images in its batch.
+
+What is equal, and when. Let every process hold as many images as the others.
+
+- First stage: a process divides its sum over locations by the *mean* number
+  of positives of all processes, so the mean of the losses over the processes
+  (and the mean of the gradients, which DDP takes) is that of one process with
+  the whole batch. This needs one positive for each process on average: below
+  that the floor of one positive (spec §4.1, §4.2) holds, and the mean over two
+  processes is half of what one process gets.
+- Second stage: a process takes the mean over its own RoIs (spec §4.3), so the
+  means agree if all processes have equally many RoIs. Here the sampler takes
+  64 of the 100 proposals of every image, the first ones instead of random
+  ones, because one process and two draw differently from one seed.
+- Images are of one size: otherwise one batch pads the smaller ones, which
+  group norm sees.
+"""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
+
+sys.path.append(str(Path(__file__).parents[1]))
+from _tiny import tiny_config, write_dataset  # noqa: E402
+
+import mmdet_centernet2  # noqa: E402, F401
+
+ROOT = Path(__file__).parents[2]
+WORLD = 2
+RTOL = 1e-5
+
+# Iteration i takes pictures 2 i and 2 i + 1, one on each process.
+BOTH_FULL, ONE_EMPTY, ONE_POSITIVE, BOTH_EMPTY = range(4)
+SIZE = (256, 256)  # so large that group norm has some cells on each level
+PICTURES = (
+    ((20, 24, 80, 60, 1), (20, 12, 220, 168, 2)),  # the second on two levels
+    ((40, 40, 100, 100, 2), (168, 16, 60, 60, 1), (60, 180, 40, 40, 1)),
+    ((10, 80, 88, 80, 1), (4, 4, 240, 240, 1), (180, 148, 48, 32, 2)),
+    (),
+    (),
+    ((60, 60, 64, 48, 2), ),  # half diagonal 40 px: one level, one positive
+    (),
+    (),
+)
+NORMALISED_BY_POSITIVES = ('rpn_loss_centernet_agn_pos',
+                           'rpn_loss_centernet_agn_neg')
+
+
+def write_config(folder: Path, name: str, batch_size: int) -> Path:
+    """A training of four iterations that changes no weight."""
+    records = folder / f'{name}_records'
+    records.mkdir()
+    cfg = tiny_config(
+        folder / 'data', SIZE,
+        custom_imports__imports=['mmdet_centernet2', 'ddp_probe'],
+        custom_hooks=[dict(type='RecordingHook', folder=str(records))],
+        load_from=str(folder / 'start.pth'),
+        train_cfg__max_iters=len(PICTURES) // 2,
+        val_cfg=None, val_dataloader=None, val_evaluator=None,
+        optim_wrapper__optimizer__lr=0., optim_wrapper__clip_grad=None,
+        param_scheduler=None,
+        train_dataloader__batch_size=batch_size,
+        train_dataloader__batch_sampler=None,
+        train_dataloader__sampler=dict(type='DefaultSampler', shuffle=False),
+        train_dataloader__dataset__filter_cfg__filter_empty_gt=False,
+        model__train_cfg__rcnn__0__sampler__type='FirstComeSampler')
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if transform.type == 'RandomFlip':
+            transform.prob = 0.
+    path = folder / f'{name}.py'
+    cfg.dump(path)
+    return path
+
+
+def save_start(folder: Path) -> None:
+    """Write the weights that both trainings start from."""
+    # with mmdet's usual zeros no gradient would reach most convolutions
+    cfg = tiny_config(folder / 'data', SIZE,
+                      model__backbone__zero_init_residual=False)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), folder / 'start.pth')
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory) -> dict[str, list[list[dict]]]:
+    """Losses and gradients as ``records[run][iteration][rank]``."""
+    folder = tmp_path_factory.mktemp('ddp')
+    write_dataset(folder / 'data', PICTURES, SIZE)
+    save_start(folder)
+    one = write_config(folder, 'one', batch_size=WORLD)
+    two = write_config(folder, 'two', batch_size=1)
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable,
+               PYTHONPATH=os.pathsep.join(
+                   [str(ROOT), str(Path(__file__).parent)]))
+    commands = {
+        'one': [sys.executable, ROOT / 'tools/train.py', one],
+        'two': ['bash', ROOT / 'tools/dist_train.sh', two, str(WORLD)],
+    }
+    for name, command in commands.items():
+        done = subprocess.run(
+            [*command, '--work-dir', folder / f'{name}_work'], env=env,
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=300)
+        assert done.returncode == 0, done.stdout[-5000:]
+    return {
+        name: [[torch.load(folder / f'{name}_records/iter{i}_rank{rank}.pth')
+                for rank in range(ranks)] for i in range(len(PICTURES) // 2)]
+        for name, ranks in (('one', 1), ('two', WORLD))
+    }
+
+
+def mean_loss(ranks: list[dict], name: str) -> float:
+    return sum(r['losses'][name].item() for r in ranks) / len(ranks)
+
+
+def loss_names(ranks: list[dict]) -> list[str]:
+    """All losses of a recorded iteration, without the accuracies."""
+    return [name for name in ranks[0]['losses'] if 'loss' in name]
+
+
+def test_every_loss_was_recorded(records):
+    expected = {'loss', 'rpn_loss_centernet_loc', *NORMALISED_BY_POSITIVES}
+    expected |= {f's{k}.loss_{part}'
+                 for k in range(3) for part in ('cls', 'bbox')}
+    for run in records.values():
+        for ranks in run:
+            for rank in ranks:
+                assert set(loss_names([rank])) == expected
+
+
+@pytest.mark.parametrize('iteration', [BOTH_FULL, ONE_EMPTY])
+def test_losses_equal_those_of_one_process(records, iteration):
+    one, two = records['one'][iteration], records['two'][iteration]
+    for name in loss_names(one):
+        assert mean_loss(two, name) == pytest.approx(
+            mean_loss(one, name), rel=RTOL), name
+
+
+@pytest.mark.parametrize('iteration', [BOTH_FULL, ONE_EMPTY])
+def test_gradients_equal_those_of_one_process(records, iteration):
+    (one, ), two = records['one'][iteration], records['two'][iteration]
+    alive = [grad.any() for grad in one['grads'].values()]
+    assert sum(alive) > 0.9 * len(alive)
+    for rank in two:
+        assert rank['grads'].keys() == one['grads'].keys()
+        for name, expected in one['grads'].items():
+            error = (rank['grads'][name] - expected).abs().max()
+            assert error <= RTOL * expected.abs().max(), name
+
+
+def test_ranks_saw_different_images(records):
+    """Otherwise equality would follow from both doing all the work."""
+    first, second = records['two'][BOTH_FULL]
+    assert first['losses']['loss'] != second['losses']['loss']
+    full, empty = records['two'][ONE_EMPTY]
+    assert full['losses']['rpn_loss_centernet_loc'] > 0
+    assert empty['losses']['rpn_loss_centernet_loc'] == 0
+    assert empty['losses']['rpn_loss_centernet_agn_pos'] == 0
+
+
+@pytest.mark.parametrize('iteration', [ONE_POSITIVE, BOTH_EMPTY])
+def test_floor_of_one_positive_halves_the_mean(records, iteration):
+    """As in the original, whose floor holds after the mean is taken."""
+    one, two = records['one'][iteration], records['two'][iteration]
+    for name in NORMALISED_BY_POSITIVES:
+        assert mean_loss(two, name) == pytest.approx(
+            mean_loss(one, name) / WORLD, rel=RTOL), name
+    for name in loss_names(one):
+        if name.startswith('s'):
+            assert mean_loss(two, name) == pytest.approx(
+                mean_loss(one, name), rel=RTOL), name
+
+
+def test_ranks_agree_after_a_batch_without_objects(records):
+    first, second = records['two'][BOTH_EMPTY]
+    assert first['losses']['rpn_loss_centernet_agn_neg'] > 0
+    for name, grad in first['grads'].items():
+        assert torch.isfinite(grad).all()
+        assert torch.equal(grad, second['grads'][name]), name
