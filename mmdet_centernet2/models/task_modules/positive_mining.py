@@ -80,10 +80,10 @@ def mine_positives(gt: BatchBoxes,
     costs[:, :, CENTER] = torch.where(centered,
                                       torch.zeros_like(costs[:, :, CENTER]),
                                       costs[:, :, CENTER])
-    costs = costs.view(num_objects, -1)
+    costs = costs.view(num_objects, num_levels * 9)
     limit = costs.topk(
         min(topk, costs.size(1)), largest=False).values[:, -1:]
     objects, k = (costs < limit.clamp(max=thresh)).nonzero(as_tuple=True)
-    rows = rows.view(num_objects, -1)[objects, k]
+    rows = rows.view(num_objects, num_levels * 9)[objects, k]
     exists = (rows >= 0) & (rows < layout.num_rows)
     return rows[exists], gt.labels[objects][exists]
