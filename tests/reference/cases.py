@@ -53,7 +53,7 @@ def _box(draw, levels: Tuple[Level, ...], before: List[Box]) -> Box:
     stride = levels[0].stride
     width = levels[0].width * stride
     height = levels[0].height * stride
-    kinds = ['any', 'tiny', 'huge', 'border', 'cell border', 'outside']
+    kinds = ['any', 'tiny', 'huge', 'border', 'cell border', 'outside', 'end']
     kind = draw(st.sampled_from(kinds + ['again', 'same centre'] *
                                 bool(before)))
     if kind == 'again':
@@ -62,6 +62,8 @@ def _box(draw, levels: Tuple[Level, ...], before: List[Box]) -> Box:
         return (0., 0., float(width), float(height))
     limit = 1 if kind == 'tiny' else max(width, height)
     half = draw(st.tuples(*[_quarters(.25, limit / 2)] * 2))
+    if kind == 'end':  # half diagonals of 20 and 40, ends of some ranges
+        half = draw(st.sampled_from([(12., 16.), (32., 24.)]))
     if kind == 'same centre':
         x1, y1, x2, y2 = draw(st.sampled_from(before))
         centre = (x1 + x2) / 2, (y1 + y2) / 2

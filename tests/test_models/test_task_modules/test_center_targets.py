@@ -190,6 +190,17 @@ def test_object_between_the_ranges_of_all_levels():
     assert (found.heatmap == 1).sum() == 2
 
 
+def test_both_ends_of_a_range_count():
+    """Q22: half diagonal 20 belongs to both levels."""
+    levels = (Level(8, 6, 6, 0, 20), Level(16, 3, 3, 20, 40))
+    found = compute(Case(levels, (((8., 4., 32., 36.), ), ), ((0, ), )))
+    assert found.pos_inds.tolist() == [
+        flat_index(levels, 1, 0, 0, 2, 2),
+        flat_index(levels, 1, 1, 0, 1, 1)
+    ]
+    assert found.reg_inds.min() < 36 <= found.reg_inds.max()
+
+
 def test_targets_have_no_gradient():
     boxes = torch.tensor([[4., 4., 28., 28.]], requires_grad=True)
     layout = LevelLayout.build([(4, 4)], [8], 1, torch.device('cpu'))
