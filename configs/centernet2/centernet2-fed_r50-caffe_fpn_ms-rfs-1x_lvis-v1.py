@@ -10,4 +10,5 @@ model = dict(
                 num_sampled_classes=50,
                 freq_power=0.5,
                 cat_freq='lvis_v1',
+                prior_prob=0.01,
                 loss_weight=1.0))))

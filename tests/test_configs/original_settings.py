@@ -3,250 +3,554 @@
 :func:`settings_of` derives the original's keys from the *effective* values of
 one of our configs, so that the two can be compared key by key.
 """
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
-#: Settings of the original that none of our values can say, and why.
-NOT_COMPARED = {
-    # switched off in the original, and the code for it is not here
-    'MODEL.CENTERNET.AS_PROPOSAL', 'MODEL.CENTERNET.CENTER_NMS',
-    'MODEL.CENTERNET.NOT_NMS', 'MODEL.CENTERNET.NO_REDUCE',
-    'MODEL.ROI_BOX_HEAD.USE_EQL_LOSS', 'MODEL.ROI_BOX_HEAD.EQL_FREQ_CAT',
-    'MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES', 'SOLVER.TRAIN_ITER',
-    'SOLVER.RESET_ITER', 'SOLVER.AMP.ENABLED',
-    'SOLVER.REFERENCE_WORLD_SIZE',
-    # always so in the code that is here
-    'MODEL.CENTERNET.NOT_NORM_REG', 'MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE',
-    'MODEL.ROI_HEADS.IOU_LABELS', 'MODEL.FPN.FUSE_TYPE',
-    'MODEL.RESNETS.STEM_OUT_CHANNELS', 'MODEL.RESNETS.RES2_OUT_CHANNELS',
-    # without effect where the switch beside them is off, or at all
-    'MODEL.CENTERNET.NUM_CLASSES', 'MODEL.CENTERNET.NUM_CLS_CONVS',
-    'MODEL.CENTERNET.NUM_SHARE_CONVS', 'MODEL.CENTERNET.MORE_POS_THRESH',
-    'MODEL.CENTERNET.MORE_POS_TOPK', 'MODEL.RESNETS.DEFORM_MODULATED',
-    'MODEL.RESNETS.DEFORM_NUM_GROUPS', 'MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS',
-    'MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT',
-    'MODEL.ROI_BOX_HEAD.CAT_FREQ_PATH', 'MODEL.ROI_BOX_HEAD.CONV_DIM',
-    'MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT',
-    'MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER',
-    'MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CAT',
-    'MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES',
-    'MODEL.ROI_BOX_HEAD.PRIOR_PROB', 'MODEL.ROI_HEADS.IOU_THRESHOLDS',
-    'INPUT.MASK_FORMAT', 'SOLVER.NUM_DECAYS', 'SOLVER.RESCALE_INTERVAL',
-    'SOLVER.BASE_LR_END', 'SOLVER.CLIP_GRADIENTS.NORM_TYPE',
-    'SOLVER.WEIGHT_DECAY_BIAS',
-    # how often to save is the user's business
-    'SOLVER.CHECKPOINT_PERIOD',
+from tests.test_configs.tiny_data import datasets_of
+
+Settings = Dict[str, Any]
+
+#: (backbone, neck, number of levels) -> builder of the original.
+BACKBONES = {
+    ('ResNet', 'FPN', 5): 'build_p67_resnet_fpn_backbone',
+    ('ResNeXt', 'FPN', 5): 'build_p67_resnet_fpn_backbone',
+    ('CaffeRes2Net', 'FPN', 5): 'build_p67_res2net_fpn_backbone',
+    ('CaffeRes2Net', 'BiFPN', 5): 'build_res2net_bifpn_backbone',
+    ('DLA', 'BiFPN', 5): 'build_p37_dla_bifpn_backbone',
+    ('DLA', 'FCOSBiFPN', 5): 'build_p37_fcos_dla_bifpn_backbone',
+    ('DLA', 'FCOSBiFPN', 3): 'build_p35_fcos_dla_bifpn_backbone',
+    ('DLA', 'DLAUpNeck', 1): 'build_dla_backbone',
 }
-
-BACKBONES = {('ResNet', 'FPN'): 'build_p67_resnet_fpn_backbone'}
+#: Neck -> divisor that images are padded to, with the original (Q13).
+PAD_DIVISORS = dict(FPN=32, DLAUpNeck=32, BiFPN=128, FCOSBiFPN=128)
 WEIGHTS = {
     'open-mmlab://detectron2/resnet50_caffe':
     'detectron2://ImageNetPretrained/MSRA/R-50.pkl',
+    'open-mmlab://detectron2/resnext101_32x8d':
+    'detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl',
+    'open-mmlab://res2net101_v1d_26w_4s':
+    'output/r2_101.pkl',
+    'checkpoints/dla34_mmdet.pth':
+    '',  # the original's DLA finds its weights itself
 }
+#: (class, annotations, images) -> name in the original.
 DATA_SETS = {
-    'annotations/instances_train2017.json': 'coco_2017_train',
-    'annotations/instances_val2017.json': 'coco_2017_val',
+    ('CenterNet2CocoDataset', 'data/coco/annotations/instances_train2017.json',
+     'train2017/'):
+    'coco_2017_train',
+    ('CenterNet2CocoDataset', 'data/coco/annotations/instances_val2017.json',
+     'val2017/'):
+    'coco_2017_val',
+    # labels of another make: everybody makes their own
+    ('CenterNet2CocoDataset', 'data/coco/annotations/'
+     'pseudo_labels_unlabeled2017.json', 'unlabeled2017/'):
+    'coco_un_yolov4_55_0.5',
+    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_train.json', ''):
+    'lvis_v1_train',
+    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_val.json', ''):
+    'lvis_v1_val',
+    ('CenterNet2Objects365Dataset', 'data/Objects365/Obj365_v1/annotations/'
+     'objects365_train.json', 'train/'):
+    'objects365_train',
+    ('CenterNet2Objects365Dataset', 'data/Objects365/Obj365_v1/annotations/'
+     'objects365_val.json', 'val/'):
+    'objects365_val',
+    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-train.json',
+     ''):
+    'nuimages_train',
+    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-val.json',
+     ''):
+    'nuimages_val',
 }
-SAMPLERS = {'InfiniteSampler': 'TrainingSampler'}
+SAMPLERS = {
+    'InfiniteSampler': 'TrainingSampler',
+    'RepeatFactorSampler': 'RepeatFactorTrainingSampler',
+    'WeightedClassAwareSampler': 'ClassAwareSampler',
+}
+NUM_GPUS = 8  # of every model of the original (spec §1.1)
+TRAIN_STEPS = ('LoadImageFromFile', 'LoadAnnotations', 'resize', 'RandomFlip',
+               'FilterAnnotations', 'PackDetInputs')
+TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations',
+              'PackDetInputs')
+RESIZERS = ('RandomChoiceResize', 'ResizeShortestEdge',
+            'EfficientDetResizeCrop')
 
 
-def _one(pipeline: List[dict], *types: str) -> dict:
-    found = [t for t in pipeline if t['type'] in types]
-    assert len(found) == 1, (types, found)
-    return found[0]
+def _steps(pipeline: List[ConfigDict], names: Sequence[str]) -> ConfigDict:
+    """A pipeline by the names of its steps, which must be exactly these."""
+    found = ConfigDict(
+        {('resize' if t.type in RESIZERS else t.type): t
+         for t in pipeline})
+    assert tuple(found) == tuple(names) and len(pipeline) == len(names)
+    assert found.LoadImageFromFile.imdecode_backend == 'pillow'
+    assert found.resize.backend == 'pillow'
+    return found
 
 
-def _data(cfg: Config) -> Dict[str, Any]:
-    loader, dataset = cfg.train_dataloader, cfg.train_dataloader.dataset
-    test = cfg.test_dataloader.dataset
-    resize = _one(dataset.pipeline, 'RandomChoiceResize')
-    test_resize = _one(test.pipeline, 'ResizeShortestEdge')
-    flip = _one(dataset.pipeline, 'RandomFlip')
-    assert resize.backend == test_resize.backend == 'pillow'
-    assert resize.resize_type == 'ResizeShortestEdge'
-    tiny = _one(dataset.pipeline, 'FilterAnnotations')
-    assert tiny.min_gt_bbox_wh == (1e-5, 1e-5) and tiny.keep_empty is False
-    for part in (dataset, test):
-        load = _one(part.pipeline, 'LoadImageFromFile')
-        assert load.imdecode_backend == 'pillow'
-    preprocessor = cfg.model.data_preprocessor
+def _name(dataset: ConfigDict) -> str:
+    return DATA_SETS[dataset.type, dataset.data_root + dataset.ann_file,
+                     dataset.data_prefix.img]
+
+
+# -----data-----
+def _loading(cfg: Config) -> Settings:
+    loader, test = cfg.train_dataloader, cfg.test_dataloader.dataset
+    datasets = list(datasets_of(loader.dataset))
+    sampler = loader.sampler
+    assert cfg.val_dataloader == cfg.test_dataloader
+    assert cfg.test_evaluator.ann_file == test.data_root + test.ann_file
+    metric = 'LVIS' if 'LVIS' in test.type else 'Coco'
+    assert cfg.test_evaluator.type.endswith(f'{metric}Metric')
+    settings = {}
+    if sampler.type == 'RepeatFactorSampler':
+        settings['DATALOADER.REPEAT_THRESHOLD'] = sampler.repeat_thr
     return {
+        **settings,
         'DATALOADER.ASPECT_RATIO_GROUPING':
-        loader.batch_sampler.type == 'AspectRatioBatchSampler',
+        loader.batch_sampler.type == 'OriginalAspectRatioBatchSampler',
         'DATALOADER.FILTER_EMPTY_ANNOTATIONS':
-        dataset.filter_cfg == dict(filter_empty_gt=True),
-        'DATALOADER.SAMPLER_TRAIN': SAMPLERS[loader.sampler.type],
-        'DATASETS.TRAIN': (DATA_SETS[dataset.ann_file], ),
-        'DATASETS.TEST': (DATA_SETS[test.ann_file], ),
-        'INPUT.FORMAT': 'RGB' if preprocessor.bgr_to_rgb else 'BGR',
-        'INPUT.MAX_SIZE_TEST': test_resize.max_size,
+        all(d.filter_cfg == dict(filter_empty_gt=True) for d in datasets),
+        'DATALOADER.NUM_WORKERS':
+        loader.num_workers,
+        'DATALOADER.SAMPLER_TRAIN':
+        SAMPLERS[sampler.type],
+        'DATASETS.TRAIN':
+        tuple(map(_name, datasets)),
+        'DATASETS.TEST': (_name(test), ),
+    }
+
+
+def _train_resize(resize: ConfigDict) -> Settings:
+    if resize.type == 'EfficientDetResizeCrop':
+        return {
+            'INPUT.CUSTOM_AUG': resize.type,
+            'INPUT.SCALE_RANGE': resize.scale_range,
+            'INPUT.TRAIN_SIZE': resize.size,
+        }
+    assert resize.type == 'RandomChoiceResize'
+    assert resize.resize_type == 'ResizeShortestEdge'
+    first, *_, last = scales = tuple(resize.scales)
+    every = scales == tuple(range(first, last + 1))
+    return {
+        'INPUT.CUSTOM_AUG': '',
         'INPUT.MAX_SIZE_TRAIN': resize.max_size,
-        'INPUT.MIN_SIZE_TEST': test_resize.scale,
-        'INPUT.MIN_SIZE_TRAIN': tuple(resize.scales),
-        'INPUT.MIN_SIZE_TRAIN_SAMPLING': 'choice',
+        'INPUT.MIN_SIZE_TRAIN': (first, last) if every else scales,
+        'INPUT.MIN_SIZE_TRAIN_SAMPLING': 'range' if every else 'choice',
+    }
+
+
+def _test_resize(resize: ConfigDict) -> Settings:
+    if resize.type == 'EfficientDetResizeCrop':
+        assert tuple(resize.scale_range) == (1, 1)
+        return {
+            'INPUT.TEST_INPUT_TYPE': 'square',
+            'INPUT.TEST_SIZE': resize.size,
+        }
+    assert resize.type == 'ResizeShortestEdge'
+    return {
+        'INPUT.MAX_SIZE_TEST': resize.max_size,
+        'INPUT.MIN_SIZE_TEST': resize.scale,
+        'INPUT.TEST_INPUT_TYPE': 'default',
+    }
+
+
+def _images(cfg: Config) -> Settings:
+    pipelines = [d.pipeline for d in datasets_of(cfg.train_dataloader.dataset)]
+    assert all(pipeline == pipelines[0] for pipeline in pipelines)
+    train = _steps(pipelines[0], TRAIN_STEPS)
+    test = _steps(cfg.test_dataloader.dataset.pipeline, TEST_STEPS)
+    tiny = train.FilterAnnotations
+    assert tiny.min_gt_bbox_wh == (1e-5, 1e-5) and tiny.keep_empty is False
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.pad_size_divisor == PAD_DIVISORS[cfg.model.neck.type]
+    flip = train.RandomFlip
+    settings = {
+        'INPUT.CROP.ENABLED': False,  # _steps would have seen it
+        'INPUT.FORMAT': 'RGB' if preprocessor.bgr_to_rgb else 'BGR',
+        'INPUT.NOT_CLAMP_BOX':
+        not train.resize.get('clip_object_border', True),
         'INPUT.RANDOM_FLIP': 'horizontal' if flip.prob == 0.5 else flip,
         'MODEL.PIXEL_MEAN': preprocessor.mean,
         'MODEL.PIXEL_STD': preprocessor.std,
+        'TEST.AUG.ENABLED': 'tta_model' in cfg,
+    }
+    if train.LoadAnnotations.get('with_mask'):
+        assert train.LoadAnnotations.poly2mask and tiny.by_mask
+        settings['INPUT.MASK_FORMAT'] = 'bitmask'
+    return {
+        **settings,
+        **_train_resize(train.resize),
+        **_test_resize(test.resize)
     }
 
 
-def _backbone(cfg: Config) -> Dict[str, Any]:
+# -----backbone and neck-----
+def _backbone(cfg: Config) -> Settings:
     backbone, neck = cfg.model.backbone, cfg.model.neck
+    strides = _head(cfg).strides
+    weights = WEIGHTS[backbone.init_cfg.checkpoint]
+    if cfg.load_from is not None:
+        weights = cfg.load_from.split('/')[-2]
+    settings = {
+        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type,
+                                         len(strides)],
+        'MODEL.WEIGHTS': weights,
+    }
+    of_backbone = _dla if backbone.type == 'DLA' else _resnet
+    of_neck = dict(
+        FPN=_fpn, DLAUpNeck=_dla_up, BiFPN=_bifpn, FCOSBiFPN=_bifpn)[neck.type]
+    return {**settings, **of_backbone(cfg), **of_neck(cfg)}
+
+
+def _in_features(cfg: Config) -> List[str]:
+    backbone = cfg.model.backbone
+    if backbone.type == 'DLA':
+        return [f'dla{i}' for i in backbone.out_indices]
+    return [f'res{i + 2}' for i in backbone.out_indices]
+
+
+def _resnet(cfg: Config) -> Settings:
+    backbone = cfg.model.backbone
     assert backbone.norm_cfg == dict(type='BN', requires_grad=False)
     assert backbone.norm_eval
-    assert neck.add_extra_convs == 'on_output'
-    assert neck.relu_before_extra_convs and neck.num_outs == 5
-    stages = [f'res{i + 2}' for i in backbone.out_indices]
-    dcn = backbone.get('stage_with_dcn', (False, ) * 4)
-    return {
+    settings = {
         'MODEL.BACKBONE.FREEZE_AT': backbone.frozen_stages + 1,
-        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type],
-        'MODEL.FPN.IN_FEATURES': stages,
-        'MODEL.FPN.NORM': neck.get('norm_cfg', ''),
-        'MODEL.FPN.OUT_CHANNELS': neck.out_channels,
-        'MODEL.RESNETS.DEFORM_ON_PER_STAGE': list(dcn),
+        'MODEL.RESNETS.DEFORM_ON_PER_STAGE':
+        list(backbone.get('stage_with_dcn', (False, ) * 4)),
         'MODEL.RESNETS.DEPTH': backbone.depth,
         'MODEL.RESNETS.NORM': 'FrozenBN',
         'MODEL.RESNETS.NUM_GROUPS': backbone.get('groups', 1),
-        'MODEL.RESNETS.OUT_FEATURES': stages,
+        'MODEL.RESNETS.OUT_FEATURES': _in_features(cfg),
         'MODEL.RESNETS.RES5_DILATION': backbone.get('dilations',
                                                     (1, ) * 4)[3],
-        'MODEL.RESNETS.STRIDE_IN_1X1': backbone.style == 'caffe',
+        'MODEL.RESNETS.STRIDE_IN_1X1':
+        backbone.type == 'CaffeRes2Net' or backbone.style == 'caffe',
         'MODEL.RESNETS.WIDTH_PER_GROUP': backbone.get('base_width', 64),
-        'MODEL.WEIGHTS': WEIGHTS[backbone.init_cfg.checkpoint],
+    }
+    if 'dcn' in backbone:
+        assert not backbone.dcn.fallback_on_stride
+        settings['MODEL.RESNETS.DEFORM_MODULATED'] = (
+            backbone.dcn.type == 'DCNv2')
+        settings['MODEL.RESNETS.DEFORM_NUM_GROUPS'] = (
+            backbone.dcn.deform_groups)
+    return settings
+
+
+def _dla(cfg: Config) -> Settings:
+    backbone = cfg.model.backbone
+    assert backbone.norm_cfg.requires_grad and not backbone.get('norm_eval')
+    return {
+        'MODEL.DLA.NORM': backbone.norm_cfg.type,
+        'MODEL.DLA.NUM_LAYERS': backbone.depth,
     }
 
 
-def _first_stage(cfg: Config) -> Dict[str, Any]:
-    head, model = cfg.model.rpn_head, cfg.model
-    train, test = model.train_cfg.rpn_proposal, model.test_cfg.rpn
+def _fpn(cfg: Config) -> Settings:
+    neck = cfg.model.neck
+    assert neck.add_extra_convs == 'on_output'
+    assert neck.relu_before_extra_convs and neck.num_outs == 5
+    return {
+        'MODEL.FPN.IN_FEATURES': _in_features(cfg),
+        'MODEL.FPN.NORM': neck.get('norm_cfg', ''),
+        'MODEL.FPN.OUT_CHANNELS': neck.out_channels,
+    }
+
+
+def _bifpn(cfg: Config) -> Settings:
+    neck = cfg.model.neck
+    return {
+        'MODEL.BIFPN.NORM': neck.norm_cfg.type,
+        'MODEL.BIFPN.NUM_BIFPN': neck.num_cells,
+        'MODEL.BIFPN.NUM_LEVELS': neck.num_outs,
+        'MODEL.BIFPN.OUT_CHANNELS': neck.out_channels,
+        'MODEL.FPN.IN_FEATURES': _in_features(cfg),
+    }
+
+
+def _dla_up(cfg: Config) -> Settings:
+    assert cfg.model.neck.norm_cfg == cfg.model.backbone.norm_cfg
+    return {
+        'MODEL.DLA.MS_OUTPUT': len(_head(cfg).strides) > 1,
+        'MODEL.DLA.OUT_FEATURES': _levels(cfg, _head(cfg).strides),
+        'MODEL.DLA.USE_DLA_UP': True,
+    }
+
+
+# -----heads-----
+def _head(cfg: Config) -> ConfigDict:
+    """The CenterNet head."""
+    return cfg.model.get('rpn_head') or cfg.model.bbox_head
+
+
+def _levels(cfg: Config, strides: Sequence[int]) -> List[str]:
+    prefix = 'dla' if cfg.model.neck.type == 'DLAUpNeck' else 'p'
+    return [f'{prefix}{stride.bit_length() - 1}' for stride in strides]
+
+
+def _centernet(cfg: Config) -> Settings:
+    head, one_stage = _head(cfg), 'roi_head' not in cfg.model
+    test = cfg.model.test_cfg if one_stage else cfg.model.test_cfg.rpn
     heat, box = head.loss_cls, head.loss_bbox
-    assert head.type == 'CenterNet2ProposalHead' and head.conv_bias
-    assert head.bbox_bias == 8 and train.score_thr == test.score_thr
-    assert train.nms.class_agnostic and test.nms.class_agnostic
-    levels = [f'p{s.bit_length() - 1}' for s in head.strides]
+    assert head.conv_bias and head.bbox_bias == 8
+    assert head.in_channels == head.get('feat_channels', head.in_channels)
+    assert one_stage == (head.type == 'CenterNet2Head')
+    assert test.nms.get('class_agnostic', False) == (not one_stage)
+    settings = {
+        'FPN_STRIDES': head.strides,
+        'HM_FOCAL_ALPHA': heat.alpha,
+        'HM_FOCAL_BETA': heat.beta,
+        'HM_MIN_OVERLAP': head.hm_min_overlap,
+        'IGNORE_HIGH_FP': heat.ignore_high_fp,
+        'INFERENCE_TH': test.score_thr,
+        'IN_FEATURES': _levels(cfg, head.strides),
+        'LOC_LOSS_TYPE': box.mode,
+        'LOSS_GAMMA': heat.gamma,
+        'MIN_RADIUS': head.hm_min_radius,
+        'MORE_POS': head.get('more_pos') is not None,
+        'NEG_WEIGHT': heat.neg_weight,
+        'NMS_TH_TEST': test.nms.iou_threshold,
+        'NORM': head.norm_cfg.type,
+        'NOT_NMS': test.get('nms') is None,
+        'NUM_BOX_CONVS': head.stacked_convs,
+        'ONLY_PROPOSAL': not one_stage,
+        'POST_NMS_TOPK_TEST': test.max_per_img,
+        'POS_WEIGHT': heat.pos_weight,
+        'PRE_NMS_TOPK_TEST': test.nms_pre,
+        'PRIOR_PROB': head.prior_prob,
+        'REG_WEIGHT': box.loss_weight,
+        'SIGMOID_CLAMP': heat.clamp,
+        'SOI': [list(r) for r in head.regress_ranges],
+        'USE_DEFORMABLE': head.get('dcn_on_last_conv', False),
+        'WITH_AGN_HM': head.type == 'CenterNet2ProposalHead',
+    }
+    if head.get('more_pos'):
+        settings['MORE_POS_THRESH'] = head.more_pos.thresh
+        settings['MORE_POS_TOPK'] = head.more_pos.topk
+    if one_stage:
+        settings['NUM_CLASSES'] = head.num_classes
+        settings['NUM_CLS_CONVS'] = head.stacked_convs
+    else:
+        settings.update(_training_proposals(cfg))
+    return {f'MODEL.CENTERNET.{key}': v for key, v in settings.items()}
+
+
+def _training_proposals(cfg: Config) -> Settings:
+    train, test = cfg.model.train_cfg.rpn_proposal, cfg.model.test_cfg.rpn
+    assert train.score_thr == test.score_thr and train.nms.class_agnostic
     return {
-        'MODEL.CENTERNET.FPN_STRIDES': head.strides,
-        'MODEL.CENTERNET.HM_FOCAL_ALPHA': heat.alpha,
-        'MODEL.CENTERNET.HM_FOCAL_BETA': heat.beta,
-        'MODEL.CENTERNET.HM_MIN_OVERLAP': head.hm_min_overlap,
-        'MODEL.CENTERNET.IGNORE_HIGH_FP': heat.ignore_high_fp,
-        'MODEL.CENTERNET.INFERENCE_TH': test.score_thr,
-        'MODEL.CENTERNET.IN_FEATURES': levels,
-        'MODEL.CENTERNET.LOC_LOSS_TYPE': box.mode,
-        'MODEL.CENTERNET.LOSS_GAMMA': heat.gamma,
-        'MODEL.CENTERNET.MIN_RADIUS': head.hm_min_radius,
-        'MODEL.CENTERNET.MORE_POS': head.get('more_pos') is not None,
-        'MODEL.CENTERNET.NEG_WEIGHT': heat.neg_weight,
-        'MODEL.CENTERNET.NMS_TH_TEST': test.nms.iou_threshold,
-        'MODEL.CENTERNET.NMS_TH_TRAIN': train.nms.iou_threshold,
-        'MODEL.CENTERNET.NORM': head.norm_cfg.type,
-        'MODEL.CENTERNET.NUM_BOX_CONVS': head.stacked_convs,
-        'MODEL.CENTERNET.ONLY_PROPOSAL': True,
-        'MODEL.CENTERNET.POST_NMS_TOPK_TEST': test.max_per_img,
-        'MODEL.CENTERNET.POST_NMS_TOPK_TRAIN': train.max_per_img,
-        'MODEL.CENTERNET.POS_WEIGHT': heat.pos_weight,
-        'MODEL.CENTERNET.PRE_NMS_TOPK_TEST': test.nms_pre,
-        'MODEL.CENTERNET.PRE_NMS_TOPK_TRAIN': train.nms_pre,
-        'MODEL.CENTERNET.PRIOR_PROB': head.prior_prob,
-        'MODEL.CENTERNET.REG_WEIGHT': box.loss_weight,
-        'MODEL.CENTERNET.SIGMOID_CLAMP': heat.clamp,
-        'MODEL.CENTERNET.SOI': [list(r) for r in head.regress_ranges],
-        'MODEL.CENTERNET.USE_DEFORMABLE': head.get('dcn_on_last_conv', False),
-        'MODEL.CENTERNET.WITH_AGN_HM': True,
+        'NMS_TH_TRAIN': train.nms.iou_threshold,
+        'POST_NMS_TOPK_TRAIN': train.max_per_img,
+        'PRE_NMS_TOPK_TRAIN': train.nms_pre,
     }
 
 
-def _second_stage(cfg: Config) -> Dict[str, Any]:
-    roi, stages = cfg.model.roi_head, cfg.model.train_cfg.rcnn
-    extractor, head = roi.bbox_roi_extractor, roi.bbox_head
-    assert roi.type == 'CenterNet2CascadeRoIHead'
-    assert roi.stage_loss_weights == [1, 1, 1]
-    assert [s.sampler.type for s in stages
-            ] == ['RandomSampler', 'PseudoSampler', 'PseudoSampler']
-    for stage in stages:
-        assert not stage.assigner.match_low_quality
-        assert stage.assigner.pos_iou_thr == stage.assigner.neg_iou_thr
-    assert head.type == 'CenterNet2BBoxHead'
-    assert head.loss_bbox == dict(type='L1Loss', loss_weight=1)
-    assert head.loss_cls.loss_weight == 1
-    sampler, layer = stages[0].sampler, extractor.roi_layer
-    test = cfg.model.test_cfg.rcnn
+def _second_stage(cfg: Config) -> Settings:
+    roi = cfg.model.get('roi_head')
+    settings = {
+        'MODEL.META_ARCHITECTURE':
+        dict(SingleStageDetector='CenterNetDetector').get(
+            cfg.model.type, 'GeneralizedRCNN'),
+        'MODEL.MASK_ON': bool(roi) and 'mask_head' in roi,
+    }
+    if roi is None:
+        return settings
+    cascade = roi.type == 'CenterNet2CascadeRoIHead'
+    assert cascade or roi.type == 'CenterNet2RoIHead'
+    settings.update(_rois(cfg), **_box_head(cfg))
+    settings.update((_cascade if cascade else _single)(cfg))
+    if settings['MODEL.MASK_ON']:
+        settings.update(_masks(cfg))
+    return settings
+
+
+def _rois(cfg: Config) -> Settings:
+    roi, test = cfg.model.roi_head, cfg.model.test_cfg.rcnn
+    stages = cfg.model.train_cfg.rcnn
+    first = stages[0] if isinstance(stages, list) else stages
+    assert first.sampler.type == 'RandomSampler'
+    extractor = roi.bbox_roi_extractor
     return {
-        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS':
-        [[1 / std for std in stds] for stds in roi.stage_target_stds],
-        'MODEL.ROI_BOX_CASCADE_HEAD.IOUS':
-        [s.assigner.pos_iou_thr for s in stages],
-        'MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE': 'smooth_l1',
-        'MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA': 0.0,  # that is plain L1
-        'MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG':
-        head.reg_class_agnostic,
-        'MODEL.ROI_BOX_HEAD.FC_DIM': head.fc_out_channels,
-        'MODEL.ROI_BOX_HEAD.NAME': 'FastRCNNConvFCHead',
-        'MODEL.ROI_BOX_HEAD.NORM': head.get('norm_cfg', ''),
-        'MODEL.ROI_BOX_HEAD.NUM_CONV': head.get('num_shared_convs', 0),
-        'MODEL.ROI_BOX_HEAD.NUM_FC': 2,  # Shared2FCBBoxHead
-        'MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION': layer.output_size,
-        'MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO': layer.sampling_ratio,
-        'MODEL.ROI_BOX_HEAD.POOLER_TYPE':
-        'ROIAlignV2' if layer.get('aligned', True) else 'ROIAlign',
-        'MODEL.ROI_BOX_HEAD.USE_FED_LOSS':
-        head.loss_cls.type == 'FederatedLoss',
-        'MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE': head.loss_cls.use_sigmoid,
-        'MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE': sampler.num,
+        'MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE': first.sampler.num,
         'MODEL.ROI_HEADS.IN_FEATURES':
-        [f'p{s.bit_length() - 1}' for s in extractor.featmap_strides],
-        'MODEL.ROI_HEADS.NAME': 'CustomCascadeROIHeads',
+        _levels(cfg, extractor.featmap_strides),
         'MODEL.ROI_HEADS.NMS_THRESH_TEST': test.nms.iou_threshold,
-        'MODEL.ROI_HEADS.NUM_CLASSES': head.num_classes,
-        'MODEL.ROI_HEADS.POSITIVE_FRACTION': sampler.pos_fraction,
-        'MODEL.ROI_HEADS.PROPOSAL_APPEND_GT': sampler.add_gt_as_proposals,
+        'MODEL.ROI_HEADS.NUM_CLASSES': roi.bbox_head.num_classes,
+        'MODEL.ROI_HEADS.POSITIVE_FRACTION': first.sampler.pos_fraction,
+        'MODEL.ROI_HEADS.PROPOSAL_APPEND_GT':
+        first.sampler.add_gt_as_proposals,
         'MODEL.ROI_HEADS.SCORE_THRESH_TEST': test.score_thr,
         'TEST.DETECTIONS_PER_IMAGE': test.max_per_img,
     }
 
 
-def _solver(cfg: Config) -> Dict[str, Any]:
-    warmup, steps = cfg.param_scheduler
-    wrapper = cfg.optim_wrapper
-    optimizer, clip = wrapper.optimizer, wrapper.clip_grad
-    assert warmup.type == 'LinearLR' and steps.type == 'MultiStepLR'
-    assert not warmup.by_epoch and not steps.by_epoch
-    assert optimizer.type == 'SGD' and cfg.train_cfg.max_iters == steps.end
-    images = cfg.auto_scale_lr.base_batch_size
-    assert images == 8 * cfg.train_dataloader.batch_size
-    norm_decay = wrapper.paramwise_cfg.norm_decay_mult
+def _threshold(stage: ConfigDict) -> float:
+    """IoU from which on a RoI of a stage is an object."""
+    assigner = stage.assigner
+    assert not assigner.match_low_quality and assigner.ignore_iof_thr == -1
+    assert assigner.pos_iou_thr == assigner.neg_iou_thr
+    return assigner.pos_iou_thr
+
+
+def _box_weights(stds: Sequence[float]) -> List[float]:
+    return [1 / std for std in stds]
+
+
+def _cascade(cfg: Config) -> Settings:
+    roi, stages = cfg.model.roi_head, cfg.model.train_cfg.rcnn
+    assert roi.stage_loss_weights == [1, 1, 1]
+    assert [s.sampler.type for s in stages[1:]] == ['PseudoSampler'] * 2
     return {
-        'SOLVER.BASE_LR': optimizer.lr,
-        'SOLVER.BIAS_LR_FACTOR': wrapper.paramwise_cfg.get(
-            'bias_lr_mult', 1.0),
-        'SOLVER.CLIP_GRADIENTS.CLIP_TYPE': clip.type,
-        'SOLVER.CLIP_GRADIENTS.CLIP_VALUE': clip.clip_value,
-        'SOLVER.CLIP_GRADIENTS.ENABLED': True,
-        'SOLVER.GAMMA': steps.gamma,
-        'SOLVER.IMS_PER_BATCH': images,
-        'SOLVER.LR_SCHEDULER_NAME': 'WarmupMultiStepLR',
-        'SOLVER.MAX_ITER': cfg.train_cfg.max_iters,
-        'SOLVER.MOMENTUM': optimizer.momentum,
-        'SOLVER.NESTEROV': optimizer.get('nesterov', False),
-        'SOLVER.STEPS': tuple(steps.milestones),
-        'SOLVER.WARMUP_FACTOR': warmup.start_factor,
-        'SOLVER.WARMUP_ITERS': warmup.end - 1,
-        'SOLVER.WARMUP_METHOD': 'linear',
-        'SOLVER.WEIGHT_DECAY': optimizer.weight_decay,
-        'SOLVER.WEIGHT_DECAY_NORM': optimizer.weight_decay * norm_decay,
+        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS':
+        list(map(_box_weights, roi.stage_target_stds)),
+        'MODEL.ROI_BOX_CASCADE_HEAD.IOUS':
+        list(map(_threshold, stages)),
+        'MODEL.ROI_HEADS.NAME':
+        'CustomCascadeROIHeads',
     }
 
 
-def settings_of(cfg: Config) -> Dict[str, Any]:
+def _single(cfg: Config) -> Settings:
+    stds = cfg.model.roi_head.bbox_head.bbox_coder.target_stds
+    return {
+        'MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS': _box_weights(stds),
+        'MODEL.ROI_HEADS.IOU_THRESHOLDS':
+        [_threshold(cfg.model.train_cfg.rcnn)],
+        'MODEL.ROI_HEADS.NAME': 'CustomROIHeads',
+    }
+
+
+def _pooler(extractor: ConfigDict) -> Settings:
+    layer = extractor.roi_layer
+    assert extractor.type == 'CanonicalRoIExtractor'
+    assert (extractor.get('canonical_size', 224),
+            extractor.get('canonical_level', 4)) == (224, 4)
+    return {
+        'POOLER_RESOLUTION': layer.output_size,
+        'POOLER_SAMPLING_RATIO': layer.sampling_ratio,
+        'POOLER_TYPE':
+        'ROIAlignV2' if layer.get('aligned', True) else 'ROIAlign',
+    }
+
+
+def _box_head(cfg: Config) -> Settings:
+    head = cfg.model.roi_head.bbox_head
+    loss, fed = head.loss_cls, head.loss_cls.type == 'FederatedLoss'
+    assert head.type == 'CenterNet2BBoxHead'
+    assert head.bbox_coder.type == 'OneSidedDeltaXYWHBBoxCoder'
+    assert head.loss_bbox == dict(type='L1Loss', loss_weight=1)
+    assert loss.loss_weight == 1
+    settings = {
+        'BBOX_REG_LOSS_TYPE': 'smooth_l1',
+        'SMOOTH_L1_BETA': 0.0,  # that is plain L1
+        'CLS_AGNOSTIC_BBOX_REG': head.reg_class_agnostic,
+        'FC_DIM': head.fc_out_channels,
+        'MULT_PROPOSAL_SCORE': True,  # both RoI heads do
+        'NAME': 'FastRCNNConvFCHead',
+        'NORM': head.get('norm_cfg', ''),
+        'NUM_CONV': head.get('num_shared_convs', 0),
+        'NUM_FC': 2,  # Shared2FCBBoxHead
+        'USE_FED_LOSS': fed,
+        'USE_SIGMOID_CE': fed or loss.use_sigmoid,
+        **_pooler(cfg.model.roi_head.bbox_roi_extractor)
+    }
+    if fed:
+        sources = dict(lvis_v1='datasets/lvis/lvis_v1_train_cat_info.json')
+        settings.update(
+            CAT_FREQ_PATH=sources[loss.cat_freq],
+            FED_LOSS_FREQ_WEIGHT=loss.freq_power,
+            FED_LOSS_NUM_CAT=loss.num_sampled_classes,
+            PRIOR_PROB=loss.prior_prob)
+    return {f'MODEL.ROI_BOX_HEAD.{key}': v for key, v in settings.items()}
+
+
+def _masks(cfg: Config) -> Settings:
+    roi, model = cfg.model.roi_head, cfg.model
+    head, pooler = roi.mask_head, roi.mask_roi_extractor
+    assert head.type == 'FCNMaskHead' and head.loss_mask.use_mask
+    assert head.loss_mask.loss_weight == 1
+    assert head.num_classes == roi.bbox_head.num_classes
+    assert pooler.featmap_strides == roi.bbox_roi_extractor.featmap_strides
+    assert model.train_cfg.rcnn[0].mask_size == 2 * pooler.roi_layer[
+        'output_size']
+    assert model.test_cfg.rcnn.mask_thr_binary == 0.5
+    settings = {
+        'CLS_AGNOSTIC_MASK': head.get('class_agnostic', False),
+        'CONV_DIM': head.conv_out_channels,
+        'NAME': 'MaskRCNNConvUpsampleHead',
+        'NORM': head.get('norm_cfg', ''),
+        'NUM_CONV': head.num_convs,
+        **_pooler(pooler)
+    }
+    return {f'MODEL.ROI_MASK_HEAD.{key}': v for key, v in settings.items()}
+
+
+# -----training-----
+def _schedule(cfg: Config) -> Settings:
+    warmup, *steps = cfg.param_scheduler
+    max_iters = cfg.train_cfg.max_iters
+    name, settings = 'WarmupMultiStepLR', {}
+    if warmup.type == 'LinearLR':
+        (steps, ) = steps
+        assert not warmup.by_epoch and not steps.by_epoch
+        assert steps.type == 'MultiStepLR' and steps.end == max_iters
+        factor, iters = warmup.start_factor, warmup.end - 1
+    else:
+        assert not steps
+        steps = warmup
+        factor, iters = warmup.warmup_factor, warmup.warmup_iters
+    if warmup.type == 'WarmupCosineLR':
+        assert warmup.max_iters == max_iters
+        name, settings['SOLVER.BASE_LR_END'] = 'WarmupCosineLR', 0.
+    else:
+        settings['SOLVER.GAMMA'] = steps.gamma
+        settings['SOLVER.STEPS'] = tuple(steps.milestones)
+    return {
+        **settings,
+        'SOLVER.LR_SCHEDULER_NAME': name,
+        'SOLVER.MAX_ITER': max_iters,
+        'SOLVER.WARMUP_FACTOR': factor,
+        'SOLVER.WARMUP_ITERS': iters,
+        'SOLVER.WARMUP_METHOD': 'linear',
+    }
+
+
+def _solver(cfg: Config) -> Settings:
+    wrapper, scale = cfg.optim_wrapper, cfg.auto_scale_lr
+    optimizer, clip = wrapper.optimizer, wrapper.clip_grad
+    assert optimizer.type == 'SGD'
+    assert scale.base_batch_size == NUM_GPUS * cfg.train_dataloader.batch_size
+    paramwise = wrapper.paramwise_cfg
+    return {
+        'SOLVER.AMP.ENABLED': wrapper.type != 'OptimWrapper',
+        'SOLVER.BASE_LR': optimizer.lr,
+        'SOLVER.BIAS_LR_FACTOR': paramwise.get('bias_lr_mult', 1.0),
+        'SOLVER.CLIP_GRADIENTS.CLIP_TYPE': clip.type,
+        'SOLVER.CLIP_GRADIENTS.CLIP_VALUE': clip.clip_value,
+        'SOLVER.CLIP_GRADIENTS.ENABLED': True,
+        'SOLVER.IMS_PER_BATCH': scale.base_batch_size,
+        'SOLVER.MOMENTUM': optimizer.momentum,
+        'SOLVER.NESTEROV': optimizer.get('nesterov', False),
+        'SOLVER.REFERENCE_WORLD_SIZE': NUM_GPUS if scale.enable else 0,
+        # a detector that is loaded, not resumed, starts at iteration 0
+        'SOLVER.RESET_ITER': cfg.load_from is not None and not cfg.resume,
+        'SOLVER.WEIGHT_DECAY': optimizer.weight_decay,
+        'SOLVER.WEIGHT_DECAY_BIAS': paramwise.get('bias_decay_mult'),
+        'SOLVER.WEIGHT_DECAY_NORM':
+        optimizer.weight_decay * paramwise.norm_decay_mult,
+    }
+
+
+def settings_of(cfg: Config) -> Settings:
     """Effective settings of one of our configs, by the original's keys.
 
     Raises:
         AssertionError: If something that the original has no key for, but
             always does, is not so in the config.
+        KeyError: If a part of the config is nothing the original has.
     """
-    settings: Dict[str, Any] = {}
-    for part in (_data, _backbone, _first_stage, _second_stage, _solver):
+    settings: Settings = {}
+    for part in (_loading, _images, _backbone, _centernet, _second_stage,
+                 _schedule, _solver):
         settings.update(part(cfg))
     return settings

@@ -49,7 +49,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    batch_sampler=dict(type='OriginalAspectRatioBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -18,5 +18,8 @@ val_dataloader = dict(
         data_prefix=dict(img='val/')))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(ann_file=data_root + 'annotations/objects365_val.json')
+# the published files list their categories in different orders
+val_evaluator = dict(
+    ann_file=data_root + 'annotations/objects365_val.json',
+    sort_categories=True)
 test_evaluator = val_evaluator
