@@ -1,7 +1,9 @@
 """Transforms of the data pipelines."""
+from .aerial import KeepBoxesByCenter, RandomQuarterTurns
 from .efficientdet_resize_crop import EfficientDetResizeCrop
 from .loading import CheckedLoadImageFromFile, ImageReadError
 
 __all__ = [
-    'CheckedLoadImageFromFile', 'EfficientDetResizeCrop', 'ImageReadError'
+    'CheckedLoadImageFromFile', 'EfficientDetResizeCrop', 'ImageReadError',
+    'KeepBoxesByCenter', 'RandomQuarterTurns'
 ]
