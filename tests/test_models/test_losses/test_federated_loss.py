@@ -172,6 +172,18 @@ def test_all_classes_are_the_plain_sigmoid_cross_entropy():
         expected.item(), rel=1e-6)
 
 
+def test_a_single_missing_class_is_drawn():
+    chosen = build().sample_classes(torch.arange(49), 1203)
+    assert len(chosen) == 50 and chosen[-1] >= 49
+
+
+def test_the_background_is_never_drawn():
+    loss = build(num_sampled_classes=3, cat_freq=[1, 1, 1])
+    for _ in range(50):
+        chosen = loss.sample_classes(torch.tensor([1, 1]), 3)
+        assert chosen.sort().values.tolist() == [0, 1, 2]
+
+
 def test_fewer_classes_than_places():
     labels = torch.tensor([0, 5])
     chosen = build(cat_freq=[3, 0, 2, 1, 0]).sample_classes(labels, 5)
