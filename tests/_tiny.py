@@ -13,8 +13,9 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-FLAGSHIP = (Path(__file__).parents[1] /
-            'configs/centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py')
+from tests.paths import CONFIGS
+
+FLAGSHIP = CONFIGS / 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'
 
 CLASSES = ('light', 'dark')
 SIZE = (96, 128)  # height, width in pixels

@@ -21,6 +21,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.utils.dataset_paths import missing_paths
+from mmdet_centernet2.utils.pretrained_files import missing_pretrained
 from mmdet_centernet2.utils.weights_check import (WeightsMatch,
                                                   explain_mismatch,
                                                   load_checkpoint,
@@ -39,8 +40,8 @@ def check_train(args: Namespace) -> None:
         args (Namespace): Parsed by mmdet's ``tools/train.py``.
 
     Raises:
-        PreflightError: If the config, a data set's file or folder, or the
-            device asked for is not there.
+        PreflightError: If the config, a data set's file or folder, a file of
+            pretrained weights, or the device asked for is not there.
         CheckpointError: If the checkpoint to start from cannot be read, or
             the one to resume from does not fit.
     """
@@ -52,6 +53,7 @@ def check_train(args: Namespace) -> None:
     check_data(cfg,
                ['train_dataloader'] + ['val_dataloader'] * validates,
                ['val_evaluator'] * validates)
+    check_pretrained(cfg)
     _check_start(args, cfg)
 
 
@@ -119,6 +121,33 @@ def check_data(cfg: Config, loaders: list[str],
         f'\nRelative paths start from {os.getcwd()}. What to do: put the '
         'data there, or name its place, for example with --cfg-options '
         f'{missing[0][0]}=/path/to/it')
+
+
+def check_pretrained(cfg: Config) -> None:
+    """Check that the pretrained weights which a model starts from are there.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        PreflightError: With every missing file, its config key and the
+            command that makes it.
+    """
+    missing = missing_pretrained(cfg)
+    if not missing:
+        return
+    lines = []
+    for file in missing:
+        lines.append(f'  {file.key} = {file.path!r}')
+        if file.command():
+            lines.append(f'    made by: {file.command()}')
+    init_cfg = missing[0].key.split('.init_cfg')[0] + '.init_cfg'
+    raise PreflightError(
+        'the pretrained weights this run starts from are not there:\n' +
+        '\n'.join(lines) + f'\nRelative paths start from {os.getcwd()}. '
+        'docs/pretrained.md says where the files come from. To do without, as '
+        'when load_from or a resumed run replaces them: --cfg-options '
+        f'{init_cfg}=None')
 
 
 def check_devices(args: Namespace) -> None:
@@ -224,10 +253,10 @@ def _no_gpu() -> str:
 
 
 def _similar(config: str) -> str:
-    """Offer the configs with a like name, below the folder or ours."""
-    roots = [Path(config).parent.parent, Path('configs')]
-    known = {p.name: p for root in roots if root.is_dir()
-             for p in root.glob('*/*.py')}
+    """Offer the configs with a like name, beside it or among ours."""
+    known = {path.name: path for folder, pattern in
+             ((Path(config).parent, '*.py'), (Path('configs'), '*/*.py'))
+             for path in folder.glob(pattern)}
     close = get_close_matches(Path(config).name, list(known), n=3, cutoff=0.5)
     if not close:
         return ''

@@ -226,8 +226,8 @@ def trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
 
     Returns:
         int | None: From the class names saved with it, else from the rows of
-        a box head's ``fc_cls`` (classes and background); None if neither is
-        there.
+        the last class layer (``fc_cls`` has one more for the background);
+        None if neither is there.
     """
     meta = checkpoint.get('meta')
     names = (meta or {}).get('dataset_meta', {}).get('classes')
@@ -236,6 +236,8 @@ def trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
     for name, (theirs, _) in match.reshaped.items():
         if name.endswith('fc_cls.bias'):
             return theirs[0] - 1
+        if name.endswith('conv_cls.bias'):
+            return theirs[0]
     return None
 
 

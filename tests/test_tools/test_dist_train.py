@@ -27,12 +27,9 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.registry import DefaultScope
 
-sys.path.append(str(Path(__file__).parents[1]))
-from _tiny import tiny_config, write_dataset  # noqa: E402
+from tests._tiny import tiny_config, write_dataset
+from tests.paths import ROOT
 
-import mmdet_centernet2  # noqa: E402, F401
-
-ROOT = Path(__file__).parents[2]
 WORLD = 2
 RTOL = 1e-5
 

@@ -1,0 +1,285 @@
+"""What the tools refuse before the work starts, and in which words."""
+import copy
+import hashlib
+from argparse import Namespace
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+
+from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.utils import preflight, weights_check
+from mmdet_centernet2.utils.dataset_paths import leaf_datasets, missing_paths
+from mmdet_centernet2.utils.preflight import PreflightError
+from mmdet_centernet2.utils.weights_check import match_weights
+from tests._tiny import tiny_config, write_dataset
+
+NUM_CLASSES = 'model.roi_head.bbox_head.num_classes'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A folder with data, a config and a finished run's checkpoint."""
+    folder = tmp_path_factory.mktemp('run')
+    write_dataset(folder / 'data')
+    cfg = tiny_config(folder / 'data')
+    cfg.dump(folder / 'tiny.py')
+    state = MODELS.build(copy.deepcopy(cfg.model)).state_dict()
+    meta = dict(dataset_meta=dict(classes=('light', 'dark')))
+    torch.save(dict(state_dict=state, optimizer={}, meta=meta),
+               folder / 'good.pth')
+    torch.save(state, folder / 'bare.pth')
+    content = (folder / 'good.pth').read_bytes()
+    (folder / 'cut.pth').write_bytes(content[:len(content) // 2])
+    (folder / 'empty.pth').write_bytes(b'')
+    torch.save({'other.weight': torch.ones(3)}, folder / 'other.pth')
+    return folder
+
+
+def arguments(run, **kwargs):
+    """What mmdet's parsers would give."""
+    given = dict(config=str(run / 'tiny.py'), cfg_options=None, amp=False,
+                 launcher='none', resume=None, work_dir=str(run / 'work'),
+                 out=None, checkpoint=str(run / 'good.pth'))
+    return Namespace(**{**given, **kwargs})
+
+
+def message(check, *args):
+    with pytest.raises((PreflightError, CheckpointError)) as error:
+        check(*args)
+    return str(error.value)
+
+
+def contents(folder):
+    """Every file below a folder with the hash of what is in it."""
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob('*') if path.is_file()}
+
+
+def test_a_good_run_passes_and_touches_nothing(run):
+    before = contents(run)
+    preflight.check_train(arguments(run))
+    preflight.check_test(arguments(run))
+    preflight.check_test(arguments(run, checkpoint=str(run / 'bare.pth')))
+    preflight.check_train(arguments(run, resume=str(run / 'good.pth')))
+    assert contents(run) == before
+
+
+# -----configs and data-----
+def test_missing_config_offers_one_like_it(run):
+    said = message(preflight.check_train,
+                   arguments(run, config=f'{run.parent}/{run.name}/tini.py'))
+    assert 'tini.py does not exist' in said
+    assert f'Did you mean {run / "tiny.py"}?' in said
+
+
+def test_missing_data_root_is_said_once(run):
+    options = {'train_dataloader.dataset.data_root': '/no/such/folder/'}
+    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert ("train_dataloader.dataset.data_root = '/no/such/folder/'"
+            in said)
+    assert said.count('/no/such/folder') == 1
+    assert '--cfg-options train_dataloader.dataset.data_root=' in said
+
+
+def test_all_missing_files_are_said_at_once(run):
+    options = {
+        'train_dataloader.dataset.ann_file': 'lost.json',
+        'val_dataloader.dataset.data_prefix.img': 'lost_images/',
+        'val_evaluator.ann_file': '/lost/evaluator.json',
+    }
+    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert str(run / 'data' / 'lost.json') in said
+    assert 'train_dataloader.dataset.ann_file' in said
+    assert 'val_dataloader.dataset.data_prefix.img' in said
+    assert 'val_evaluator.ann_file' in said
+
+
+def test_only_the_data_of_this_run_is_needed(run):
+    options = {'test_dataloader.dataset.data_root': '/no/such/folder/'}
+    preflight.check_train(arguments(run, cfg_options=options))
+    said = message(preflight.check_test, arguments(run, cfg_options=options))
+    assert 'test_dataloader' in said
+
+
+def test_wrapped_data_sets_are_found():
+    inner = dict(data_root='a/', ann_file='b.json')
+    wrapped = dict(dataset=dict(datasets=[inner, dict(dataset=inner)]))
+    keys = [key for key, _ in leaf_datasets(wrapped, 'd')]
+    assert keys == ['d.dataset.datasets.0', 'd.dataset.datasets.1.dataset']
+
+
+def test_remote_data_is_not_looked_for(tmp_path):
+    remote = dict(data_root='s3://bucket/', ann_file='x.json',
+                  data_prefix=dict(img='y/'))
+    behind_backend = dict(data_root='/no/such/', ann_file='x.json',
+                          backend_args=dict(backend='petrel'))
+    for dataset in (remote, behind_backend):
+        cfg = Config(dict(loader=dict(dataset=dataset)))
+        assert missing_paths(cfg, ['loader'], []) == []
+
+
+# -----devices-----
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setattr(preflight, 'get_device', lambda: 'cpu')
+
+
+def test_amp_needs_a_gpu(run, no_gpu):
+    assert '--amp needs a GPU' in message(preflight.check_train,
+                                          arguments(run, amp=True))
+
+
+def test_cuda_that_is_not_there(no_gpu, monkeypatch):
+    monkeypatch.setattr(torch.version, 'cuda', '12.6')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    said = message(preflight.check_devices, Namespace(device='cuda:1'))
+    assert '--device cuda:1' in said and "CUDA_VISIBLE_DEVICES=''" in said
+    monkeypatch.setattr(torch.version, 'cuda', None)
+    said = message(preflight.check_devices, Namespace(device='cuda:1'))
+    assert 'built without CUDA' in said
+    preflight.check_devices(Namespace(device='cpu'))
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    said = message(preflight.check_devices, Namespace(launcher='pytorch'))
+    assert '4 processes' in said and '2 GPUs' in said
+
+
+# -----checkpoints-----
+@pytest.mark.parametrize('name, said', [
+    ('nowhere.pth', 'does not exist'),
+    ('empty.pth', 'the file is empty'),
+    ('cut.pth', 'damaged or cut off'),
+    ('other.pth', 'is for another model'),
+])
+def test_bad_checkpoint(run, name, said):
+    before = contents(run)
+    path = str(run / name)
+    text = message(preflight.check_test, arguments(run, checkpoint=path))
+    assert path in text and said in text
+    options = dict(load_from=path)
+    text = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert path in text and said in text
+    assert contents(run) == before
+
+
+def test_cut_checkpoint_says_its_size(run):
+    text = message(preflight.check_test,
+                   arguments(run, checkpoint=str(run / 'cut.pth')))
+    assert f'{(run / "cut.pth").stat().st_size} bytes' in text
+    assert 'Nothing was changed' in text
+
+
+def test_code_in_a_checkpoint_is_refused(run, tmp_path):
+    class Trap:
+
+        def __reduce__(self):
+            return (tmp_path.joinpath('trapped').touch, ())
+
+    torch.save(dict(state_dict=Trap()), tmp_path / 'trap.pth')
+    text = message(preflight.check_test,
+                   arguments(run, checkpoint=str(tmp_path / 'trap.pth')))
+    assert 'could run code' in text
+    assert not (tmp_path / 'trapped').exists()
+
+
+@pytest.mark.parametrize('name', ['good.pth', 'bare.pth'])
+def test_other_number_of_classes_in_a_test(run, name):
+    text = message(preflight.check_test, arguments(
+        run, checkpoint=str(run / name), cfg_options={NUM_CLASSES: 7}))
+    assert 'trained for 2 classes, the config has 7' in text
+    assert f'{NUM_CLASSES}=2' in text  # what to do
+    assert ('roi_head.bbox_head.0.fc_cls.weight: (3, 64) in the checkpoint, '
+            '(8, 64) in the model') in text
+
+
+def test_other_number_of_classes_when_resuming(run):
+    text = message(preflight.check_train, arguments(
+        run, resume=str(run / 'good.pth'), cfg_options={NUM_CLASSES: 7}))
+    assert 'trained for 2 classes, the config has 7' in text
+
+
+def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
+    """Goes on, with every tensor that starts anew counted and named."""
+    warned = []
+    monkeypatch.setattr(preflight, 'print_log',
+                        lambda text, *args: warned.append(text))
+    preflight.check_train(arguments(run, cfg_options={
+        NUM_CLASSES: 7, 'load_from': str(run / 'good.pth')}))
+    (text, ) = warned
+    anew = [f'roi_head.bbox_head.{stage}.fc_cls.{part}'
+            for stage in range(3) for part in ('weight', 'bias')]
+    assert '6 of the model keep their initial values' in text
+    assert 'trained for 2 classes, the config has 7' in text
+    assert [line.strip() for line in text.splitlines()[1:]] == anew
+
+
+def test_whole_fit_warns_of_nothing(run, monkeypatch):
+    monkeypatch.setattr(preflight, 'print_log', pytest.fail)
+    preflight.check_train(arguments(
+        run, cfg_options=dict(load_from=str(run / 'good.pth'))))
+
+
+def test_resuming_without_an_optimizer(run):
+    text = message(preflight.check_train,
+                   arguments(run, resume=str(run / 'bare.pth')))
+    assert f'--cfg-options load_from={run / "bare.pth"}' in text
+
+
+def test_broken_newest_checkpoint_names_the_older_ones(run, tmp_path):
+    """A run that was killed while it saved can go on from before."""
+    work = tmp_path / 'work'
+    work.mkdir()
+    for name, source in (('iter_1.pth', 'good'), ('iter_2.pth', 'cut')):
+        (work / name).write_bytes((run / f'{source}.pth').read_bytes())
+    (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
+    before = contents(work)
+    text = message(preflight.check_train,
+                   arguments(run, resume='auto', work_dir=str(work)))
+    assert str(work / 'iter_1.pth') in text
+    assert contents(work) == before
+
+
+def test_auto_resume_with_nothing_to_resume(run, tmp_path):
+    preflight.check_train(arguments(run, resume='auto',
+                                    work_dir=str(tmp_path)))
+
+
+def test_wrong_ending_of_the_results_file(run):
+    assert '.pkl' in message(preflight.check_test,
+                             arguments(run, out='results.json'))
+
+
+def test_other_processes_leave_the_checks_to_the_first(run, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    preflight.check_test(arguments(run, checkpoint='nowhere.pth'))
+
+
+def test_match_counts_every_kind():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    state = {'0.weight': torch.ones(3, 2), '0.bias': torch.ones(4),
+             '1.weight': torch.ones(1, 3), 'extra': torch.ones(1)}
+    match = match_weights(model, state)
+    assert match.loaded == 2
+    assert match.missing == ['1.bias']
+    assert match.unexpected == ['extra']
+    assert match.reshaped == {'0.bias': ((4, ), (3, ))}
+    assert match.left_out == ['0.bias', '1.bias']
+    assert model[0].weight.eq(1).all()
+
+
+def test_keys_of_classes_follow_lists():
+    cfg = ConfigDict(model=dict(
+        rpn_head=dict(num_classes=1),
+        roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)])))
+    match = weights_check.WeightsMatch(reshaped={
+        'roi_head.bbox_head.1.fc_cls.bias': ((3, ), (7, ))})
+    assert weights_check.class_keys(cfg, match) == {
+        'model.roi_head.bbox_head.1.num_classes': 6}
+    assert weights_check.trained_classes({}, match) == 2
