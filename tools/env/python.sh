@@ -72,8 +72,6 @@ use_existing_venv() {
 
 # Make .venv with venv or, where Debian left out ensurepip, with virtualenv.
 make_venv() {
-    mkdir -p "$STATE_DIR/logs" || die "cannot write to $ROOT: make it yours" \
-        "(chown) or clone into a folder of your own"
     local log=$STATE_DIR/logs/venv.log
     if "$BASE_PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
         step "virtual environment $ENV_DIR" "$log" \

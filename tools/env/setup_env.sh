@@ -70,7 +70,7 @@ state() {
         "$STATE_DIR/state-$2.json" "$2"
 }
 
-# One setup at a time in a clone; the lock ends with the script.
+# One setup at a time in an environment.
 lock_setup() {
     command -v flock >/dev/null || return 0
     exec 9>"$STATE_DIR/setup.lock"
@@ -78,6 +78,8 @@ lock_setup() {
     say "another setup is running in $ENV_DIR; waiting for it"
     flock 9
 }
+
+unlock_setup() { if command -v flock >/dev/null; then exec 9>&-; fi; }
 
 # The pins, less those that a torch which is there already rules out.
 write_constraints() {
@@ -147,12 +149,19 @@ with_own_tmp() {
     if [[ -n $before ]]; then TMPDIR=$before; else unset TMPDIR; fi
 }
 
-make_environment() {
-    find_python
-    check_space "$ROOT" "$NEEDED_GB"
-    check_space "$CACHE_DIR" 1
+# Folders that this user can write to, with room in them.
+prepare_folders() {
+    if [[ -z $ENV_PYTHON ]]; then
+        check_space "$ROOT" "$NEEDED_GB"
+        check_space "$CACHE_DIR" 1
+    fi
     mkdir -p "$STATE_DIR/logs" "$STATE_DIR/tmp" 2>/dev/null || die "cannot" \
-        "write to $ROOT: make it yours (chown) or clone into your own folder"
+        "write to $ENV_DIR: make it yours (chown) or clone into your own folder"
+    mkdir -p "$CACHE_DIR" 2>/dev/null || die "cannot write to the cache folder" \
+        "$CACHE_DIR: make it yours (chown) or set XDG_CACHE_HOME"
+}
+
+make_environment() {
     require_compiler "$BASE_PYTHON"
     say "Setting up $ENV_DIR with $BASE_PYTHON (logs: $STATE_DIR/logs)"
     make_venv
@@ -163,26 +172,25 @@ make_environment() {
 setup_from_scratch() {
     local profile=$1
     STEPS=7
-    if [[ -z $ENV_PYTHON ]]; then
+    if [[ -z $ENV_PYTHON ]]; then find_python; fi
+    prepare_folders
+    lock_setup
+    # Another script may have made it while this one waited.
+    if [[ -z $ENV_PYTHON ]] && ! use_existing_venv; then
         STEPS=8
         make_environment
+    elif state check "$profile" >/dev/null; then
+        return
     else
-        mkdir -p "$STATE_DIR/logs" 2>/dev/null || die "cannot write to" \
-            "$ENV_DIR: make it yours (chown) or use an environment of your own"
         say "Updating $ENV_DIR (logs: $STATE_DIR/logs)"
     fi
-    mkdir -p "$CACHE_DIR" 2>/dev/null || die "cannot write to the cache folder" \
-        "$CACHE_DIR: make it yours (chown) or set XDG_CACHE_HOME"
     unset PIP_USER PIP_TARGET PIP_PREFIX  # would lead pip out of the environment
     PIP=("$ENV_PYTHON" -m pip --disable-pip-version-check --no-input)
-    "${PIP[@]}" --version >/dev/null 2>&1 || die "$ENV_DIR has no pip:" \
+    # A venv whose making was interrupted may lack pip.
+    "${PIP[@]}" --version >/dev/null 2>&1 ||
+        "$ENV_PYTHON" -m ensurepip >/dev/null 2>&1 || die "$ENV_DIR has no pip:" \
         "remove it (rm -rf $ENV_DIR) and run this again"
-    lock_setup
-    # Another script may have done it while this one waited.
-    if ! state check "$profile" >/dev/null; then
-        with_own_tmp install_everything "$profile"
-    fi
-    exec 9>&-
+    with_own_tmp install_everything "$profile"
 }
 
 # setup_env PROFILE: make or reuse the environment; PROFILE is runtime or tests.
@@ -202,6 +210,7 @@ setup_env() {
         say "Environment $ENV_DIR is up to date."
     else
         setup_from_scratch "$1"
+        unlock_setup
         say "Environment $ENV_DIR is ready after $(minutes $((SECONDS - started)))."
     fi
     hide_useless_gpu
