@@ -70,6 +70,18 @@ def test_losses_and_gradients(case):
         [leaf.grad.item() for leaf in leaves], rel=2e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize('threshold, logit, ignored', [
+    (.85, 1.73, False),  # .8494
+    (.85, 1.74, True),  # .8507
+    (.5, 0., True),  # .5: the threshold itself
+    (-1., 9., False),
+])
+def test_which_false_positives_are_ignored(threshold, logit, ignored):
+    _, neg = build(ignore_high_fp=threshold)(
+        column([logit]), column([0.]), rows([]), rows([]), torch.tensor(1.))
+    assert (neg.item() == 0) is ignored
+
+
 def test_weights_multiply_after_alpha():
     args = (column(LOGITS), column(HEATS), rows([2, 3]), rows([0, 0]),
             torch.tensor(1.))

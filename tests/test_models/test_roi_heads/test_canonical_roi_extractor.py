@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from tests.reference.cascade import roi_level
 from tests.reference.cases import SETTINGS
 
+from . import small
+
 #: Spec §2.8, p3 .. p7.
 TABLE = [(1., 0), (112., 0), (223.99, 0), (224., 1), (300., 1), (447.99, 1),
          (448., 2), (895.9, 2), (896., 3), (1791.9, 3), (1792., 4),
@@ -31,6 +33,18 @@ def levels_of(boxes, strides=(8, 16, 32, 64, 128)):
 @pytest.mark.parametrize('side, level', TABLE)
 def test_table_of_the_spec(side, level):
     assert levels_of([(0, 0, side, side)]) == [level]
+
+
+def test_flagship_pools_by_the_same_table():
+    rois = torch.tensor([(0., 0, 0, side, side) for side, _ in TABLE])
+    for extractor in small.build().bbox_roi_extractor:
+        assert extractor.map_roi_levels(rois, 5).tolist() == [
+            level for _, level in TABLE
+        ]
+        assert extractor.featmap_strides == [8, 16, 32, 64, 128]
+        for layer in extractor.roi_layers:
+            assert layer.output_size == (7, 7)
+            assert layer.aligned and layer.sampling_ratio == 0
 
 
 @pytest.mark.parametrize('strides, last', [((8, 16, 32), 2), ((8, 16), 1),
