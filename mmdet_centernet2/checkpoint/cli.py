@@ -1,20 +1,23 @@
 """The command ``tools/model_converters/detectron2_to_mmdet.py``."""
 
 import argparse
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from torch import Tensor
 
+from .backbones import convert_backbone
 from .convert import (EXTRAS, KEYS, Conversion, Fit, Reversion, StateDict,
-                      check_against, convert_backbone, convert_state_dict,
-                      not_finite, revert_state_dict)
+                      check_against, convert_state_dict, not_finite,
+                      revert_state_dict)
 from .errors import CheckpointError
 from .files import check_target, save_checkpoint
 from .key_maps import key_map
-from .models import (class_advice, dataset_meta, imagenet_state, load_config,
-                     model_state)
+from .models import (class_advice, dataset_meta, imagenet_backbone,
+                     imagenet_state, load_config, model_state)
 from .safe_pickle import read_checkpoint, tensors_of
 from .variants import detect_ours, num_classes
 from .zoo import entries_of, network_of, shipped_config
@@ -35,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         '(detectron2) to one that mmdet loads, or back.',
         epilog=_EPILOG)
     parser.add_argument('src', metavar='SRC',
-                        help='checkpoint to read, .pth or .pkl')
+                        help='checkpoint to read: .pth, .pkl or .safetensors')
     parser.add_argument('dst', metavar='DST', help='checkpoint to write')
     parser.add_argument(
         '--config', metavar='CFG',
@@ -47,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="turn a checkpoint of this package into the original's format")
     way.add_argument(
         '--backbone-only', action='store_true',
-        help='SRC holds ImageNet weights of a backbone; DST can be used in '
+        help='SRC holds ImageNet weights of a ResNet, ResNeXt, Res2Net or DLA '
+        '(see docs/pretrained.md); DST can be used in '
         "init_cfg=dict(type='Pretrained', checkpoint=DST)")
     parser.add_argument('--overwrite', action='store_true',
                         help='replace DST if it exists')
@@ -122,16 +126,26 @@ def _fit_backbone(conversion: Conversion,
                   config: Optional[str]) -> Dict[str, Any]:
     """Refuse a misfit of a backbone's weights; there is no meta for them."""
     if config is None:
+        where = str(imagenet_backbone(conversion.state_dict))
         model = imagenet_state(conversion.state_dict)
     else:
+        where = f'the backbone of {config}'
         model = model_state(load_config(config), backbone_only=True)
+    print(f'Checking it against {where}')
     fit = check_against(model, conversion.state_dict)
     # Deformable convolutions learn their offsets after ImageNet.
-    fit.missing = [
-        name for name in fit.missing if '.conv_offset.' not in name
-    ]
+    new = [name for name in fit.missing if '.conv_offset.' in name]
+    fit.missing = [name for name in fit.missing if name not in new]
     refuse_misfit(conversion, fit)
+    _describe_new(new)
     return {}
+
+
+def _describe_new(names: Sequence[str]) -> None:
+    """Say what starts untrained, block numbers left out."""
+    kinds = Counter(re.sub(r'\.\d+(?=\.)', '.*', name) for name in names)
+    for kind, count in kinds.items():
+        print(f'  left new: {kind} ({count} tensors), zero before training')
 
 
 def reverse_file(src: str, dst: str, config: Optional[str] = None) -> None:
@@ -281,6 +295,9 @@ def _describe(conversion: Conversion) -> None:
     if conversion.filled:
         print(f'  {"added":<{width}}  {len(conversion.filled):>5} tensors '
               f'that the original does not have: {_kinds(conversion)}')
+    if conversion.idle:
+        print(f'  of which {len(conversion.idle)} that no output depends on: '
+              + ', '.join(conversion.idle))
     if conversion.extras:
         print(f'  {"kept aside":<{width}}  {len(conversion.extras):>5} '
               'tensors without a place in the model, for the way back: '

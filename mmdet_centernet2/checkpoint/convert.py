@@ -2,8 +2,8 @@
 
 :func:`convert_state_dict` goes from the original to this package,
 :func:`revert_state_dict` back, :func:`check_against` compares the outcome
-with a model. None of them touches a file (see ``files.py``) or a config (see
-``cli.py``).
+with a model. Backbones alone are in ``backbones.py``. None of them touches a
+file (see ``files.py``) or a config (see ``cli.py``).
 """
 
 from collections import Counter
@@ -15,8 +15,6 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .key_maps import KeyMap, key_map
-from .key_maps.imagenet import (BACKBONES, PREFIX, caffe2_to_detectron2,
-                                is_caffe2)
 from .key_maps.rule import Fill
 from .variants import Variant, detect_official, detect_ours
 
@@ -36,6 +34,7 @@ class Conversion:
         parts (Counter): Part of the detector -> number of tensors.
         extras (dict): The original's tensors that have no counterpart here.
         filled (dict): Our name -> the value that it was given, in words.
+        idle (list[str]): Those of them that no output depends on.
         unplaced (list[str]): The original's names that no rule knows.
         original_keys (list[str]): All of the original's names, in order.
     """
@@ -46,6 +45,7 @@ class Conversion:
     parts: Counter = field(default_factory=Counter)
     extras: StateDict = field(default_factory=dict)
     filled: Dict[str, str] = field(default_factory=dict)
+    idle: List[str] = field(default_factory=list)
     unplaced: List[str] = field(default_factory=list)
     original_keys: List[str] = field(default_factory=list)
 
@@ -88,83 +88,22 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
     Source: spec §9.1.
     """
     variant = detect_official(official)
-    conversion = _convert(official, key_map(variant))
+    conversion = apply_key_map(official, key_map(variant))
     conversion.variant = variant
     return conversion
 
 
-def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
-    """Give the tensors of an ImageNet backbone our names.
+def apply_key_map(official: Mapping[str, Tensor],
+                  names: KeyMap) -> Conversion:
+    """Give tensors our names by the rules of a key map.
 
     Args:
-        official (Mapping): Name in detectron2's or Caffe2's manner ->
-            tensor.
-
-    Returns:
-        Conversion: With names that fit the backbone itself, without
-        ``backbone.`` in front.
+        official (Mapping): Name in the original -> tensor.
+        names (KeyMap): The rules.
 
     Raises:
-        CheckpointError: if it is not a ResNet, Res2Net or DLA.
-
-    Source: spec §1.7.
+        CheckpointError: if two of the names are for the same tensor.
     """
-    theirs = _detectron2_names(official)
-    kind = _backbone_kind(theirs)
-    conversion = _convert(
-        {PREFIX + new: official[old]
-         for new, old in theirs.items()}, BACKBONES[kind])
-    return _without_prefix(conversion, theirs)
-
-
-def _detectron2_names(official: Mapping[str, Tensor]) -> Dict[str, str]:
-    """detectron2's name of each tensor -> its name in the file."""
-    if not is_caffe2(official):
-        return {name: name for name in official}
-    theirs: Dict[str, str] = {}
-    for name in official:
-        # A name nobody knows stays, and is reported as such.
-        new = caffe2_to_detectron2(name) or name
-        if new in theirs:
-            raise CheckpointError(_collision(theirs[new], name, new))
-        theirs[new] = name
-    return theirs
-
-
-def _backbone_kind(names: Mapping[str, str]) -> str:
-    if 'base_layer.0.weight' in names:
-        return 'dla'
-    if any(name.startswith('stem.conv1.0.') for name in names):
-        return 'res2net'
-    if 'stem.conv1.weight' in names:
-        return 'resnet'
-    raise CheckpointError(
-        'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the '
-        'original names: neither stem.conv1.weight (or conv1_w), '
-        'stem.conv1.0.weight nor base_layer.0.weight is there; the first '
-        f'names are {list(names)[:3]}.')
-
-
-def _without_prefix(found: Conversion, theirs: Dict[str, str]) -> Conversion:
-    """Names of the backbone itself, and of the file as it was."""
-
-    def ours(name: str) -> str:
-        return name[len('backbone.'):]
-
-    def file(name: str) -> str:
-        return theirs[name[len(PREFIX):]]
-
-    return Conversion(
-        state_dict={ours(k): v for k, v in found.state_dict.items()},
-        sources={ours(k): file(v) for k, v in found.sources.items()},
-        parts=found.parts,
-        extras={file(k): v for k, v in found.extras.items()},
-        filled={ours(k): v for k, v in found.filled.items()},
-        unplaced=[file(k) for k in found.unplaced],
-        original_keys=list(theirs.values()))
-
-
-def _convert(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
     result = Conversion(original_keys=list(official))
     for name, value in official.items():
         place = names.to_ours(name)
@@ -176,7 +115,7 @@ def _convert(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
             continue
         if place.name in result.state_dict:
             raise CheckpointError(
-                _collision(result.sources[place.name], name, place.name))
+                collision(result.sources[place.name], name, place.name))
         result.state_dict[place.name] = place.rule.change.to_ours(value)
         result.sources[place.name] = name
         result.parts[place.part.name] += 1
@@ -184,7 +123,8 @@ def _convert(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
     return result
 
 
-def _collision(first: str, second: str, new: str) -> str:
+def collision(first: str, second: str, new: str) -> str:
+    """What is wrong when two names in a file are for one tensor."""
     return (f'{first!r} and {second!r} in the checkpoint both stand for '
             f'{new!r}; they come from two different networks.')
 
@@ -197,6 +137,8 @@ def _fill(result: Conversion, names: KeyMap) -> None:
             if new not in result.state_dict:
                 result.state_dict[new] = fill.make(result.state_dict[name])
                 result.filled[new] = fill.text
+                if fill.idle:
+                    result.idle.append(new)
                 queue.append(new)
 
 

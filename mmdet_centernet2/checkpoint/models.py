@@ -76,26 +76,47 @@ def imagenet_state(state: Mapping[str, Tensor]) -> Dict[str, Tensor]:
         state (Mapping): The weights, with our names.
 
     Raises:
-        CheckpointError: if it is no ResNet or ResNeXt of a known depth.
+        CheckpointError: see :func:`imagenet_backbone`.
     """
+    part = imagenet_backbone(state)
+    return _state_of(part, str(part))
+
+
+def imagenet_backbone(state: Mapping[str, Tensor]) -> Dict[str, Any]:
+    """Config of the backbone that ImageNet weights are for.
+
+    Args:
+        state (Mapping): The weights, with our names.
+
+    Raises:
+        CheckpointError: if it is no DLA, and no ResNet, ResNeXt or Res2Net
+            of a known depth.
+    """
+    if 'base_layer.0.weight' in state:
+        deep = any(name.endswith('.conv3.weight') for name in state)
+        return dict(type='DLA', depth=60 if deep else 34)
     blocks = {
         name.split('.')[1]
         for name in state if name.startswith('layer3.')
     }
     depth = _DEPTHS.get(len(blocks))
     kernel = state.get('layer1.0.conv2.weight')
+    first = state.get('layer1.0.convs.0.weight')
+    if depth is not None and first is not None:
+        splits = sum(name.startswith('layer1.0.convs.') for name in state)
+        return dict(type='Res2Net', depth=depth, scales=splits + 1,
+                    base_width=first.shape[0])
     if depth is None or kernel is None:
         raise CheckpointError(
-            'the weights are not those of a ResNet or ResNeXt of depth '
-            f'{", ".join(map(str, _DEPTHS.values()))}, so it cannot be told '
-            'what they must fit. Give a config with such a backbone with '
-            '--config.')
-    part = dict(type='ResNet', depth=depth)
+            'the weights are not those of a ResNet, ResNeXt or Res2Net of '
+            f'depth {", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, '
+            'so it cannot be told what they must fit. Give a config with such '
+            'a backbone with --config.')
     groups = kernel.shape[0] // kernel.shape[1]
-    if groups > 1:
-        part.update(type='ResNeXt', groups=groups,
-                    base_width=kernel.shape[1])
-    return _state_of(part, str(part))
+    if groups == 1:
+        return dict(type='ResNet', depth=depth)
+    return dict(type='ResNeXt', depth=depth, groups=groups,
+                base_width=kernel.shape[1])
 
 
 def class_keys(config: Config) -> Dict[str, int]:

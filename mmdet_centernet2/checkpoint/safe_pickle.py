@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .safetensors_file import is_safetensors, load_safetensors
 
 # First bytes of the pickle that opens a file of torch.save before torch 1.6:
 # the number 0x1950a86a20f9469cfc6c.
@@ -208,7 +209,7 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
     """Read a checkpoint file, whatever its kind, executing nothing.
 
     Kinds are told by content, not by name: files of ``torch.save``, old and
-    new, and pickles of numpy arrays.
+    new, of ``safetensors``, and pickles of numpy arrays.
 
     Args:
         path (str | Path): A local file.
@@ -243,6 +244,8 @@ def _read(path: Path) -> Any:
                 return _load_torch(file)
             if _TORCH_LEGACY in head[:32]:
                 return _load_torch(file)
+            if is_safetensors(head):
+                return load_safetensors(path)
             _must_be_pickle(head, file)
             return load_arrays(file)
     except OSError as error:

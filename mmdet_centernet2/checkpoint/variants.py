@@ -152,7 +152,8 @@ def _not_a_detector(names: List[str]) -> str:
 
 def looks_like_backbone(names: Iterable[str]) -> bool:
     """Whether the names are those of a classification network's weights."""
-    sign = re.compile(r'(stem\.|res\d\.\d|res\d_\d|conv1_w|base_layer\.)')
+    sign = re.compile(r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
+                      r'layer\d\.|base_layer\.)')
     return any(sign.match(name) for name in names)
 
 

@@ -30,6 +30,9 @@ WORDS: Dict[str, str] = {
     'X': _NORM,
     # Any dotted path.
     'Path': r'\w+(?:\.\w+)*',
+    # The chain of first subtrees of a DLA level, and a projection's tensors.
+    'Tree': r'level[2-5](?:\.tree1)*',
+    'Projection': rf'0\.weight|1\.{_NORM}',
     # Everything inside a DLA base network (spec §2.3).
     'Dla': (r'(?:base_layer\.[01]|level[01]\.\d+'
             r'|level[2-5](?:\.tree[12])*'
@@ -206,6 +209,7 @@ class Fill:
         make (Callable): Companion's value, from the tensor it stands beside.
         text (str): The value in words.
         required (bool): Whether any other value cannot be turned back.
+        idle (bool): Whether no output depends on it.
     """
 
     beside: str
@@ -213,6 +217,7 @@ class Fill:
     make: Callable[[Tensor], Tensor]
     text: str
     required: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True)
