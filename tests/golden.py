@@ -4,6 +4,7 @@ The recipe, in terms of the original's tensor names, is that of spec §10.
 """
 import json
 import zlib
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Dict, Iterable, Tuple
@@ -50,14 +51,21 @@ def golden_state_dict(shapes: Iterable[Tuple[str, list]],
         shapes (Iterable[tuple[str, list]]): Original names and shapes.
         pixel_std (list[float]): Of the model's configuration.
     """
+    dim_stem = list(pixel_std) == [1, 1, 1]
     return {
-        name: torch.from_numpy(
-            np.asarray(_values(name, tuple(shape), pixel_std), np.float32))
+        name: _tensor(name, tuple(shape), dim_stem)
         for name, shape in shapes if not name.endswith(SKIPPED)
     }
 
 
-def _values(name: str, shape: tuple, pixel_std: list) -> np.ndarray:
+@lru_cache(maxsize=1024)  # models share most of their tensors
+def _tensor(name: str, shape: tuple, dim_stem: bool) -> Tensor:
+    return torch.from_numpy(
+        np.asarray(_values(name, shape, dim_stem), np.float32))
+
+
+def _values(name: str, shape: tuple, dim_stem: bool) -> np.ndarray:
+    """By the recipe; the stem is dimmed where pixels are not scaled."""
     rs = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith('running_var') or 'edge_weights' in name or \
             '.weights_f' in name:
@@ -73,7 +81,7 @@ def _values(name: str, shape: tuple, pixel_std: list) -> np.ndarray:
     values = rs.standard_normal(shape) * np.sqrt(1 / prod(shape[1:]))
     if 'offset' in name:
         values *= 0.2
-    if list(pixel_std) == [1, 1, 1] and name.endswith(
+    if dim_stem and name.endswith(
         ('stem.conv1.weight', 'base_layer.0.weight')):
         values *= 0.02
     if 'box_predictor' in name and name.endswith('bbox_pred.weight'):

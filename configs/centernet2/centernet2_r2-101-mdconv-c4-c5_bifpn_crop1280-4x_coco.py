@@ -1,4 +1,4 @@
-# CenterNet2_R2-101-DCN-BiFPN_1280_4x of the original: COCO val2017 box mAP 52.9.
+# CenterNet2_R2-101-DCN-BiFPN_1280_4x of the original: COCO val2017 mAP 52.9.
 _base_ = [
     '../_base_/models/centernet2_r50-caffe_fpn.py',
     '../_base_/datasets/coco_crop.py',

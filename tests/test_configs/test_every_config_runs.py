@@ -71,6 +71,8 @@ def shrink(cfg: Config, folder: Path) -> Config:
     cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = SCORE_THR
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
     cfg.work_dir = str(folder / 'work_dir')
+    # one of that name would be shared by all runs of a process
+    cfg.visualizer.update(name=str(folder), vis_backends=[])
     return cfg
 
 
