@@ -14,6 +14,7 @@ import yaml
 from mmdet.registry import DATASETS, MODELS
 
 import mmdet_centernet2
+from tests import _tiny
 from tests.paths import CONFIGS, ROOT
 
 NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '.mim', 'build', 'dist',
@@ -146,27 +147,78 @@ from mmengine.utils import get_installed_path, is_installed
 assert is_installed('mmdet_centernet2')
 print(get_installed_path('mmdet_centernet2'))
 '''
+INHERITING = """
+_base_ = ('mmdet_centernet2::'
+          'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py')
+model = dict(backbone=dict(init_cfg=None))
+"""
+
+
+def stock_tool(name: str) -> Path:
+    return Path(mmdet.__file__).parent / '.mim' / 'tools' / name
+
+
+@pytest.fixture
+def user_folder(tmp_path) -> Path:
+    """A folder of a user's own, with a config that inherits one of ours."""
+    folder = tmp_path / 'mine'
+    folder.mkdir()
+    (folder / 'config.py').write_text(INHERITING)
+    return folder
 
 
 @pytest.mark.parametrize('kind', ['wheel', 'editable_wheel'])
-def test_stock_mmdet_tool_resolves_our_configs(kind, request, tmp_path,
-                                               sources):
-    """A config elsewhere inherits ours, and mmdet's own tool reads it."""
+def test_mmengine_finds_the_package(kind, request, tmp_path, user_folder,
+                                    sources):
     installed = unpacked(request.getfixturevalue(kind), tmp_path / 'installed')
-    mine = tmp_path / 'mine'
-    mine.mkdir()
-    (mine / 'config.py').write_text(
-        "_base_ = 'mmdet_centernet2::"
-        "centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'\n"
-        "model = dict(backbone=dict(init_cfg=None))\n")
-    (mine / 'where.py').write_text(WHERE)
-    tool = Path(mmdet.__file__).parent / '.mim/tools/misc/print_config.py'
-    text = run_isolated(installed, tool, 'config.py', cwd=mine)
-    assert 'CenterNet2ProposalHead' in text
-    assert 'init_cfg=None' in text
-    where = run_isolated(installed, mine / 'where.py', cwd=mine)
+    script = user_folder / 'where.py'
+    script.write_text(WHERE)
+    where = run_isolated(installed, script, cwd=user_folder)
     holder = installed if kind == 'wheel' else sources
     assert Path(where.split()[-1]) == holder / 'mmdet_centernet2'
+
+
+def test_stock_mmdet_tool_reads_an_inheriting_config(
+        editable_wheel, tmp_path, user_folder):
+    installed = unpacked(editable_wheel, tmp_path / 'installed')
+    text = run_isolated(installed, stock_tool('misc/print_config.py'),
+                        'config.py', cwd=user_folder)
+    assert 'CenterNet2ProposalHead' in text
+    assert 'init_cfg=None' in text
+
+
+def as_options(options: dict) -> list:
+    """Config keys and values as ``--cfg-options`` takes them."""
+    words = []
+    for key, value in options.items():
+        if isinstance(value, dict):
+            words += as_options({f'{key}.{k}': v for k, v in value.items()})
+        elif isinstance(value, (list, tuple)):
+            words.append(f'{key}=[{",".join(map(str, value))}]')
+        else:
+            words.append(f'{key}={value}')
+    return words
+
+
+def test_stock_mmdet_trains_and_tests_from_any_folder(wheel, tmp_path,
+                                                      user_folder):
+    """mmdet's own tools, an inheriting config, a checkpoint that loads."""
+    installed = unpacked(wheel, tmp_path / 'installed')
+    data = _tiny.write_dataset(user_folder / 'data')
+    options = as_options({
+        **_tiny._model_options(),
+        **_tiny._data_options(data, min(_tiny.SIZE)),
+        'train_cfg._delete_': True,
+        'train_cfg.type': 'IterBasedTrainLoop',
+        'train_cfg.max_iters': 2,
+        'default_hooks.checkpoint.interval': 2,
+    })
+    run_isolated(installed, stock_tool('train.py'), 'config.py', '--work-dir',
+                 'run', '--cfg-options', *options, cwd=user_folder)
+    said = run_isolated(installed, stock_tool('test.py'), 'config.py',
+                        'run/iter_2.pth', '--cfg-options', *options,
+                        cwd=user_folder)
+    assert 'Average Precision' in said
 
 
 def test_import_registers_the_models():
