@@ -101,11 +101,12 @@ def convert_file(src: str, dst: str, config: Optional[str] = None,
     official = _tensors(read_checkpoint(src), src)
     if backbone_only:
         conversion = convert_backbone(official)
-        meta = _fit_backbone(conversion, config)
+        new, meta = _fit_backbone(conversion, config), {}
     else:
         conversion = convert_state_dict(official)
-        meta = _fit_detector(conversion, config)
+        new, meta = [], _fit_detector(conversion, config)
     _describe(conversion)
+    _describe_new(new)
     meta.update(conversion.meta(), source=Path(src).name)
     _write(dict(state_dict=conversion.state_dict, meta=meta), dst)
 
@@ -123,8 +124,8 @@ def _fit_detector(conversion: Conversion,
 
 
 def _fit_backbone(conversion: Conversion,
-                  config: Optional[str]) -> Dict[str, Any]:
-    """Refuse a misfit of a backbone's weights; there is no meta for them."""
+                  config: Optional[str]) -> List[str]:
+    """Refuse a misfit of a backbone's weights; tensors that start new."""
     if config is None:
         where = str(imagenet_backbone(conversion.state_dict))
         model = imagenet_state(conversion.state_dict)
@@ -137,8 +138,7 @@ def _fit_backbone(conversion: Conversion,
     new = [name for name in fit.missing if '.conv_offset.' in name]
     fit.missing = [name for name in fit.missing if name not in new]
     refuse_misfit(conversion, fit)
-    _describe_new(new)
-    return {}
+    return new
 
 
 def _describe_new(names: Sequence[str]) -> None:
@@ -292,21 +292,26 @@ def _describe(conversion: Conversion) -> None:
     width = max(map(len, conversion.parts), default=0)
     for part, count in conversion.parts.items():
         print(f'  {part:<{width}}  {count:>5} tensors')
-    if conversion.filled:
-        print(f'  {"added":<{width}}  {len(conversion.filled):>5} tensors '
-              f'that the original does not have: {_kinds(conversion)}')
+    added = {name: text for name, text in conversion.filled.items()
+             if name not in conversion.idle}
+    if added:
+        print(f'  {"added":<{width}}  {len(added):>5} tensors that the '
+              f'original does not have: {_kinds(added)}')
     if conversion.idle:
-        print(f'  of which {len(conversion.idle)} that no output depends on: '
+        print(f'  {"unused":<{width}}  {len(conversion.idle):>5} tensors that '
+              'no output depends on, not in the file either; each is '
+              f'{conversion.filled[conversion.idle[0]]}: '
               + ', '.join(conversion.idle))
     if conversion.extras:
+        reason = ('that no backbone has' if conversion.variant is None else
+                  'without a place in the model, for the way back')
         print(f'  {"kept aside":<{width}}  {len(conversion.extras):>5} '
-              'tensors without a place in the model, for the way back: '
-              + ', '.join(conversion.extras))
+              f'tensors {reason}: ' + ', '.join(conversion.extras))
 
 
-def _kinds(conversion: Conversion) -> str:
+def _kinds(added: Mapping[str, str]) -> str:
     kinds: List[str] = []
-    for name, text in conversion.filled.items():
+    for name, text in added.items():
         kind = f'{name.rpartition(".")[2]} = {text}'
         if kind not in kinds:
             kinds.append(kind)
