@@ -9,6 +9,7 @@ import argparse
 import functools
 import os
 import sys
+import warnings
 from pathlib import Path
 
 CONFIG = (
@@ -64,6 +65,9 @@ def choose_device(wanted: str) -> None:
 
 def main() -> int:
     args = parse_args()
+    # mmengine's and mmcv's own, of no use to whom this command is for
+    warnings.filterwarnings('ignore', category=UserWarning)
+    warnings.filterwarnings('ignore', category=DeprecationWarning)
     if args.device:
         choose_device(args.device)
     from mmdet_centernet2.checkpoint.errors import CheckpointError

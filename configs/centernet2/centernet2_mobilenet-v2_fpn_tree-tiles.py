@@ -9,7 +9,7 @@ _base_ = [
 custom_imports = dict(imports=['mmdet_centernet2'])
 # -----shared numbers-----
 strides = [8, 16, 32]
-channels = 96
+channels = 64
 # Half diagonals in pixels of the objects that each level learns.
 regress_ranges = [(0, 64), (48, 128), (96, 1e7)]
 target_stds = [
@@ -86,9 +86,9 @@ model = dict(
         rpn=dict(),
         rpn_proposal=dict(
             score_thr=1e-4,
-            nms_pre=500,
+            nms_pre=300,
             nms=dict(type='nms', iou_threshold=0.8, class_agnostic=True),
-            max_per_img=300),
+            max_per_img=200),
         rcnn=[
             dict(
                 assigner=dict(
@@ -100,7 +100,7 @@ model = dict(
                     ignore_iof_thr=-1),
                 sampler=dict(
                     type='RandomSampler',
-                    num=96,
+                    num=64,
                     pos_fraction=0.25,
                     neg_pos_ub=-1,
                     add_gt_as_proposals=True) if stage == 0 else dict(
@@ -120,7 +120,7 @@ model = dict(
             max_per_img=100)))
 
 # -----schedule-----
-max_iters = 700
+max_iters = 750
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters + 1)
 val_cfg = dict(type='ValLoop')
@@ -137,8 +137,11 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1),
+    # what ImageNet taught is kept: it is all that the model knows of sites
+    # other than those of the 32 tiles
+    paramwise_cfg=dict(
+        norm_decay_mult=0., custom_keys=dict(backbone=dict(lr_mult=0.2))),
     clip_grad=dict(max_norm=10.))
 
 # -----hooks-----

@@ -98,7 +98,7 @@ def load_config(options: Options, weights: Path) -> Config:
     config.model.backbone.init_cfg = dict(
         type='Pretrained', checkpoint=str(weights))
     config.randomness = dict(seed=options.seed)
-    config.log_level = 'WARNING'  # ProgressHook speaks instead
+    config.log_level = 'ERROR'  # ProgressHook speaks instead
     point_at_data(config, Path(options.data_root))
     iterations = 2 if options.quick else options.max_iters
     if iterations:
@@ -148,7 +148,8 @@ def build_runner(config: Config, hooks: Sequence[Hook]) -> Runner:
     config.dump(Path(config.work_dir) / 'config.py')
     config = copy.deepcopy(config)
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
-    runner = Runner.from_cfg(config)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools' chatter
+        runner = Runner.from_cfg(config)
     for hook in hooks:
         runner.register_hook(hook, 'VERY_LOW')
     return runner
