@@ -12,3 +12,5 @@ model = dict(
                 cat_freq='lvis_v1',
                 prior_prob=0.01,
                 loss_weight=1.0))))
+# every process draws classes of its own, as in the original
+randomness = dict(diff_rank_seed=True)

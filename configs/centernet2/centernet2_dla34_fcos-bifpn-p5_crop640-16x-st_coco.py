@@ -1,5 +1,5 @@
 # CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST of the original: COCO val2017 box mAP
-# 49.2, if this is what the zoo calls "P5_640_24x_ST".
+# 49.2, in the zoo's row "P5_640_24x_ST".
 _base_ = [
     '../_base_/models/centernet2_r50-caffe_fpn.py',
     '../_base_/datasets/coco_crop.py',
