@@ -60,7 +60,8 @@ def train(folder, sampler, max_iters, resume=False):
         randomness=dict(seed=3),
         resume=resume,
         default_scope='mmdet',
-        experiment_name=f'{folder.name}{max_iters}')
+        # mmengine shares what has one name and starts in the same second
+        experiment_name=f'{folder.parent.name}-{folder.name}-{max_iters}')
     runner.train()
     return record.batches
 
