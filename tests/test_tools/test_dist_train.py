@@ -107,7 +107,7 @@ def records(tmp_path_factory) -> dict[str, list[list[dict]]]:
         done = subprocess.run(
             [*command, '--work-dir', folder / f'{name}_work'], env=env,
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=300)
+            text=True, timeout=600)
         assert done.returncode == 0, done.stdout[-5000:]
     return {
         name: [[torch.load(folder / f'{name}_records/iter{i}_rank{rank}.pth')

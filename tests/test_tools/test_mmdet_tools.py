@@ -137,7 +137,7 @@ def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint,
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_test.sh', config, checkpoint, '2',
          '--work-dir', tmp_path], env=env, cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
     assert done.returncode == 0, done.stdout[-5000:]
     (metrics, ) = tmp_path.glob('*/*.json')
     both = json.loads(metrics.read_text())
