@@ -13,4 +13,4 @@ model = dict(
                 prior_prob=0.01,
                 loss_weight=1.0))))
 # every process draws classes of its own, as in the original
-randomness = dict(diff_rank_seed=True)
+randomness = dict(seed=None, diff_rank_seed=True)
