@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by dist_train.sh and dist_test.sh; not a program of its own.
 
 # A port nobody uses, so that two jobs on one machine do not meet.
@@ -22,13 +23,15 @@ launch() {
         if [[ $nnodes == 1 ]]; then port=$(free_port); else port=29500; fi
     fi
     # A clone works without being installed, as mmdet's does.
-    export PYTHONPATH="$(dirname "$0")/..${PYTHONPATH:+:$PYTHONPATH}"
+    local tools
+    tools=$(dirname "$0")
+    export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
     exec "${PYTHON}" -m torch.distributed.run \
         --nnodes="$nnodes" \
         --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
         --master_port="$port" \
         --nproc_per_node="$processes" \
-        "$(dirname "$0")/$tool" \
+        "$tools/$tool" \
         "${@:1:positionals}" --launcher pytorch "${@:positionals+2}"
 }

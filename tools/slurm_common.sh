@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by slurm_train.sh and slurm_test.sh; not a program of its own.
 
 # slurm_run PARTITION JOB_NAME TOOL ARGUMENTS...

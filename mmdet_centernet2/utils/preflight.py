@@ -12,7 +12,6 @@ import os.path as osp
 from argparse import Namespace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Iterator
 
 import torch
 from mmengine.config import Config
@@ -151,24 +150,6 @@ def check_pretrained(cfg: Config) -> None:
         f'{init_cfg}=None')
 
 
-def check_pretrained(cfg: Config) -> None:
-    """Check that the files of pretrained parts of the model are there.
-
-    Args:
-        cfg (Config): The whole config.
-
-    Raises:
-        PreflightError: With the config key of the first missing file.
-    """
-    for key, path in _pretrained_files(cfg.model, 'model'):
-        if '://' not in path and not osp.isfile(path):
-            raise PreflightError(
-                f'the pretrained weights {key} = {path!r} are not there '
-                f'(looked for {osp.abspath(path)}). Get or convert them '
-                'first, or start that part from random weights: '
-                f'--cfg-options {key.removesuffix(".checkpoint")}=None')
-
-
 def check_devices(args: Namespace) -> None:
     """Check that the device asked for is there.
 
@@ -194,20 +175,6 @@ def check_devices(args: Namespace) -> None:
             f'{processes} processes were started on this machine, which '
             f'shows {gpus} GPU{"s" * (gpus > 1)}. Start one process for each '
             'GPU.')
-
-
-def _pretrained_files(node, key: str) -> Iterator[tuple[str, str]]:
-    """Walk a config for files that parts of it start from."""
-    if isinstance(node, dict):
-        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
-            yield f'{key}.checkpoint', node['checkpoint']
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    else:
-        return
-    for name, value in items:
-        yield from _pretrained_files(value, f'{key}.{name}')
 
 
 def _check_start(args: Namespace, cfg: Config) -> None:

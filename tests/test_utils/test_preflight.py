@@ -120,16 +120,6 @@ def test_remote_data_is_not_looked_for(tmp_path):
         assert missing_paths(cfg, ['loader'], []) == []
 
 
-def test_missing_pretrained_weights(run):
-    options = {'model.backbone.init_cfg': dict(
-        type='Pretrained', checkpoint='data/lost.pth')}
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
-    assert "model.backbone.init_cfg.checkpoint = 'data/lost.pth'" in said
-    assert '--cfg-options model.backbone.init_cfg=None' in said
-    options['model.backbone.init_cfg']['checkpoint'] = 'open-mmlab://resnet'
-    preflight.check_train(arguments(run, cfg_options=options))
-
-
 # -----devices-----
 @pytest.fixture
 def no_gpu(monkeypatch):
