@@ -1,7 +1,10 @@
 """Res2Net as the original's detectors use it."""
+from typing import List
+
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.models.backbones import Res2Net
 from mmdet.registry import MODELS
+from mmengine.model import kaiming_init
 from torch import nn
 
 
@@ -17,15 +20,36 @@ class CaffeRes2Net(Res2Net):
     Args:
         **kwargs: See mmdet's ``Res2Net``.
 
-    Source: spec §2.7, Q2, Q3.
+    Source: spec §1.2, §2.7, Q2, Q3.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        for module in self.modules():
-            if isinstance(module, ModulatedDeformConv2dPack):
-                nn.init.zeros_(module.conv_offset.bias)
-                module.conv_offset.bias.requires_grad_(False)
+        for conv in self._deformable():
+            nn.init.zeros_(conv.conv_offset.bias)
+            conv.conv_offset.bias.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Initialise as mmdet's, but let offsets start at zero.
+
+        mmdet's gives random offsets to deformable convolutions, and does not
+        initialise their kernels. Loaded weights are kept.
+        """
+        done = self.is_init
+        super().init_weights()
+        cfgs = self.init_cfg
+        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs or []
+        if done or any(cfg['type'] == 'Pretrained' for cfg in cfgs):
+            return
+        for conv in self._deformable():
+            kaiming_init(conv)
+            nn.init.zeros_(conv.conv_offset.weight)
+
+    def _deformable(self) -> List[ModulatedDeformConv2dPack]:
+        return [
+            module for module in self.modules()
+            if isinstance(module, ModulatedDeformConv2dPack)
+        ]
 
     def make_res_layer(self, **kwargs) -> nn.Sequential:
         """Build a stage with Caffe's place for the stride."""

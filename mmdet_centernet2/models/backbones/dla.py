@@ -144,11 +144,11 @@ class DLATree(nn.Module):
             children (Sequence[Tensor]): From the parent, of output size.
 
         Returns:
-            Tensor: (B, C, H / stride, W / stride).
+            Tensor: (B, C, H / stride, W / stride), rounded up.
         """
         children = list(children)
         bottom = x if self.stride == 1 else nn.functional.max_pool2d(
-            x, self.stride)
+            x, self.stride, ceil_mode=True)  # odd sizes: as the blocks
         if self.level_root:
             children.insert(0, bottom)
         if not self.is_leaf:
@@ -175,7 +175,7 @@ class DLA(BaseModule):
         init_cfg (dict, optional): Initialisation; Kaiming by default.
 
     Raises:
-        ValueError: If the depth is unknown.
+        ValueError: If the depth or a level is unknown, or none is wanted.
 
     Source: "Deep Layer Aggregation" (arXiv 1707.06484); spec §2.3, Q15.
     """
@@ -195,6 +195,9 @@ class DLA(BaseModule):
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of '
                              f'{tuple(self.arch_settings)}, got {depth}')
+        if not out_indices or not set(out_indices) <= set(range(6)):
+            raise ValueError(f'out_indices must name one or more of levels 0 '
+                             f'to 5, got {tuple(out_indices)}')
         super().__init__(
             init_cfg=init_cfg or dict(type='Kaiming', layer='Conv2d'))
         self.out_indices, self.norm_eval = tuple(out_indices), norm_eval
@@ -219,7 +222,8 @@ class DLA(BaseModule):
         """Extract features.
 
         Args:
-            x (Tensor): Images (B, 3, H, W), H and W multiples of 32.
+            x (Tensor): Images (B, 3, H, W). The original needs multiples
+                of 32; other sizes are halved rounding up.
 
         Returns:
             tuple[Tensor]: Of each level in ``out_indices``.

@@ -87,7 +87,8 @@ class BiFPNBase(BaseModule):
             in the original.
 
     Raises:
-        ValueError: If there are fewer outputs than inputs or than 3.
+        ValueError: If there are no inputs or cells, or fewer outputs than
+            inputs or than 3.
     """
 
     def __init__(self,
@@ -98,6 +99,10 @@ class BiFPNBase(BaseModule):
                  norm_cfg: ConfigType = GN,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
+        if not in_channels:
+            raise ValueError('in_channels must name at least one input')
+        if num_cells < 1:
+            raise ValueError(f'num_cells must be at least 1, got {num_cells}')
         if num_outs < len(in_channels):
             raise ValueError(f'num_outs={num_outs} is less than the number of '
                              f'inputs, {len(in_channels)}')
