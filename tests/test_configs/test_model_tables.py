@@ -1,12 +1,13 @@
 """Metafiles, READMEs and configs say the same."""
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 from mmengine.config import Config
 
-from mmdet_centernet2.utils.complexity import complexity
+from mmdet_centernet2.utils.complexity import Complexity, complexity
 from mmdet_centernet2.utils.model_table import (Model, read_models, set_costs,
                                                 set_table, table_of)
 from tests.paths import CONFIGS, ROOT
@@ -127,3 +128,23 @@ def test_figures_are_put_in_their_places():
             ] == [2 * m.cost.parameters for m in models]
     with pytest.raises(ValueError, match='needs one'):
         set_table('no place here', 'table')
+
+
+def test_the_tool_writes_what_it_measures(tmp_path, capsys):
+    """Zeros become the figures that are committed."""
+    folder = CONFIGS / 'centernet'
+    table = table_of(read_models(folder / 'metafile.yml'))
+    text = (folder / 'metafile.yml').read_text()
+    empty = {
+        m.name: Complexity(0, 0, (0, 0))
+        for m in read_models(folder / 'metafile.yml')
+    }
+    (tmp_path / 'metafile.yml').write_text(set_costs(text, empty))
+    readme = (folder / 'README.md').read_text()
+    (tmp_path / 'README.md').write_text(set_table(readme, 'nothing yet'))
+
+    tool = runpy.run_path(str(ROOT / 'tools/analysis_tools/model_table.py'))
+    tool['measure'](tmp_path, write=True)
+    assert table in capsys.readouterr().out
+    assert (tmp_path / 'metafile.yml').read_text() == text
+    assert (tmp_path / 'README.md').read_text() == readme

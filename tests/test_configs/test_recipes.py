@@ -71,34 +71,70 @@ def test_a_drifted_config_is_noticed():
             } == {'MODEL.ROI_HEADS.NMS_THRESH_TEST'}
 
 
-def test_optimizer_groups_and_clipping():
-    """Norms do not decay, scales and biases do; gradients are clamped."""
-    cfg = Config.fromfile(CONFIGS / FLAGSHIP)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+
+
+def _model(cfg):
+    """The model of a config, as shapes only."""
     cfg.model.backbone.init_cfg = None
-    model = nn.ModuleDict(
-        dict(
-            backbone=MODELS.build(cfg.model.backbone),
-            rpn_head=MODELS.build(cfg.model.rpn_head)))
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    names = {id(p): n for n, p in model.named_parameters()}
-    decays = {
-        names[id(p)]: group['weight_decay']
-        for group in wrapper.optimizer.param_groups for p in group['params']
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_norms_do_not_decay_everything_else_does(name):
+    """Scales, biases and fusion weights included; one rate for all."""
+    cfg = Config.fromfile(CONFIGS / name)
+    model = _model(cfg)
+    of_norms = {
+        id(p)
+        for m in model.modules() if isinstance(m, NORMS)
+        for p in m.parameters()
     }
-    assert decays['rpn_head.scales.0.scale'] == 1e-4
-    assert decays['rpn_head.reg_convs.0.conv.bias'] == 1e-4
-    assert decays['rpn_head.reg_convs.0.gn.weight'] == 0
-    assert decays['rpn_head.reg_convs.0.gn.bias'] == 0
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    seen = 0
+    for group in wrapper.optimizer.param_groups:
+        assert group['lr'] == cfg.optim_wrapper.optimizer.lr
+        assert group['momentum'] == 0.9 and not group['nesterov']
+        for p in group['params']:
+            assert group['weight_decay'] == (0 if id(p) in of_norms else 1e-4)
+            seen += 1
+    assert of_norms and seen == sum(p.requires_grad
+                                    for p in model.parameters())
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_what_is_frozen(name):
+    """Of ResNets the norms and the first two stages, of a DLA nothing.
+
+    But for parameters that no output depends on (Q15), and the offsets'
+    biases, which the original does not have (Q3).
+    """
+    cfg = Config.fromfile(CONFIGS / name)
+    model = _model(cfg).train()
+    norms = [m for m in model.backbone.modules() if isinstance(m, NORMS)]
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert all(n.startswith('backbone.') for n in frozen)
-    assert 'backbone.layer1.0.conv1.weight' in frozen
-    assert 'backbone.layer4.2.bn3.weight' in frozen
-    assert 'backbone.layer2.0.conv1.weight' not in frozen
+    if cfg.model.backbone.type == 'DLA':
+        assert all(m.training for m in norms)
+        assert frozen and all('.project.' in n for n in frozen)
+        return
+    assert norms and not any(m.training for m in norms)
+    for n, p in model.backbone.named_parameters():
+        early = n.startswith(('conv1.', 'bn1.', 'stem.', 'layer1.'))
+        norm = any(p is q for m in norms for q in m.parameters())
+        absent = cfg.model.backbone.type == 'CaffeRes2Net' and n.endswith(
+            'conv_offset.bias')
+        assert p.requires_grad != (early or norm or absent), n
 
-    bias = model['rpn_head'].conv_reg.bias
-    before = bias.detach().clone()
-    bias.grad = torch.tensor([5., -7., 0.25, 1.])
+
+def test_gradients_are_clamped_one_by_one():
+    """The first step of SGD: lr * (clamped gradient + decay)."""
+    cfg = Config.fromfile(CONFIGS / FLAGSHIP)
+    layer = nn.Linear(4, 4)
+    wrapper = build_optim_wrapper(layer, cfg.optim_wrapper)
+    before = layer.bias.detach().clone()
+    layer.bias.grad = torch.tensor([5., -7., 0.25, 1.])
     wrapper.step()
-    # the first step of SGD: lr * (clamped gradient + decay)
     step = torch.tensor([1., -1., 0.25, 1.]) + 1e-4 * before
-    torch.testing.assert_close(before - bias.detach(), 0.02 * step)
+    torch.testing.assert_close(before - layer.bias.detach(), 0.02 * step)
