@@ -93,7 +93,9 @@ RECIPES: Dict[str, Recipe] = {
 }
 #: Folders whose configs are models of the original's zoo.
 FOLDERS = ('centernet', 'centernet2')
-#: Configs in these folders that the original has nothing like.
+#: Folders without models: parts of configs.
+NO_MODELS = ('_base_/', 'deploy/')
+#: Configs that the original has nothing like.
 OWN_CONFIGS = {'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'}
 
 
@@ -106,7 +108,5 @@ def original_settings(name: str) -> Dict[str, Any]:
 
 def shipped_configs() -> set:
     """Configs that are there, below ``configs/``, base files apart."""
-    return {
-        str(path.relative_to(CONFIGS))
-        for folder in FOLDERS for path in (CONFIGS / folder).rglob('*.py')
-    }
+    found = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')}
+    return {name for name in found if not name.startswith(NO_MODELS)}

@@ -13,13 +13,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from tests.paths import CONFIGS
+from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import (datasets_of, relocate,
                                           write_dataset)
 
-NAMES = sorted(
-    str(path.relative_to(CONFIGS))
-    for folder in ('centernet', 'centernet2')
-    for path in (CONFIGS / folder).glob('*.py'))
+NAMES = sorted(shipped_configs())
 ITERATIONS = 2
 #: Shorter side, longest side and window of the small images, in pixels.
 SHORT_EDGE, LONG_EDGE, WINDOW = 64, 96, 96
