@@ -63,24 +63,19 @@ model = dict(
             featmap_strides=strides,
             canonical_size=112,
             canonical_level=4),
-        bbox_head=[
-            dict(
-                type='CenterNet2BBoxHead',
-                in_channels=channels,
-                fc_out_channels=256,
-                roi_feat_size=7,
-                num_classes=1,
-                bbox_coder=dict(
-                    type='OneSidedDeltaXYWHBBoxCoder',
-                    target_means=[0., 0., 0., 0.],
-                    target_stds=stds),
-                loss_cls=dict(
-                    type='CrossEntropyLoss',
-                    use_sigmoid=False,
-                    loss_weight=1.0),
-                loss_bbox=dict(type='L1Loss', loss_weight=1.0))
-            for stds in target_stds
-        ]),
+        stage_target_stds=target_stds,
+        bbox_head=dict(
+            type='CenterNet2BBoxHead',
+            in_channels=channels,
+            fc_out_channels=256,
+            roi_feat_size=7,
+            num_classes=1,
+            bbox_coder=dict(
+                type='OneSidedDeltaXYWHBBoxCoder',
+                target_means=[0., 0., 0., 0.]),
+            loss_cls=dict(
+                type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+            loss_bbox=dict(type='L1Loss', loss_weight=1.0))),
     # -----training and testing-----
     train_cfg=dict(
         rpn=dict(),

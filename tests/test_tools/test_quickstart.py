@@ -118,7 +118,9 @@ def test_all_parts_of_the_original_are_there():
     model = Config.fromfile(CONFIG).model
     assert model.rpn_head.type == 'CenterNet2ProposalHead'
     assert model.roi_head.type == 'CenterNet2CascadeRoIHead'
-    assert model.roi_head.num_stages == len(model.roi_head.bbox_head) == 3
+    assert model.roi_head.num_stages == 3
+    assert len(model.roi_head.stage_target_stds) == 3
+    assert len(model.train_cfg.rcnn) == 3
 
 
 def test_truth_is_read_per_image(tiles):

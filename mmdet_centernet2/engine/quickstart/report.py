@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle  # noqa: E402
 
 from .matching import match_detections  # noqa: E402
 
-SCORE_COLORS = 'plasma'
+SCORE_COLORS = 'autumn_r'  # yellow to red: shows on trees and shadows
 TRUTH_COLOR = '#39ff14'
 
 
@@ -79,7 +79,7 @@ def save_loss_curve(history: Dict[str, List[float]], path: Path) -> None:
         ax.set_xlabel('iteration')
         ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, framealpha=0.6)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -100,7 +100,7 @@ def save_picture(prediction: Prediction, path: Path,
     shown = prediction.above(score_thr)
     hit, found = match_detections(shown.boxes, shown.scores, shown.truth)
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(12.6, 6.2), layout='constrained')
+        1, 2, figsize=(12.6, 6.4), layout='constrained')
     for ax in (left, right):
         ax.imshow(shown.image)
         ax.set_axis_off()
@@ -114,11 +114,13 @@ def save_picture(prediction: Prediction, path: Path,
                     f'{(~found).sum()} missed (score >= {score_thr:g})')
     right.legend(
         handles=[
-            Line2D([], [], color='0.3', label='right (IoU >= 0.5)'),
-            Line2D([], [], color='0.3', linestyle='--', label='wrong')
+            Line2D([], [], color='0.2', label='right (IoU >= 0.5)'),
+            Line2D([], [], color='0.2', linestyle='--', label='wrong')
         ],
-        loc='lower right',
-        fontsize=8)
+        loc='upper center',
+        bbox_to_anchor=(0.5, 0),
+        ncols=2,
+        frameon=False)
     figure.colorbar(
         ScalarMappable(colors, palette), ax=right, shrink=0.8, label='score')
     figure.suptitle(prediction.name)
