@@ -3,6 +3,7 @@ import contextlib
 import copy
 import io
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,10 +225,16 @@ def closing_lines(options: Options, metrics: Dict[str, object]) -> List[str]:
         'loss_curve.png, pictures/',
         f'The job took {clock(metrics["seconds_total"])} min',
         'Next, find trees in other photographs:',
-        f'  python tools/image_demo.py {options.data_root}/val '
+        f'  {_interpreter()} tools/image_demo.py {options.data_root}/val '
         f'{folder}/config.py --weights {folder}/{CHECKPOINT} '
         f'--out-dir {folder}/demo',
     ]
+
+
+def _interpreter() -> str:
+    """This Python as a user may type it here: .venv is seldom active."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _announcement(options: Options, runner: Runner) -> str:
