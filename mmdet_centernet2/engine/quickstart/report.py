@@ -79,7 +79,9 @@ def save_loss_curve(history: Dict[str, List[float]], path: Path) -> None:
         ax.set_xlabel('iteration')
         ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8, framealpha=0.6)
+    axes[0].legend(fontsize=8, loc='lower left')
+    # beside the curves, which fill the whole of the axes
+    axes[1].legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
