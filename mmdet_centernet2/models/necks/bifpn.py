@@ -80,8 +80,8 @@ class BiFPNBase(BaseModule):
         in_channels (Sequence[int]): Of each input, finest first.
         out_channels (int): Of all outputs.
         num_outs (int): Number of levels, at least as many as inputs; the
-            further ones are made from the coarsest input.
-        num_cells (int): How often the cell is repeated.
+            further ones are made from the coarsest input. Defaults to 5.
+        num_cells (int): How often the cell is repeated. Defaults to 3.
         norm_cfg (dict): Of all norms. Defaults to 32-group GN.
         init_cfg (dict, optional): Initialisation; PyTorch's by default, as
             in the original.
@@ -94,8 +94,8 @@ class BiFPNBase(BaseModule):
     def __init__(self,
                  in_channels: Sequence[int],
                  out_channels: int,
-                 num_outs: int,
-                 num_cells: int,
+                 num_outs: int = 5,
+                 num_cells: int = 3,
                  norm_cfg: ConfigType = GN,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -108,8 +108,43 @@ class BiFPNBase(BaseModule):
                              f'inputs, {len(in_channels)}')
         self.num_ins, self.num_outs = len(in_channels), num_outs
         self.num_extra = num_outs - len(in_channels)
-        self.channels_of_first_cell = (
-            list(in_channels) + [out_channels] * self.num_extra)
+        first_cell = list(in_channels) + [out_channels] * self.num_extra
+        widths = [first_cell] + [[out_channels] * num_outs] * (num_cells - 1)
+        self._init_layers(widths, out_channels, norm_cfg)
+
+    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
+                     norm_cfg: ConfigType) -> None:
+        """Build the cells, and the projection before the first extra level.
+
+        Args:
+            widths (Sequence[Sequence[int]]): Of each cell, the channels of
+                its inputs.
+            out_channels (int): Of all outputs.
+            norm_cfg (dict): Of all norms.
+        """
+        raise NotImplementedError
+
+    def _coarser(self, x: Tensor, project: bool) -> Tensor:
+        """The next coarser level; only the first extra one is projected."""
+        raise NotImplementedError
+
+    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
+        """Run all cells."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+        """Build the pyramid.
+
+        Args:
+            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
+
+        Returns:
+            tuple[Tensor]: ``num_outs`` maps, (B, out_channels, H_i, W_i).
+        """
+        maps = self._check_inputs(inputs)
+        for i in range(self.num_extra):
+            maps.append(self._coarser(maps[-1], project=i == 0))
+        return tuple(self._refine(maps))
 
     def _check_inputs(self, inputs: Sequence[Tensor]) -> List[Tensor]:
         if len(inputs) != self.num_ins:
@@ -236,38 +271,25 @@ class BiFPN(BiFPNBase):
     Source: "EfficientDet" (arXiv 1911.09070); spec §2.5, Q11, Q13, Q53.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 num_outs: int = 5,
-                 num_cells: int = 3,
-                 norm_cfg: ConfigType = GN,
-                 init_cfg: OptMultiConfig = None) -> None:
-        super().__init__(in_channels, out_channels, num_outs, num_cells,
-                         norm_cfg, init_cfg)
+    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
+                     norm_cfg: ConfigType) -> None:
+        """See :class:`BiFPNBase`."""
         self.resample = nn.ModuleDict()
         if self.num_extra:
             self.resample[str(self.num_ins)] = _resample(
-                in_channels[-1], out_channels, norm_cfg)
-        widths = [self.channels_of_first_cell] + [[out_channels] * num_outs
-                                                  ] * (num_cells - 1)
+                widths[0][self.num_ins - 1], out_channels, norm_cfg)
         self.cell = nn.Sequential(
             *(_EffdetCell(w, out_channels, norm_cfg) for w in widths))
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """Build the pyramid.
+    def _coarser(self, x: Tensor, project: bool) -> Tensor:
+        """See :class:`BiFPNBase`."""
+        if project:
+            x = self.resample[str(self.num_ins)](x)
+        return F.max_pool2d(x, 2, ceil_mode=True)
 
-        Args:
-            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
-
-        Returns:
-            tuple[Tensor]: ``num_outs`` maps, (B, out_channels, H_i, W_i).
-        """
-        maps = self._check_inputs(inputs)
-        for i in range(self.num_extra):
-            x = maps[-1] if i else self.resample[str(self.num_ins)](maps[-1])
-            maps.append(F.max_pool2d(x, 2, ceil_mode=True))
-        return tuple(self.cell(maps))
+    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
+        """See :class:`BiFPNBase`."""
+        return self.cell(maps)
 
 
 # ---------------------------------------------------------------------------
@@ -360,26 +382,19 @@ class FCOSBiFPN(BiFPNBase):
     Source: spec §2.6, Q11, Q12, Q13.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 num_outs: int = 5,
-                 num_cells: int = 3,
-                 norm_cfg: ConfigType = GN,
-                 init_cfg: OptMultiConfig = None) -> None:
-        super().__init__(in_channels, out_channels, num_outs, num_cells,
-                         norm_cfg, init_cfg)
+    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
+                     norm_cfg: ConfigType) -> None:
+        """See :class:`BiFPNBase`."""
         if self.num_extra:
-            self.reduction = NormedConv2d(in_channels[-1], out_channels, 1,
-                                          norm_cfg, False)
-        widths = [self.channels_of_first_cell] + [[out_channels] * num_outs
-                                                  ] * (num_cells - 1)
+            self.reduction = NormedConv2d(widths[0][self.num_ins - 1],
+                                          out_channels, 1, norm_cfg, False)
         self.cells = nn.Sequential(
             *(_FCOSCell(w, out_channels, norm_cfg) for w in widths))
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """Build the pyramid; see :class:`BiFPN`."""
-        maps = self._check_inputs(inputs)
-        for i in range(self.num_extra):
-            maps.append(_halve(maps[-1] if i else self.reduction(maps[-1])))
-        return tuple(self.cells(maps))
+    def _coarser(self, x: Tensor, project: bool) -> Tensor:
+        """See :class:`BiFPNBase`."""
+        return _halve(self.reduction(x) if project else x)
+
+    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
+        """See :class:`BiFPNBase`."""
+        return self.cells(maps)
