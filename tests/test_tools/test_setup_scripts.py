@@ -3,6 +3,7 @@
 Every test works in a copy of the few files that the scripts look at, with a
 PATH of its own, so that a missing or an old program can be played.
 """
+import configparser
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.paths import ROOT
 
@@ -444,37 +447,107 @@ def test_pins_make_room_for_a_torch_that_is_there(clone, tmp_path, torch,
     assert any(line.startswith('torch==') for line in pins) == pinned
 
 
+def steps_of(clone: Path, profile: str) -> list:
+    """What the setup would have pip install, a line for each step."""
+    code = f'''
+    STATE_DIR={clone}; ENV_PYTHON={sys.executable}; PIP=(pip)
+    installed_version() {{ :; }}; state() {{ :; }}; install_mmcv() {{ :; }}
+    step() {{ shift 2; echo "$@"; }}
+    install_everything {profile}'''
+    said = source(clone, code).replace(f'{clone}/', '')
+    steps = [line for line in said.splitlines() if line.startswith('pip ')]
+    assert steps, said
+    return steps
+
+
+def test_only_the_tests_need_what_export_takes(clone):
+    runtime = '\n'.join(steps_of(clone, 'runtime'))
+    for name in ('deploy', 'mmdeploy', 'eval', 'tests'):
+        assert f'requirements/{name}.txt' not in runtime
+    tests = steps_of(clone, 'tests')
+    for name in ('deploy', 'eval', 'tests', 'mmdeploy'):
+        steps = [line for line in tests if f'requirements/{name}.txt' in line]
+        assert len(steps) == 1, tests
+        assert ('--no-deps' in steps[0]) == (name == 'mmdeploy')
+
+
 # --- The lists --------------------------------------------------------------
 
-
-def names_in(file: Path) -> set:
-    text = file.read_text()
-    names = re.findall(r'^([A-Za-z][\w.-]*)', text, flags=re.MULTILINE)
-    return {re.sub(r'[-_.]+', '-', name).lower() for name in names}
+REQUIREMENTS = ROOT / 'requirements'
+CONSTRAINTS = REQUIREMENTS / 'constraints.txt'
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 
 
-def test_every_listed_package_is_pinned():
-    folder = ROOT / 'requirements'
-    constraints = folder / 'constraints.txt'
-    lines = [line for line in constraints.read_text().splitlines()
-             if line and not line.startswith('#')]
-    assert all(re.fullmatch(r'[\w.-]+==[\w.]+', line) for line in lines)
-    pinned = names_in(constraints)
-    assert len(pinned) == len(lines)
-    for name in ('build', 'runtime', 'openmmlab', 'tests'):
-        assert names_in(folder / f'{name}.txt') <= pinned
+def listed(name: str) -> set:
+    """Canonical names of the packages in a list."""
+    lines = (REQUIREMENTS / f'{name}.txt').read_text().splitlines()
+    return {canonicalize_name(Requirement(line).name) for line in lines
+            if line and not line.startswith('#')}
+
+
+def pins_for(python: str) -> Dict[str, str]:
+    """Package to pinned version; no package may have two for one Python."""
+    pins: Dict[str, str] = {}
+    for line in CONSTRAINTS.read_text().splitlines():
+        if not line or line.startswith('#'):
+            continue
+        pin = Requirement(line)
+        (specifier, ) = pin.specifier
+        assert specifier.operator == '==' and '*' not in specifier.version
+        if pin.marker and not pin.marker.evaluate(dict(python_version=python)):
+            continue
+        name = canonicalize_name(pin.name)
+        assert name not in pins, f'{name} is pinned twice for {python}'
+        pins[name] = specifier.version
+    return pins
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_every_listed_package_is_pinned(python):
+    pinned = set(pins_for(python))
+    for file in REQUIREMENTS.glob('*.txt'):
+        assert listed(file.stem) <= pinned
     assert {'torch', 'mmcv'} <= pinned
 
 
-def test_pins_are_in_the_range_that_the_package_accepts():
+@pytest.mark.parametrize('python', PYTHONS)
+def test_pins_are_in_the_range_that_the_package_accepts(python):
     from mmdet_centernet2.utils.version_check import COMPANIONS
-    pins = dict(
-        line.split('==') for line in
-        (ROOT / 'requirements/constraints.txt').read_text().splitlines()
-        if '==' in line)
+    pins = pins_for(python)
     for companion in COMPANIONS:
         assert companion.accepts(pins[companion.module])
     assert int(pins['setuptools'].split('.')[0]) < 81
+
+
+def extras() -> Dict[str, list]:
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    return {extra: [Requirement(line) for line in text.split('\n') if line]
+            for extra, text in config['options.extras_require'].items()}
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_extras_and_lists_agree(python):
+    """Each extra is installed for the tests, in a version that it accepts."""
+    pins = pins_for(python)
+    lists = dict(deploy='deploy', openvino='deploy', eval='eval',
+                 tests='tests')
+    for extra, needs in extras().items():
+        for need in needs:
+            name = canonicalize_name(need.name)
+            assert need.specifier.contains(pins[name]), need
+            if extra in lists:
+                assert name in listed(lists[extra])
+
+
+def test_mmdeploy_is_never_installed_with_its_list():
+    """Its list asks for a protobuf that no current onnx takes."""
+    names = {canonicalize_name(need.name)
+             for needs in extras().values() for need in needs}
+    assert 'mmdeploy' not in names
+    for file in REQUIREMENTS.glob('*.txt'):
+        if file.stem not in ('mmdeploy', 'constraints'):
+            assert 'mmdeploy' not in listed(file.stem)
 
 
 def test_ci_runs_the_tests_script_and_nothing_else():

@@ -20,7 +20,8 @@ FILES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'requirements/*.txt',
          'tools/env/*')
 LISTS = {
     'runtime': ('build', 'runtime', 'openmmlab'),
-    'tests': ('build', 'runtime', 'openmmlab', 'tests'),
+    'tests': ('build', 'runtime', 'openmmlab', 'deploy', 'mmdeploy', 'eval',
+              'tests'),
 }
 MODULES = ('torch', 'numpy', 'cv2', 'mmcv', 'mmengine', 'mmdet', 'pycocotools',
            'matplotlib', 'scipy', 'pkg_resources')

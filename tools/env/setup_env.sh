@@ -3,8 +3,8 @@
 # run_in_env.
 #
 # The order matters: setuptools (with pkg_resources) and torch have to be there
-# before mmcv can be compiled, and mmengine, mmdet and lvis come without their
-# own lists of requirements (see requirements/).
+# before mmcv can be compiled, and mmengine, mmdet, lvis and mmdeploy come without
+# their own lists of requirements (see requirements/).
 
 MMCV_VERSION=2.1.0
 NEEDED_GB=3
@@ -123,13 +123,19 @@ library_list() {
 }
 
 install_everything() {
-    local requirements=$ROOT/requirements tests=()
-    if [[ $1 == tests ]]; then tests=(-r "$requirements/tests.txt"); fi
+    local requirements=$ROOT/requirements libraries openmmlab
+    libraries=(-r "$(library_list)")
+    openmmlab=(-r "$requirements/openmmlab.txt")
+    if [[ $1 == tests ]]; then
+        libraries+=(-r "$requirements/deploy.txt" -r "$requirements/eval.txt"
+            -r "$requirements/tests.txt")
+        openmmlab+=(-r "$requirements/mmdeploy.txt")
+    fi
     write_constraints
     pip_install "build tools" -r "$requirements/build.txt"
     pip_install "torch (PyTorch; the largest download)" torch
-    pip_install "libraries" -r "$(library_list)" "${tests[@]}"
-    pip_install "mmengine, mmdet, lvis" --no-deps -r "$requirements/openmmlab.txt"
+    pip_install "libraries" "${libraries[@]}"
+    pip_install "mmengine, mmdet, lvis" --no-deps "${openmmlab[@]}"
     install_mmcv
     pip_install "mmdet_centernet2 from this clone" \
         --no-deps --no-build-isolation -e "$ROOT"
