@@ -36,6 +36,10 @@ def build_parser() -> ArgumentParser:
         'model', help='config file, model name in mmdet, or a .pth file that '
         'mmengine saved, which holds its config')
     parser.add_argument('--weights', help='checkpoint file')
+    parser.add_argument('--backend', default='pytorch', choices=['pytorch'],
+                        help='onnxruntime or openvino run a file of '
+                        'tools/deploy.py instead, without torch; see --help '
+                        'with --backend onnxruntime')
     parser.add_argument('--out-dir', default='outputs',
                         help='folder for pictures (vis/) and results '
                         '(preds/)')

@@ -1,0 +1,190 @@
+"""Engines that run a model's graph."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable, Mapping, Protocol
+
+import numpy as np
+
+from .errors import DeployedModelError, ModelFileError
+
+
+class Session(Protocol):
+    """A model that is ready to run.
+
+    Attributes:
+        metadata: What the file says about itself.
+        input_shapes: By name; None where a length is free.
+        output_names: In order.
+    """
+    metadata: Mapping[str, str]
+    input_shapes: Mapping[str, tuple[int | None, ...]]
+    output_names: tuple[str, ...]
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]
+                 ) -> dict[str, np.ndarray]:
+        """Run once; arrays by the graph's names."""
+
+
+class OnnxRuntimeSession:
+    """Runs an ONNX file with onnxruntime.
+
+    Args:
+        path (str | Path): The file.
+        device (str): ``cpu``, ``cuda`` or ``cuda:1``.
+        threads (int, optional): Threads of one operator; all of the cores
+            that this process may use unless given.
+
+    Raises:
+        ModelFileError: If the file is not a model that can be run.
+        DeployedModelError: If there is no such device.
+    """
+
+    def __init__(self, path: str | Path, device: str = 'cpu',
+                 threads: int | None = None):
+        import onnxruntime as ort
+        ort.set_default_logger_severity(3)  # errors
+        options = _ort_options(ort, threads)
+        providers = _ort_providers(ort, device)
+        try:
+            self.session = ort.InferenceSession(str(path), options,
+                                                providers=providers)
+        except Exception as error:  # its classes have no base of their own
+            raise _not_a_model(path, error) from error
+        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        self.input_shapes = {
+            value.name: tuple(n if isinstance(n, int) else None
+                              for n in value.shape)
+            for value in self.session.get_inputs()
+        }
+        self.output_names = tuple(v.name for v in self.session.get_outputs())
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]
+                 ) -> dict[str, np.ndarray]:
+        """Run once; arrays by the graph's names."""
+        return dict(zip(self.output_names,
+                        self.session.run(self.output_names, dict(feeds))))
+
+
+class OpenVinoSession:
+    """Runs an ONNX file or OpenVINO's own format (``.xml``) with OpenVINO.
+
+    Args:
+        path (str | Path): The file.
+        device (str): ``cpu``, ``gpu`` or another name of OpenVINO's.
+        threads (int, optional): Threads; all cores unless given.
+
+    Raises:
+        ModelFileError: If the file is not a model that can be run.
+    """
+
+    def __init__(self, path: str | Path, device: str = 'cpu',
+                 threads: int | None = None):
+        import openvino
+        core = openvino.Core()
+        # in float32, where OpenVINO would take bfloat16 if the CPU has it
+        options = dict(INFERENCE_PRECISION_HINT='f32',
+                       PERFORMANCE_HINT='LATENCY',
+                       INFERENCE_NUM_THREADS=threads or _cores())
+        try:
+            model = core.read_model(str(path))
+            self.metadata = _openvino_metadata(model)
+            self.compiled = core.compile_model(model, device.upper(), options)
+        except RuntimeError as error:
+            raise _not_a_model(path, error) from error
+        self.input_shapes = {
+            port.any_name: tuple(n.get_length() if n.is_static else None
+                                 for n in port.partial_shape)
+            for port in self.compiled.inputs
+        }
+        self.output_names = tuple(p.any_name for p in self.compiled.outputs)
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]
+                 ) -> dict[str, np.ndarray]:
+        """Run once; arrays by the graph's names."""
+        outputs = self.compiled(dict(feeds))
+        return {port.any_name: outputs[port] for port in self.compiled.outputs}
+
+
+#: Engines by the name that a user gives.
+BACKENDS: dict[str, Callable[..., Session]] = dict(
+    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)
+
+
+def open_session(path: str | Path, backend: str = 'onnxruntime',
+                 device: str = 'cpu', threads: int | None = None) -> Session:
+    """Load a model.
+
+    Args:
+        path (str | Path): The file.
+        backend (str): A name in :data:`BACKENDS`.
+        device (str): Such as ``cpu`` or ``cuda:0``.
+        threads (int, optional): Threads of the CPU; all cores unless given.
+
+    Returns:
+        Session: Ready to run.
+
+    Raises:
+        ModelFileError: If the file is missing or not a model.
+        DeployedModelError: If the engine or the device is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f'model {path} does not exist (looked for '
+                             f'{path.absolute()}).')
+    if backend not in BACKENDS:
+        raise DeployedModelError(f'there is no backend {backend!r}; there are '
+                                 f'{", ".join(BACKENDS)}.')
+    try:
+        return BACKENDS[backend](path, device, threads)
+    except ModuleNotFoundError as error:
+        raise DeployedModelError(
+            f'backend {backend} is not installed: pip install {backend} '
+            f'({error})') from error
+
+
+def _ort_options(ort, threads: int | None):
+    """onnxruntime's defaults, but for what costs time here."""
+    options = ort.SessionOptions()
+    # its own guess counts the machine's cores, not those it may use
+    options.intra_op_num_threads = threads or _cores()
+    # ReLU networks make denormal numbers, which are slow and nearly zero
+    options.add_session_config_entry('session.set_denormal_as_zero', '1')
+    return options
+
+
+def _ort_providers(ort, device: str) -> list:
+    kind, _, index = device.partition(':')
+    if kind == 'cpu':
+        return ['CPUExecutionProvider']
+    if kind != 'cuda' or not (index or '0').isdigit():
+        raise DeployedModelError(f'onnxruntime knows no device {device!r}; '
+                                 'give cpu, cuda or cuda:N.')
+    if 'CUDAExecutionProvider' not in ort.get_available_providers():
+        raise DeployedModelError(
+            f'--device {device} was asked for, but this onnxruntime runs on '
+            'CPUs only. Install onnxruntime-gpu, or leave --device away.')
+    return [('CUDAExecutionProvider', dict(device_id=int(index or 0))),
+            'CPUExecutionProvider']
+
+
+def _openvino_metadata(model) -> dict[str, str]:
+    """Of an ONNX file, or of the one that an ``.xml`` was made from."""
+    if not model.has_rt_info(['framework']):
+        return {}
+    entries = model.get_rt_info(['framework']).value
+    return {key: str(value) for key, value in entries.items()}
+
+
+def _not_a_model(path: str | Path, error: Exception) -> ModelFileError:
+    reason = str(error).strip().splitlines()
+    return ModelFileError(
+        f'{path} ({Path(path).stat().st_size} bytes) is not a model that can '
+        f'be run here: {" ".join(line.strip() for line in reason)[:400]}')
+
+
+def _cores() -> int:
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,139 @@
+"""Detect on any image or folder, from the command line.
+
+The flags and what is written are those of the demo that runs with PyTorch.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Iterator, NoReturn, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from .backends import BACKENDS
+from .detections import Detections
+from .detector import Detector
+from .drawing import draw
+from .errors import DeployedModelError, ImageError
+from .images import list_images, read_image, write_image
+
+
+def build_parser() -> ArgumentParser:
+    """The command line for exported models."""
+    parser = ArgumentParser(
+        description='Detect on an image or a folder with an exported model '
+        'and draw the boxes; neither torch nor mmdet is needed')
+    parser.add_argument('inputs', help='image file or folder')
+    parser.add_argument('model', help='file that tools/deploy.py wrote')
+    parser.add_argument('--backend', default='onnxruntime',
+                        choices=sorted(BACKENDS), help='what runs the model')
+    parser.add_argument('--out-dir', default='outputs',
+                        help='folder for pictures (vis/) and results '
+                        '(preds/)')
+    parser.add_argument('--device', default='cpu',
+                        help='such as cpu or cuda:0; cpu unless given')
+    parser.add_argument('--threads', type=int,
+                        help='threads of the CPU; all cores unless given')
+    parser.add_argument('--pred-score-thr', type=float, default=0.3,
+                        help='smallest score of a box that is drawn')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--no-save-vis', action='store_true',
+                        help='write no pictures')
+    parser.add_argument('--no-save-pred', action='store_true',
+                        help='write no results')
+    parser.add_argument('--print-result', action='store_true',
+                        help='print the results')
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run on a command line.
+
+    Args:
+        arguments (Sequence[str], optional): This process' unless given.
+    """
+    args = build_parser().parse_args(arguments)
+    try:
+        if args.batch_size < 1:
+            raise DeployedModelError('--batch-size must be at least 1.')
+        images = list_images(args.inputs)
+        detector = Detector(args.model, args.backend, args.device,
+                            args.threads)
+        detect(detector, images, args)
+    except DeployedModelError as error:
+        _exit(error)
+
+
+def detect(detector: Detector, images: Sequence[Path],
+           args: Namespace) -> None:
+    """Detect on files, and draw and write as the arguments say.
+
+    Args:
+        detector (Detector): The model.
+        images (Sequence[Path]): The files.
+        args (Namespace): From :func:`build_parser`.
+
+    Raises:
+        ImageError: If an image cannot be read; what was done before it stays
+            in the output folder.
+    """
+    where = _where(args)
+    with tqdm(total=len(images), desc='Inference', unit='image') as progress:
+        try:
+            for batch in _batches(detector, images, args.batch_size):
+                paths, pixels = zip(*batch)
+                for found, *file in zip(detector(list(pixels)), paths, pixels):
+                    _write(found, *file, detector, args)
+                progress.update(len(batch))
+        except ImageError as error:
+            raise ImageError(
+                f'{error} The images before it are done{where}.') from error
+    print(f'{len(images)} images are done{where}.')
+
+
+def _batches(detector: Detector, images: Sequence[Path], size: int
+             ) -> Iterator[list[tuple[Path, np.ndarray]]]:
+    """Read images; one that cannot be read comes after those before it."""
+    batch = []
+    for path in images:
+        try:
+            batch.append((path, read_image(path, detector.info.decoder)))
+        except ImageError:
+            if batch:
+                yield batch
+            raise
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write(found: Detections, path: Path, pixels: np.ndarray,
+           detector: Detector, args: Namespace) -> None:
+    folder = Path(args.out_dir)
+    if not args.no_save_vis:
+        picture = draw(pixels, found, detector.info, args.pred_score_thr)
+        write_image(folder / 'vis' / path.name, picture)
+    if not args.no_save_pred or args.print_result:
+        result = found.as_dict()
+    if not args.no_save_pred:
+        file = folder / 'preds' / f'{path.stem}.json'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result))
+    if args.print_result:
+        tqdm.write(f'{path}: {json.dumps(result)}')
+
+
+def _where(args: Namespace) -> str:
+    if args.no_save_vis and args.no_save_pred:
+        return ''
+    return f', see {Path(args.out_dir).absolute()}'
+
+
+def _exit(error: DeployedModelError) -> NoReturn:
+    print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+    raise SystemExit(2) from error

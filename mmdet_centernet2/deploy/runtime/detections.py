@@ -1,0 +1,137 @@
+"""What is found in one image, and the last steps on it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import DeployedModelError
+from .preprocess import Prepared
+
+
+@dataclass
+class Detections:
+    """What is found in one image, the best first.
+
+    Attributes:
+        bboxes: (n, 4), float32, x1 y1 x2 y2 in pixels of the image.
+        scores: (n, ), float32, from 0 to 1.
+        labels: (n, ), int64, places in the model's list of classes.
+        masks: (n, h, w), bool, of the image's size; None if the model finds
+            boxes only.
+    """
+    bboxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def keep(self, chosen: np.ndarray) -> Detections:
+        """Those that an index or a mask (n, ) chooses."""
+        masks = None if self.masks is None else self.masks[chosen]
+        return Detections(self.bboxes[chosen], self.scores[chosen],
+                          self.labels[chosen], masks)
+
+    def as_dict(self) -> dict:
+        """As mmdet's inferencer writes them.
+
+        Returns:
+            dict: Lists ``labels``, ``scores``, ``bboxes``, and ``masks`` as
+            COCO's run lengths if there are masks.
+        """
+        result = dict(
+            labels=self.labels.tolist(),
+            scores=self.scores.tolist(),
+            bboxes=self.bboxes.tolist())
+        if self.masks is not None:
+            result['masks'] = [_run_lengths(mask) for mask in self.masks]
+        return result
+
+
+def finish(dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None,
+           image: Prepared, mask_thr: float) -> Detections:
+    """Rescale to the image, clip, drop what is empty.
+
+    Args:
+        dets (ndarray): (n, 5), x1 y1 x2 y2 in pixels of the network's input,
+            and the score; entries without a score fill the list up.
+        labels (ndarray): (n, ).
+        masks (ndarray | None): (n, h, w), probabilities inside each box.
+        image (Prepared): Where they were found.
+        mask_thr (float): Smallest probability of a mask's pixels.
+
+    Returns:
+        Detections: In pixels of the original image, in the order given.
+    """
+    height, width = image.original_size
+    factors = np.array([1 / s for s in image.scale_factor] * 2, np.float32)
+    boxes = dets[:, :4].astype(np.float32) * factors
+    boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
+    boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+    kept = (dets[:, 4] > 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    found = Detections(boxes[kept], dets[kept, 4].astype(np.float32),
+                       labels[kept].astype(np.int64))
+    if masks is not None:
+        found.masks = paste_masks(masks[kept], found.bboxes, (height, width),
+                                  mask_thr)
+    return found
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
+                threshold: float) -> np.ndarray:
+    """Lay the masks of boxes onto the image.
+
+    A pixel's probability is interpolated bilinearly at its centre, with zeros
+    around the mask; this is mmdet's rule, one axis after the other.
+
+    Args:
+        masks (ndarray): (n, h, w), probabilities.
+        boxes (ndarray): (n, 4), x1 y1 x2 y2 in pixels of the image, none
+            empty.
+        size (tuple[int, int]): (height, width) of the image.
+        threshold (float): Smallest probability that counts.
+
+    Returns:
+        ndarray: (n, height, width), bool.
+    """
+    pasted = np.zeros((len(masks), *size), bool)
+    for place, mask, (x1, y1, x2, y2) in zip(pasted, masks, boxes):
+        rows, along_y = _weights(y1, y2, mask.shape[0], size[0])
+        columns, along_x = _weights(x1, x2, mask.shape[1], size[1])
+        place[rows, columns] = along_y @ mask @ along_x.T >= threshold
+    return pasted
+
+
+def _weights(low: float, high: float, cells: int,
+             length: int) -> tuple[slice, np.ndarray]:
+    """What each cell of a mask gives to each pixel along one axis.
+
+    Args:
+        low (float): Where the box begins, in pixels.
+        high (float): Where it ends.
+        cells (int): Cells of the mask from there to there.
+        length (int): Of the image, in pixels.
+
+    Returns:
+        tuple[slice, ndarray]: The pixels near the box and weights
+        (pixels, cells), float32.
+    """
+    start, stop = max(int(low) - 1, 0), min(int(np.ceil(high)) + 1, length)
+    centres = np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
+    places = (centres - low) / (high - low) * cells - 0.5
+    distance = np.abs(places[:, None] - np.arange(cells, dtype=np.float32))
+    return slice(start, stop), np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def _run_lengths(mask: np.ndarray) -> dict:
+    try:
+        from pycocotools.mask import encode
+    except ImportError as error:
+        raise DeployedModelError(
+            'masks are written as COCO run lengths, for which pycocotools is '
+            'needed: pip install pycocotools (or write no results: '
+            '--no-save-pred)') from error
+    encoded = encode(np.asfortranarray(mask, np.uint8))
+    return dict(size=encoded['size'], counts=encoded['counts'].decode())

@@ -1,0 +1,159 @@
+"""From pixels to the network's input, as mmdet's test pipeline goes."""
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .model_info import ModelInfo, ResizeInfo
+
+_CV2 = dict(
+    nearest=cv2.INTER_NEAREST,
+    bilinear=cv2.INTER_LINEAR,
+    bicubic=cv2.INTER_CUBIC,
+    area=cv2.INTER_AREA,
+    lanczos=cv2.INTER_LANCZOS4)
+_PILLOW = dict(
+    nearest=Image.Resampling.NEAREST,
+    bilinear=Image.Resampling.BILINEAR,
+    bicubic=Image.Resampling.BICUBIC,
+    box=Image.Resampling.BOX,
+    lanczos=Image.Resampling.LANCZOS,
+    hamming=Image.Resampling.HAMMING)
+
+
+class Prepared(NamedTuple):
+    """An image as the network wants it, and where it came from.
+
+    Attributes:
+        pixels: (3, h, w), float32, normalised, not padded.
+        original_size: (height, width) of the image in pixels.
+    """
+    pixels: np.ndarray
+    original_size: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the network's input."""
+        return self.pixels.shape[1:]
+
+    @property
+    def scale_factor(self) -> tuple[float, float]:
+        """Resized width and height by the original ones."""
+        return (self.size[1] / self.original_size[1],
+                self.size[0] / self.original_size[0])
+
+
+def resized_size(size: tuple[int, int], resize: ResizeInfo,
+                 limit: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The size of an image after resizing.
+
+    Args:
+        size (tuple[int, int]): (width, height) in pixels.
+        resize (ResizeInfo): How to resize.
+        limit (tuple[int, int], optional): (width, height) that a model of
+            fixed shape takes; a larger image shrinks to fit.
+
+    Returns:
+        tuple[int, int]: (width, height), rounded as mmdet and mmcv do.
+    """
+    if resize.short_side:
+        resized = _short_side(size, *resize.scale)
+    elif resize.keep_ratio:
+        resized = _within(size, resize.scale)
+    else:
+        resized = tuple(resize.scale)
+    if limit is None or (resized[0] <= limit[0] and resized[1] <= limit[1]):
+        return resized
+    shrink = min(limit[0] / resized[0], limit[1] / resized[1])
+    return tuple(max(1, int(length * shrink + 1e-6)) for length in resized)
+
+
+def _short_side(size: tuple[int, int], short: int,
+                longest: int) -> tuple[int, int]:
+    """mmdet's ``ResizeShortestEdge``, its order of operations included."""
+    scale = short / min(size)
+    lengths = [scale * length for length in size]
+    # exact, where the product may miss it by the last bit
+    lengths[0 if size[0] <= size[1] else 1] = float(short)
+    if longest and max(lengths) > longest:
+        scale = longest / max(lengths)
+        lengths = [length * scale for length in lengths]
+    return tuple(int(length + 0.5) for length in lengths)
+
+
+def _within(size: tuple[int, int],
+            scale: tuple[int, int]) -> tuple[int, int]:
+    """mmcv's ``rescale_size``: as large as both edges allow."""
+    factor = min(max(scale) / max(size), min(scale) / min(size))
+    return tuple(int(length * factor + 0.5) for length in size)
+
+
+def prepare(image: np.ndarray, info: ModelInfo,
+            limit: tuple[int, int] | None = None) -> Prepared:
+    """Resize and normalise an image.
+
+    Args:
+        image (ndarray): (h, w, 3), uint8, BGR.
+        info (ModelInfo): Of the model.
+        limit (tuple[int, int], optional): (width, height) of a model of
+            fixed shape.
+
+    Returns:
+        Prepared: The image and its sizes.
+    """
+    height, width = image.shape[:2]
+    size = resized_size((width, height), info.resize, limit)
+    resized = _resize(image, size, info.resize)
+    return Prepared(_normalise(resized, info), (height, width))
+
+
+def _resize(image: np.ndarray, size: tuple[int, int],
+            resize: ResizeInfo) -> np.ndarray:
+    if resize.backend == 'pillow':
+        method = _PILLOW[resize.interpolation]
+        return np.asarray(Image.fromarray(image).resize(size, method))
+    return cv2.resize(image, size, interpolation=_CV2[resize.interpolation])
+
+
+def _normalise(image: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """To float32 planes; each operation rounds as torch's does."""
+    planes = image.transpose(2, 0, 1)
+    if info.bgr_to_rgb:
+        planes = planes[::-1]
+    planes = np.ascontiguousarray(planes, dtype=np.float32)
+    if info.mean is not None:
+        planes -= np.asarray(info.mean, np.float32)[:, None, None]
+        planes /= np.asarray(info.std, np.float32)[:, None, None]
+    return planes
+
+
+def to_batch(images: Sequence[Prepared], info: ModelInfo,
+             fixed: tuple[int, int] | None = None
+             ) -> tuple[np.ndarray, np.ndarray]:
+    """Pad images below and to the right, and stack them.
+
+    Args:
+        images (Sequence[Prepared]): At least one.
+        info (ModelInfo): Of the model.
+        fixed (tuple[int, int], optional): (width, height) of a model of
+            fixed shape; otherwise the largest image decides, rounded up to
+            ``info.pad_divisor``.
+
+    Returns:
+        tuple[ndarray, ndarray]: Images (B, 3, H, W) and their sizes without
+        the padding (B, 2) as (height, width), float32.
+    """
+    sizes = np.array([image.size for image in images])
+    if fixed is None:
+        divisor = info.pad_divisor
+        height, width = -(-sizes.max(0) // divisor) * divisor
+    else:
+        width, height = fixed
+    batch = np.full((len(images), 3, height, width), info.pad_value,
+                    np.float32)
+    for place, image in zip(batch, images):
+        place[:, :image.size[0], :image.size[1]] = image.pixels
+    return batch, sizes.astype(np.float32)
