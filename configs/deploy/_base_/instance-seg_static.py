@@ -1,0 +1,4 @@
+# With masks: probabilities inside each box, pasted after the graph.
+_base_ = './detection_static.py'
+ir_config = dict(output_names=['dets', 'labels', 'masks'])
+codebase_config = dict(post_processing=dict(export_postprocess_mask=False))

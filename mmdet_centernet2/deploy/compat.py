@@ -1,0 +1,69 @@
+"""What mmdeploy 1.3.1 needs to run on today's torch and onnx.
+
+One function for each bug. It says which bug, and does nothing where there is
+none. mmdeploy's own files stay as they are: workarounds go through its
+rewriters where that is possible, or add a name that has been removed.
+"""
+import inspect
+from typing import Any, Callable
+
+import torch
+from mmdeploy.core import FUNCTION_REWRITER
+
+
+def install() -> None:
+    """Apply every workaround; calling it again changes nothing."""
+    restore_cast_long()
+
+
+def restore_cast_long() -> None:
+    """Give ``torch.onnx.symbolic_opset9`` its ``_cast_Long`` back.
+
+    mmdeploy's symbolic of mmcv's RoIAlign imports it; torch removed it in
+    2.0 or later.
+    """
+    from torch.onnx import symbolic_opset9
+    if not hasattr(symbolic_opset9, '_cast_Long'):
+        symbolic_opset9._cast_Long = _cast_long
+
+
+def _cast_long(g: Any, value: Any, non_blocking: bool) -> Any:
+    """Symbolic of a conversion to int64."""
+    return g.op('Cast', value, to_i=torch.onnx.TensorProtoDataType.INT64)
+
+
+def has_new_exporter(export: Callable) -> bool:
+    """Whether this ``torch.onnx.export`` knows the argument ``dynamo``."""
+    return 'dynamo' in inspect.signature(export).parameters
+
+
+@FUNCTION_REWRITER.register_rewriter('torch.onnx.export')
+def export__traced(*args: Any, **kwargs: Any) -> Any:
+    """Keep to the exporter that traces, which is what mmdeploy rewrites.
+
+    ``torch.onnx.export`` uses another one by default since torch 2.9; it
+    does not know symbolic functions and takes no ``data_samples``.
+    """
+    ctx = FUNCTION_REWRITER.get_context()
+    if has_new_exporter(ctx.origin_func):
+        kwargs.setdefault('dynamo', False)
+    return ctx.origin_func(*args, **kwargs)
+
+
+@FUNCTION_REWRITER.register_rewriter('torch.Tensor.topk', backend='openvino')
+@FUNCTION_REWRITER.register_rewriter('torch.topk', backend='openvino')
+@FUNCTION_REWRITER.register_rewriter(
+    'torch.Tensor.topk', backend='onnxruntime')
+@FUNCTION_REWRITER.register_rewriter('torch.topk', backend='onnxruntime')
+def topk__constant(input: torch.Tensor,
+                   k: int,
+                   dim: int = -1,
+                   largest: bool = True,
+                   sorted: bool = True) -> Any:
+    """Keep K a number: mmdeploy's rewriter computes it from the input.
+
+    Callers see to it that there are K values.
+    """
+    ctx = FUNCTION_REWRITER.get_context()
+    return ctx.origin_func(
+        input, int(k), dim=dim, largest=largest, sorted=sorted)

@@ -1,0 +1,57 @@
+"""The last steps of an export, on the file that has been written.
+
+mmdeploy calls hooks before and after its ``export``; so they also run in the
+processes that its own tools start.
+"""
+from typing import Any, Optional, Tuple
+
+import onnx
+from mmdeploy.apis.core import PIPELINE_MANAGER
+
+from .metadata import write_metadata
+
+EXPORT = 'mmdeploy.apis.onnx.export.export'
+
+#: File and metadata of the export that is running, if it is one of ours.
+_running: Optional[Tuple[str, dict]] = None
+
+
+def install() -> None:
+    """Register the hooks; again changes nothing."""
+    import mmdeploy.apis.onnx  # noqa: F401  registers the pipeline
+    before = PIPELINE_MANAGER.get_input_hooks(EXPORT)
+    if remember_export not in before:
+        before.append(remember_export)
+        PIPELINE_MANAGER.get_output_hooks(EXPORT).append(finish_export)
+
+
+def remember_export(model: Any, args: Any, *rest: Any,
+                    **kwargs: Any) -> Tuple[tuple, dict]:
+    """Note which file is written; see mmdeploy's ``export``."""
+    global _running
+    metadata = getattr(model, 'deploy_metadata', None)
+    prefix = rest[0] if rest else kwargs['output_path_prefix']
+    _running = None if metadata is None else (prefix + '.onnx', metadata)
+    return (model, args, *rest), kwargs
+
+
+def finish_export(result: Any) -> Any:
+    """Finish the file that has been written."""
+    global _running
+    if _running is not None:
+        path, metadata = _running
+        _running = None
+        finish_file(path, metadata)
+    return result
+
+
+def finish_file(path: str, metadata: dict) -> None:
+    """Let a file say what it is.
+
+    Args:
+        path (str): The ONNX file, changed in place.
+        metadata (dict): See :func:`build_metadata`.
+    """
+    model = onnx.load(path)
+    write_metadata(model, metadata)
+    onnx.save(model, path)

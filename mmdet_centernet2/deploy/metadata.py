@@ -1,0 +1,143 @@
+"""What an exported file says about itself; ``runtime`` reads it."""
+import json
+from typing import Any, List, Optional, Sequence
+
+import onnx
+from mmdeploy.codebase.mmdet.deploy.object_detection import \
+    _get_dataset_metainfo
+from mmdeploy.utils import get_codebase_config, is_dynamic_shape
+from mmengine.config import Config, ConfigDict
+
+from ..version import __version__
+from .runtime.model_info import KEY, SCHEMA
+
+
+def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
+    """Everything between a photograph and named boxes.
+
+    Args:
+        model_cfg (Config): Of the model, with its test pipeline.
+        deploy_cfg (Config): Of the export.
+
+    Returns:
+        dict: See ``runtime.model_info.ModelInfo``.
+
+    Raises:
+        ValueError: If the test pipeline resizes in a way that only mmdet can
+            repeat.
+    """
+    preprocessor = model_cfg.model.data_preprocessor
+    return dict(
+        schema=SCHEMA,
+        package=__version__,
+        **_classes(model_cfg),
+        **_pipeline(test_pipeline(model_cfg)),
+        mean=_numbers(preprocessor.get('mean')),
+        std=_numbers(preprocessor.get('std')),
+        bgr_to_rgb=bool(preprocessor.get('bgr_to_rgb', False)),
+        pad_divisor=int(preprocessor.get('pad_size_divisor', 1)),
+        pad_value=float(preprocessor.get('pad_value', 0)),
+        **_task(model_cfg.model),
+        image_size_input=wants_image_sizes(deploy_cfg),
+        dynamic=is_dynamic_shape(deploy_cfg))
+
+
+def write_metadata(model: onnx.ModelProto, metadata: dict) -> None:
+    """Put it into a model, in the place of what was there."""
+    others = {
+        entry.key: entry.value
+        for entry in model.metadata_props if entry.key != KEY
+    }
+    onnx.helper.set_model_props(model, {**others, KEY: json.dumps(metadata)})
+
+
+def wants_image_sizes(deploy_cfg: Config) -> bool:
+    """Whether the graph has the second input."""
+    return bool(
+        get_codebase_config(deploy_cfg).get('image_size_input', True))
+
+
+def test_pipeline(model_cfg: Config) -> List[ConfigDict]:
+    """The transforms of a test image."""
+    if 'test_pipeline' in model_cfg:
+        return model_cfg.test_pipeline
+    return model_cfg.test_dataloader.dataset.pipeline
+
+
+def _numbers(values: Optional[Sequence[float]]) -> Optional[List[float]]:
+    return None if values is None else [float(v) for v in values]
+
+
+def _classes(model_cfg: Config) -> dict:
+    """Names and colours; numbers where the config names no data set."""
+    info = _get_dataset_metainfo(model_cfg) or {}
+    num_classes = _num_classes(model_cfg.model)
+    names = info.get('classes') or [str(i) for i in range(num_classes)]
+    names = [names] if isinstance(names, str) else list(names)
+    if len(names) != num_classes:
+        raise ValueError(
+            f'the model has {num_classes} classes, but its data set names '
+            f'{len(names)}: set metainfo=dict(classes=...) of the test data '
+            'set, or num_classes of the head')
+    palette = info.get('palette')
+    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
+        return dict(classes=names, palette=None)
+    return dict(
+        classes=names,
+        palette=[[int(c) for c in colour] for colour in palette])
+
+
+def _num_classes(model: ConfigDict) -> int:
+    if 'roi_head' not in model:
+        return int(model.bbox_head.num_classes)
+    head: Any = model.roi_head.bbox_head
+    return int((head[0] if isinstance(head, list) else head).num_classes)
+
+
+def _task(model: ConfigDict) -> dict:
+    """Boxes or masks, and the scores below which nothing is given."""
+    cfg = model.test_cfg.get('rcnn', model.test_cfg)
+    task = dict(task='bbox', score_thr=float(cfg.get('score_thr', 0)))
+    if 'roi_head' in model and model.roi_head.get('mask_head'):
+        task.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
+    return task
+
+
+def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
+    """How a test image is read and resized."""
+    info = dict(decoder='cv2', resize=None)
+    for transform in transforms:
+        kind = transform['type'].split('.')[-1]
+        if kind == 'LoadImageFromFile':
+            info['decoder'] = transform.get('imdecode_backend', 'cv2')
+        elif kind == 'Resize':
+            info['resize'] = dict(
+                scale=[int(s) for s in transform['scale']],
+                keep_ratio=bool(transform.get('keep_ratio', False)),
+                short_side=False,
+                **_interpolation(transform))
+        elif kind == 'ResizeShortestEdge':
+            info['resize'] = dict(
+                scale=[_short_edge(transform),
+                       int(transform.get('max_size') or 0)],
+                keep_ratio=True,
+                short_side=True,
+                **_interpolation(transform))
+    if info['resize'] is None:
+        kinds = ', '.join(t['type'] for t in transforms)
+        raise ValueError(
+            'the test pipeline has neither Resize nor ResizeShortestEdge '
+            f'({kinds}): the exported file could not say how to prepare '
+            'images')
+    return info
+
+
+def _short_edge(transform: ConfigDict) -> int:
+    scale = transform['scale']
+    return int(scale if isinstance(scale, int) else min(scale))
+
+
+def _interpolation(transform: ConfigDict) -> dict:
+    return dict(
+        backend=transform.get('backend', 'cv2'),
+        interpolation=transform.get('interpolation', 'bilinear'))

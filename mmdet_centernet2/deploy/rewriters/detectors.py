@@ -1,0 +1,73 @@
+"""A second input: the sizes of the images before they were padded.
+
+Boxes are clipped to the image between the stages. In PyTorch its size is in
+the data samples; a graph has to be given it.
+"""
+from typing import Any, List, Optional
+
+import torch
+from mmdeploy.core import MODULE_REWRITER
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from torch import Tensor, nn
+
+#: Name of the second input, and of the entry in the images' meta information.
+IMAGE_SIZES = 'image_sizes'
+
+
+@MODULE_REWRITER.register_rewrite_module(
+    'mmdet.models.detectors.two_stage.TwoStageDetector')
+@MODULE_REWRITER.register_rewrite_module(
+    'mmdet.models.detectors.single_stage.SingleStageDetector')
+class DetectorWithSizes(nn.Module):
+    """A detector whose ``forward`` takes the images' sizes as a tensor.
+
+    Args:
+        module (nn.Module): The detector.
+        deploy_cfg (Config): Not used; mmdeploy passes it.
+    """
+
+    def __init__(self, module: nn.Module, deploy_cfg: Config) -> None:
+        super().__init__()
+        self.detector = module
+
+    def forward(self,
+                batch_inputs: Tensor,
+                image_sizes: Optional[Tensor] = None,
+                data_samples: Optional[List[DetDataSample]] = None,
+                **kwargs: Any) -> Any:
+        """Run the detector as mmdeploy has rewritten it.
+
+        Args:
+            batch_inputs (Tensor): Images, (B, 3, H, W).
+            image_sizes (Tensor, optional): Height and width in pixels
+                without padding, shape (B, 2). Defaults to the inputs' size.
+            data_samples (list[DetDataSample], optional): Of the images.
+            **kwargs: ``mode``.
+        """
+        samples = data_samples or [DetDataSample()]
+        for sample in samples:
+            sample.set_field(
+                name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
+        return self.detector(batch_inputs, data_samples=samples, **kwargs)
+
+
+def get_image_sizes(batch_img_metas: List[dict], like: Tensor) -> Tensor:
+    """Sizes of the images inside a graph.
+
+    Args:
+        batch_img_metas (list[dict]): What the detector has been given; the
+            size of the inputs, ``img_shape``, where there is no second input.
+        like (Tensor): Gives batch size, type and device, (B, ...).
+
+    Returns:
+        Tensor: (height, width) in pixels, shape (B, 2).
+    """
+    meta = batch_img_metas[0]
+    sizes = meta.get(IMAGE_SIZES)
+    if sizes is None:
+        shape = meta['img_shape'][:2]
+        if not isinstance(shape, Tensor):
+            shape = torch.tensor(shape)
+        sizes = shape.to(like)[None].expand(like.size(0), -1)
+    return sizes.to(like)

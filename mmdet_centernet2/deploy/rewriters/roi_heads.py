@@ -1,0 +1,203 @@
+"""The second stages in a graph: every image has the same number of boxes."""
+from typing import Sequence, Tuple
+
+import torch
+from mmdeploy.core import FUNCTION_REWRITER
+from mmdeploy.utils import Backend, get_backend
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from ...models.roi_heads import (CanonicalRoIExtractor,
+                                 CenterNet2CascadeRoIHead)
+from ...models.task_modules.score_fusion import fuse_scores, mean_probs
+from ..ops import RoIAlign
+from ..postprocess import best_classes, clip_to_images, image_numbers
+from .detectors import get_image_sizes
+
+HEADS = 'mmdet_centernet2.models.roi_heads.'
+
+
+# ---------------------------------------------------------------------------
+# Pooling
+# ---------------------------------------------------------------------------
+
+
+def _pool(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
+          boxes: Tensor, images: Tensor) -> Tensor:
+    """Pool boxes (n, 4) of ``images`` (n, ) from one level."""
+    layer = extractor.roi_layers[level]
+    return RoIAlign.apply(feats, boxes, images, tuple(layer.output_size),
+                          float(layer.spatial_scale),
+                          int(layer.sampling_ratio), bool(layer.aligned))
+
+
+def pool_own_level(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
+                   boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
+    """Pool every box from its level only.
+
+    How many there are on a level depends on the image.
+
+    Args:
+        extractor (CanonicalRoIExtractor): The extractor.
+        feats (Sequence[Tensor]): Levels, each (B, C, H, W).
+        boxes (Tensor): Shape (n, 4).
+        images (Tensor): Image of each box, shape (n, ), int64.
+        levels (Tensor): Level of each box, shape (n, ), int64.
+
+    Returns:
+        Tensor: Shape (n, C, h, w).
+    """
+    parts, order = [], []
+    for level, feat in enumerate(feats):
+        rows = (levels == level).nonzero().flatten()
+        order.append(rows)
+        parts.append(
+            _pool(extractor, level, feat, boxes[rows], images[rows]))
+    order = torch.cat(order)
+    places = torch.arange(boxes.size(0), device=boxes.device)
+    back = torch.zeros_like(order).scatter(0, order, places)
+    return torch.cat(parts)[back]
+
+
+def pool_all_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
+                    boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
+    """Pool every box from every level and choose: all shapes are constant.
+
+    See :func:`pool_own_level`. On other levels a box shrinks to a point, so
+    that little is read there.
+    """
+    result = None
+    for level, feat in enumerate(feats):
+        here = levels == level
+        pooled = _pool(extractor, level, feat,
+                       boxes * here[:, None].to(boxes.dtype), images)
+        if result is None:
+            result = pooled
+        else:
+            result = torch.where(here[:, None, None, None], pooled, result)
+    return result
+
+
+@FUNCTION_REWRITER.register_rewriter(
+    HEADS + 'canonical_roi_extractor.CanonicalRoIExtractor.forward')
+def extractor__forward(self: CanonicalRoIExtractor,
+                       feats: Sequence[Tensor],
+                       rois: Tensor,
+                       roi_scale_factor=None) -> Tensor:
+    """Pool ``rois`` (n, 5) from the levels: shape (n, C, h, w).
+
+    Raises:
+        ValueError: If boxes are to be enlarged.
+    """
+    if roi_scale_factor is not None:
+        raise ValueError('roi_scale_factor cannot be exported')
+    ctx = FUNCTION_REWRITER.get_context()
+    images, boxes = rois[:, 0].long(), rois[:, 1:]
+    if len(feats) == 1:
+        return _pool(self, 0, feats[0], boxes, images)
+    levels = self.map_roi_levels(rois, len(feats))
+    if get_backend(ctx.cfg) == Backend.TENSORRT:
+        return pool_all_levels(self, feats, boxes, images, levels)
+    return pool_own_level(self, feats, boxes, images, levels)
+
+
+# ---------------------------------------------------------------------------
+# Detections
+# ---------------------------------------------------------------------------
+
+
+def _to_rois(boxes: Tensor) -> Tensor:
+    """(B, N, 4) to (B * N, 5) with the image's number in front."""
+    return torch.cat([image_numbers(boxes), boxes], dim=-1).reshape(-1, 5)
+
+
+def run_stages(self: StandardRoIHead, feats: Tuple[Tensor], boxes: Tensor,
+               image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
+    """Boxes and class probabilities after all stages.
+
+    Args:
+        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
+        feats (tuple[Tensor]): Levels, each (B, C, H, W).
+        boxes (Tensor): Proposals, not clipped, shape (B, N, 4).
+        image_sizes (Tensor): (height, width) of each image, shape (B, 2).
+
+    Returns:
+        tuple[Tensor, Tensor]: Clipped boxes (B, N, 4) and probabilities,
+        background last, (B * N, C + 1).
+    """
+    cascade = isinstance(self, CenterNet2CascadeRoIHead)
+    heads = self.bbox_head if cascade else [self.bbox_head]
+    probs = []
+    for stage, head in enumerate(heads):
+        rois = _to_rois(boxes)
+        outputs = self._bbox_forward(stage, feats, rois) if cascade else \
+            self._bbox_forward(feats, rois)
+        probs.append(head.get_probs(outputs['cls_score']))
+        deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
+        boxes = clip_to_images(
+            head.bbox_coder.decode(boxes, deltas), image_sizes)
+    return boxes, mean_probs(probs)
+
+
+def detect(self: StandardRoIHead, feats: Tuple[Tensor], proposals: Tensor,
+           image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
+    """Detections of a batch.
+
+    Args:
+        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
+        feats (tuple[Tensor]): Levels, each (B, C, H, W).
+        proposals (Tensor): Boxes and scores, shape (B, N, 5).
+        image_sizes (Tensor): (height, width) of each image, shape (B, 2).
+
+    Returns:
+        tuple[Tensor, Tensor]: See :func:`best_boxes`.
+    """
+    boxes, probs = run_stages(self, feats, proposals[..., :4], image_sizes)
+    scores = fuse_scores(probs, proposals[..., 4].reshape(-1))
+    num_proposals, columns = int(proposals.size(1)), int(scores.size(1))
+    scores = scores.reshape(-1, num_proposals, columns)[..., :columns - 1]
+    cfg = self.test_cfg
+    return best_classes(boxes, scores, cfg.score_thr, cfg.nms,
+                        cfg.max_per_img)
+
+
+def predict_masks(self: StandardRoIHead, feats: Tuple[Tensor], dets: Tensor,
+                  labels: Tensor) -> Tensor:
+    """Mask probabilities of each detection's class.
+
+    Args:
+        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
+        feats (tuple[Tensor]): Levels, each (B, C, H, W).
+        dets (Tensor): Shape (B, N, 5).
+        labels (Tensor): -1 for what is missing, shape (B, N).
+
+    Returns:
+        Tensor: Inside the box, shape (B, N, h, w).
+    """
+    logits = self._mask_forward(feats, _to_rois(dets[..., :4]))['mask_preds']
+    height, width = int(logits.size(2)), int(logits.size(3))
+    if int(logits.size(1)) > 1:
+        own = labels.clamp(min=0).reshape(-1, 1, 1, 1)
+        logits = logits.gather(1, own.expand(-1, -1, height, width))
+    num_dets = int(dets.size(1))
+    return logits.float().sigmoid().reshape(-1, num_dets, height, width)
+
+
+@FUNCTION_REWRITER.register_rewriter(
+    HEADS + 'centernet2_roi_head.CenterNet2CascadeRoIHead.predict')
+@FUNCTION_REWRITER.register_rewriter(
+    HEADS + 'centernet2_roi_head.CenterNet2RoIHead.predict')
+def roi_head__predict(self: StandardRoIHead,
+                      x: Tuple[Tensor],
+                      rpn_results_list: Tuple[Tensor, Tensor],
+                      batch_data_samples: SampleList,
+                      rescale: bool = False) -> tuple:
+    """Detections (B, N, 5), labels (B, N) and, with a mask head, masks."""
+    metas = [sample.metainfo for sample in batch_data_samples]
+    proposals = rpn_results_list[0]
+    dets, labels = detect(self, x, proposals,
+                          get_image_sizes(metas, proposals))
+    if not self.with_mask:
+        return dets, labels
+    return dets, labels, predict_masks(self, x, dets, labels)
