@@ -310,8 +310,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     def _decode(self, heat_logits: List[Tensor], ltrbs: List[Tensor],
                 cfg: ConfigDict) -> InstanceList:
         """Top-k, boxes and NMS in FP32; see :meth:`predict_by_feat`."""
-        heats = [logits.float().sigmoid() for logits in heat_logits]
-        candidates = decode(heats, [ltrb.float() for ltrb in ltrbs],
-                            self.strides, cfg.score_thr, cfg.nms_pre,
-                            self.sqrt_score)
+        candidates = decode(heat_logits, ltrbs, self.strides, cfg.score_thr,
+                            cfg.nms_pre, self.sqrt_score)
         return select(candidates, cfg.get('nms'), cfg.max_per_img)

@@ -1,11 +1,13 @@
 """RoI extractor with the original's rule for choosing a level."""
 import math
-from typing import Sequence
+from typing import Optional, Sequence, Tuple
 
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
+
+from ..task_modules.roi_pooling import pool_rois
 
 
 @MODELS.register_module()
@@ -52,3 +54,29 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         levels = torch.floor(self.canonical_level +
                              torch.log2(side / self.canonical_size + 1e-8))
         return (levels - self.min_level).clamp(0, num_levels - 1).long()
+
+    def forward(self,
+                feats: Tuple[Tensor],
+                rois: Tensor,
+                roi_scale_factor: Optional[float] = None) -> Tensor:
+        """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.
+
+        Without gradients the device is waited for once, not once for each
+        level, and a CPU pools by :func:`pool_rois`.
+        """
+        plain = (
+            torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
+            or torch.jit.is_tracing())
+        if plain or roi_scale_factor is not None or not len(rois):
+            return super().forward(feats, rois, roi_scale_factor)
+        levels = self.map_roi_levels(rois, len(feats))
+        numbers = torch.arange(len(feats), device=rois.device)
+        counts = (levels[:, None] == numbers).sum(0).tolist()
+        order = levels.argsort()
+        pooled = [
+            pool_rois(*parts)
+            for *parts, count in zip(self.roi_layers, feats,
+                                     rois[order].split(counts), counts)
+            if count
+        ]
+        return torch.cat(pooled)[order.argsort()]

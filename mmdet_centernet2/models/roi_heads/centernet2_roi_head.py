@@ -13,6 +13,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
 from ..task_modules.equal_objects import share_labels
+from ..task_modules.roi_pooling import prepare_for_pooling
 from ..task_modules.score_fusion import fuse_scores, mean_probs
 
 
@@ -153,7 +154,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             list[InstanceData]: ``bboxes``, ``scores``, ``labels``.
         """
         return super().predict_bbox(
-            x,
+            prepare_for_pooling(x),
             batch_img_metas,
             rpn_results_list,
             rcnn_test_cfg,

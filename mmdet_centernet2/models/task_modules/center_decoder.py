@@ -1,16 +1,17 @@
 """From the maps of the CenterNet head to boxes, as pure functions."""
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmcv.ops import batched_nms
 from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .level_layout import cell_centers
-
 #: Decoded boxes are at least this wide and high, in pixels (spec §5.1).
 MIN_BOX_SIZE = 0.01
+#: Raw score of padding; its probability is zero, in half precision too.
+PAD_LOGIT = -1e4
 
 
 class Candidates(NamedTuple):
@@ -44,45 +45,102 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
         [top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
 
 
-def decode_level(heat: Tensor, ltrb: Tensor, stride: int, score_thr: float,
-                 nms_pre: int) -> Candidates:
-    """Best ``nms_pre`` (location, class) pairs of one level.
+def best_pairs(logits: Tensor, count: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """The highest (class, location) pairs of a map, without copying it.
 
     Args:
-        heat (Tensor): Probabilities, shape (B, C, H, W).
+        logits (Tensor): Shape (B, C, H, W), contiguous or channels-last.
+        count (int): How many, at most C * H * W.
+
+    Returns:
+        tuple[Tensor]: Logits, highest first, classes and cells (``y * W +
+        x``), each of shape (B, count). Which of equal logits come first, and
+        which of them are left out, is as little defined as in
+        :func:`torch.topk`, and may differ between memory formats.
+    """
+    num_classes, area = logits.size(1), logits.size(2) * logits.size(3)
+    if num_classes > 1 and logits.stride(1) == 1:  # channels-last
+        best, inds = logits.permute(0, 2, 3, 1).flatten(1).topk(count, dim=1)
+        cells = torch.div(inds, num_classes, rounding_mode='floor')
+        return best, inds - cells * num_classes, cells
+    best, inds = logits.flatten(1).topk(count, dim=1)
+    labels = torch.div(inds, area, rounding_mode='floor')
+    return best, labels, inds - labels * area
+
+
+def padded_best_pairs(logits: Tensor,
+                      count: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """:func:`best_pairs`, padded to ``count`` where there are fewer.
+
+    For graphs that hold for images of any size: no shape depends on it.
+    """
+    area = logits.size(2) * logits.size(3)
+    pairs = F.pad(logits.flatten(1), (0, count), value=PAD_LOGIT)
+    best, inds = pairs.topk(count, dim=1)
+    inds = inds.clamp(max=logits.size(1) * area - 1)
+    labels = torch.div(inds, area, rounding_mode='floor')
+    return best, labels, inds - labels * area
+
+
+def decode_level(logits: Tensor,
+                 ltrb: Tensor,
+                 stride: int,
+                 score_thr: float,
+                 nms_pre: int,
+                 constant_k: bool = False) -> Candidates:
+    """Best ``nms_pre`` (location, class) pairs of one level.
+
+    They are chosen by their logits; only theirs become probabilities and
+    boxes, in FP32.
+
+    Args:
+        logits (Tensor): Raw scores, shape (B, C, H, W).
         ltrb (Tensor): Distances in stride units, shape (B, 4, H, W).
         stride (int): Pixels per cell.
-        score_thr (float): Pairs with a heat above this take part.
+        score_thr (float): Pairs with a probability above this take part.
         nms_pre (int): How many to keep at most.
+        constant_k (bool): See :func:`decode`. Defaults to False.
 
     Returns:
         Candidates: K = min(nms_pre, C * H * W), a constant for a shape;
-        scores are heats.
+        scores are probabilities.
     """
-    batch, num_classes = heat.shape[:2]
-    scores = heat.permute(0, 2, 3, 1).reshape(batch, -1)
-    scores, best = scores.topk(min(nms_pre, scores.size(1)), dim=1)
+    height, width = logits.shape[-2:]
+    if constant_k:
+        best, labels, cells = padded_best_pairs(logits, nms_pre)
+    else:
+        best, labels, cells = best_pairs(
+            logits, min(nms_pre, logits.size(1) * height * width))
+    scores = best.float().sigmoid()
     scores = torch.where(scores > score_thr, scores, -torch.ones_like(scores))
-    cells = torch.div(best, num_classes, rounding_mode='floor')
-    points = cell_centers(heat.shape[-2:], stride, ltrb.dtype, ltrb.device)
-    distances = ltrb.flatten(2).transpose(1, 2).gather(
-        1, cells[..., None].expand(-1, -1, 4)) * stride
+    distances = ltrb.flatten(2).gather(
+        2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2).float() * stride
+    ys = torch.div(cells, width, rounding_mode='floor')
+    points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
     return Candidates(
-        ltrb_to_boxes(points[cells], distances), scores, best % num_classes)
+        ltrb_to_boxes(points.to(distances), distances), scores, labels)
 
 
-def decode(heats: Sequence[Tensor], ltrbs: Sequence[Tensor],
-           strides: Sequence[int], score_thr: float, nms_pre: int,
-           sqrt_score: bool) -> Candidates:
+def decode(heat_logits: Sequence[Tensor],
+           ltrbs: Sequence[Tensor],
+           strides: Sequence[int],
+           score_thr: float,
+           nms_pre: int,
+           sqrt_score: bool,
+           constant_k: bool = False) -> Candidates:
     """Candidates of all levels.
 
     Args:
-        heats (Sequence[Tensor]): Probabilities of each level (B, C, H, W).
+        heat_logits (Sequence[Tensor]): Raw scores, each (B, C, H, W).
         ltrbs (Sequence[Tensor]): Stride units, each (B, 4, H, W).
         strides (Sequence[int]): Pixels per cell of each level.
-        score_thr (float): Compared with the heat, before the square root.
+        score_thr (float): Compared with the probability, before the square
+            root.
         nms_pre (int): Kept for each level and image.
         sqrt_score (bool): Take the square root of the scores (Q7).
+        constant_k (bool): Let every level give ``nms_pre`` candidates,
+            padded where it has fewer: for graphs that hold for images of any
+            size. Defaults to False.
 
     Returns:
         Candidates: Levels joined along K.
@@ -90,8 +148,8 @@ def decode(heats: Sequence[Tensor], ltrbs: Sequence[Tensor],
     Source: spec §5.1.
     """
     levels = [
-        decode_level(heat, ltrb, stride, score_thr, nms_pre)
-        for heat, ltrb, stride in zip(heats, ltrbs, strides)
+        decode_level(logits, ltrb, stride, score_thr, nms_pre, constant_k)
+        for logits, ltrb, stride in zip(heat_logits, ltrbs, strides)
     ]
     boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels))
     if sqrt_score:
@@ -99,41 +157,92 @@ def decode(heats: Sequence[Tensor], ltrbs: Sequence[Tensor],
     return Candidates(boxes, scores, labels)
 
 
-def keep_top(scores: Tensor, max_num: int) -> Tensor:
-    """Mask of the ``max_num`` best scores; **ties keep more** (Q47).
+def kept_by_score(scores: Tensor, max_num: int) -> Tensor:
+    """Mask of the ``max_num`` best of sorted scores; **ties keep more**.
 
     Args:
-        scores (Tensor): Shape (n, ).
-        max_num (int): Zero or less keeps all.
+        scores (Tensor): Descending, shape (n, ); negative ones are padding.
+        max_num (int): Zero or less keeps all that are no padding.
+
+    Source: spec §5.1, Q47.
     """
-    if max_num <= 0 or len(scores) <= max_num:
-        return torch.ones_like(scores, dtype=torch.bool)
-    return scores >= scores.topk(max_num).values[-1]
+    if 0 < max_num <= len(scores):
+        return scores >= scores[max_num - 1].clamp(min=0)
+    return scores >= 0
+
+
+def nms_best_first(boxes: Tensor, scores: Tensor, labels: Tensor,
+                   nms: ConfigType, enough: int) -> Tuple[Tensor, Tensor]:
+    """Boxes that survive, at least the ``enough`` best and their ties.
+
+    What suppresses a box has a higher score, so the best survivors are
+    those of the best candidates alone. On a CPU, where NMS takes time
+    proportional to candidates times survivors, more candidates are looked at
+    only while there are too few survivors. A GPU compares all pairs at once
+    and would have to be waited for: there it is one NMS over all.
+
+    Args:
+        boxes (Tensor): xyxy in pixels, shape (n, 4).
+        scores (Tensor): Shape (n, ), in any order.
+        labels (Tensor): Shape (n, ).
+        nms (ConfigDict or dict): See :func:`select`.
+        enough (int): Zero or less means all.
+
+    Returns:
+        tuple[Tensor]: (x1, y1, x2, y2, score), best first, shape (m, 5), and
+        their indices, shape (m, ).
+    """
+    size = len(scores)
+    if enough <= 0 or scores.is_cuda or nms.get('type', 'nms') != 'nms':
+        return batched_nms(boxes, scores, labels, nms)
+    ordered, order = scores.sort(descending=True)
+    looked_at = 0
+    while True:
+        looked_at = min(max(4 * enough, 4 * looked_at), size)
+        head = order[:looked_at]
+        dets, keep = batched_nms(boxes[head], ordered[:looked_at],
+                                 labels[head], nms)
+        full = len(dets) >= enough and (dets[enough - 1, 4] >
+                                        ordered[looked_at - 1])
+        if full or looked_at == size:
+            return dets, head[keep]
 
 
 def select(candidates: Candidates, nms: Optional[ConfigType],
            max_per_img: int) -> List[InstanceData]:
     """Non-maximum suppression over all levels of each image.
 
+    Images one by one: joined, they would have to be moved apart, where
+    coordinates lose precision, and on a CPU boxes of different images would
+    be compared in vain.
+
     Args:
         candidates (Candidates): Of the whole batch.
         nms (ConfigDict or dict, optional): Config of
             :func:`mmcv.ops.batched_nms`; None skips it.
-        max_per_img (int): See :func:`keep_top`.
+        max_per_img (int): See :func:`kept_by_score`.
 
     Returns:
         list[InstanceData]: ``bboxes``, ``scores`` and ``labels`` of each
         image, best score first.
     """
-    results = []
-    for boxes, scores, labels in zip(*candidates):
+    return [
+        _select_one(*image, nms, max_per_img) for image in zip(*candidates)
+    ]
+
+
+def _select_one(boxes: Tensor, scores: Tensor, labels: Tensor,
+                nms: Optional[ConfigType], max_per_img: int) -> InstanceData:
+    """:func:`select` for one image."""
+    if not scores.is_cuda:  # padding costs time; leaving it out, on a GPU too
         valid = scores >= 0
         boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
-        if len(boxes):
-            dets, keep = batched_nms(boxes, scores, labels, nms)
-            boxes, scores, labels = dets[:, :4], dets[:, 4], labels[keep]
-        top = keep_top(scores, max_per_img)
-        results.append(
-            InstanceData(
-                bboxes=boxes[top], scores=scores[top], labels=labels[top]))
-    return results
+    if nms is None or not len(scores):
+        scores, keep = scores.sort(descending=True)
+        boxes = boxes[keep]
+    else:
+        dets, keep = nms_best_first(boxes, scores, labels, nms, max_per_img)
+        boxes, scores = dets[:, :4], dets[:, 4]
+    top = kept_by_score(scores, max_per_img).nonzero().squeeze(1)
+    return InstanceData(
+        bboxes=boxes[top], scores=scores[top], labels=labels[keep[top]])

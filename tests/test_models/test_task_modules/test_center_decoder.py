@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet_centernet2.models.task_modules import decode, select
+from mmdet_centernet2.models.task_modules.center_decoder import nms_best_first
 from tests.reference import adapters
 from tests.reference.cases import SETTINGS, level_sets
 from tests.reference.decode import Scored, proposals
@@ -20,7 +22,7 @@ NMS = dict(type='nms', iou_threshold=0.9, class_agnostic=True)
 def run(levels: Sequence[Level], logits: List[Tensor], ltrbs: List[Tensor],
         pre: int, post: int) -> List[List[Scored]]:
     """Proposals of the package, of each image."""
-    candidates = decode([x.sigmoid() for x in logits], ltrbs,
+    candidates = decode(logits, ltrbs,
                         adapters.strides(levels), 1e-4, pre, True)
     found = select(candidates, ConfigDict(NMS), post)
     return [[
@@ -143,7 +145,147 @@ def test_nms_is_one_over_all_levels():
 def test_no_candidate():
     level = Level(8, 2, 2, 0, 1e7)
     (found, ) = select(
-        decode([torch.zeros(1, 1, 2, 2)], [torch.ones(1, 4, 2, 2)],
+        decode([torch.full((1, 1, 2, 2), -20.)], [torch.ones(1, 4, 2, 2)],
                [level.stride], 1e-4, 10, True), ConfigDict(NMS), 5)
     assert found.bboxes.shape == (0, 4)
     assert found.scores.shape == found.labels.shape == (0, )
+
+
+def classwise(seed: int, batch: int = 2, classes: int = 3, dtype=torch.float32):
+    """Maps of two levels, all logits different."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(batch, classes, 6, 9), (batch, classes, 3, 5)]
+    total = sum(torch.Size(shape).numel() for shape in shapes)
+    order = torch.randperm(total, generator=generator)
+    parts = (order / total * 8 - 4).split(
+        [torch.Size(shape).numel() for shape in shapes])
+    logits = [part.view(shape) for part, shape in zip(parts, shapes)]
+    ltrbs = [
+        torch.rand(batch, 4, *shape[2:], generator=generator) * 3
+        for shape in shapes
+    ]
+    return [x.to(dtype) for x in logits], [x.to(dtype) for x in ltrbs]
+
+
+def dense_decode(logits: Tensor, ltrb: Tensor, stride: int, count: int):
+    """Every box first, then the best pairs: (score, label, box)."""
+    found = []
+    for label, cells in enumerate(logits.sigmoid()):
+        for y, row in enumerate(cells):
+            for x, score in enumerate(row.tolist()):
+                left, top, right, bottom = (ltrb[:, y, x] * stride).tolist()
+                px, py = x * stride + stride // 2, y * stride + stride // 2
+                found.append((score, label, (px - left, py - top, px + right,
+                                             py + bottom)))
+    return sorted(found, reverse=True)[:count]
+
+
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+def test_classes_and_cells_of_the_best_pairs(memory_format):
+    logits, ltrbs = classwise(3)
+    found = decode([x.contiguous(memory_format=memory_format) for x in logits],
+                   [x.contiguous(memory_format=memory_format) for x in ltrbs],
+                   (8, 16), .05, 20, False)
+    for image in range(2):
+        wanted = [
+            item for level in range(2) for item in dense_decode(
+                logits[level][image], ltrbs[level][image], (8, 16)[level], 20)
+        ]
+        for i, (score, label, box) in enumerate(wanted):
+            assert found.labels[image, i] == label
+            assert found.boxes[image, i].tolist() == pytest.approx(
+                box, abs=1e-4)
+            assert found.scores[image, i].item() == pytest.approx(
+                score if score > .05 else -1)
+
+
+@pytest.mark.parametrize('classes', [1, 3])
+def test_constant_number_of_candidates(classes):
+    """Padding, and what is below the threshold, scores -1."""
+    logits, ltrbs = classwise(5, classes=classes)
+    plain = decode(logits, ltrbs, (8, 16), .05, 100, True)
+    padded = decode(logits, ltrbs, (8, 16), .05, 100, True, constant_k=True)
+    assert padded.boxes.shape == (2, 200, 4)
+    assert padded.scores.shape == padded.labels.shape == (2, 200)
+    assert plain.scores.size(1) < 200
+    for found, wanted in zip(
+            select(padded, NMS, 50), select(plain, NMS, 50)):
+        assert torch.equal(found.bboxes, wanted.bboxes)
+        torch.testing.assert_close(found.scores, wanted.scores)
+        assert torch.equal(found.labels, wanted.labels)
+    assert padded.labels.max() < classes
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_maps_give_fp32_boxes(dtype):
+    """A corner at 2004.5 px needs more than BF16's eight bits."""
+    logits = torch.full((1, 1, 1, 251), -9., dtype=dtype)
+    logits[..., 250] = 3
+    ltrb = torch.full((1, 4, 1, 251), .4375, dtype=dtype)
+    found = decode([logits], [ltrb], (8, ), .5, 1, True)
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert found.boxes[0, 0].tolist() == [2000.5, .5, 2007.5, 7.5]
+
+
+@pytest.mark.parametrize('classes', [1, 3])
+def test_nothing_is_computed_for_whole_maps(classes):
+    """No operator writes as much as a map holds."""
+    logits = [torch.randn(2, classes, 40, 60)]
+    ltrbs = [torch.rand(2, 4, 40, 60)]
+    written = []
+
+    class Record(TorchDispatchMode):
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for part in out if isinstance(out, (tuple, list)) else [out]:
+                if not func.is_view:
+                    written.append((part.numel(), str(func)))
+            return out
+
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        maps = [[x.contiguous(memory_format=memory_format) for x in part]
+                for part in (logits, ltrbs)]
+        with Record():
+            decode(*maps, (8, ), .05, 30, True)
+    assert written and max(written)[0] <= 2 * 30 * 4
+
+
+@SETTINGS
+@given(st.integers(0, 10**6), st.integers(1, 400), st.integers(1, 60),
+       st.sampled_from([.3, .6, .9]), st.booleans())
+def test_best_survivors_are_those_of_the_full_nms(seed, count, enough, thr,
+                                                  agnostic):
+    """Many boxes on few places, so that most are suppressed."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 6, (count, 2), generator=generator) * 7.
+    sizes = torch.randint(3, 6, (count, 2), generator=generator) * 5.
+    boxes = torch.cat([corners, corners + sizes], 1)
+    scores = (torch.randperm(count, generator=generator) + 1) / count
+    labels = torch.randint(0, 3, (count, ), generator=generator)
+    nms = dict(type='nms', iou_threshold=thr, class_agnostic=agnostic)
+    dets, keep = nms_best_first(boxes, scores, labels, nms, enough)
+    full, _ = nms_best_first(boxes, scores, labels, nms, 0)
+    assert torch.equal(dets[:enough], full[:enough])
+    assert torch.equal(scores[keep], dets[:, 4])
+    assert torch.equal(boxes[keep], dets[:, :4])
+
+
+@pytest.mark.parametrize('ties', [1, 30, 250])
+def test_candidates_are_added_until_the_ties_are_complete(ties):
+    """Q47: 4 times the wanted number is looked at first, ties may go on."""
+    corners = torch.arange(300.)[:, None].expand(-1, 2) * 20
+    boxes = torch.cat([corners, corners + 10], 1)
+    scores = torch.cat([torch.full((ties, ), .75), torch.arange(300 - ties) /
+                        600])
+    dets, _ = nms_best_first(boxes, scores, torch.zeros(300).long(), NMS, 5)
+    assert (dets[:, 4] == .75).sum() == ties
+
+
+def test_without_nms_all_come_back_best_first():
+    logits, ltrbs = classwise(7)
+    candidates = decode(logits, ltrbs, (8, 16), .05, 20, False)
+    for found, scores in zip(select(candidates, None, 0), candidates.scores):
+        assert torch.equal(found.scores,
+                           scores[scores >= 0].sort(descending=True).values)

@@ -1,0 +1,170 @@
+"""RoIAlign on a CPU: the same numbers as mmcv's, several times as fast."""
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import RoIAlign
+from torch import Tensor
+
+#: Weighted cells of one call, at most; RoIs of absurd size need more.
+MAX_TAPS = 8_000_000
+
+
+class _Axis(NamedTuple):
+    """Cells that the bins of RoIs average along one axis.
+
+    Args:
+        first (Tensor): First cell of each bin, shape (n, P), int64.
+        weights (Tensor): Of that cell and those after it, shape (n, P, T).
+        counts (Tensor): How many of the T a RoI needs, shape (n, ), int64.
+    """
+    first: Tensor
+    weights: Tensor
+    counts: Tensor
+
+
+def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
+          sampling_ratio: int) -> Optional[_Axis]:
+    """Bilinear weights along one axis, averaged over a bin's samples.
+
+    Sampling outside the map by more than a cell gives zero, by less the
+    border's value, as in mmcv.
+
+    Args:
+        start (Tensor): First edge of each RoI in cells, shape (n, ).
+        end (Tensor): Second edge, shape (n, ).
+        size (int): Cells of the map.
+        num_bins (int): P.
+        sampling_ratio (int): Samples of a bin; 0 takes one for each cell
+            that the bin is long.
+
+    Returns:
+        _Axis, optional: None if that takes too many samples.
+    """
+    bins = (end - start) / num_bins
+    samples = torch.full_like(bins, sampling_ratio)
+    if sampling_ratio == 0:
+        samples = bins.ceil()
+    most = int(samples.max())
+    if not 0 <= most * num_bins * len(bins) <= MAX_TAPS:
+        return None
+    numbers = torch.arange(max(most, 1), device=bins.device)
+    lows = start[:, None] + torch.arange(
+        num_bins, device=bins.device) * bins[:, None]
+    offsets = (numbers + .5) * bins[:, None] / samples.clamp(min=1)[:, None]
+    places = lows[..., None] + offsets[:, None]
+    used = (numbers < samples[:, None, None]) & (places >= -1) & (
+        places <= size)
+    places = places.clamp(0, size - 1)
+    cells = places.floor()
+    after = places - cells
+    share = used / samples.clamp(min=1)[:, None, None]
+    first = cells[..., 0]
+    column = ((cells - first[..., None]) * used).long()
+    counts = column.amax((1, 2)) + 2
+    weights = places.new_zeros(*lows.shape, int(counts.max()))
+    weights.scatter_add_(2, column, (1 - after) * share)
+    weights.scatter_add_(2, column + 1, after * share)
+    return _Axis(first.long(), weights, counts)
+
+
+def roi_align_rows(feats: Tensor,
+                   rois: Tensor,
+                   output_size: Tuple[int, int],
+                   spatial_scale: float,
+                   sampling_ratio: int = 0) -> Optional[Tensor]:
+    """Aligned RoIAlign with averages, as one weighted sum of rows.
+
+    The map is read as rows of channels, one for each cell: where it is
+    channels-last, nothing is copied. A bin's samples share cells, so their
+    bilinear weights are added up first, along each axis: each cell is read
+    once for a bin.
+
+    Args:
+        feats (Tensor): Shape (B, C, H, W), floating point.
+        rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5), FP32.
+        output_size (tuple[int, int]): Bins, (height, width).
+        spatial_scale (float): Cells per pixel.
+        sampling_ratio (int): Samples of a bin along each axis; 0 takes one
+            for each cell. Defaults to 0.
+
+    Returns:
+        Tensor, optional: Shape (n, C, height, width), channels-last, of the
+        map's dtype; None if RoIs are too large for this to pay.
+    """
+    height, width = feats.shape[-2:]
+    corners = rois[:, 1:] * spatial_scale - .5
+    x_axis = _axis(corners[:, 0], corners[:, 2], width, output_size[1],
+                   sampling_ratio)
+    y_axis = _axis(corners[:, 1], corners[:, 3], height, output_size[0],
+                   sampling_ratio)
+    if x_axis is None or y_axis is None:
+        return None
+    per_bin = x_axis.counts * y_axis.counts
+    num_bins = output_size[0] * output_size[1]
+    total = int(per_bin.sum()) * num_bins
+    if total > MAX_TAPS:
+        return None
+
+    counts = per_bin.repeat_interleave(num_bins)
+    starts = counts.cumsum(0) - counts
+    bins = torch.repeat_interleave(counts, output_size=total)
+    inner = torch.arange(total, device=rois.device) - starts[bins]
+    columns = x_axis.counts.repeat_interleave(num_bins)[bins]
+    dy = torch.div(inner, columns, rounding_mode='floor')
+    dx = inner - dy * columns
+
+    bin_rows = bins // output_size[1]  # RoI and row of bins
+    bin_columns = torch.div(
+        bins, num_bins, rounding_mode='floor') * output_size[1] + (
+            bins % output_size[1])
+    ys = (y_axis.first.flatten()[bin_rows] + dy).clamp(max=height - 1)
+    xs = (x_axis.first.flatten()[bin_columns] + dx).clamp(max=width - 1)
+    weights = (
+        y_axis.weights.flatten(0, 1)[bin_rows, dy] *
+        x_axis.weights.flatten(0, 1)[bin_columns, dx])
+    images = rois[:, 0].long().repeat_interleave(num_bins)[bins]
+    rows = feats.permute(0, 2, 3, 1).reshape(-1, feats.size(1))
+    pooled = F.embedding_bag((images * height + ys) * width + xs,
+                             rows,
+                             starts,
+                             mode='sum',
+                             per_sample_weights=weights.to(rows))
+    return pooled.view(len(rois), *output_size, -1).permute(0, 3, 1, 2)
+
+
+def pools_rows(feats: Tensor) -> bool:
+    """Whether :func:`pool_rois` reads a map as rows: a CPU, no gradient."""
+    return feats.device.type == 'cpu' and not torch.is_grad_enabled()
+
+
+def prepare_for_pooling(feats: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+    """Order maps once as :func:`pool_rois` reads them, if it is called often.
+
+    Args:
+        feats (Sequence[Tensor]): Each of shape (B, C, H, W).
+    """
+    return tuple(
+        feat.contiguous(memory_format=torch.channels_last
+                        if pools_rows(feat) else torch.contiguous_format)
+        for feat in feats)
+
+
+def pool_rois(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
+    """Apply a RoIAlign layer, the fastest way there is.
+
+    Args:
+        layer (RoIAlign): mmcv's.
+        feats (Tensor): Shape (B, C, H, W), of any memory format (mmcv's
+            operator reads others than contiguous maps wrongly).
+        rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+
+    Returns:
+        Tensor: Shape (n, C, height, width).
+    """
+    if pools_rows(feats) and layer.aligned and layer.pool_mode == 'avg':
+        pooled = roi_align_rows(feats, rois, layer.output_size,
+                                layer.spatial_scale, layer.sampling_ratio)
+        if pooled is not None:
+            return pooled
+    return layer(feats.contiguous(), rois)
