@@ -14,8 +14,13 @@ from . import compat
 
 compat.install()
 
-from . import backend_model, finish, rewriters, task  # noqa: E402
+from . import (backend_model, finish, openvino_backend,  # noqa: E402
+               rewriters, task)
 
 finish.install()
+openvino_backend.install()
 
-__all__ = ['backend_model', 'compat', 'finish', 'rewriters', 'task']
+__all__ = [
+    'backend_model', 'compat', 'finish', 'openvino_backend', 'rewriters',
+    'task'
+]
