@@ -1,0 +1,120 @@
+"""INT8 in the backbone and the neck, and nowhere else."""
+import json
+import runpy
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from mmdet_centernet2.deploy.quantize import quantize
+from mmdet_centernet2.deploy.runtime import Detector, ModelFileError
+from tests._tiny import tiny_config, write_dataset
+from tests.paths import ROOT
+from tests.test_deploy.stand_in import INFO, write_model
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A model, photographs and the model in INT8."""
+    folder = tmp_path_factory.mktemp('quantize')
+    images = folder / 'images'
+    images.mkdir()
+    for seed in range(4):
+        pixels = np.random.RandomState(seed).randint(0, 256, (64, 96, 3))
+        pixels = (pixels * (seed + 1) / 4).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f'{seed}.png')
+    model = write_model(folder / 'model.onnx')
+    number = quantize(model, folder / 'int8.onnx', sorted(images.iterdir()),
+                      progress=False)
+    assert number == 3
+    return folder
+
+
+def weights_of(model, scope):
+    """Element types of the weights that a scope's convolutions get."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    types = {array.name: array.data_type for array in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type == 'Conv' and node.name.startswith(scope):
+            weight = node.input[1]
+            maker = makers.get(weight)
+            found.append(types[maker.input[0] if maker else weight])
+    return found
+
+
+def test_backbone_and_neck_are_int8_and_the_head_is_not(folder):
+    model = onnx.load(folder / 'int8.onnx')
+    int8, float32 = onnx.TensorProto.INT8, onnx.TensorProto.FLOAT
+    assert weights_of(model, '/backbone/') == [int8, int8]
+    assert weights_of(model, '/neck/') == [int8]
+    assert weights_of(model, '/rpn_head/') == [float32]
+
+
+def test_every_channel_has_its_scale(folder):
+    model = onnx.load(folder / 'int8.onnx')
+    arrays = {array.name: onnx.numpy_helper.to_array(array)
+              for array in model.graph.initializer}
+    scales = [arrays[node.input[1]] for node in model.graph.node
+              if node.op_type == 'DequantizeLinear'
+              and node.input[0] in arrays
+              and arrays[node.input[0]].dtype == np.int8]
+    assert [scale.shape for scale in scales] == [(8, )] * 3
+
+
+def test_metadata_stay(folder):
+    assert Detector(folder / 'int8.onnx').info == Detector(
+        folder / 'model.onnx').info
+    (entry, ) = [e for e in onnx.load(folder / 'int8.onnx').metadata_props
+                 if e.key == 'mmdet_centernet2']
+    assert json.loads(entry.value) == INFO
+
+
+def test_detections_hardly_change(folder):
+    image = next((folder / 'images').iterdir())
+    found, expected = (Detector(folder / name)(image)
+                       for name in ('int8.onnx', 'model.onnx'))
+    assert np.array_equal(found.bboxes, expected.bboxes)
+    assert found.scores == pytest.approx(expected.scores, abs=0.02)
+    assert found.scores[1] != expected.scores[1]
+
+
+@pytest.mark.parametrize('method', ['entropy', 'percentile'])
+def test_other_ways_to_choose_ranges(folder, method, tmp_path):
+    paths = sorted((folder / 'images').iterdir())
+    out = tmp_path / 'int8.onnx'
+    assert quantize(folder / 'model.onnx', out, paths, method, False) == 3
+    assert len(Detector(out)(paths[0])) == 2
+
+
+def test_a_model_without_names_is_refused(folder, tmp_path):
+    model = onnx.load(folder / 'model.onnx')
+    for index, node in enumerate(model.graph.node):
+        node.name = f'node_{index}'
+    onnx.save(model, tmp_path / 'nameless.onnx')
+    with pytest.raises(ModelFileError, match='no convolution'):
+        quantize(tmp_path / 'nameless.onnx', tmp_path / 'out.onnx',
+                 sorted((folder / 'images').iterdir()), progress=False)
+    assert not (tmp_path / 'out.onnx').exists()
+
+
+def test_tool_reports_precision_and_time(folder, tmp_path, capsys):
+    tiny_config(write_dataset(tmp_path / 'data')).dump(tmp_path / 'tiny.py')
+    report = tmp_path / 'report.json'
+    arguments = [folder / 'model.onnx', folder / 'images', '--out',
+                 tmp_path / 'int8.onnx', '--config', tmp_path / 'tiny.py',
+                 '--num-images', 2, '--rounds', 2, '--report', report]
+    before = sys.argv
+    sys.argv = [str(ROOT / 'tools/deploy_tools/quantize.py'),
+                *(str(a) for a in arguments)]
+    try:
+        runpy.run_path(sys.argv[0], run_name='__main__')
+    finally:
+        sys.argv = before
+    said = capsys.readouterr().out
+    assert '3 convolutions are INT8' in said and 'coco/bbox_mAP_50' in said
+    rows = json.loads(report.read_text())
+    assert list(rows) == ['float32', 'INT8']
+    assert all(row['milliseconds'] > 0 for row in rows.values())

@@ -1,0 +1,177 @@
+"""Time a model in PyTorch against the same model exported, in turn.
+
+Without a checkpoint the weights are random, made so that every part has the
+work of a trained model; the export is done here, into --work-dir.
+"""
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+
+from mmdet_centernet2.benchmarks import detectors
+from mmdet_centernet2.benchmarks.environment import environment
+from mmdet_centernet2.benchmarks.scenes import image_batch
+from mmdet_centernet2.benchmarks.timing import paired, speedup
+from mmdet_centernet2.deploy.parity import build_model
+from mmdet_centernet2.deploy.quantize import quantize
+from mmdet_centernet2.deploy.runtime import (BACKENDS, DeployedModelError,
+                                             open_session)
+from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
+from mmdet_centernet2.utils.preflight import PreflightError, load_config
+
+#: Seconds between two turns, in which the threads of the last one fall asleep.
+PAUSE = 0.3
+PYTORCH = 'PyTorch'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('--checkpoint', help='its weights; random ones unless '
+                        'given')
+    parser.add_argument('--shape', type=int, nargs=2, default=(800, 1344),
+                        metavar=('HEIGHT', 'WIDTH'), help='of the images, '
+                        'both multiples of 32')
+    parser.add_argument('--backend', nargs='+', default=['onnxruntime'],
+                        choices=sorted(BACKENDS), help='what runs the export')
+    parser.add_argument('--int8', action='store_true',
+                        help='also quantise the backbone and the neck')
+    parser.add_argument('--rounds', type=int, default=10)
+    parser.add_argument('--threads', type=int,
+                        default=torch.get_num_threads(), help='for all alike')
+    parser.add_argument('--work-dir', type=Path,
+                        default=Path('work_dirs/deploy_benchmark'))
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='change the config, key=value')
+    return parser.parse_args()
+
+
+def pytorch_model(args: argparse.Namespace, cfg: Config, batch: tuple):
+    """The model, and a checkpoint file of it; the config learns thresholds."""
+    if args.checkpoint is not None:
+        return build_model(cfg, args.checkpoint), args.checkpoint
+    model = detectors.build_from(cfg)
+    detectors.set_score_threshold(model, *batch)
+    head = getattr(model, 'roi_head', None) or model.bbox_head
+    test_cfg = cfg.model.test_cfg
+    test_cfg = test_cfg.rcnn if 'rcnn' in test_cfg else test_cfg
+    test_cfg.score_thr = head.test_cfg.score_thr
+    path = args.work_dir / 'random.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return model, str(path)
+
+
+def export(args: argparse.Namespace, cfg: Config, checkpoint: str) -> Path:
+    """Write the ONNX file, for images of exactly the shape asked for."""
+    from mmdeploy.apis import torch2onnx
+    height, width = args.shape
+    root = Path(__file__).resolve().parents[2]
+    deploy_cfg = Config.fromfile(
+        root / 'configs/deploy/detection_onnxruntime_static.py')
+    deploy_cfg.ir_config.input_shape = (width, height)
+    image = args.work_dir / 'noise.png'
+    pixels = np.random.RandomState(0).randint(0, 256, (height, width, 3))
+    cv2.imwrite(str(image), pixels)
+    torch2onnx(str(image), str(args.work_dir), 'model.onnx', deploy_cfg, cfg,
+               checkpoint, 'cpu')
+    return args.work_dir / 'model.onnx'
+
+
+def contestants(args: argparse.Namespace, cfg: Config) -> dict:
+    """What is timed, by name; each gives its detections' scores."""
+    images, samples = image_batch(tuple(args.shape))
+    model, checkpoint = pytorch_model(args, cfg, (images, samples))
+    path = export(args, cfg, checkpoint)
+    files = {backend: (path, backend) for backend in args.backend}
+    if args.int8:
+        int8 = args.work_dir / 'model-int8.onnx'
+        quantize(path, int8, [args.work_dir / 'noise.png'])
+        files['onnxruntime INT8'] = (int8, 'onnxruntime')
+    sizes = np.array([args.shape], np.float32)
+    feeds = dict(input=images.numpy(), image_sizes=sizes)
+
+    @torch.no_grad()
+    def predict():
+        (sample, ) = model.predict(images, samples, rescale=False)
+        return sample.pred_instances.scores.numpy()
+
+    def runner(file, backend):
+        session = open_session(file, backend, threads=args.threads)
+
+        def run():
+            scores = session(feeds)['dets'][0, :, 4]
+            return scores[scores > 0]
+        return run
+
+    return {PYTORCH: predict,
+            **{name: runner(*file) for name, file in files.items()}}
+
+
+def measure(calls: dict, rounds: int) -> dict:
+    """Time all in turn; see ``benchmarks.timing.paired``."""
+    found = {name: len(call()) for name, call in calls.items()}
+    total, done = (rounds + 2) * len(calls), []
+
+    def progress(name: str) -> None:
+        done.append(name)
+        print(f'\r{len(done)}/{total} runs', end='', flush=True)
+        time.sleep(PAUSE)
+
+    timings = paired(calls, rounds, warmup=2, progress=progress)
+    print()
+    return {
+        name: dict(
+            milliseconds=timing.median * 1000,
+            quartiles=[q * 1000 for q in timing.quartiles],
+            speedup=speedup(timings[PYTORCH], timing).of_pairs,
+            detections=found[name]) for name, timing in timings.items()
+    }
+
+
+def show(rows: dict) -> None:
+    """Print what came of :func:`measure`."""
+    print(f'{"":18} median (quartiles), ms       speed-up  detections')
+    for name, row in rows.items():
+        low, high = row['quartiles']
+        times = f'{row["milliseconds"]:.0f} ({low:.0f} to {high:.0f})'
+        print(f'{name:18} {times:29} {row["speedup"]:8.2f} '
+              f'{row["detections"]:11}')
+
+
+def run(args: argparse.Namespace) -> None:
+    if any(length % 32 for length in args.shape):
+        raise PreflightError(f'--shape {args.shape}: both must be multiples '
+                             'of 32.')
+    cfg = load_config(args)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    rows = measure(contestants(args, cfg), args.rounds)
+    show(rows)
+    report = dict(config=args.config, shape=args.shape, rounds=args.rounds,
+                  threads=args.threads, environment=environment(), rows=rows)
+    path = args.work_dir / 'report.json'
+    path.write_text(json.dumps(report, indent=1) + '\n')
+    print(f'All of it: {path.absolute()}')
+
+
+def main() -> None:
+    args = parse_args()
+    register_all_modules()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    with errors_as_exit():
+        try:
+            run(args)
+        except DeployedModelError as error:
+            raise PreflightError(str(error)) from error
+
+
+if __name__ == '__main__':
+    main()
