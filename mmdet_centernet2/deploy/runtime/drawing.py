@@ -10,8 +10,8 @@ from .model_info import ModelInfo
 _WIDTH = 3  # of lines, in pixels
 _OPACITY = 0.8
 _TEXT, _BEHIND_TEXT = (200, 200, 200), (0, 0, 0)
-# Names on boxes of up to 800 square pixels are half as large.
-_FONT_SIZE, _SMALL_AREA = 13, 800
+# Names on boxes of less than 30000 square pixels are half as large.
+_FONT_SIZE, _SMALL_AREA = 18, 30000
 
 
 def draw(image: np.ndarray, found: Detections, info: ModelInfo,
@@ -62,7 +62,7 @@ def _draw_one(pen: ImageDraw.ImageDraw, box: np.ndarray, colour: tuple,
               caption: str) -> None:
     x1, y1, x2, y2 = (float(edge) for edge in box)
     pen.rectangle((x1, y1, x2, y2), outline=colour, width=_WIDTH)
-    small = (x2 - x1) * (y2 - y1) <= _SMALL_AREA
+    small = (x2 - x1) * (y2 - y1) < _SMALL_AREA
     font = _font(_FONT_SIZE // 2 if small else _FONT_SIZE)
     corner = (x1 + _WIDTH, y1 + _WIDTH)
     pen.rectangle(pen.textbbox(corner, caption, font), fill=_BEHIND_TEXT)
