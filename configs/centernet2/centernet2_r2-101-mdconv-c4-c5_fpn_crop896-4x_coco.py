@@ -34,7 +34,7 @@ model = dict(
 
 # -----data-----
 train_pipeline = [
-    _base_.load_image,
+    dict(_base_.load_image, lazy=True),  # the crop takes what it needs
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='EfficientDetResizeCrop',

@@ -4,7 +4,9 @@ _base_ = './coco_ms.py'
 crop_size = 640
 train_pipeline = [
     dict(
-        type='LoadImageFromFile', imdecode_backend='pillow',
+        type='LoadImageFromFile',
+        imdecode_backend='pillow',
+        lazy=True,  # the crop takes what it needs
         backend_args=None),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -5,7 +5,9 @@ dataset_type = 'NuImagesDataset'
 data_root = 'data/nuimages/'
 train_pipeline = [
     dict(
-        type='LoadImageFromFile', imdecode_backend='pillow',
+        type='LoadImageFromFile',
+        imdecode_backend='pillow',
+        lazy=True,  # the crop takes what it needs
         backend_args=None),
     dict(
         type='LoadAnnotations',

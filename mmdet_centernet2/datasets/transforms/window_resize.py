@@ -1,0 +1,148 @@
+"""Resizing only the window of an image that a crop leaves, in pillow's pixels.
+
+Both functions give what resizing the whole image and cutting out the window
+gives, and look only at the pixels which that depends on.
+"""
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image
+
+
+class Span(NamedTuple):
+    """One axis of a window: what is read, and what is made of it.
+
+    Attributes:
+        source (slice): Pixels of the image that are read.
+        box (tuple[float, float]): Start and end of the part that is resized.
+        length (int): Pixels that it is resized to.
+        surplus (int): How many of them come before the window.
+        taps (float): Pixels of the image that make one.
+    """
+    source: slice
+    box: Tuple[float, float]
+    length: int
+    surplus: int
+    taps: float
+
+    @property
+    def source_length(self) -> int:
+        """Pixels that are read."""
+        return self.source.stop - self.source.start
+
+
+def resize_window(image: np.ndarray | Image.Image,
+                  scaled_size: Tuple[int, int], offset: Tuple[int, int],
+                  crop_size: Tuple[int, int]) -> Image.Image:
+    """Window of an image resized with pillow's (antialiased) bilinear filter.
+
+    Within one grey level of ``resize(whole image)[window]``. pillow rounds to
+    whole grey levels after each axis, and takes the borders of the part to
+    resize in single precision: positions are off by some 1e-4 pixels, which
+    tips a value halfway between two levels to the other one. One axis may
+    do so; in both it would add up to two levels. So the other axis is widened
+    to borders without a rounding error, and is exact to the bit.
+
+    Args:
+        image (np.ndarray | Image.Image): uint8 of shape (h, w) or (h, w, 3),
+            or pillow's own.
+        scaled_size (tuple[int, int]): Height and width of the whole image
+            when it is resized, in pixels.
+        offset (tuple[int, int]): Top and left of the window in that image.
+        crop_size (tuple[int, int]): Height and width of the window.
+
+    Returns:
+        Image.Image: Of size ``crop_size``.
+    """
+    size = (
+        image.size[::-1] if isinstance(image, Image.Image) else image.shape)
+    rows, columns = min(
+        (_spans(size, scaled_size, offset, crop_size, exact)
+         for exact in ((True, False), (False, True))),
+        key=_cost)
+    top, left = 0, 0
+    if not isinstance(image, Image.Image):
+        top, left = rows.source.start, columns.source.start
+        image = Image.fromarray(image[rows.source, columns.source])
+    (y1, y2), (x1, x2) = rows.box, columns.box
+    resized = image.resize((columns.length, rows.length),
+                           Image.BILINEAR,
+                           box=(x1 - left, y1 - top, x2 - left, y2 - top))
+    if resized.size == crop_size[::-1]:
+        return resized
+    top, left = rows.surplus, columns.surplus
+    return resized.crop((left, top, left + crop_size[1], top + crop_size[0]))
+
+
+def nearest_window(masks: np.ndarray, scaled_size: Tuple[int, int],
+                   offset: Tuple[int, int],
+                   crop_size: Tuple[int, int]) -> np.ndarray:
+    """Window of masks resized without interpolation; pillow's to the bit.
+
+    Args:
+        masks (np.ndarray): Of any type, shape (..., h, w).
+        scaled_size (tuple[int, int]): See :func:`resize_window`.
+        offset (tuple[int, int]): See there.
+        crop_size (tuple[int, int]): See there.
+
+    Returns:
+        np.ndarray: Of the same type, shape (..., *crop_size).
+    """
+    rows, columns = (
+        _nearest(*axis)
+        for axis in zip(masks.shape[-2:], scaled_size, offset, crop_size))
+    return masks[..., rows[:, None], columns]
+
+
+def _nearest(length: int, scaled: int, start: int, count: int) -> np.ndarray:
+    """Which pixel pillow takes for each of the window, shape (count,)."""
+    pixels = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    taken = np.asarray(pixels.resize((scaled, 1), Image.NEAREST))
+    return taken[0, start:start + count]
+
+
+def _spans(size: Tuple[int, int], scaled_size: Tuple[int, int],
+           offset: Tuple[int, int], crop_size: Tuple[int, int],
+           exact: Tuple[bool, bool]) -> Tuple[Span, Span]:
+    """Vertical and horizontal span."""
+    axes = zip(size, scaled_size, offset, crop_size, exact)
+    return tuple(_span(*axis) for axis in axes)
+
+
+def _span(length: int, scaled: int, start: int, count: int,
+          exact: bool) -> Span:
+    """What the pixels from ``start`` of ``scaled`` ones are made of."""
+    first, last = start, start + count
+    if exact:
+        first, last = _widen(length, scaled, first, last)
+    support = max(length / scaled, 1.)  # of the filter, to either side
+    begin = max(math.floor(first * length / scaled - support) - 1, 0)
+    end = min(math.ceil(last * length / scaled + support) + 1, length)
+    box = (first * length / scaled, last * length / scaled)
+    return Span(
+        slice(begin, end), box, last - first, start - first, 2 * support)
+
+
+def _widen(length: int, scaled: int, first: int,
+           last: int) -> Tuple[int, int]:
+    """Next borders whose place in the image is a whole number of 2^-k pixels.
+
+    Such numbers fit single precision; others, thirds for example, do not.
+    """
+    step = scaled // math.gcd(length, scaled)
+    step //= step & -step  # its odd part
+    first, last = first // step * step, -(-last // step) * step
+    places = [n * length / scaled for n in (first, last, last - first)]
+    if any(float(np.float32(place)) != place for place in places):
+        return 0, scaled
+    return first, last
+
+
+def _cost(spans: Tuple[Span, Span]) -> float:
+    """Multiplications for each channel: along the rows first, then down."""
+    rows, columns = spans
+    return columns.length * (
+        columns.taps * rows.source_length + rows.taps * rows.length)
