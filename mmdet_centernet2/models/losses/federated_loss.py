@@ -1,5 +1,5 @@
 """Sigmoid cross entropy over some of the classes only."""
-from typing import Dict, Optional
+from typing import Dict, List, NamedTuple, Optional, Set, Union
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,23 @@ def federated_bce(cls_score: Tensor, labels: Tensor,
         cls_score.float(), targets, reduction='none').sum(dim=1)
 
 
+class ChosenScores(NamedTuple):
+    """Logits of some of the classes, the others were never computed.
+
+    Args:
+        logits (Tensor): Shape (n, k).
+        classes (Tensor): The class of each column, distinct, shape (k, ).
+        num_classes (int): C, the background's label.
+    """
+    logits: Tensor
+    classes: Tensor
+    num_classes: int
+
+    def numel(self) -> int:
+        """Zero without RoIs, which is all that mmdet's box head asks."""
+        return len(self.logits)
+
+
 @MODELS.register_module()
 class FederatedLoss(nn.Module):
     """Federated loss for box heads with ``num_classes + 1`` logits.
@@ -41,8 +58,9 @@ class FederatedLoss(nn.Module):
     RoIs, not by that of classes. The logit of the background is never used.
 
     Only the chosen columns are read, so memory and time hardly grow with the
-    number of classes. The draw is made on the CPU, at the price of one wait
-    for the labels. No tensor is added to the state dict.
+    number of classes; :class:`CenterNet2BBoxHead` does not even compute the
+    others while training. The draw is made on the CPU, at the price of one
+    wait for the labels in each call. No tensor is added to the state dict.
 
     Args:
         num_sampled_classes (int, optional): Number of classes, background
@@ -100,6 +118,12 @@ class FederatedLoss(nn.Module):
         self.class_weights = None
         if cat_freq is not None and num_sampled_classes is not None:
             self.class_weights = self._draw_weights(cat_freq, freq_power)
+        self._bounds = None
+
+    @property
+    def samples_classes(self) -> bool:
+        """Whether most logits are not needed."""
+        return self.num_sampled_classes is not None
 
     @staticmethod
     def _draw_weights(cat_freq: CountSource, freq_power: float) -> Tensor:
@@ -139,20 +163,29 @@ class FederatedLoss(nn.Module):
         """
         return cls_score.sigmoid()
 
-    def get_accuracy(self, cls_score: Tensor,
+    def get_accuracy(self, cls_score: Union[Tensor, ChosenScores],
                      labels: Tensor) -> Dict[str, Tensor]:
         """Share of the foreground RoIs whose best class is right.
 
         Args:
-            cls_score (Tensor): Shape (n, C + 1).
+            cls_score (Tensor or ChosenScores): Shape (n, C + 1), or the
+                chosen classes: then it is the best **of those**, a figure
+                that is easier to reach.
             labels (Tensor): Shape (n, ), C for background.
 
         Returns:
             dict[str, Tensor]: ``acc`` in percent, shape (1, ); zero without
             foreground.
         """
-        num_classes = cls_score.size(1) - 1
-        correct = cls_score.detach()[:, :num_classes].argmax(dim=1) == labels
+        if isinstance(cls_score, ChosenScores):
+            logits, classes, num_classes = cls_score
+        else:
+            num_classes = cls_score.size(1) - 1
+            logits, classes = cls_score[:, :num_classes], None
+        if not logits.size(1):  # then there is no foreground either
+            return dict(acc=logits.new_zeros(1))
+        best = logits.detach().argmax(dim=1)
+        correct = (best if classes is None else classes[best]) == labels
         num_foreground = (labels < num_classes).sum().clamp(min=1)
         return dict(acc=(100. * correct.sum() / num_foreground).reshape(1))
 
@@ -171,30 +204,60 @@ class FederatedLoss(nn.Module):
             ValueError: If a label is not in [0, C].
         """
         self._check_num_classes(num_classes)
-        if self.num_sampled_classes is None:
+        if not self.samples_classes:
             return torch.arange(num_classes, device=labels.device)
-        chosen = labels.cpu().unique()
-        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] <= num_classes:
+        appeared = labels.cpu().unique().tolist()
+        if appeared and not 0 <= appeared[0] <= appeared[-1] <= num_classes:
             raise ValueError(f'labels must be in [0, {num_classes}], got '
-                             f'{int(chosen[0])} to {int(chosen[-1])}')
-        chosen = torch.cat([chosen, self._draw_classes(chosen, num_classes)])
-        return chosen[chosen < num_classes].to(labels.device)
+                             f'{appeared[0]} to {appeared[-1]}')
+        chosen = appeared + self._draw_classes(set(appeared), num_classes)
+        return labels.new_tensor([c for c in chosen if c < num_classes])
 
-    def _draw_classes(self, appeared: Tensor, num_classes: int) -> Tensor:
-        """Draw what is missing, background and ``appeared`` apart."""
-        weights = torch.ones(num_classes + 1, device='cpu')
-        if self.class_weights is not None:
-            weights[:num_classes] = self.class_weights
-        weights[num_classes] = 0
-        weights[appeared] = 0
-        missing = min(self.num_sampled_classes - len(appeared),
-                      int(weights.count_nonzero()))
+    def _draw_classes(self, appeared: Set[int],
+                      num_classes: int) -> List[int]:
+        """Draw what is missing, background and ``appeared`` apart.
+
+        Drawing with replacement and passing over what was drawn before, or
+        appeared, is drawing without replacement, and takes no look at every
+        class.
+        """
+        missing = self.num_sampled_classes - len(appeared)
         if missing <= 0:
-            return appeared[:0]
-        return weights.multinomial(missing, replacement=False)
+            return []
+        bounds = self._class_bounds(num_classes)
+        draws = torch.rand(2 * missing, dtype=bounds.dtype) * bounds[-1]
+        found = torch.searchsorted(bounds, draws, right=True)
+        drawn = dict.fromkeys(
+            c for c in found.tolist() if c not in appeared and c < num_classes)
+        drawn = list(drawn)[:missing]
+        taken = [c for c in appeared if c < num_classes] + drawn
+        return drawn + self._draw_rest(
+            taken, missing - len(drawn), num_classes)
+
+    def _draw_rest(self, taken: List[int], missing: int,
+                   num_classes: int) -> List[int]:
+        """Go on drawing where too many draws were passed over."""
+        if not missing:
+            return []
+        weights = self._class_bounds(num_classes).diff(
+            prepend=torch.zeros(1, dtype=torch.float64))
+        weights[taken] = 0
+        missing = min(missing, int(weights.count_nonzero()))
+        if not missing:
+            return []
+        return weights.multinomial(missing, replacement=False).tolist()
+
+    def _class_bounds(self, num_classes: int) -> Tensor:
+        """Running sum of the classes' weights, FP64 on the CPU, (C, )."""
+        if self._bounds is None or len(self._bounds) != num_classes:
+            weights = self.class_weights
+            if weights is None:
+                weights = torch.ones(num_classes, device='cpu')
+            self._bounds = weights.double().cumsum(0)
+        return self._bounds
 
     def forward(self,
-                cls_score: Tensor,
+                cls_score: Union[Tensor, ChosenScores],
                 labels: Tensor,
                 label_weights: Optional[Tensor] = None,
                 avg_factor: Optional[float] = None,
@@ -202,7 +265,9 @@ class FederatedLoss(nn.Module):
         """Compute the loss in FP32.
 
         Args:
-            cls_score (Tensor): Logits, background last, shape (n, C + 1).
+            cls_score (Tensor or ChosenScores): Logits, background last, shape
+                (n, C + 1); or those of classes that were chosen for these
+                labels by :meth:`sample_classes`.
             labels (Tensor): Label of each RoI, C for background, shape (n, ).
             label_weights (Tensor, optional): Weight of each RoI, shape (n, ).
             avg_factor (float, optional): Divisor of the mean. Defaults to the
@@ -215,9 +280,12 @@ class FederatedLoss(nn.Module):
         reduction = reduction_override or self.reduction
         if reduction == 'mean' and avg_factor is None:
             avg_factor = max(len(labels), 1)
-        columns = self.sample_classes(labels, cls_score.size(1) - 1)
-        loss = federated_bce(
-            cls_score.index_select(1, columns), labels, columns)
+        if not isinstance(cls_score, ChosenScores):
+            num_classes = cls_score.size(1) - 1
+            classes = self.sample_classes(labels, num_classes)
+            cls_score = ChosenScores(
+                cls_score.index_select(1, classes), classes, num_classes)
+        loss = federated_bce(cls_score.logits, labels, cls_score.classes)
         return self.loss_weight * weight_reduce_loss(
             loss, label_weights, reduction, avg_factor)
 

@@ -61,22 +61,46 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
                 roi_scale_factor: Optional[float] = None) -> Tensor:
         """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.
 
-        Without gradients the device is waited for once, not once for each
-        level, and a CPU pools by :func:`pool_rois`.
+        Coordinates and arithmetic are FP32 even under autocast: half
+        precision would move boxes by several pixels, and mmcv's operator has
+        no bfloat16 kernel. Maps may have any memory format. The device is
+        waited for once, not once for each level.
+
+        Args:
+            feats (tuple[Tensor]): Of each level, (B, C, H, W).
+            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5);
+                one that is not finite pools zeros.
+            roi_scale_factor (float, optional): Enlarges RoIs after the choice
+                of their levels.
+
+        Returns:
+            Tensor: Shape (n, C, height, width), of the maps' type.
         """
-        plain = (
-            torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
-            or torch.jit.is_tracing())
-        if plain or roi_scale_factor is not None or not len(rois):
-            return super().forward(feats, rois, roi_scale_factor)
+        dtype = feats[0].dtype
+        exact = torch.promote_types(dtype, torch.float32)
+        with torch.autocast(rois.device.type, enabled=False):
+            feats = tuple(feat.to(exact) for feat in feats)
+            rois = rois.to(exact)
+            if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+                pooled = super().forward(feats, rois, roi_scale_factor)
+            else:
+                pooled = self._pool(feats, rois, roi_scale_factor)
+        return pooled.to(dtype)
+
+    @torch.compiler.disable
+    def _pool(self, feats: Sequence[Tensor], rois: Tensor,
+              roi_scale_factor: Optional[float]) -> Tensor:
+        """Sort RoIs by level, pool them level by level, sort them back."""
+        finite = rois.isfinite().all(1, keepdim=True)
+        rois = torch.where(finite, rois, torch.zeros_like(rois))
         levels = self.map_roi_levels(rois, len(feats))
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
         numbers = torch.arange(len(feats), device=rois.device)
         counts = (levels[:, None] == numbers).sum(0).tolist()
         order = levels.argsort()
         pooled = [
             pool_rois(*parts)
-            for *parts, count in zip(self.roi_layers, feats,
-                                     rois[order].split(counts), counts)
-            if count
+            for parts in zip(self.roi_layers, feats, rois[order].split(counts))
         ]
-        return torch.cat(pooled)[order.argsort()]
+        return torch.cat(pooled).index_select(0, order.argsort())

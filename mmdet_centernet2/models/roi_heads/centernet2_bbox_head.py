@@ -1,7 +1,8 @@
 """Box head of the second stage."""
-from typing import List, Optional
+from typing import List, NamedTuple, Optional, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -9,9 +10,20 @@ from mmdet.registry import MODELS
 from mmdet.utils import InstanceList, OptMultiConfig
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..losses.chosen_rows import chosen_rows
+from ..losses.federated_loss import ChosenScores
 from ..task_modules.postprocess import finish_detections
+
+
+class DeferredScores(NamedTuple):
+    """In place of logits that wait until it is known which are needed.
+
+    Args:
+        features (Tensor): Input of the classifier, shape (n, D).
+    """
+    features: Tensor
 
 
 @MODELS.register_module()
@@ -72,15 +84,56 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             return self.loss_cls.get_activation(cls_score.float())
         return cls_score.float().softmax(dim=-1)
 
-    def loss(self, cls_score: Tensor, bbox_pred: Tensor, *args,
+    def forward_train(
+        self, bbox_feats: Tensor
+    ) -> Tuple[Union[Tensor, DeferredScores], Tensor]:
+        """Predict for :meth:`loss`; like ``forward`` unless classes are few.
+
+        A loss that samples classes gets its logits only when the labels are
+        known, and no others are computed. Anything hooked to ``fc_cls`` is
+        passed over then.
+
+        Args:
+            bbox_feats (Tensor): Pooled features, shape (n, C, 7, 7).
+
+        Returns:
+            tuple[Tensor or DeferredScores, Tensor]: Scores and deltas.
+        """
+        samples = getattr(self.loss_cls, 'samples_classes', False)
+        if not samples or type(self.fc_cls) is not nn.Linear:
+            return self(bbox_feats)
+        if self.with_avg_pool:
+            bbox_feats = self.avg_pool(bbox_feats)
+        x = bbox_feats.flatten(1)
+        for shared_fc in self.shared_fcs:
+            x = self.relu(shared_fc(x))
+        return DeferredScores(x), self.fc_reg(x)
+
+    @torch.compiler.disable
+    def _score(self, deferred: DeferredScores,
+               labels: Tensor) -> Union[Tensor, ChosenScores]:
+        """Logits of the classes that the loss chooses for these labels."""
+        features = deferred.features
+        if not len(features):
+            return self.fc_cls(features)  # all parameters in the graph
+        classes = self.loss_cls.sample_classes(labels, self.num_classes)
+        logits = F.linear(features, chosen_rows(self.fc_cls.weight, classes),
+                          chosen_rows(self.fc_cls.bias, classes))
+        return ChosenScores(logits, classes, self.num_classes)
+
+    def loss(self, cls_score: Union[Tensor, DeferredScores],
+             bbox_pred: Tensor, rois: Tensor, labels: Tensor, *args,
              **kwargs) -> dict:
         """See mmdet's ``BBoxHead.loss``.
 
         Without any RoI the same keys come back as zeros with a graph, so
         that all processes of a distributed run agree on the losses.
         """
+        if isinstance(cls_score, DeferredScores):
+            cls_score = self._score(cls_score, labels)
         if cls_score.numel():
-            return super().loss(cls_score, bbox_pred, *args, **kwargs)
+            return super().loss(cls_score, bbox_pred, rois, labels, *args,
+                                **kwargs)
         return dict(
             loss_cls=cls_score.sum(),
             acc=cls_score.new_zeros(1),

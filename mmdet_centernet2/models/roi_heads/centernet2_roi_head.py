@@ -104,7 +104,9 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         if self.training:
             bbox_feats = _ScaleGradient.apply(bbox_feats,
                                               1. / self.num_stages)
-        cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
+        head = self.bbox_head[stage]
+        predict = head.forward_train if self.training else head
+        cls_score, bbox_pred = predict(bbox_feats)
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
@@ -214,6 +216,18 @@ class CenterNet2RoIHead(StandardRoIHead):
         """See mmdet's ``StandardRoIHead`` and :func:`share_labels`."""
         return super().loss(x, rpn_results_list,
                             share_labels(batch_data_samples))
+
+    def _bbox_forward(self, x: Tuple[Tensor], rois: Tensor) -> dict:
+        """Pool and predict; see mmdet's ``StandardRoIHead``."""
+        extractor = self.bbox_roi_extractor
+        bbox_feats = extractor(x[:extractor.num_inputs], rois)
+        if self.with_shared_head:
+            bbox_feats = self.shared_head(bbox_feats)
+        head = self.bbox_head
+        predict = head.forward_train if self.training else head
+        cls_score, bbox_pred = predict(bbox_feats)
+        return dict(
+            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
     def predict_bbox(self,
                      x: Tuple[Tensor],

@@ -45,9 +45,10 @@ def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
     samples = torch.full_like(bins, sampling_ratio)
     if sampling_ratio == 0:
         samples = bins.ceil()
-    most = int(samples.max())
+    most = samples.max()
     if not 0 <= most * num_bins * len(bins) <= MAX_TAPS:
         return None
+    most = int(most)
     numbers = torch.arange(max(most, 1), device=bins.device)
     lows = start[:, None] + torch.arange(
         num_bins, device=bins.device) * bins[:, None]
@@ -134,8 +135,8 @@ def roi_align_rows(feats: Tensor,
 
 
 def pools_rows(feats: Tensor) -> bool:
-    """Whether :func:`pool_rois` reads a map as rows: a CPU, no gradient."""
-    return feats.device.type == 'cpu' and not torch.is_grad_enabled()
+    """Whether :func:`pool_rois` reads a map as rows: on a CPU."""
+    return feats.device.type == 'cpu'
 
 
 def prepare_for_pooling(feats: Sequence[Tensor]) -> Tuple[Tensor, ...]:
@@ -160,8 +161,12 @@ def pool_rois(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
         rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
 
     Returns:
-        Tensor: Shape (n, C, height, width).
+        Tensor: Shape (n, C, height, width); in the maps' graph even without
+        any RoI.
     """
+    if not len(rois):
+        empty = feats[:0].sum()  # every process of a run needs the gradient
+        return empty + feats.new_zeros(0, feats.size(1), *layer.output_size)
     if pools_rows(feats) and layer.aligned and layer.pool_mode == 'avg':
         pooled = roi_align_rows(feats, rois, layer.output_size,
                                 layer.spatial_scale, layer.sampling_ratio)
