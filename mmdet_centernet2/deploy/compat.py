@@ -10,6 +10,9 @@ from typing import Any, Callable
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 
+EXPORT = 'torch.onnx.export'
+TOPK = 'torch.Tensor.topk'
+
 
 def install() -> None:
     """Apply every workaround; calling it again changes nothing."""
@@ -37,23 +40,22 @@ def has_new_exporter(export: Callable) -> bool:
     return 'dynamo' in inspect.signature(export).parameters
 
 
-@FUNCTION_REWRITER.register_rewriter('torch.onnx.export')
+@FUNCTION_REWRITER.register_rewriter(EXPORT)
 def export__traced(*args: Any, **kwargs: Any) -> Any:
     """Keep to the exporter that traces, which is what mmdeploy rewrites.
 
     ``torch.onnx.export`` uses another one by default since torch 2.9; it
     does not know symbolic functions and takes no ``data_samples``.
     """
-    ctx = FUNCTION_REWRITER.get_context()
+    ctx = FUNCTION_REWRITER.get_context(EXPORT)
     if has_new_exporter(ctx.origin_func):
         kwargs.setdefault('dynamo', False)
     return ctx.origin_func(*args, **kwargs)
 
 
-@FUNCTION_REWRITER.register_rewriter('torch.Tensor.topk', backend='openvino')
+@FUNCTION_REWRITER.register_rewriter(TOPK, backend='openvino')
 @FUNCTION_REWRITER.register_rewriter('torch.topk', backend='openvino')
-@FUNCTION_REWRITER.register_rewriter(
-    'torch.Tensor.topk', backend='onnxruntime')
+@FUNCTION_REWRITER.register_rewriter(TOPK, backend='onnxruntime')
 @FUNCTION_REWRITER.register_rewriter('torch.topk', backend='onnxruntime')
 def topk__constant(input: torch.Tensor,
                    k: int,
@@ -64,6 +66,6 @@ def topk__constant(input: torch.Tensor,
 
     Callers see to it that there are K values.
     """
-    ctx = FUNCTION_REWRITER.get_context()
+    ctx = FUNCTION_REWRITER.get_context(TOPK)
     return ctx.origin_func(
         input, int(k), dim=dim, largest=largest, sorted=sorted)

@@ -53,5 +53,27 @@ def finish_file(path: str, metadata: dict) -> None:
         metadata (dict): See :func:`build_metadata`.
     """
     model = onnx.load(path)
+    drop_prefix(model.graph)
     write_metadata(model, metadata)
     onnx.save(model, path)
+
+
+def drop_prefix(graph: onnx.GraphProto) -> None:
+    """Name nodes and values by the detector's own modules.
+
+    The detector is inside :class:`DetectorWithSizes`; so ``/backbone/...``
+    is what a reader, or a tool that picks nodes by name, expects.
+    """
+
+    def short(name: str) -> str:
+        for prefix, left in (('/detector/', '/'), ('detector.', '')):
+            if name.startswith(prefix):
+                return left + name[len(prefix):]
+        return name
+
+    for node in graph.node:
+        node.name = short(node.name)
+        node.input[:] = [short(name) for name in node.input]
+        node.output[:] = [short(name) for name in node.output]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = short(value.name)

@@ -65,6 +65,26 @@ def apart_by_class(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
     return boxes + labels[..., None].to(boxes.dtype) * (largest + 1)
 
 
+def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float,
+             score_threshold: float, max_num: int) -> Tensor:
+    """Scores after NMS, class by class; -1 for what is dropped.
+
+    There is another way for TensorRT, see ``rewriters.tensorrt``.
+
+    Args:
+        boxes (Tensor): xyxy, shape (B, N, 4).
+        scores (Tensor): Shape (B, C, N).
+        iou_threshold (float): Boxes that overlap more compete.
+        score_threshold (float): Only scores above it take part.
+        max_num (int): More than that of a class may be dropped.
+
+    Returns:
+        Tensor: Shape (B, C, N).
+    """
+    return SuppressNonMaxima.apply(boxes, scores, max_num, iou_threshold,
+                                   score_threshold)
+
+
 def gather_rows(rows: Tensor, inds: Tensor) -> Tensor:
     """``rows[b, inds[b]]`` of (B, N, D) and (B, K): shape (B, K, D)."""
     return rows.gather(1, inds[..., None].expand(-1, -1, int(rows.size(2))))
@@ -90,11 +110,10 @@ def best_boxes(boxes: Tensor, scores: Tensor, labels: Tensor,
         moved = boxes
     else:
         moved = apart_by_class(boxes, scores, labels)
-    kept = SuppressNonMaxima.apply(moved, scores[:, None], max_num,
-                                   nms_threshold(nms), 0.)
+    kept = suppress(moved, scores[:, None], nms_threshold(nms), 0.,
+                    max_num)
     top, inds = kept.flatten(1).topk(max_num, dim=1)
-    return pack(
-        gather_rows(boxes, inds), top, labels.gather(1, inds))
+    return pack(gather_rows(boxes, inds), top, labels.gather(1, inds))
 
 
 def best_classes(boxes: Tensor, scores: Tensor, score_thr: float,
@@ -118,8 +137,8 @@ def best_classes(boxes: Tensor, scores: Tensor, score_thr: float,
         raise ValueError('class-agnostic NMS of the second stage cannot be '
                          'exported: drop class_agnostic from test_cfg.rcnn')
     num_boxes = int(boxes.size(1))
-    kept = SuppressNonMaxima.apply(boxes, scores.transpose(1, 2), max_num,
-                                   nms_threshold(nms), score_thr).flatten(1)
+    kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms),
+                    score_thr, max_num).flatten(1)
     missing = max_num - int(kept.size(1))
     if missing > 0:
         kept = F.pad(kept, (0, missing), value=-1.)

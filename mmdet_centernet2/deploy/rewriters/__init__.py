@@ -1,2 +1,3 @@
 """mmdeploy rewriters of this package's modules."""
-from . import deform_conv, dense_heads, detectors, roi_heads  # noqa: F401
+from . import (deform_conv, dense_heads, detectors,  # noqa: F401
+               roi_heads, tensorrt)

@@ -13,6 +13,9 @@ from ..postprocess import best_boxes, clip_to_images
 from .detectors import get_image_sizes
 
 HEADS = 'mmdet_centernet2.models.dense_heads.'
+PROPOSE = HEADS + \
+    'centernet2_proposal_head.CenterNet2ProposalHead.predict_by_feat'
+DETECT = HEADS + 'centernet2_head.CenterNet2Head.predict_by_feat'
 
 
 def decode_best(head: CenterNet2ProposalHead, heat_logits: List[Tensor],
@@ -41,8 +44,7 @@ def decode_best(head: CenterNet2ProposalHead, heat_logits: List[Tensor],
     return best_boxes(*candidates, cfg.nms, cfg.max_per_img)
 
 
-@FUNCTION_REWRITER.register_rewriter(
-    HEADS + 'centernet2_proposal_head.CenterNet2ProposalHead.predict_by_feat')
+@FUNCTION_REWRITER.register_rewriter(PROPOSE)
 def proposal_head__predict_by_feat(
         self: CenterNet2ProposalHead,
         heat_logits: List[Tensor],
@@ -51,13 +53,12 @@ def proposal_head__predict_by_feat(
         cfg: Optional[ConfigDict] = None,
         rescale: bool = False) -> Tuple[Tensor, Tensor]:
     """Proposals with scores (B, N, 5), not clipped, and labels (B, N)."""
-    ctx = FUNCTION_REWRITER.get_context()
+    ctx = FUNCTION_REWRITER.get_context(PROPOSE)
     return decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg,
                        ctx.cfg)
 
 
-@FUNCTION_REWRITER.register_rewriter(
-    HEADS + 'centernet2_head.CenterNet2Head.predict_by_feat')
+@FUNCTION_REWRITER.register_rewriter(DETECT)
 def head__predict_by_feat(self: CenterNet2ProposalHead,
                           heat_logits: List[Tensor],
                           ltrbs: List[Tensor],
@@ -65,7 +66,7 @@ def head__predict_by_feat(self: CenterNet2ProposalHead,
                           cfg: Optional[ConfigDict] = None,
                           rescale: bool = False) -> Tuple[Tensor, Tensor]:
     """Detections (B, N, 5), clipped to their images, and labels (B, N)."""
-    ctx = FUNCTION_REWRITER.get_context()
+    ctx = FUNCTION_REWRITER.get_context(DETECT)
     dets, labels = decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg,
                                ctx.cfg)
     boxes = clip_to_images(dets[..., :4],

@@ -65,9 +65,9 @@ def get_image_sizes(batch_img_metas: List[dict], like: Tensor) -> Tensor:
     """
     meta = batch_img_metas[0]
     sizes = meta.get(IMAGE_SIZES)
-    if sizes is None:
-        shape = meta['img_shape'][:2]
-        if not isinstance(shape, Tensor):
-            shape = torch.tensor(shape)
-        sizes = shape.to(like)[None].expand(like.size(0), -1)
-    return sizes.to(like)
+    if sizes is not None:
+        return sizes
+    shape = meta['img_shape'][:2]
+    if not isinstance(shape, Tensor):
+        shape = torch.tensor(shape)
+    return shape.to(like)[None].expand(like.size(0), -1)

@@ -3,7 +3,6 @@ from typing import Sequence, Tuple
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
-from mmdeploy.utils import Backend, get_backend
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
 from torch import Tensor
@@ -23,8 +22,8 @@ HEADS = 'mmdet_centernet2.models.roi_heads.'
 # ---------------------------------------------------------------------------
 
 
-def _pool(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
-          boxes: Tensor, images: Tensor) -> Tensor:
+def pool_level(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
+               boxes: Tensor, images: Tensor) -> Tensor:
     """Pool boxes (n, 4) of ``images`` (n, ) from one level."""
     layer = extractor.roi_layers[level]
     return RoIAlign.apply(feats, boxes, images, tuple(layer.output_size),
@@ -32,11 +31,12 @@ def _pool(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
                           int(layer.sampling_ratio), bool(layer.aligned))
 
 
-def pool_own_level(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
-                   boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
+def pool_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
+                boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
     """Pool every box from its level only.
 
-    How many there are on a level depends on the image.
+    How many there are on a level depends on the image; there is another way
+    for TensorRT, see ``rewriters.tensorrt``.
 
     Args:
         extractor (CanonicalRoIExtractor): The extractor.
@@ -53,30 +53,11 @@ def pool_own_level(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
         rows = (levels == level).nonzero().flatten()
         order.append(rows)
         parts.append(
-            _pool(extractor, level, feat, boxes[rows], images[rows]))
+            pool_level(extractor, level, feat, boxes[rows], images[rows]))
     order = torch.cat(order)
     places = torch.arange(boxes.size(0), device=boxes.device)
     back = torch.zeros_like(order).scatter(0, order, places)
     return torch.cat(parts)[back]
-
-
-def pool_all_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
-                    boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
-    """Pool every box from every level and choose: all shapes are constant.
-
-    See :func:`pool_own_level`. On other levels a box shrinks to a point, so
-    that little is read there.
-    """
-    result = None
-    for level, feat in enumerate(feats):
-        here = levels == level
-        pooled = _pool(extractor, level, feat,
-                       boxes * here[:, None].to(boxes.dtype), images)
-        if result is None:
-            result = pooled
-        else:
-            result = torch.where(here[:, None, None, None], pooled, result)
-    return result
 
 
 @FUNCTION_REWRITER.register_rewriter(
@@ -92,14 +73,11 @@ def extractor__forward(self: CanonicalRoIExtractor,
     """
     if roi_scale_factor is not None:
         raise ValueError('roi_scale_factor cannot be exported')
-    ctx = FUNCTION_REWRITER.get_context()
     images, boxes = rois[:, 0].long(), rois[:, 1:]
     if len(feats) == 1:
-        return _pool(self, 0, feats[0], boxes, images)
+        return pool_level(self, 0, feats[0], boxes, images)
     levels = self.map_roi_levels(rois, len(feats))
-    if get_backend(ctx.cfg) == Backend.TENSORRT:
-        return pool_all_levels(self, feats, boxes, images, levels)
-    return pool_own_level(self, feats, boxes, images, levels)
+    return pool_levels(self, feats, boxes, images, levels)
 
 
 # ---------------------------------------------------------------------------
