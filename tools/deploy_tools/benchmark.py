@@ -1,7 +1,8 @@
 """Time a model in PyTorch against the same model exported, in turn.
 
 Without a checkpoint the weights are random, made so that every part has the
-work of a trained model; the export is done here, into --work-dir.
+work of a trained model. The export is done here, into --work-dir, unless
+--models names files that were exported before.
 """
 import argparse
 import json
@@ -42,6 +43,8 @@ def parse_args() -> argparse.Namespace:
                         'both multiples of 32')
     parser.add_argument('--backend', nargs='+', default=['onnxruntime'],
                         choices=sorted(BACKENDS), help='what runs the export')
+    parser.add_argument('--models', type=Path, nargs='+', help='files that '
+                        'were exported from the checkpoint, for this shape')
     parser.add_argument('--int8', action='store_true',
                         help='also quantise the backbone and the neck')
     parser.add_argument('--rounds', type=int, default=10)
@@ -66,6 +69,7 @@ def pytorch_model(args: argparse.Namespace, cfg: Config, batch: tuple):
     test_cfg.score_thr = head.test_cfg.score_thr
     path = args.work_dir / 'random.pth'
     torch.save(dict(state_dict=model.state_dict()), path)
+    cfg.dump(args.work_dir / 'config.py')
     return model, str(path)
 
 
@@ -77,24 +81,40 @@ def export(args: argparse.Namespace, cfg: Config, checkpoint: str) -> Path:
     deploy_cfg = Config.fromfile(
         root / 'configs/deploy/detection_onnxruntime_static.py')
     deploy_cfg.ir_config.input_shape = (width, height)
+    cfg.test_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(width, height), keep_ratio=False),
+        dict(type='PackDetInputs', meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+    ]
     image = args.work_dir / 'noise.png'
     pixels = np.random.RandomState(0).randint(0, 256, (height, width, 3))
-    cv2.imwrite(str(image), pixels)
+    cv2.imwrite(str(image), pixels.astype(np.uint8))
     torch2onnx(str(image), str(args.work_dir), 'model.onnx', deploy_cfg, cfg,
                checkpoint, 'cpu')
     return args.work_dir / 'model.onnx'
 
 
-def contestants(args: argparse.Namespace, cfg: Config) -> dict:
-    """What is timed, by name; each gives its detections' scores."""
-    images, samples = image_batch(tuple(args.shape))
-    model, checkpoint = pytorch_model(args, cfg, (images, samples))
+def exported_files(args: argparse.Namespace, cfg: Config,
+                   checkpoint: str) -> dict:
+    """Files and backends to time, by name."""
+    if args.models:
+        return {f'{path.stem}, {backend}': (path, backend)
+                for path in args.models for backend in args.backend}
     path = export(args, cfg, checkpoint)
     files = {backend: (path, backend) for backend in args.backend}
     if args.int8:
         int8 = args.work_dir / 'model-int8.onnx'
         quantize(path, int8, [args.work_dir / 'noise.png'])
         files['onnxruntime INT8'] = (int8, 'onnxruntime')
+    return files
+
+
+def contestants(args: argparse.Namespace, cfg: Config) -> dict:
+    """What is timed, by name; each gives its detections' scores."""
+    images, samples = image_batch(tuple(args.shape))
+    model, checkpoint = pytorch_model(args, cfg, (images, samples))
+    files = exported_files(args, cfg, checkpoint)
     sizes = np.array([args.shape], np.float32)
     feeds = dict(input=images.numpy(), image_sizes=sizes)
 
