@@ -13,6 +13,9 @@ def extra_memory(call: Callable[[], object],
                  device: torch.device | str = 'cpu') -> float:
     """Highest amount of tensor memory that a call holds at one time.
 
+    If the call has a ``release``, that is called first: it drops what was
+    kept from the last time.
+
     On a GPU it is that of torch's caching allocator. On a CPU it is summed
     up from the allocations and releases that torch's profiler records:
     exact, the same in every run, and untouched by what the C library keeps.
@@ -27,6 +30,7 @@ def extra_memory(call: Callable[[], object],
     Returns:
         float: In MB (1e6 bytes), never negative.
     """
+    getattr(call, 'release', lambda: None)()
     if torch.device(device).type == 'cuda':
         return _extra_on_gpu(call)
     with profile(

@@ -9,6 +9,7 @@ import torch
 from mmdet_centernet2.benchmarks.memory import extra_memory
 from mmdet_centernet2.benchmarks.timing import (Call, Speedup, Timing, paired,
                                                 speedup)
+from mmdet_centernet2.benchmarks.workers import Worker
 
 Number = Union[int, float, str]
 
@@ -107,8 +108,10 @@ class Context:
                 row.speedup = speedup(reference, timing)
             if memory:
                 self.say(f'{work}: memory of {name}')
-                row.numbers['extra memory (MB)'] = extra_memory(
-                    contestants[name], self.device)
+                call = contestants[name]
+                row.numbers['extra memory (MB)'] = (
+                    call.extra_memory() if isinstance(call, Worker) else
+                    extra_memory(call, self.device))
             rows.append(row)
         return rows
 

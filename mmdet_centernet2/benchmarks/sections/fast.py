@@ -1,0 +1,124 @@
+"""What the switches of ``engine/fast_inference.py`` give."""
+from __future__ import annotations
+
+from typing import Callable, Dict, List
+
+import torch
+
+from mmdet_centernet2.benchmarks.detectors import OURS, ready_to_predict
+from mmdet_centernet2.benchmarks.rates import Kernel, fastest_convolution
+from mmdet_centernet2.benchmarks.scenes import TEST_SIZE
+from mmdet_centernet2.benchmarks.section import Context, Row, Section
+from mmdet_centernet2.benchmarks.traffic import demand
+from mmdet_centernet2.benchmarks.workers import Worker
+from mmdet_centernet2.engine.fast_inference import MODES, speed_up
+
+#: A convolution is repeated until it has this share of the model's arithmetic.
+SHARE = 0.25
+EAGER = 'eager'
+
+
+def run(context: Context) -> List[Row]:
+    """Eager, every switch and the convolutions, in turn."""
+    calls: Dict[str, Callable] = {EAGER: _worker(context)}
+    for mode in MODES:
+        calls[mode] = _worker(context, mode)
+    if not context.quick:  # compiling takes a minute
+        for mode in MODES:
+            calls[f'{mode}, compiled'] = _worker(context, mode, True)
+    workers = list(calls.values())
+    try:
+        return _compare(context, calls)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _worker(context: Context, mode: str | None = None,
+            compiled: bool = False) -> Worker:
+    """Ours in a process of its own."""
+    return Worker(lambda: _predictor(context, mode, compiled))
+
+
+def _predictor(context: Context, mode: str | None = None,
+               compiled: bool = False) -> Callable[[], None]:
+    model, images, samples = ready_to_predict(
+        OURS, _size(context), small=context.quick)
+    if mode is not None:
+        speed_up(model, mode, compile=compiled)
+
+    def predict() -> None:
+        with torch.no_grad():
+            model.predict(images, samples, rescale=False)
+
+    return predict
+
+
+def _compare(context: Context, calls: Dict[str, Callable]) -> List[Row]:
+    size = _size(context)
+    context.say('counting operations')
+    operations = demand(_predictor(context)).operations
+    kernels = {}
+    for dtype in MODES.values():
+        context.say(f'rate of convolutions, {dtype}')
+        kernels[dtype] = fastest_convolution(context, dtype)
+    for dtype, kernel in kernels.items():
+        calls[_kernel_name(dtype)] = _repeated(kernel, operations)
+    rows = context.compare(f'{OURS}, {size[0]} x {size[1]}', calls)
+    limits = {
+        dtype: _limit(rows, dtype, kernel, operations)
+        for dtype, kernel in kernels.items()
+    }
+    for row in rows[:-len(kernels)]:
+        mode = row.contestant.split(',')[0]
+        limit = limits[MODES.get(mode, torch.float32)]
+        row.numbers['arithmetic limit (s)'] = limit
+        row.numbers['times the limit'] = row.timing.median / limit
+    return rows
+
+
+def _repeated(kernel: Kernel, operations: int) -> Callable[[], None]:
+    """So many calls that the clock can tell, with part of the arithmetic."""
+    times = _times(kernel, operations)
+
+    def call() -> None:
+        with torch.no_grad():
+            for _ in range(times):
+                kernel.call()
+
+    return call
+
+
+def _times(kernel: Kernel, operations: int) -> int:
+    return max(round(SHARE * operations / kernel.operations), 1)
+
+
+def _limit(rows: List[Row], dtype: torch.dtype, kernel: Kernel,
+           operations: int) -> float:
+    """Seconds that the model's arithmetic takes at the convolution's rate.
+
+    Its row says what the rate was.
+    """
+    row = next(r for r in rows if r.contestant == _kernel_name(dtype))
+    done = _times(kernel, operations) * kernel.operations
+    rate = done / row.timing.median
+    row.speedup = None
+    row.numbers['GFLOP/s'] = rate / 1e9
+    row.numbers['layer'] = kernel.name
+    return operations / rate
+
+
+def _kernel_name(dtype: torch.dtype) -> str:
+    return f'convolutions, {dtype}'.replace('torch.', '')
+
+
+def _size(context: Context) -> tuple:
+    return context.pick(TEST_SIZE, (256, 320))
+
+
+SECTION = Section(
+    'fast',
+    'Inference with the switch of `FastInferenceHook`, batch 1, each '
+    'contestant in a process of its own, and the arithmetic limit: all '
+    'operations of the model\'s convolutions and matrix products at the rate '
+    'of the fastest 3x3 convolution, measured in the same turns.', run)
