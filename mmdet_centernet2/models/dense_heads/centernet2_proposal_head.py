@@ -232,16 +232,18 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             dict[str, Tensor]: Positive, negative and box loss.
         """
         ltrb_rows = flatten_levels(ltrbs)
-        targets = self.get_targets(heat_logits, ltrb_rows, batch_gt_instances)
-        counts = heat_logits[0].new_tensor(
-            [len(targets.pos_inds), len(targets.reg_inds)],
-            dtype=torch.float32)
-        num_pos, num_reg = reduce_mean(counts).clamp(min=1)
-        pos_loss, neg_loss = self.loss_cls(
-            flatten_levels(heat_logits), targets.heatmap, targets.pos_inds,
-            targets.pos_labels, num_pos)
+        layout = LevelLayout.build(
+            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
+            heat_logits[0].device)
+        targets = self.get_targets(layout, ltrb_rows, batch_gt_instances)
+        has_box = targets.reg_inds >= 0
+        counts = torch.stack([(targets.pos_inds >= 0).sum(), has_box.sum()])
+        num_pos, num_reg = reduce_mean(counts.float()).clamp(min=1)
+        pos_loss, neg_loss = self._heat_losses(heat_logits, layout, targets,
+                                               num_pos)
         loc_loss = self.loss_bbox(
-            ltrb_rows[targets.reg_inds], targets.reg_targets, num_reg)
+            ltrb_rows.index_select(0, targets.reg_inds.clamp(min=0)),
+            targets.reg_targets, num_reg, has_box)
         name = f'loss_centernet_{self.heat_loss_name}'
         return {
             'loss_centernet_loc': loc_loss,
@@ -249,12 +251,24 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             f'{name}neg': neg_loss
         }
 
-    def get_targets(self, heat_logits: List[Tensor], ltrb_rows: Tensor,
+    def _heat_losses(self, heat_logits: List[Tensor], layout: LevelLayout,
+                     targets: CenterTargets,
+                     num_pos: Tensor) -> Tuple[Tensor, Tensor]:
+        """Positive and negative loss of the heat maps."""
+        heat_inds, pos_inds = (
+            layout.elements(rows, labels, self.num_classes)
+            for rows, labels in ((targets.heat.rows, targets.heat.labels),
+                                 (targets.pos_inds, targets.pos_labels)))
+        return self.loss_cls(heat_logits, heat_inds, targets.heat.values,
+                             pos_inds, num_pos)
+
+    @torch.compiler.disable
+    def get_targets(self, layout: LevelLayout, ltrb_rows: Tensor,
                     batch_gt_instances: InstanceList) -> CenterTargets:
-        """Targets of a batch.
+        """Targets of a batch; a GPU is waited for once.
 
         Args:
-            heat_logits (list[Tensor]): For their shapes, (B, C, H, W).
+            layout (LevelLayout): Layout of the batch.
             ltrb_rows (Tensor): Flattened predictions in stride units, (M, 4);
                 only positive mining looks at them.
             batch_gt_instances (list[InstanceData]): Objects of each image.
@@ -262,9 +276,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         Returns:
             CenterTargets: See there.
         """
-        layout = LevelLayout.build(
-            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
-            heat_logits[0].device)
         gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
                                 [gt.labels for gt in batch_gt_instances])
         if self.num_classes == 1:

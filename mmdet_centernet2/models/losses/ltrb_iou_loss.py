@@ -1,4 +1,6 @@
 """IoU losses on distances to the four box sides."""
+from typing import Optional
+
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
@@ -60,17 +62,25 @@ class LTRBIoULoss(nn.Module):
         self.mode = mode
         self.loss_weight = loss_weight
 
-    def forward(self, pred: Tensor, target: Tensor,
-                avg_factor: Tensor) -> Tensor:
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                avg_factor: Tensor,
+                counts: Optional[Tensor] = None) -> Tensor:
         """Compute the loss in FP32.
 
         Args:
             pred (Tensor): Predicted ltrb in stride units, shape (N, 4).
             target (Tensor): Target ltrb in stride units, shape (N, 4).
             avg_factor (Tensor): Normaliser, a scalar of at least one.
+            counts (Tensor, optional): Which pairs count, boolean, shape
+                (N, ); the targets of others must not be zero. Defaults to
+                all.
 
         Returns:
             Tensor: Scalar; zero, with a graph, if N is zero.
         """
         loss = ltrb_iou_loss(pred.float(), target.float(), self.mode)
+        if counts is not None:
+            loss = torch.where(counts, loss, 0.)
         return self.loss_weight * loss.sum() / avg_factor

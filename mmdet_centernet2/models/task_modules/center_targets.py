@@ -1,8 +1,13 @@
 """Training targets of the CenterNet head, as pure functions.
 
 Everything is computed for the whole batch at once, and only for cells near
-objects: work and memory grow with what is written, not with locations times
-objects. All functions follow the original exactly, traps included:
+objects: work and memory grow with locations plus such cells, neither with
+locations times objects nor with locations times classes. A GPU is waited for
+once: how many cells are near objects is the shape of what follows
+(:func:`gaussian_heat`). Everything else is of a shape that is known without
+looking, and what does not apply in it is marked with row -1.
+
+All functions follow the original exactly, traps included:
 
 * every object has a peak on **every** level, assigned or not (Q21);
 * level ranges are inclusive and overlap, an object may be positive on two
@@ -13,6 +18,7 @@ objects. All functions follow the original exactly, traps included:
 """
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Sequence, Tuple
 
 import torch
@@ -22,6 +28,8 @@ from .level_layout import LevelLayout
 
 #: Heat-map values below this are set to zero (spec §3.3).
 MIN_HEAT = 1e-4
+#: The cell itself among its nine :func:`neighbours`.
+CENTER = 4
 
 
 class BatchBoxes(NamedTuple):
@@ -64,18 +72,35 @@ class BatchBoxes(NamedTuple):
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
 
+class SparseHeat(NamedTuple):
+    """The heat map where it is not zero, and some cells where it is.
+
+    Args:
+        rows (Tensor): Shape (K, ), int64.
+        labels (Tensor): Heat map of each, shape (K, ), int64.
+        values (Tensor): In [0, 1]. The same cell of the same map may be
+            listed several times: **the highest value counts**. Shape (K, ).
+    """
+    rows: Tensor
+    labels: Tensor
+    values: Tensor
+
+
 @dataclass
 class CenterTargets:
     """What the CenterNet losses need; rows are those of ``LevelLayout``.
 
     Args:
-        heatmap (Tensor): Gaussian heat map, shape (M, C).
-        pos_inds (Tensor): Rows of positives, duplicates kept, shape (P, ).
+        heat (SparseHeat): The Gaussian heat maps.
+        pos_inds (Tensor): Rows of positives, duplicates kept, and -1 where
+            there is none, shape (P, ).
         pos_labels (Tensor): Class of each positive, shape (P, ).
-        reg_inds (Tensor): Rows with a regression target, shape (R, ).
-        reg_targets (Tensor): Their ltrb in stride units, shape (R, 4).
+        reg_inds (Tensor): Rows with a regression target, none twice, and -1
+            where there is none, shape (R, ).
+        reg_targets (Tensor): Their ltrb in stride units, shape (R, 4); ones
+            where there is none.
     """
-    heatmap: Tensor
+    heat: SparseHeat
     pos_inds: Tensor
     pos_labels: Tensor
     reg_inds: Tensor
@@ -130,100 +155,117 @@ def assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
     ranges may overlap or leave gaps (spec §3.2, Q22).
 
     Args:
-        extents (Tensor): Width and height in pixels, shape (..., L or 1, 2).
-        ranges (Tensor): Lowest and highest half diagonal of each level in
-            pixels, shape (L, 2).
+        extents (Tensor): Width and height in pixels, shape (..., 2).
+        ranges (Tensor): Lowest and highest half diagonal in pixels, shape
+            (..., 2), broadcastable to ``extents``.
 
     Returns:
-        Tensor: Boolean, shape (..., L).
+        Tensor: Boolean, shape (...).
     """
     half_diagonal = (extents**2).sum(-1)**0.5 / 2
-    return (half_diagonal >= ranges[:, 0]) & (half_diagonal <= ranges[:, 1])
+    return (half_diagonal >= ranges[..., 0]) & (half_diagonal <= ranges[..., 1])
 
 
-def _near_pairs(centers: Tensor, radii2: Tensor,
-                layout: LevelLayout) -> Tuple[Tensor, ...]:
-    """Every (object, level, cell) close enough for a value in the heat map.
-
-    Args:
-        centers (Tensor): (x, y) in pixels, shape (N, 2).
-        radii2 (Tensor): Squared radii in square pixels, shape (N, ).
-        layout (LevelLayout): Layout of the batch.
+@lru_cache(maxsize=None)
+def neighbours(device: torch.device) -> Tensor:
+    """Steps to the 3x3 cells around a cell, dx running fastest.
 
     Returns:
-        tuple[Tensor]: Objects, levels, ys and xs, each of shape (K, ). A
-        superset, by a cell or so, of the values of at least ``MIN_HEAT``.
+        Tensor: (dx, dy), shape (9, 2), int64; the fifth is no step at all.
     """
-    strides = layout.strides
+    with torch.inference_mode(False):
+        return torch.tensor([(dx, dy) for dy in (-1, 0, 1)
+                             for dx in (-1, 0, 1)], device=device)
+
+
+class _Windows(NamedTuple):
+    """For each object and level the cells that its heat may reach.
+
+    Args:
+        low (Tensor): First column and row, shape (N, L, 2), float.
+        spans (Tensor): Columns and rows, shape (N, L, 2), float; zero if
+            there are none.
+        peaks (Tensor): Number of the centre's cell in the window, row by
+            row, shape (N, L), int64; -1 if it is not on the map.
+    """
+    low: Tensor
+    spans: Tensor
+    peaks: Tensor
+
+
+def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
+    """Cells with a value in the heat map, and at most a cell or so more.
+
+    Args:
+        gt (BatchBoxes): The objects.
+        radii2 (Tensor): Squared radii in square pixels, shape (N, ).
+        layout (LevelLayout): Layout of the batch.
+    """
+    centers, strides = gt.centers[:, None], layout.strides[:, None]
     # exp(-d^2 / r^2) >= MIN_HEAT  <=>  d <= r * sqrt(-log(MIN_HEAT))
     reach = (radii2 * -math.log(MIN_HEAT)).sqrt()[:, None, None] + 1e-2
-    offset = centers[:, None] - (strides // 2)[:, None]
-    low = ((offset - reach) / strides[:, None]).ceil().long().clamp(min=0)
-    high = ((offset + reach) / strides[:, None]).floor().long()
-    spans = (torch.min(high, layout.sizes.flip(-1) - 1) - low + 1).clamp(min=0)
-
-    counts = (spans[..., 0] * spans[..., 1]).flatten()
-    total = int(counts.sum())  # the one host synchronisation
-    groups = torch.repeat_interleave(counts, output_size=total)
-    inner = torch.arange(total, device=centers.device) - (
-        counts.cumsum(0) - counts)[groups]
-    width = spans[..., 0].flatten()[groups]
-    ys = low[..., 1].flatten()[groups] + inner // width
-    xs = low[..., 0].flatten()[groups] + inner % width
-    num_levels = len(strides)
-    return groups // num_levels, groups % num_levels, ys, xs
+    offset = centers - strides // 2
+    cells = torch.trunc(centers / strides)  # always a peak, however far (Q21)
+    low = torch.min(((offset - reach) / strides).ceil(), cells).clamp(min=0)
+    high = torch.max(((offset + reach) / strides).floor(), cells)
+    last = layout.sizes.flip(-1) - 1
+    spans = (torch.min(high, last.to(high)) - low + 1).clamp(min=0)
+    peaks = (cells[..., 1] - low[..., 1]) * spans[..., 0] + (
+        cells[..., 0] - low[..., 0])
+    inside = ((cells >= 0) & (cells <= last)).all(-1)
+    return _Windows(low, spans, torch.where(inside, peaks, -1).long())
 
 
-def gaussian_heatmap(gt: BatchBoxes,
-                     layout: LevelLayout,
-                     num_classes: int,
-                     min_overlap: float = 0.8,
-                     min_radius: float = 4.0) -> Tensor:
-    """Heat map of all objects on all levels.
+def gaussian_heat(gt: BatchBoxes,
+                  layout: LevelLayout,
+                  min_overlap: float = 0.8,
+                  min_radius: float = 4.0) -> SparseHeat:
+    """Heat of all objects on all levels.
 
     ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds
     the centre, zero below 1e-4.
 
     Args:
-        gt (BatchBoxes): The objects.
+        gt (BatchBoxes): The objects; those of one class share a map.
         layout (LevelLayout): Layout of the batch.
-        num_classes (int): Number of maps, C. One map means class-agnostic:
-            labels are not looked at.
         min_overlap (float): See :func:`squared_radii`. Defaults to 0.8.
         min_radius (float): In pixels. Defaults to 4.
 
     Returns:
-        Tensor: Shape (M, C), float32.
+        SparseHeat: Float32; one value for each object and cell in its reach.
 
     Source: spec §3.3, Q21, Q23.
     """
-    if num_classes == 1:
-        gt = gt.agnostic()
     radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
-    objects, levels, ys, xs = _near_pairs(gt.centers, radii2, layout)
-    strides = layout.strides[levels]
-    points = torch.stack([xs, ys], -1) * strides[:, None] + (
-        strides // 2)[:, None]
-    dist2 = ((points - gt.centers[objects])**2).sum(-1)
-    heat = torch.exp(-dist2 / radii2[objects])
-    heat = torch.where(heat < MIN_HEAT, torch.zeros_like(heat), heat)
-    rows = layout.rows(levels, gt.images[objects], ys, xs)
+    windows = _windows(gt, radii2, layout)
+    counts = (windows.spans[..., 0] * windows.spans[..., 1]).long().flatten()
+    total = int(counts.sum())  # the one host synchronisation
+    begins = counts.cumsum(0) - counts
+    pairs = torch.repeat_interleave(counts, output_size=total)
+    objects = torch.div(pairs, len(layout.strides), rounding_mode='floor')
 
-    peak_objects, peak_rows = _peaks(gt, layout)
-    rows = torch.cat([rows, peak_rows])
-    columns = torch.cat([gt.labels[objects], gt.labels[peak_objects]])
-    heat = torch.cat([heat, heat.new_ones(len(peak_rows))])
-    heatmap = heat.new_zeros(layout.num_rows * num_classes)
-    heatmap.scatter_reduce_(0, rows * num_classes + columns, heat, 'amax')
-    return heatmap.view(layout.num_rows, num_classes)
+    first_rows = layout.starts + gt.images[:, None] * layout.areas
+    begin, width, x, y, stride, row, row_width = torch.stack([
+        begins.view_as(first_rows), *windows.spans[..., :1].long().unbind(-1),
+        *windows.low.long().unbind(-1),
+        layout.strides.expand_as(first_rows), first_rows,
+        layout.sizes[:, 1].expand_as(first_rows)
+    ], -1).view(-1, 7).index_select(0, pairs).unbind(-1)
+    inner = torch.arange(total, device=counts.device) - begin
+    down = torch.div(inner, width, rounding_mode='floor')
+    x, y = x + inner - down * width, y + down
 
-
-def _peaks(gt: BatchBoxes, layout: LevelLayout) -> Tuple[Tensor, Tensor]:
-    """Objects and rows of the centre cells that lie on their maps."""
-    cells = center_cells(gt.centers, layout.strides)
-    objects, levels = cells_inside(cells, layout.sizes).nonzero(as_tuple=True)
-    xs, ys = cells[objects, levels].unbind(-1)
-    return objects, layout.rows(levels, gt.images[objects], ys, xs)
+    center_x, center_y, radius2 = torch.cat(
+        [gt.centers, radii2[:, None]], -1).index_select(0, objects).unbind(-1)
+    dist2 = (x * stride + stride // 2 - center_x)**2 + (
+        y * stride + stride // 2 - center_y)**2
+    heat = dist2.new_empty(total + 1)  # the last takes peaks off the maps
+    torch.exp(-dist2 / radius2, out=heat[:total])
+    heat = torch.where(heat < MIN_HEAT, 0., heat)
+    peaks = windows.peaks.flatten()
+    heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.)
+    return SparseHeat(row + y * row_width + x,
+                      gt.labels.index_select(0, objects), heat[:total])
 
 
 def center_positives(gt: BatchBoxes, layout: LevelLayout,
@@ -240,16 +282,19 @@ def center_positives(gt: BatchBoxes, layout: LevelLayout,
         ranges (Tensor): Half-diagonal ranges in pixels, shape (L, 2).
 
     Returns:
-        tuple[Tensor, Tensor]: Rows and classes, each of shape (P, ).
+        tuple[Tensor, Tensor]: Rows, -1 for none, and classes, each of shape
+        (N * L, ).
 
     Source: spec §3.5 (i), Q22, Q25.
     """
-    extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
-    objects, levels = assigned_levels(extents, ranges).nonzero(as_tuple=True)
-    cells = center_cells(gt.centers, layout.strides)[objects, levels]
-    rows = layout.rows(levels, gt.images[objects], cells[:, 1], cells[:, 0])
-    exists = (rows >= 0) & (rows < layout.num_rows)
-    return rows[exists], gt.labels[objects][exists]
+    extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
+    assigned = assigned_levels(extents[:, None], ranges)
+    xs, ys = center_cells(gt.centers, layout.strides).unbind(-1)
+    levels = torch.arange(len(ranges), device=ranges.device)
+    rows = layout.rows(levels, gt.images[:, None], ys, xs)
+    exists = assigned & (rows >= 0) & (rows < layout.num_rows)
+    return (torch.where(exists, rows, -1).flatten(),
+            gt.labels[:, None].expand_as(rows).flatten())
 
 
 def regression_targets(gt: BatchBoxes,
@@ -273,13 +318,12 @@ def regression_targets(gt: BatchBoxes,
         min_radius (float): In pixels. Defaults to 4.
 
     Returns:
-        tuple[Tensor, Tensor]: Rows in ascending order, shape (R, ), and
-        their ltrb in stride units, shape (R, 4).
+        tuple[Tensor, Tensor]: Rows, -1 for none, shape (N * L * 9, ), and
+        their ltrb in stride units, ones for none, shape (N * L * 9, 4).
 
     Source: spec §3.4, Q24.
     """
-    steps = torch.arange(-1, 2, device=gt.boxes.device)
-    around = torch.cartesian_prod(steps, steps).flip(-1)  # dx runs fastest
+    around = neighbours(gt.boxes.device)
     center = center_cells(gt.centers, layout.strides)
     cells = center[:, :, None] + around  # (N, L, 9, 2)
     strides = layout.strides[:, None, None]
@@ -287,36 +331,44 @@ def regression_targets(gt: BatchBoxes,
     boxes = gt.boxes[:, None, None]
     ltrb = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
 
-    extents = (ltrb[..., :2] + ltrb[..., 2:]).transpose(1, 2)  # (N, 9, L, 2)
+    extents = ltrb[..., :2] + ltrb[..., 2:]
     candidate = (
         cells_inside(cells, layout.sizes[:, None])
         & (ltrb.amin(-1) > 0)
-        & assigned_levels(extents, ranges).transpose(1, 2))
-    objects, levels, k = candidate.nonzero(as_tuple=True)
+        & assigned_levels(extents, ranges[:, None]))
     dist2 = ((points - gt.centers[:, None, None])**2).sum(-1)
-    dist2 = torch.where((around == 0).all(-1), torch.zeros_like(dist2), dist2)
+    dist2[:, :, CENTER].zero_()
     radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
-    costs = (dist2 / radii2[:, None, None])[objects, levels, k]
-    xs, ys = cells[objects, levels, k].unbind(-1)
-    rows = layout.rows(levels, gt.images[objects], ys, xs)
+    costs = dist2 / radii2[:, None, None]
 
-    wins = _cheapest_per_row(rows, costs, objects, layout.num_rows)
-    rows, order = rows[wins].sort()
-    targets = ltrb[objects, levels, k] / layout.strides[levels][:, None]
-    return rows, targets[wins][order]
+    levels = torch.arange(len(ranges), device=ranges.device)[:, None]
+    images = gt.images[:, None, None]
+    rows = layout.rows(levels, images, cells[..., 1], cells[..., 0])
+    rows = torch.where(candidate, rows, -1)
+    wins = _cheapest_of_row(rows, costs, layout.num_rows)
+    targets = torch.where(wins[..., None], ltrb / strides, 1.)
+    return torch.where(wins, rows, -1).flatten(), targets.view(-1, 4)
 
 
-def _cheapest_per_row(rows: Tensor, costs: Tensor, objects: Tensor,
-                      num_rows: int) -> Tensor:
-    """Mask of the cheapest pair of each row, the first object on ties."""
-    best = costs.new_full((num_rows, ), math.inf)
-    best.scatter_reduce_(0, rows, costs, 'amin')
-    cheapest = costs == best[rows]
-    last = torch.iinfo(objects.dtype).max
-    candidates = torch.where(cheapest, objects, torch.full_like(objects, last))
-    first = objects.new_full((num_rows, ), last)
-    first.scatter_reduce_(0, rows, candidates, 'amin')
-    return candidates == first[rows]
+def _cheapest_of_row(rows: Tensor, costs: Tensor, num_rows: int) -> Tensor:
+    """Which candidates win their row: the cheapest, the first on ties.
+
+    Args:
+        rows (Tensor): First index the object, -1 for none, shape (N, ...).
+        costs (Tensor): Not negative, float32, of the same shape.
+        num_rows (int): Number of rows.
+
+    Returns:
+        Tensor: Boolean, of the same shape.
+    """
+    objects = torch.arange(len(rows), device=rows.device).view(
+        -1, *[1] * (rows.dim() - 1))
+    # The bits of numbers that are not negative are in the numbers' order.
+    bids = ((costs.view(torch.int32).long() << 32) | objects).flatten()
+    slots = rows.flatten() + 1  # the first one for what is no candidate
+    best = bids.new_full((num_rows + 1, ), torch.iinfo(bids.dtype).max)
+    best.scatter_reduce_(0, slots, bids, 'amin')
+    return ((best[slots] == bids) & (slots > 0)).view(rows.shape)
 
 
 @torch.no_grad()
@@ -332,7 +384,8 @@ def center_targets(gt: BatchBoxes,
         gt (BatchBoxes): The objects.
         layout (LevelLayout): Layout of the batch.
         ranges (Tensor): Half-diagonal ranges in pixels, shape (L, 2).
-        num_classes (int): Number of heat maps. Defaults to 1, agnostic.
+        num_classes (int): Number of heat maps. One map means class-agnostic:
+            labels are not looked at. Defaults to 1.
         min_overlap (float): See :func:`squared_radii`. Defaults to 0.8.
         min_radius (float): In pixels. Defaults to 4.
 
@@ -346,6 +399,5 @@ def center_targets(gt: BatchBoxes,
     pos_inds, pos_labels = center_positives(gt, layout, ranges)
     reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap,
                                                min_radius)
-    heatmap = gaussian_heatmap(gt, layout, num_classes, min_overlap,
-                               min_radius)
-    return CenterTargets(heatmap, pos_inds, pos_labels, reg_inds, reg_targets)
+    heat = gaussian_heat(gt, layout, min_overlap, min_radius)
+    return CenterTargets(heat, pos_inds, pos_labels, reg_inds, reg_targets)

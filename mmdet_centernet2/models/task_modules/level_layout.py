@@ -4,7 +4,8 @@ Rows are **level-major, then image, then y, then x** (spec §3.1)::
 
     row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
 """
-from typing import List, NamedTuple, Sequence, Tuple
+from functools import lru_cache
+from typing import List, NamedTuple, Sequence, Tuple, Type
 
 import torch
 from torch import Tensor
@@ -13,17 +14,21 @@ from torch import Tensor
 class LevelLayout(NamedTuple):
     """Shapes and row offsets of a batch of multi-level maps.
 
+    Layouts are shared between callers: their tensors must not be changed.
+
     Args:
         sizes (Tensor): Height and width of each level's map, in cells,
             shape (L, 2), int64.
         strides (Tensor): Pixels per cell of each level, shape (L, ), int64.
         starts (Tensor): First row of each level, shape (L, ), int64.
+        areas (Tensor): Cells of each level's map, shape (L, ), int64.
         batch_size (int): Number of images, B.
         num_rows (int): Total number of rows, ``M = B * sum(H * W)``.
     """
     sizes: Tensor
     strides: Tensor
     starts: Tensor
+    areas: Tensor
     batch_size: int
     num_rows: int
 
@@ -31,7 +36,10 @@ class LevelLayout(NamedTuple):
     def build(cls, featmap_sizes: Sequence[Tuple[int, int]],
               strides: Sequence[int], batch_size: int,
               device: torch.device) -> 'LevelLayout':
-        """Build the layout of ``batch_size`` images.
+        """The layout of ``batch_size`` images.
+
+        Its tensors are kept for the next batch of the same shape: on a GPU
+        every copy from the host would be waited for.
 
         Args:
             featmap_sizes (Sequence[tuple[int, int]]): (H, W) of each level.
@@ -47,22 +55,56 @@ class LevelLayout(NamedTuple):
                 f'got {len(featmap_sizes)} feature maps but {len(strides)} '
                 'strides; `strides` of the head must name one stride for '
                 'each level that the neck returns')
-        areas = [int(h) * int(w) for h, w in featmap_sizes]
-        starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
-        return cls(
-            sizes=torch.tensor([(int(h), int(w)) for h, w in featmap_sizes],
-                               device=device).view(-1, 2),
-            strides=torch.tensor(list(strides), device=device),
-            starts=torch.tensor(starts, device=device),
-            batch_size=batch_size,
-            num_rows=batch_size * sum(areas))
+        sizes = tuple((int(h), int(w)) for h, w in featmap_sizes)
+        return _build(cls, sizes, tuple(strides), batch_size, device)
 
     def rows(self, levels: Tensor, images: Tensor, ys: Tensor,
              xs: Tensor) -> Tensor:
         """Row numbers of cells; all arguments broadcast, no range check."""
-        heights, widths = self.sizes[levels].unbind(-1)
-        return (self.starts[levels] + images * heights * widths +
-                ys * widths + xs)
+        return (self.starts[levels] + images * self.areas[levels] +
+                ys * self.sizes[levels, 1] + xs)
+
+    def elements(self, rows: Tensor, labels: Tensor,
+                 num_classes: int) -> Tensor:
+        """Places in the heat maps, each level (B, C, H, W), laid end to end.
+
+        Args:
+            rows (Tensor): Row numbers, shape (K, ), -1 for none.
+            labels (Tensor): Classes, shape (K, ).
+            num_classes (int): Channels of the maps, C.
+
+        Returns:
+            Tensor: ``C * start + (image * C + label) * H * W + y * W + x``
+            with the start and size of the row's level, and -1 for no row,
+            shape (K, ), int64.
+        """
+        if num_classes == 1:
+            return rows
+        levels = torch.searchsorted(self.starts, rows, right=True) - 1
+        levels = levels.clamp_(min=0)
+        areas = self.areas.index_select(0, levels)
+        starts = self.starts.index_select(0, levels)
+        images = torch.div(rows - starts, areas, rounding_mode='floor')
+        others = (images * (num_classes - 1) + labels) * areas
+        places = rows + starts * (num_classes - 1) + others
+        return torch.where(rows < 0, rows, places)
+
+
+@lru_cache(maxsize=1024)
+def _build(cls: Type[LevelLayout], sizes: Tuple[Tuple[int, int], ...],
+           strides: Tuple[int, ...], batch_size: int,
+           device: torch.device) -> LevelLayout:
+    """See :meth:`LevelLayout.build`."""
+    areas = [height * width for height, width in sizes]
+    starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
+    with torch.inference_mode(False):  # to be used in training, too
+        return cls(
+            sizes=torch.tensor(sizes, device=device).view(-1, 2),
+            strides=torch.tensor(strides, device=device),
+            starts=torch.tensor(starts, device=device),
+            areas=torch.tensor(areas, device=device),
+            batch_size=batch_size,
+            num_rows=batch_size * sum(areas))
 
 
 def flatten_levels(maps: Sequence[Tensor]) -> Tensor:

@@ -5,13 +5,12 @@ import torch
 from torch import Tensor
 
 from ..losses.ltrb_iou_loss import ltrb_iou_loss
-from .center_targets import (BatchBoxes, assigned_levels, cells_inside,
-                             center_cells)
+from .center_targets import (CENTER, BatchBoxes, assigned_levels,
+                             cells_inside, center_cells, neighbours)
 from .level_layout import LevelLayout
 
 #: Cost of cells that cannot be positives.
 NO_MATCH = 1e8
-CENTER = 4  # of the nine cells, dx running fastest
 
 
 def _shifted_cells(gt: BatchBoxes,
@@ -28,8 +27,7 @@ def _shifted_cells(gt: BatchBoxes,
     ltrb = torch.cat([
         points - gt.boxes[:, None, :2], gt.boxes[:, None, 2:] - points
     ], -1) / strides
-    steps = torch.arange(-1, 2, device=center.device)
-    shift = torch.cartesian_prod(steps, steps).flip(-1)
+    shift = neighbours(center.device)
     ltrb = ltrb[:, :, None] + torch.cat([shift, -shift], -1)
     return center[:, :, None] + shift, ltrb
 
@@ -58,7 +56,8 @@ def mine_positives(gt: BatchBoxes,
         topk (int): Which cheapest cell limits the costs, exclusive.
 
     Returns:
-        tuple[Tensor, Tensor]: Rows and classes, each of shape (P, ).
+        tuple[Tensor, Tensor]: Rows, -1 for none, and classes, each of shape
+        (N * L * 9, ).
 
     Source: spec §3.5 (ii), Q24, Q25, Q26.
     """
@@ -77,13 +76,12 @@ def mine_positives(gt: BatchBoxes,
     extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
     centered = assigned_levels(extents, ranges) & (ltrb[:, :, CENTER]
                                                    >= 0).all(-1)
-    costs[:, :, CENTER] = torch.where(centered,
-                                      torch.zeros_like(costs[:, :, CENTER]),
-                                      costs[:, :, CENTER])
+    costs[:, :, CENTER].masked_fill_(centered, 0.)
     costs = costs.view(num_objects, num_levels * 9)
     limit = costs.topk(
         min(topk, costs.size(1)), largest=False).values[:, -1:]
-    objects, k = (costs < limit.clamp(max=thresh)).nonzero(as_tuple=True)
-    rows = rows.view(num_objects, num_levels * 9)[objects, k]
-    exists = (rows >= 0) & (rows < layout.num_rows)
-    return rows[exists], gt.labels[objects][exists]
+    rows = rows.view(num_objects, num_levels * 9)
+    mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (
+        rows < layout.num_rows)
+    return (torch.where(mined, rows, -1).flatten(),
+            gt.labels[:, None].expand_as(rows).flatten())

@@ -9,10 +9,12 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from mmdet_centernet2.models.losses import heatmap_focal_loss
 from tests.reference import adapters, losses, targets
 from tests.reference.cases import SETTINGS, cases
 from tests.reference.layout import half_diagonal
 from tests.test_models.crowds import CROWD
+from tests.test_models.operators import Operators
 
 CHANNELS = 16
 LOSSES = [
@@ -263,6 +265,81 @@ class TestTraining:
         first = head.loss_by_feat(*maps, gt, [{}] * 2)
         second = head.loss_by_feat(*maps, numbered, [{}] * 2)
         assert first == second
+
+
+def build_one_stage(**options):
+    """A class-wise head with few channels and extra positives."""
+    return build(
+        type='CenterNet2Head',
+        num_classes=80,
+        loss_cls=dict(type='HeatmapFocalLoss'),
+        loss_bbox=dict(type='LTRBIoULoss', loss_weight=2.),
+        **options)
+
+
+class TestOnAcceleratorsToo:
+    """What costs time or memory there can be counted on a CPU."""
+
+    @pytest.mark.parametrize('make', [build, build_one_stage])
+    def test_a_gpu_is_waited_for_once(self, make):
+        """For the number of cells near objects; forward and backward."""
+        head = make()
+        maps = head(features(100, 150))
+        gt = instances(CROWD, ())
+        head.loss_by_feat(*maps, gt, [{}] * 2)  # leaves what is kept
+        with Operators() as operators:
+            sum(head.loss_by_feat(*maps, gt, [{}] * 2).values()).backward()
+        assert operators.waits == ['_local_scalar_dense']
+
+    def test_counting_sees_what_it_should(self):
+        x = torch.ones(3)
+        repeats = torch.tensor([1, 2, 0])
+        with Operators() as operators:
+            x.nonzero(), x[x > 0], int(x[0]), torch.tensor([1.])
+            x.repeat_interleave(repeats)
+            x.repeat_interleave(repeats, output_size=3)
+            x[torch.tensor(0):], x[repeats]
+        assert operators.waits == [
+            'nonzero', 'index', '_local_scalar_dense', 'lift_fresh',
+            'repeat_interleave', 'lift_fresh', '_local_scalar_dense'
+        ]
+
+    @pytest.mark.parametrize('num', [10, 100])
+    def test_nothing_grows_with_locations_times_objects(
+            self, num, monkeypatch):
+        """Nor with locations times classes, but for the maps' gradient."""
+        head = build_one_stage()
+        heats, ltrbs = (
+            [x.detach().requires_grad_() for x in maps]
+            for maps in head(features(400, 600, 1)))
+        boxes = [(6. * i % 580, 3. * i, 6. * i % 580 + 20, 3. * i + 20)
+                 for i in range(num)]
+        gt = instances(boxes)
+        rows = sum(x.shape[-2] * x.shape[-1] for x in heats)
+        monkeypatch.setattr(heatmap_focal_loss, 'CPU_BLOCK', 2 * rows)
+        with Operators() as operators:
+            sum(head.loss_by_feat(heats, ltrbs, gt, [{}]).values()).backward()
+        sizes = sorted(operators.new_sizes)
+        for x in heats:
+            sizes.remove(x.numel())  # its gradient
+        # 45 candidates, each 4 distances, for each object; 4 for a location
+        assert max(sizes) <= max(45 * 4 * num, 4 * rows)
+
+    def test_autocast(self):
+        """Losses in FP32 of maps in BF16; every parameter learns."""
+        head = build()
+        with torch.autocast('cpu', torch.bfloat16):
+            maps = head(features(100, 150))
+            assert maps[0][0].dtype == torch.bfloat16
+            found = head.loss_by_feat(*maps, instances(CROWD, ()), [{}] * 2)
+        full = head.loss_by_feat(
+            *[[x.detach().float() for x in level] for level in maps],
+            instances(CROWD, ()), [{}] * 2)
+        for name, value in found.items():
+            assert value.dtype == torch.float32
+            assert value.item() == pytest.approx(full[name].item(), rel=1e-6)
+        sum(found.values()).backward()
+        assert all(p.grad.isfinite().all() for p in head.parameters())
 
 
 class TestPredict:

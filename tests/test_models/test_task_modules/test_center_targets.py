@@ -6,6 +6,7 @@ import torch
 from hypothesis import example as run_also
 from hypothesis import given
 
+from mmdet_centernet2.benchmarks.dense_targets import dense_center_targets
 from mmdet_centernet2.models.task_modules import (BatchBoxes, CenterTargets,
                                                   LevelLayout, center_targets)
 from tests.reference import adapters, targets
@@ -17,16 +18,43 @@ from . import worked_example as example
 NUM_CLASSES = 3
 
 
-def compute(case: Case, num_classes: int = 1) -> CenterTargets:
-    """Targets of the package."""
+def inputs(case: Case) -> Tuple[BatchBoxes, LevelLayout, torch.Tensor]:
+    """Objects, layout and half-diagonal ranges."""
     instances = adapters.to_instances(case.boxes, case.labels)
     layout = LevelLayout.build(
         adapters.map_sizes(case.levels), adapters.strides(case.levels),
         len(case.boxes), torch.device('cpu'))
-    return center_targets(
-        BatchBoxes.collate([g.bboxes for g in instances],
-                           [g.labels for g in instances]), layout,
-        torch.tensor(adapters.ranges(case.levels)), num_classes)
+    gt = BatchBoxes.collate([g.bboxes for g in instances],
+                            [g.labels for g in instances])
+    return gt, layout, torch.tensor(adapters.ranges(case.levels))
+
+
+def compute(case: Case, num_classes: int = 1) -> CenterTargets:
+    """Targets of the package."""
+    return center_targets(*inputs(case), num_classes)
+
+
+def heatmap(found: CenterTargets, case: Case,
+            num_classes: int = 1) -> torch.Tensor:
+    """Heat as a dense map, of the highest value of each cell."""
+    dense = torch.zeros(len(cells(case)), num_classes)
+    for row, label, value in zip(*(part.tolist() for part in found.heat)):
+        dense[row, label] = max(dense[row, label], value)
+    return dense
+
+
+def positives(found: CenterTargets) -> List[Tuple[int, int]]:
+    """(row, class) of the positives, in order."""
+    pairs = zip(found.pos_inds.tolist(), found.pos_labels.tolist())
+    return [pair for pair in pairs if pair[0] != -1]
+
+
+def boxes_of_rows(found: CenterTargets) -> Dict[int, Tuple[float, ...]]:
+    """Regression target of each row that has one, rows ascending."""
+    pairs = [(row, tuple(ltrb)) for row, ltrb in zip(
+        found.reg_inds.tolist(), found.reg_targets.tolist()) if row != -1]
+    assert len(pairs) == len(dict(pairs))
+    return dict(sorted(pairs))
 
 
 def cells(case: Case) -> List[Tuple[int, Level, int, int, int]]:
@@ -48,24 +76,22 @@ def assert_heats_agree(found: List[float], wanted: List[float]) -> None:
 @SETTINGS
 @given(cases())
 def test_agnostic_heatmap(case):
-    found = compute(case).heatmap
+    found = heatmap(compute(case), case)
     wanted = [
         targets.heat(case.boxes[image], level, x, y)
         for _, level, image, x, y in cells(case)
     ]
-    assert found.shape == (len(wanted), 1)
     assert_heats_agree(found[:, 0].tolist(), wanted)
 
 
 @SETTINGS
 @given(cases(max_objects=4))
 def test_class_heatmaps(case):
-    found = compute(case, NUM_CLASSES).heatmap
+    found = heatmap(compute(case, NUM_CLASSES), case, NUM_CLASSES)
     wanted = [
         targets.class_heat(case.boxes[image], case.labels[image], level, x, y,
                            NUM_CLASSES) for _, level, image, x, y in cells(case)
     ]
-    assert found.shape == (len(wanted), NUM_CLASSES)
     assert_heats_agree(found.flatten().tolist(), sum(wanted, []))
 
 
@@ -106,11 +132,9 @@ TIE = Case((Level(8, 6, 6, 0, 1e7), ), (((8., 12., 32., 28.),
 @run_also(TIE._replace(boxes=(TIE.boxes[0][::-1], )))
 @given(cases())
 def test_regression_targets(case):
-    found = compute(case)
+    ltrb = boxes_of_rows(compute(case))
     wanted = regression(case)
-    rows = found.reg_inds.tolist()
-    assert rows == sorted(wanted)
-    ltrb = dict(zip(rows, map(tuple, found.reg_targets.tolist())))
+    assert list(ltrb) == sorted(wanted)
     for index, level, image, x, y in cells(case):
         if index in wanted and not rounding_decides(case, level, image, x, y):
             assert ltrb[index] == wanted[index], (index, level, image, x, y)
@@ -135,12 +159,25 @@ def test_positives(case):
         p for p in targets.base_positives(case.boxes, case.labels, case.levels)
         if 0 <= p.index < len(cells(case))  # others have no row at all
     ]
-    found = compute(case, NUM_CLASSES)
-    assert found.pos_inds.tolist() == [p.index for p in wanted]
-    assert found.pos_labels.tolist() == [p.label for p in wanted]
-    agnostic = compute(case)
-    assert agnostic.pos_inds.tolist() == [p.index for p in wanted]
-    assert agnostic.pos_labels.tolist() == [0] * len(wanted)
+    assert positives(compute(case, NUM_CLASSES)) == wanted
+    assert positives(compute(case)) == [(p.index, 0) for p in wanted]
+
+
+@SETTINGS
+@run_also(TIE)
+@given(cases(max_objects=8))
+def test_dense_method_of_the_benchmark(case):
+    """It is fair to compare with: bit for bit the same targets."""
+    for num_classes in (1, NUM_CLASSES):
+        found = compute(case, num_classes)
+        wanted = dense_center_targets(*inputs(case), num_classes)
+        assert torch.equal(
+            heatmap(found, case, num_classes), wanted.heatmap)
+        assert positives(found) == list(
+            zip(wanted.pos_inds.tolist(), wanted.pos_labels.tolist()))
+        assert boxes_of_rows(found) == dict(
+            zip(wanted.reg_inds.tolist(),
+                map(tuple, wanted.reg_targets.tolist())))
 
 
 class TestWorkedExample:
@@ -150,24 +187,21 @@ class TestWorkedExample:
 
     def test_positives(self):
         found = compute(self.case, example.NUM_CLASSES)
-        assert found.pos_inds.tolist() == example.POS_INDS
-        assert found.pos_labels.tolist() == example.POS_LABELS
+        assert positives(found) == list(
+            zip(example.POS_INDS, example.POS_LABELS))
 
     def test_regression(self):
-        found = compute(self.case)
-        assert found.reg_inds.tolist() == list(example.REGRESSION)
-        assert found.reg_targets.tolist() == [
-            list(row) for row in example.REGRESSION.values()
-        ]
+        assert boxes_of_rows(compute(self.case)) == example.REGRESSION
 
     def test_heatmap(self):
-        heat = compute(self.case).heatmap[:, 0]
+        heat = heatmap(compute(self.case), self.case)[:, 0]
         assert len(heat) == example.NUM_ROWS
         found = {i: heat[i].item() for i in heat.nonzero()[:, 0].tolist()}
         assert found == pytest.approx(example.HEATMAP, abs=6e-7)
 
     def test_class_heatmaps(self):
-        heat = compute(self.case, example.NUM_CLASSES).heatmap
+        found = compute(self.case, example.NUM_CLASSES)
+        heat = heatmap(found, self.case, example.NUM_CLASSES)
         for row, values in example.CLASS_HEATMAPS.items():
             assert heat[row].tolist() == pytest.approx(values, abs=6e-5)
 
@@ -175,8 +209,7 @@ class TestWorkedExample:
 def test_no_objects_at_all():
     case = Case((Level(8, 4, 4, 0, 1e7), ), ((), ()), ((), ()))
     found = compute(case)
-    assert found.heatmap.shape == (32, 1)
-    assert not found.heatmap.any()
+    assert [len(part) for part in found.heat] == [0] * 3
     assert found.pos_inds.shape == found.pos_labels.shape == (0, )
     assert found.reg_inds.shape == (0, )
     assert found.reg_targets.shape == (0, 4)
@@ -185,20 +218,20 @@ def test_no_objects_at_all():
 def test_object_between_the_ranges_of_all_levels():
     """Negative weights around it go down, but nothing is positive."""
     levels = (Level(8, 4, 4, 0, 5), Level(16, 2, 2, 20, 30))
-    found = compute(Case(levels, (((4., 4., 20., 20.), ), ), ((0, ), )))
-    assert found.pos_inds.numel() == found.reg_inds.numel() == 0
-    assert (found.heatmap == 1).sum() == 2
+    case = Case(levels, (((4., 4., 20., 20.), ), ), ((0, ), ))
+    found = compute(case)
+    assert not positives(found) and not boxes_of_rows(found)
+    assert (heatmap(found, case) == 1).sum() == 2
 
 
 def test_both_ends_of_a_range_count():
     """Q22: half diagonal 20 belongs to both levels."""
     levels = (Level(8, 6, 6, 0, 20), Level(16, 3, 3, 20, 40))
     found = compute(Case(levels, (((8., 4., 32., 36.), ), ), ((0, ), )))
-    assert found.pos_inds.tolist() == [
-        flat_index(levels, 1, 0, 0, 2, 2),
-        flat_index(levels, 1, 1, 0, 1, 1)
-    ]
-    assert found.reg_inds.min() < 36 <= found.reg_inds.max()
+    assert positives(found) == [(flat_index(levels, 1, 0, 0, 2, 2), 0),
+                                (flat_index(levels, 1, 1, 0, 1, 1), 0)]
+    rows = list(boxes_of_rows(found))
+    assert rows[0] < 36 <= rows[-1]
 
 
 def test_targets_have_no_gradient():
@@ -207,5 +240,5 @@ def test_targets_have_no_gradient():
     found = center_targets(
         BatchBoxes.collate([boxes], [torch.tensor([0])]), layout,
         torch.tensor([[0, 1e7]]))
-    assert not found.heatmap.requires_grad
+    assert not found.heat.values.requires_grad
     assert not found.reg_targets.requires_grad

@@ -9,7 +9,9 @@ from mmdet_centernet2.models.task_modules.level_layout import (LevelLayout,
                                                                flatten_levels)
 from tests.reference import adapters
 from tests.reference.cases import SETTINGS, level_sets
-from tests.reference.layout import flat_index, location
+from tests.reference.layout import Level, flat_index, location
+
+LEVELS = (Level(8, 11, 7, 0, 24), Level(16, 6, 4, 20, 1e7))
 
 
 def build(levels, batch: int) -> LevelLayout:
@@ -41,6 +43,10 @@ def test_rows_and_flattened_maps_are_in_the_reference_order(levels):
     rows = torch.arange(layout.num_rows)
     assert torch.equal(flat, torch.stack([rows, rows + .25, rows + .5], 1))
     assert featmap_sizes(maps) == adapters.map_sizes(levels)
+    for label in range(3):
+        places = layout.elements(rows, torch.full_like(rows, label), 3)
+        joined = torch.cat([level.flatten() for level in maps])
+        assert torch.equal(joined[places], flat[:, label])
 
 
 @SETTINGS
@@ -59,3 +65,21 @@ def test_stride_for_each_level_is_asked_for():
     with pytest.raises(ValueError, match='2 feature maps but 3 strides'):
         LevelLayout.build([(4, 4), (2, 2)], [8, 16, 32], 1,
                           torch.device('cpu'))
+
+
+def test_no_row_is_no_element():
+    layout = LevelLayout.build([(4, 4), (2, 2)], [8, 16], 2,
+                               torch.device('cpu'))
+    rows = torch.tensor([-1, 0, 39])
+    labels = torch.tensor([2, 0, 2])
+    assert layout.elements(rows, labels, 1).tolist() == [-1, 0, 39]
+    assert layout.elements(rows, labels, 3).tolist() == [-1, 0, 119]
+
+
+def test_layout_of_the_next_batch_is_the_same_one():
+    """Also if the first was one of inference."""
+    with torch.inference_mode():
+        first = build(LEVELS, 3)
+    assert build(LEVELS, 3) is first
+    assert build(LEVELS, 4) is not first
+    assert not any(part.is_inference() for part in first[:4])

@@ -22,9 +22,8 @@ def compute(case: Case, predicted: torch.Tensor) -> list:
         BatchBoxes.collate([g.bboxes for g in instances],
                            [g.labels for g in instances]), layout,
         torch.tensor(adapters.ranges(case.levels)), predicted)
-    return [
-        targets.Positive(*pair) for pair in zip(rows.tolist(), labels.tolist())
-    ]
+    pairs = zip(rows.tolist(), labels.tolist())
+    return [targets.Positive(*pair) for pair in pairs if pair[0] != -1]
 
 
 def predictions(case: Case, seed: int, noise: float) -> torch.Tensor:
