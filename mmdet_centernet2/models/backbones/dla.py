@@ -8,6 +8,8 @@ from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..layers import recompute
+
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int,
               norm_cfg: ConfigType) -> List[nn.Module]:
@@ -172,6 +174,8 @@ class DLA(BaseModule):
             has stride ``2 ** i``. Defaults to (3, 4, 5).
         norm_cfg (dict): Of all norms. Defaults to trainable BN.
         norm_eval (bool): Keep norms in evaluation mode. Defaults to False.
+        with_cp (bool): Trade time for memory in training: every level is
+            computed a second time in the backward pass. Defaults to False.
         init_cfg (dict, optional): Initialisation; Kaiming by default.
 
     Raises:
@@ -191,6 +195,7 @@ class DLA(BaseModule):
                  out_indices: Sequence[int] = (3, 4, 5),
                  norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
                  norm_eval: bool = False,
+                 with_cp: bool = False,
                  init_cfg: OptMultiConfig = None) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of '
@@ -201,6 +206,7 @@ class DLA(BaseModule):
         super().__init__(
             init_cfg=init_cfg or dict(type='Kaiming', layer='Conv2d'))
         self.out_indices, self.norm_eval = tuple(out_indices), norm_eval
+        self.with_cp = with_cp
         block, depths, channels = self.arch_settings[depth]
         self.out_channels = [channels[i] for i in self.out_indices]
 
@@ -228,10 +234,11 @@ class DLA(BaseModule):
         Returns:
             tuple[Tensor]: Of each level in ``out_indices``.
         """
-        x = self.base_layer(x)
+        run = recompute if self.with_cp else lambda layer, x: layer(x)
+        x = run(self.base_layer, x)
         outs = []
         for i in range(max(self.out_indices) + 1):
-            x = getattr(self, f'level{i}')(x)
+            x = run(getattr(self, f'level{i}'), x)
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)

@@ -9,6 +9,8 @@ from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..layers import recompute
+
 GN = dict(type='GN', num_groups=32, requires_grad=True)
 
 
@@ -83,6 +85,8 @@ class BiFPNBase(BaseModule):
             further ones are made from the coarsest input. Defaults to 5.
         num_cells (int): How often the cell is repeated. Defaults to 3.
         norm_cfg (dict): Of all norms. Defaults to 32-group GN.
+        with_cp (bool): Trade time for memory in training: every cell is
+            computed a second time in the backward pass. Defaults to False.
         init_cfg (dict, optional): Initialisation; PyTorch's by default, as
             in the original.
 
@@ -97,6 +101,7 @@ class BiFPNBase(BaseModule):
                  num_outs: int = 5,
                  num_cells: int = 3,
                  norm_cfg: ConfigType = GN,
+                 with_cp: bool = False,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not in_channels:
@@ -106,6 +111,7 @@ class BiFPNBase(BaseModule):
         if num_outs < len(in_channels):
             raise ValueError(f'num_outs={num_outs} is less than the number of '
                              f'inputs, {len(in_channels)}')
+        self.with_cp = with_cp
         self.num_ins, self.num_outs = len(in_channels), num_outs
         self.num_extra = num_outs - len(in_channels)
         first_cell = list(in_channels) + [out_channels] * self.num_extra
@@ -131,6 +137,12 @@ class BiFPNBase(BaseModule):
     def _refine(self, maps: List[Tensor]) -> List[Tensor]:
         """Run all cells."""
         raise NotImplementedError
+
+    def _run(self, cells: nn.Sequential, maps: List[Tensor]) -> List[Tensor]:
+        """Run cells one after the other."""
+        for cell in cells:
+            maps = recompute(cell, maps) if self.with_cp else cell(maps)
+        return maps
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """Build the pyramid.
@@ -289,7 +301,7 @@ class BiFPN(BiFPNBase):
 
     def _refine(self, maps: List[Tensor]) -> List[Tensor]:
         """See :class:`BiFPNBase`."""
-        return self.cell(maps)
+        return self._run(self.cell, maps)
 
 
 # ---------------------------------------------------------------------------
@@ -397,4 +409,4 @@ class FCOSBiFPN(BiFPNBase):
 
     def _refine(self, maps: List[Tensor]) -> List[Tensor]:
         """See :class:`BiFPNBase`."""
-        return self.cells(maps)
+        return self._run(self.cells, maps)

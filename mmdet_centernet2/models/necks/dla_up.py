@@ -3,11 +3,12 @@ from typing import List, Sequence, Tuple
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from ..layers import ExactDeformConv
 
 
 class DeformNode(nn.Module):
@@ -22,7 +23,7 @@ class DeformNode(nn.Module):
     def __init__(self, in_channels: int, out_channels: int,
                  norm_cfg: ConfigType) -> None:
         super().__init__()
-        self.conv = ModulatedDeformConv2dPack(
+        self.conv = ExactDeformConv(
             in_channels, out_channels, 3, padding=1, bias=True)
         self.actf = nn.Sequential(
             build_norm_layer(norm_cfg, out_channels)[1],

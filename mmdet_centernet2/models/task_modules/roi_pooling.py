@@ -125,7 +125,7 @@ def roi_align_rows(feats: Tensor,
         y_axis.weights.flatten(0, 1)[bin_rows, dy] *
         x_axis.weights.flatten(0, 1)[bin_columns, dx])
     images = rois[:, 0].long().repeat_interleave(num_bins)[bins]
-    rows = feats.permute(0, 2, 3, 1).reshape(-1, feats.size(1))
+    rows = feats.permute(0, 2, 3, 1).reshape(-1, feats.size(1)).contiguous()
     pooled = F.embedding_bag((images * height + ys) * width + xs,
                              rows,
                              starts,
