@@ -4,6 +4,7 @@ from typing import Dict, Optional
 from mmdet.evaluation import LVISMetric, eval_recalls
 from mmdet.registry import METRICS
 
+from .faster_eval import check_backend
 from .old_numpy import OldNumpy, with_names
 
 FREQUENCIES = ('r', 'c', 'f')
@@ -21,12 +22,17 @@ class CenterNet2LVISMetric(LVISMetric):
     Args:
         ann_file (str): Annotations in LVIS format.
         *args: See mmdet's ``LVISMetric``.
+        backend (str): 'pycocotools' (with ``lvis``), or 'faster_coco_eval',
+            which gives the same figures in a fraction of the time. Defaults
+            to 'pycocotools'.
         **kwargs: See there. ``metric`` is 'bbox', 'segm', 'proposal_fast' or
             a list of these.
 
     Raises:
         ValueError: If the file has not got what LVIS evaluation needs, or
-            ``metric`` is 'proposal', which ``lvis`` cannot compute.
+            ``metric`` is 'proposal', which ``lvis`` cannot compute, or the
+            backend is unknown.
+        ImportError: If the backend's package is not installed.
 
     Source: spec §1.4, §6.6 (evaluator 'lvis').
     """
@@ -35,8 +41,13 @@ class CenterNet2LVISMetric(LVISMetric):
         LVISMetric.fast_eval_recall,
         eval_recalls=with_names(eval_recalls, np=OldNumpy()))
 
-    def __init__(self, ann_file: Optional[str] = None, *args,
+    def __init__(self,
+                 ann_file: Optional[str] = None,
+                 *args,
+                 backend: str = 'pycocotools',
                  **kwargs) -> None:
+        check_backend(backend)
+        self.backend = backend
         if ann_file is None:
             raise ValueError(
                 f'{type(self).__name__} needs ann_file, a file in LVIS format:'
@@ -59,11 +70,14 @@ class CenterNet2LVISMetric(LVISMetric):
             ``bbox_APs/m/l`` (area) and ``bbox_APr/c/f`` (frequency), in [0,
             1], -1 where there is no such object.
         """
-        from .lvis_eval import SparseLVISEval  # needs lvis
+        from .lvis_eval import FasterLVISEval, SparseLVISEval  # need lvis
+        make = (
+            FasterLVISEval
+            if self.backend == 'faster_coco_eval' else SparseLVISEval)
         evaluations = {}
 
         def evaluation(lvis_gt, lvis_dt, iou_type):
-            evaluations[iou_type] = SparseLVISEval(lvis_gt, lvis_dt, iou_type)
+            evaluations[iou_type] = make(lvis_gt, lvis_dt, iou_type)
             return evaluations[iou_type]
 
         compute = with_names(LVISMetric.compute_metrics, LVISEval=evaluation)
