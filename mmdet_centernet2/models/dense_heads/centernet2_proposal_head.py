@@ -232,10 +232,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             dict[str, Tensor]: Positive, negative and box loss.
         """
         ltrb_rows = flatten_levels(ltrbs)
-        layout = LevelLayout.build(
-            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
-            heat_logits[0].device)
-        targets = self.get_targets(layout, ltrb_rows, batch_gt_instances)
+        layout, targets = self.get_targets(heat_logits, ltrb_rows,
+                                           batch_gt_instances)
         has_box = targets.reg_inds >= 0
         counts = torch.stack([(targets.pos_inds >= 0).sum(), has_box.sum()])
         num_pos, num_reg = reduce_mean(counts.float()).clamp(min=1)
@@ -262,20 +260,25 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         return self.loss_cls(heat_logits, heat_inds, targets.heat.values,
                              pos_inds, num_pos)
 
-    @torch.compiler.disable
-    def get_targets(self, layout: LevelLayout, ltrb_rows: Tensor,
-                    batch_gt_instances: InstanceList) -> CenterTargets:
+    @torch.compiler.disable  # of another shape for each batch
+    def get_targets(
+            self, heat_logits: List[Tensor], ltrb_rows: Tensor,
+            batch_gt_instances: InstanceList
+    ) -> Tuple[LevelLayout, CenterTargets]:
         """Targets of a batch; a GPU is waited for once.
 
         Args:
-            layout (LevelLayout): Layout of the batch.
+            heat_logits (list[Tensor]): For their shapes, (B, C, H, W).
             ltrb_rows (Tensor): Flattened predictions in stride units, (M, 4);
                 only positive mining looks at them.
             batch_gt_instances (list[InstanceData]): Objects of each image.
 
         Returns:
-            CenterTargets: See there.
+            tuple[LevelLayout, CenterTargets]: See there.
         """
+        layout = LevelLayout.build(
+            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
+            heat_logits[0].device)
         gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
                                 [gt.labels for gt in batch_gt_instances])
         if self.num_classes == 1:
@@ -286,7 +289,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         if self.more_pos:
             targets.pos_inds, targets.pos_labels = mine_positives(
                 gt, layout, self.regress_ranges, ltrb_rows, **self.more_pos)
-        return targets
+        return layout, targets
 
     @torch.no_grad()
     def predict_by_feat(self,

@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmdet_centernet2.models.losses import heatmap_focal_loss
 from tests.reference import adapters, losses, targets
@@ -324,6 +325,28 @@ class TestOnAcceleratorsToo:
             sizes.remove(x.numel())  # its gradient
         # 45 candidates, each 4 distances, for each object; 4 for a location
         assert max(sizes) <= max(45 * 4 * num, 4 * rows)
+
+    def test_compiled(self):
+        """Three graphs: the network, its boxes in rows, the losses."""
+        torch._dynamo.reset()
+        head, x, gt = build_one_stage(), features(100, 150), instances(
+            CROWD, ())
+
+        def losses_of(x):
+            return head.loss_by_feat(*head(x), gt, [{}] * 2)
+
+        graphs = CompileCounterWithBackend('aot_eager')
+        found = torch.compile(losses_of, backend=graphs)(x)
+        assert graphs.frame_count <= 3
+        sum(found.values()).backward()
+        grads = [p.grad.clone() for p in head.parameters()]
+        head.zero_grad()
+        wanted = losses_of(x)
+        sum(wanted.values()).backward()
+        for name, value in found.items():
+            assert value.item() == pytest.approx(wanted[name].item())
+        for parameter, grad in zip(head.parameters(), grads):
+            assert torch.allclose(parameter.grad, grad, atol=1e-7)
 
     def test_autocast(self):
         """Losses in FP32 of maps in BF16; every parameter learns."""
