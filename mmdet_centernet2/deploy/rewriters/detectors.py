@@ -30,6 +30,7 @@ class DetectorWithSizes(nn.Module):
     def __init__(self, module: nn.Module, deploy_cfg: Config) -> None:
         super().__init__()
         self.detector = module
+        self.training = module.training  # the exporter restores this one
 
     def forward(self,
                 batch_inputs: Tensor,
