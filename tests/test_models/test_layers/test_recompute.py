@@ -70,7 +70,7 @@ def test_less_is_kept(build, inputs):
 def test_runs_twice_only_where_a_gradient_is_wanted():
     calls = []
     layer = nn.Linear(2, 2)
-    layer.register_forward_hook(lambda *_: calls.append(1))
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
     x = torch.randn(3, 2)
     with torch.no_grad():
         recompute(layer, x)
