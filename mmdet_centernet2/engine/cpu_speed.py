@@ -1,8 +1,9 @@
 """Train faster on a CPU, with the same arithmetic."""
 import ctypes
-from typing import Any, Tuple
+from typing import Tuple
 
 import torch
+from mmcv.ops import ModulatedDeformConv2dPack, RoIAlign
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -37,21 +38,23 @@ def keep_freed_memory() -> bool:
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Run backbone and neck channels-last, which convolutions like on a CPU.
+    """Keep all maps channels-last, which convolutions like.
 
-    Heads get contiguous maps: mmcv's RoIAlign reads others wrongly.
+    mmcv's deformable convolution and RoIAlign read others than contiguous
+    maps wrongly: they get contiguous ones.
 
     Args:
-        model: A detector with ``backbone`` and ``neck``.
+        model: A detector, or a part of one.
     """
-    for part in (model.backbone, model.neck):
-        part.to(memory_format=torch.channels_last)
-    model.neck.register_forward_hook(_contiguous)
+    model.to(memory_format=torch.channels_last)
+    for module in model.modules():
+        if isinstance(module, (ModulatedDeformConv2dPack, RoIAlign)):
+            module.to(memory_format=torch.contiguous_format)
+            module.register_forward_pre_hook(_contiguous)
 
 
-def _contiguous(module: nn.Module, inputs: Any,
-                outputs: Tuple[Tensor]) -> Tuple[Tensor]:
-    return tuple(level.contiguous() for level in outputs)
+def _contiguous(module: nn.Module, inputs: Tuple[Tensor]) -> Tuple[Tensor]:
+    return tuple(x.contiguous() for x in inputs)
 
 
 @HOOKS.register_module()

@@ -15,6 +15,8 @@ from mmengine.device import get_device, get_max_cuda_memory
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmdet_centernet2.engine.fast_inference import speed_up_as_configured
+
 
 class _FitsData(BaseBenchmark):
     """Never asks for more rounds than there is data.
@@ -67,7 +69,8 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
             load_checkpoint(model, checkpoint, map_location='cpu')
         if is_fuse_conv_bn:
             model = fuse_conv_bn(model)
-        return model.to(get_device()).eval()
+        model = model.to(get_device()).eval()
+        return speed_up_as_configured(model, self.cfg)
 
     def num_rounds(self) -> int:
         """Images in the test data."""

@@ -12,6 +12,8 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
+from mmdet_centernet2.engine.fast_inference import speed_up
+from mmdet_centernet2.utils.fast_option import add_fast_argument
 from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
                                               load_config)
 from mmdet_centernet2.utils.weights_check import (load_checkpoint,
@@ -48,6 +50,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument('--pred-score-thr', type=float, default=0.3,
                         help='smallest score of a box that is drawn')
     parser.add_argument('--batch-size', type=int, default=1)
+    add_fast_argument(parser)
     parser.add_argument('--show', action='store_true',
                         help='show pictures in a window')
     parser.add_argument('--no-save-vis', action='store_true',
@@ -129,6 +132,8 @@ def detect(args: Namespace) -> dict:
     inferencer = DetInferencer(
         model=args.model, weights=args.weights,
         device=args.device or get_device(), palette=args.palette)
+    if args.fast:
+        speed_up(inferencer.model, args.fast)
     if args.chunked_size > 0:
         inferencer.model.test_cfg.chunked_size = args.chunked_size
     call = {name: getattr(args, name) for name in _ONE_CALL}

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import mmdet_centernet2  # noqa: F401  registers the models
+from mmdet_centernet2.utils.fast_option import accept_fast_option
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit, run_mmdet_tool
 from mmdet_centernet2.utils.preflight import (PreflightError, check_data,
                                               load_config)
@@ -27,9 +28,10 @@ def check(args: Namespace) -> None:
 
 
 def adapt(tool: ModuleType) -> None:
-    """Let mmdet's tool use the classes that need no GPU."""
+    """Let mmdet's tool use the classes that need no GPU, and ``--fast``."""
     from mmdet_centernet2.utils.benchmark import use_any_device
     use_any_device(tool)
+    accept_fast_option(tool)
 
 
 if __name__ == '__main__':

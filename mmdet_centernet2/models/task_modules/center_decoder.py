@@ -8,10 +8,14 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .greedy_nms import greedy_nms
+
 #: Decoded boxes are at least this wide and high, in pixels (spec §5.1).
 MIN_BOX_SIZE = 0.01
 #: Raw score of padding; its probability is zero, in half precision too.
 PAD_LOGIT = -1e4
+#: mmcv's settings that :func:`greedy_nms` knows.
+GREEDY_NMS = {'type', 'iou_threshold', 'class_agnostic'}
 
 
 class Candidates(NamedTuple):
@@ -175,11 +179,8 @@ def nms_best_first(boxes: Tensor, scores: Tensor, labels: Tensor,
                    nms: ConfigType, enough: int) -> Tuple[Tensor, Tensor]:
     """Boxes that survive, at least the ``enough`` best and their ties.
 
-    What suppresses a box has a higher score, so the best survivors are
-    those of the best candidates alone. On a CPU, where NMS takes time
-    proportional to candidates times survivors, more candidates are looked at
-    only while there are too few survivors. A GPU compares all pairs at once
-    and would have to be waited for: there it is one NMS over all.
+    mmcv's NMS on a GPU, where it compares all pairs at once; on a CPU
+    :func:`greedy_nms`, which stops when there are enough.
 
     Args:
         boxes (Tensor): xyxy in pixels, shape (n, 4).
@@ -192,20 +193,17 @@ def nms_best_first(boxes: Tensor, scores: Tensor, labels: Tensor,
         tuple[Tensor]: (x1, y1, x2, y2, score), best first, shape (m, 5), and
         their indices, shape (m, ).
     """
-    size = len(scores)
-    if enough <= 0 or scores.is_cuda or nms.get('type', 'nms') != 'nms':
+    if scores.device.type != 'cpu' or set(nms) - GREEDY_NMS or (
+            nms.get('type', 'nms') != 'nms'):
         return batched_nms(boxes, scores, labels, nms)
-    ordered, order = scores.sort(descending=True)
-    looked_at = 0
-    while True:
-        looked_at = min(max(4 * enough, 4 * looked_at), size)
-        head = order[:looked_at]
-        dets, keep = batched_nms(boxes[head], ordered[:looked_at],
-                                 labels[head], nms)
-        full = len(dets) >= enough and (dets[enough - 1, 4] >
-                                        ordered[looked_at - 1])
-        if full or looked_at == size:
-            return dets, head[keep]
+    scores, order = scores.sort(descending=True)
+    groups = labels[order]
+    if nms.get('class_agnostic', False):
+        groups = torch.zeros_like(groups)
+    keep = greedy_nms(boxes[order], scores, groups, nms['iou_threshold'],
+                      enough)
+    order = order[keep]
+    return torch.cat([boxes[order], scores[keep, None]], 1), order
 
 
 def select(candidates: Candidates, nms: Optional[ConfigType],
