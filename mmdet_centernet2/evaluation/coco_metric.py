@@ -8,6 +8,7 @@ from mmdet.registry import METRICS
 
 from .faster_eval import check_backend
 from .old_numpy import OldNumpy, with_names
+from .results_file import results2json
 
 #: Places in ``COCOeval.stats`` of mmdet's names.
 _STATS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
@@ -33,6 +34,7 @@ class CenterNet2CocoMetric(CocoMetric):
         ImportError: If the backend's package is not installed.
     """
 
+    results2json = results2json
     fast_eval_recall = with_names(
         CocoMetric.fast_eval_recall,
         eval_recalls=with_names(eval_recalls, np=OldNumpy()))

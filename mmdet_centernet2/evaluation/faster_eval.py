@@ -6,16 +6,12 @@ all of the time goes, the compiled package compares detections with objects.
 """
 from __future__ import annotations
 
-from typing import (Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence,
-                    Tuple)
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from rich.progress import track
 
 BACKENDS = ('pycocotools', 'faster_coco_eval')
-#: Pairs of an image and a category that are evaluated at once at most. The
-#: package keeps a list for each of them, empty or not.
-MAX_PAIRS = 1_000_000
 #: Keys of annotations and detections that count.
 _KEYS = ('id', 'image_id', 'bbox', 'area', 'score')
 
@@ -82,20 +78,18 @@ def match_and_accumulate(
         dict[str, np.ndarray]: ``precision`` (T, R, K, A, M) and ``recall``
         (T, K, A, M) as pycocotools has them; -1 where there is no object.
     """
-    blocks = list(_blocks(objects, detections, cat_ids))
+    images = {cat: [] for cat in cat_ids}
+    for image, cat in sorted({*objects, *detections}):
+        if cat in images:
+            images[cat].append(image)
     found = [
-        _evaluate_block(block, objects, detections, params, not_exhaustive)
-        for block in track(blocks, 'evaluating', disable=len(blocks) < 2)
+        _evaluate(cat, images[cat], objects, detections, params,
+                  not_exhaustive) for cat in track(
+                      cat_ids, 'evaluating', disable=len(cat_ids) < 2)
     ]
     return dict(
         precision=np.concatenate([f['precision'] for f in found], axis=2),
         recall=np.concatenate([f['recall'] for f in found], axis=1))
-
-
-class _Block(NamedTuple):
-    """Some categories, and the pairs with an object or a detection."""
-    cat_ids: Sequence[int]
-    pairs: Sequence[Tuple[int, int]]
 
 
 def _package() -> Any:
@@ -110,38 +104,32 @@ def _package() -> Any:
     return faster_coco_eval
 
 
-def _blocks(objects: ByPair, detections: ByPair,
-            cat_ids: Sequence[int]) -> Iterator[_Block]:
-    """Split the categories, so that an empty pair costs next to nothing."""
-    by_category = {cat: [] for cat in cat_ids}
-    for image, cat in {*objects, *detections}:
-        if objects.get((image, cat)) or detections.get((image, cat)):
-            by_category[cat].append((image, cat))
-    num_images = len({img for pairs in by_category.values()
-                      for img, _ in pairs})
-    size = max(MAX_PAIRS // max(num_images, 1), 1)
-    for start in range(0, len(cat_ids), size):
-        chosen = cat_ids[start:start + size]
-        yield _Block(chosen, sorted(p for c in chosen for p in by_category[c]))
+def _evaluate(category: int, images: Sequence[int], objects: ByPair,
+              detections: ByPair, params: MatchParams,
+              not_exhaustive: Mapping | None) -> Dict[str, np.ndarray]:
+    """Evaluate one category, in the images that have something of it.
 
-
-def _evaluate_block(block: _Block, objects: ByPair, detections: ByPair,
-                    params: MatchParams,
-                    not_exhaustive: Mapping | None) -> Dict[str, np.ndarray]:
+    The package visits every pair of the images and categories that it is
+    given, and keeps a list for it; like this none of them is empty.
+    """
     package = _package()
-    images = _images(block, objects, detections, not_exhaustive)
-    segm = params.iou_type == 'segm'
+    entries = [
+        _image(image, category, (*objects.get((image, category), ()),
+                                 *detections.get((image, category), ())),
+               not_exhaustive) for image in images
+    ]
+    # 'f' is of no importance: the original makes the groups
+    categories = [dict(id=category, frequency='f')]
 
     def side(by_pair: ByPair):
         annotations = [
-            _copy(ann, cat, segm) for image, cat in block.pairs
-            for ann in by_pair.get((image, cat), ())
+            _copy(ann, category, params.iou_type == 'segm')
+            for image in images for ann in by_pair.get((image, category), ())
         ]
-        # 'f' is of no importance: the original makes the groups
-        categories = [dict(id=c, frequency='f') for c in block.cat_ids]
         return package.COCO(
             dict(
-                images=images, annotations=annotations, categories=categories))
+                images=entries, annotations=annotations,
+                categories=categories))
 
     evaluation = package.COCOeval_faster(
         side(objects),
@@ -154,29 +142,23 @@ def _evaluate_block(block: _Block, objects: ByPair, detections: ByPair,
     evaluation.params.areaRng = [list(rng) for rng in params.area_rng]
     evaluation.params.areaRngLbl = [str(rng) for rng in params.area_rng]
     evaluation.params.maxDets = list(params.max_dets)
-    evaluation.params.catIds = list(block.cat_ids)
-    evaluation.params.imgIds = [image['id'] for image in images]
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval
 
 
-def _images(block: _Block, objects: ByPair, detections: ByPair,
-            not_exhaustive: Mapping | None) -> List[dict]:
-    """Entries of the images of a block, sorted by id as in pycocotools."""
-    entries = {}
-    for image, cat in block.pairs:
-        entry = entries.setdefault(
-            image, dict(id=image, height=0, width=0, neg_category_ids=[]))
-        # what was not looked for has been left out before
-        entry['neg_category_ids'].append(cat)
-        if not_exhaustive is not None:
-            entry['not_exhaustive_category_ids'] = not_exhaustive[image]
-        for ann in (*objects.get((image, cat), ())[:1],
-                    *detections.get((image, cat), ())[:1]):
-            if isinstance(ann.get('segmentation'), dict):
-                entry['height'], entry['width'] = ann['segmentation']['size']
-    return list(entries.values())
+def _image(image: int, category: int, annotations: Sequence[dict],
+           not_exhaustive: Mapping | None) -> dict:
+    """Entry of an image of which only one category is looked at."""
+    # what was not looked for has been left out before
+    entry = dict(
+        id=image, height=0, width=0, neg_category_ids=[category])
+    if not_exhaustive is not None:
+        entry['not_exhaustive_category_ids'] = not_exhaustive[image]
+    if annotations and isinstance(annotations[0].get('segmentation'), dict):
+        entry['height'], entry['width'] = annotations[0]['segmentation'][
+            'size']
+    return entry
 
 
 def _copy(ann: dict, category_id: int, segm: bool) -> dict:

@@ -6,6 +6,7 @@ from mmdet.registry import METRICS
 
 from .faster_eval import check_backend
 from .old_numpy import OldNumpy, with_names
+from .results_file import results2json
 
 FREQUENCIES = ('r', 'c', 'f')
 
@@ -37,6 +38,7 @@ class CenterNet2LVISMetric(LVISMetric):
     Source: spec §1.4, §6.6 (evaluator 'lvis').
     """
 
+    results2json = results2json
     fast_eval_recall = with_names(
         LVISMetric.fast_eval_recall,
         eval_recalls=with_names(eval_recalls, np=OldNumpy()))

@@ -79,7 +79,7 @@ test_dataloader = val_dataloader
 
 # -----evaluation-----
 val_evaluator = dict(
-    type='CocoMetric',
+    type='CenterNet2CocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric='bbox',
     format_only=False,

@@ -89,7 +89,7 @@ test_dataloader = val_dataloader
 
 # -----evaluation-----
 val_evaluator = dict(
-    type='CocoMetric',
+    type='CenterNet2CocoMetric',
     ann_file=data_root + 'annotations/val.json',
     metric='bbox',
     backend_args=backend_args)
