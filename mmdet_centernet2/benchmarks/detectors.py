@@ -41,6 +41,8 @@ CONFIGS = {
 }
 #: Pairs of box and class that the last score threshold lets through.
 PAIRS_AT_NMS = 300
+#: Height and width in pixels of the image that weights are adapted to.
+CALIBRATION_SIZE = (192, 192)
 #: Distance of a proposal's sides in stride units: eight cells across.
 LTRB_BIAS = 4.
 #: Standard deviation of the class logits, about a trained model's.
@@ -142,7 +144,7 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
 
 
 @torch.no_grad()
-def calibrate_norms(model: nn.Module, size: Size = (320, 320)) -> None:
+def calibrate_norms(model: nn.Module, size: Size = CALIBRATION_SIZE) -> None:
     """Let batch norms know the statistics of what they get.
 
     They are frozen at mean 0 and variance 1 otherwise, and every residual
@@ -162,19 +164,23 @@ def calibrate_norms(model: nn.Module, size: Size = (320, 320)) -> None:
 
 
 @torch.no_grad()
-def _spread_logits(model: nn.Module, size: Size = (320, 320)) -> None:
+def _spread_logits(model: nn.Module, size: Size = CALIBRATION_SIZE) -> None:
     """Let box heads be as sure as trained ones, not undecided."""
     if not hasattr(model, 'roi_head'):
         return
     images, samples = image_batch(size, device=_device(model))
     heads = model.roi_head.bbox_head
-    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-        seen: List[Tensor] = []
-        hook = head.fc_cls.register_forward_hook(
-            lambda module, inputs, output, seen=seen: seen.append(output))
-        model.predict(images, samples, rescale=False)
+    heads = heads if isinstance(heads, nn.ModuleList) else [heads]
+    logits: List[Tensor] = []
+    hooks = [
+        head.fc_cls.register_forward_hook(
+            lambda module, inputs, output: logits.append(output))
+        for head in heads
+    ]
+    model.predict(images, samples, rescale=False)
+    for head, hook, seen in zip(heads, hooks, logits):
         hook.remove()
-        head.fc_cls.weight *= LOGIT_STD / seen[0].std()
+        head.fc_cls.weight *= LOGIT_STD / seen.std()
 
 
 @torch.no_grad()

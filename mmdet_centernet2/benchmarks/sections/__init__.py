@@ -1,11 +1,12 @@
 """The sections of the benchmark, by name, in the order they are run."""
 from mmdet_centernet2.benchmarks.section import Section
-from mmdet_centernet2.benchmarks.sections import (decode, fast, federated, gpu,
+from mmdet_centernet2.benchmarks.sections import (decode, evaluation,
+                                                  fast, federated, gpu,
                                                   heatmap_loss, inference,
                                                   pipeline, targets, train)
 
 SECTIONS: dict[str, Section] = {
     module.SECTION.name: module.SECTION
     for module in (inference, fast, train, targets, heatmap_loss, federated,
-                   decode, pipeline, gpu)
+                   decode, pipeline, evaluation, gpu)
 }
