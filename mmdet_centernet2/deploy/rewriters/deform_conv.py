@@ -1,9 +1,8 @@
 """Deformable convolutions as the standard operator of opset 19."""
-from typing import Any, Sequence, Tuple
+from typing import Any, Sequence
 
-from mmdeploy.core import FUNCTION_REWRITER, SYMBOLIC_REWRITER
+from mmdeploy.core import SYMBOLIC_REWRITER
 from mmdeploy.utils import IR, get_ir_config
-from torch import Tensor
 
 OPSET = 19
 
@@ -41,17 +40,3 @@ def modulated_deform_conv(g: Any, input: Any, offset: Any, mask: Any,
         dilations_i=list(dilation),
         group_i=groups,
         offset_group_i=deform_groups)
-
-
-@FUNCTION_REWRITER.register_rewriter('torch.chunk')
-def chunk__slices(input: Tensor, chunks: int,
-                  dim: int = 0) -> Tuple[Tensor, ...]:
-    """Offsets and masks as slices; the exporter may make a sequence of them.
-
-    TensorRT has no sequences.
-    """
-    size = int(input.size(dim))
-    step = -(-size // chunks)
-    return tuple(
-        input.narrow(dim, start, min(step, size - start))
-        for start in range(0, size, step))
