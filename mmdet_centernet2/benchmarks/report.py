@@ -63,10 +63,16 @@ class Report:
                         encoding='utf-8')
 
     def markdown_blocks(self) -> Dict[str, str]:
-        """Parts of the Markdown by name: 'run', then each section's."""
+        """Parts of the Markdown by name: 'run', then each section's.
+
+        Those of sections that failed are left out.
+        """
         blocks = {'run': self._run_block()}
+        made = f'*{self.environment.get("date", "")}, `{self.command}`*'
         for result in self.results:
-            blocks[result.section.name] = section_block(result)
+            if not result.error:
+                blocks[result.section.name] = (
+                    f'{section_block(result)}\n\n{made}')
         return blocks
 
     def _run_block(self) -> str:
@@ -75,7 +81,8 @@ class Report:
 
     def write_markdown(self, path: Path) -> None:
         """Write the tables."""
-        text = '\n\n'.join(self.markdown_blocks().values())
+        text = '\n\n'.join(
+            [self._run_block(), *map(section_block, self.results)])
         path.write_text(f'# Speed\n\n{text}\n', encoding='utf-8')
 
 

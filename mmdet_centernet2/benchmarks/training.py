@@ -72,14 +72,18 @@ class TrainingStep:
         return torch.autocast(self.device, self.amp)
 
 
-def compile_parts(model: nn.Module) -> nn.Module:
+def compile_parts(model: nn.Module, **options) -> nn.Module:
     """Compile backbone, neck and first stage, where most arithmetic is.
 
     Args:
         model (nn.Module): A detector of two stages; changed in place.
+        **options: Of ``torch.compile``.
+
+    Returns:
+        nn.Module: ``model``.
     """
     for part in (model.backbone, model.neck, model.rpn_head):
-        part.compile()
+        part.compile(**options)
     return model
 
 

@@ -9,7 +9,9 @@ from mmdet_centernet2.benchmarks.report import (Report, SectionResult,
                                                 duration, fill_blocks, marks,
                                                 rows_table)
 from mmdet_centernet2.benchmarks.section import Plot, Row, Section
+from mmdet_centernet2.benchmarks.sections import SECTIONS
 from mmdet_centernet2.benchmarks.timing import Speedup, Timing
+from tests.paths import ROOT
 
 ROWS = [
     Row('7 objects', 'dense', Timing((0.2, 0.4, 0.3)),
@@ -77,6 +79,14 @@ def test_a_failed_section_says_so_and_leaves_the_others(tmp_path):
     assert '![Growth](images/growth.png)' in text
 
 
+def test_what_failed_leaves_the_document_alone():
+    failed = SectionResult(
+        Section('train', 'Steps.', lambda context: []), error='no memory')
+    blocks = report(failed, SectionResult(SECTION, ROWS)).markdown_blocks()
+    assert list(blocks) == ['run', 'targets']
+    assert '`python speed.py --quick`' in blocks['targets']
+
+
 def test_blocks_of_a_document_are_filled_again_and_again():
     begin, end = marks('targets')
     text = f'before\n{begin}\nold\n{end}\nafter {marks("gpu")[0]}'
@@ -85,6 +95,14 @@ def test_blocks_of_a_document_are_filled_again_and_again():
     assert filled == (f'before\n{begin}\n\nnew \\1\n\n{end}\n'
                       f'after {marks("gpu")[0]}')
     assert fill_blocks(filled, blocks) == filled
+
+
+def test_the_page_has_a_place_for_every_section():
+    page = (ROOT / 'docs/speed.md').read_text()
+    for name in ('run', *SECTIONS):
+        begin, end = marks(name)
+        assert page.count(begin) == page.count(end) == 1
+        assert page.index(begin) < page.index(end)
 
 
 def test_an_open_block_is_an_error():

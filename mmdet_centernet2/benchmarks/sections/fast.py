@@ -10,6 +10,7 @@ from mmdet_centernet2.benchmarks.rates import Kernel, fastest_convolution
 from mmdet_centernet2.benchmarks.scenes import TEST_SIZE
 from mmdet_centernet2.benchmarks.section import Context, Row, Section
 from mmdet_centernet2.benchmarks.traffic import demand
+from mmdet_centernet2.benchmarks.training import compile_parts
 from mmdet_centernet2.benchmarks.workers import Worker
 from mmdet_centernet2.engine.fast_inference import MODES, speed_up
 
@@ -25,7 +26,8 @@ def run(context: Context) -> List[Row]:
         calls[mode] = _worker(context, mode)
     if not context.quick:  # compiling takes a minute
         for mode in MODES:
-            calls[f'{mode}, compiled'] = _worker(context, mode, True)
+            name = f'{mode}, and torch.compile with freezing'
+            calls[name] = _worker(context, mode, True)
     workers = list(calls.values())
     try:
         return _compare(context, calls)
@@ -45,7 +47,9 @@ def _predictor(context: Context, mode: str | None = None,
     model, images, samples = ready_to_predict(
         OURS, _size(context), small=context.quick)
     if mode is not None:
-        speed_up(model, mode, compile=compiled)
+        speed_up(model, mode)
+    if compiled:
+        compile_parts(model, options=dict(freezing=True))
 
     def predict() -> None:
         with torch.no_grad():
