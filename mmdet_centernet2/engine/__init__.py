@@ -1,9 +1,11 @@
 """Hooks, schedules and what else drives a run."""
+from .bf16 import BF16OptimWrapper
+from .compile_hook import CompileHook
 from .cpu_speed import CPUSpeedHook
 from .fast_inference import FastInferenceHook, speed_up
 from .lr_schedules import RepeatedMultiStepLR, WarmupCosineLR
 
 __all__ = [
-    'CPUSpeedHook', 'FastInferenceHook', 'RepeatedMultiStepLR',
-    'WarmupCosineLR', 'speed_up'
+    'BF16OptimWrapper', 'CPUSpeedHook', 'CompileHook',
+    'FastInferenceHook', 'RepeatedMultiStepLR', 'WarmupCosineLR', 'speed_up'
 ]

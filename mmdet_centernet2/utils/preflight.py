@@ -167,7 +167,9 @@ def check_devices(args: Namespace) -> None:
             'Leave --device away to run on what is there.')
     if getattr(args, 'amp', False) and get_device() == 'cpu':
         raise PreflightError(f'--amp needs a GPU, but {_no_gpu()} '
-                             'Leave --amp away to train in float32.')
+                             'Leave --amp away to train in float32, or take '
+                                 '--cfg-options optim_wrapper.type='
+                                 'BF16OptimWrapper to train in bfloat16.')
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     gpus = torch.cuda.device_count()
     if getattr(args, 'launcher', 'none') == 'pytorch' and 0 < gpus < processes:

@@ -90,9 +90,14 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             heads.append(head)
         return heads
 
+    @torch.compiler.disable
     def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
              batch_data_samples: SampleList) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`share_labels`."""
+        """See mmdet's ``CascadeRoIHead`` and :func:`share_labels`.
+
+        ``torch.compile`` leaves it alone: matching and sampling RoIs would
+        be compiled anew for each number of them.
+        """
         return super().loss(x, rpn_results_list,
                             share_labels(batch_data_samples))
 
@@ -211,6 +216,7 @@ class CenterNet2RoIHead(StandardRoIHead):
     Source: CenterNet2 paper, section 3; spec §5.2, Q7.
     """
 
+    @torch.compiler.disable
     def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
              batch_data_samples: SampleList) -> dict:
         """See mmdet's ``StandardRoIHead`` and :func:`share_labels`."""
