@@ -77,8 +77,9 @@ def detections(case: Case, image: int) -> dict:
     moved = boxes + 4 * torch.randn(boxes.shape, generator=generator)
     found = dict(
         bboxes=torch.cat([moved, random_boxes(others, SIZE, image + 10**6)]),
+        # of classes that are there: LVIS looks at no others
         labels=torch.cat([
-            labels, random_labels(others, case.num_classes, image + 10**6)
+            labels, labels[random_labels(others, case.objects, image)]
         ]),
         scores=torch.rand(case.detections, generator=generator))
     return dict(img_id=image, ori_shape=SIZE, pred_instances=found)
