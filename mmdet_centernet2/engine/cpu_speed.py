@@ -3,7 +3,7 @@ import ctypes
 from typing import Tuple
 
 import torch
-from mmcv.ops import ModulatedDeformConv2dPack, RoIAlign
+from mmcv.ops import RoIAlign
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -40,16 +40,15 @@ def keep_freed_memory() -> bool:
 def use_channels_last(model: nn.Module) -> None:
     """Keep all maps channels-last, which convolutions like.
 
-    mmcv's deformable convolution and RoIAlign read others than contiguous
-    maps wrongly: they get contiguous ones.
+    mmcv's RoIAlign reads others than contiguous maps wrongly: it gets
+    contiguous ones. So does our deformable convolution, by itself.
 
     Args:
         model: A detector, or a part of one.
     """
     model.to(memory_format=torch.channels_last)
     for module in model.modules():
-        if isinstance(module, (ModulatedDeformConv2dPack, RoIAlign)):
-            module.to(memory_format=torch.contiguous_format)
+        if isinstance(module, RoIAlign):
             module.register_forward_pre_hook(_contiguous)
 
 

@@ -10,7 +10,6 @@ from typing import Any, Iterator, Optional
 
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.registry import HOOKS
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -19,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.mkldnn import MkldnnLinear
 
+from ..models.layers.deform_conv import ExactDeformConv
 from .cpu_speed import keep_freed_memory, use_channels_last
 
 #: Arithmetic of the convolutions and matrix products.
@@ -102,10 +102,8 @@ def _use_dtype(detector: nn.Module, dtype: torch.dtype) -> None:
     for head in _second_stages(detector):
         head.register_forward_hook(_Cast(torch.float32).outputs)
     for module in detector.modules():
-        if isinstance(module, ModulatedDeformConv2dPack):
-            module.float()
-            module.register_forward_pre_hook(_Cast(torch.float32).inputs)
-            module.register_forward_hook(_Cast(dtype).outputs)
+        if isinstance(module, ExactDeformConv):
+            module.float()  # it casts what goes in and out itself
 
 
 class _Cast:
