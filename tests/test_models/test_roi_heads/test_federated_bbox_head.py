@@ -5,7 +5,9 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmdet_centernet2.models.losses import ChosenScores
 from mmdet_centernet2.models.task_modules.score_fusion import fuse_scores
 from tests.test_models.test_roi_heads import small
 
@@ -56,6 +58,116 @@ def test_losses_and_tensors(head):
     losses['loss_cls'].backward()
     used = head.fc_cls.weight.grad.abs().sum(dim=1) > 0
     assert used.tolist() == [True, False, True, False, False]
+
+
+def both_ways(num_classes, num_rois, num_foreground, **loss):
+    """Losses and gradients, of the chosen columns and of all with a mask."""
+    torch.manual_seed(0)
+    head = build()
+    head.num_classes = num_classes
+    head.fc_cls = torch.nn.Linear(64, num_classes + 1)
+    head.loss_cls = MODELS.build(dict(type='FederatedLoss', **loss))
+    labels = torch.full((num_rois, ), num_classes)
+    labels[:num_foreground] = torch.randint(num_classes, (num_foreground, ))
+    rest = (torch.zeros(num_rois, 5), labels, torch.ones(num_rois),
+            torch.randn(num_rois, 4), torch.ones(num_rois, 4))
+    feats = torch.randn(num_rois, 4, 7, 7, requires_grad=True)
+    results = []
+    for predict in (head.forward_train, head):
+        torch.manual_seed(1)
+        losses = head.loss(*predict(feats), *rest)
+        wanted = [feats, *head.parameters()]
+        results.append((losses, torch.autograd.grad(
+            losses['loss_cls'] + losses['loss_bbox'], wanted)))
+    return results
+
+
+@pytest.mark.parametrize('num_rois, num_foreground, loss', [
+    (40, 9, dict(num_sampled_classes=20)),
+    (40, 40, dict(num_sampled_classes=5)),
+    (6, 0, dict(num_sampled_classes=1)),
+    (0, 0, dict(num_sampled_classes=20)),
+    (12, 4, dict(num_sampled_classes=None)),
+])
+def test_chosen_columns_give_what_all_columns_give(num_rois, num_foreground,
+                                                   loss):
+    found, wanted = both_ways(
+        100, num_rois, num_foreground, cat_freq=range(1, 101), **loss)
+    assert found[0].keys() == wanted[0].keys()
+    for name in ('loss_cls', 'loss_bbox'):
+        torch.testing.assert_close(found[0][name], wanted[0][name])
+    for one, other in zip(found[1], wanted[1]):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+class Sizes(TorchDispatchMode):
+    """Notes how many numbers each operation makes, views aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            self.sizes.append((out.numel(), str(func)))
+        return out
+
+
+def test_no_logit_of_another_class_exists():
+    """Neither forward nor backward, nor for the accuracy."""
+    num_classes, num_rois = 13204, 64
+    head = build()
+    head.num_classes = num_classes
+    head.fc_cls = torch.nn.Linear(64, num_classes + 1)
+    head.loss_cls = MODELS.build(
+        dict(type='FederatedLoss', cat_freq=range(1, num_classes + 1)))
+    labels = torch.arange(num_rois) * 200
+    rest = (torch.zeros(num_rois, 5), labels, torch.ones(num_rois),
+            torch.zeros(num_rois, 4), torch.ones(num_rois, 4))
+    with Sizes() as made:
+        scores, deltas = head.forward_train(torch.randn(num_rois, 4, 7, 7))
+        losses = head.loss(scores, deltas, *rest)
+        losses['loss_cls'].backward()
+    weight = head.fc_cls.weight
+    assert weight.grad.shape == weight.shape
+    rows = weight.grad.abs().sum(1).nonzero().flatten()
+    assert rows.tolist() == labels.tolist()  # more than 50 have appeared
+    # the gradient of the weight is made once, and nothing else is as large
+    large = [name for size, name in made.sizes if size > num_classes]
+    assert set(large) <= {'aten.index_copy_.default', 'aten.detach.default'}
+
+
+def test_accuracy_is_that_among_the_chosen_classes():
+    loss = MODELS.build(dict(type='FederatedLoss', cat_freq=None))
+    logits = torch.tensor([[2., 1], [0, 1], [5, 4]])
+    scores = ChosenScores(logits, torch.tensor([7, 3]), 9)
+    found = loss.get_accuracy(scores, torch.tensor([7, 7, 9]))
+    assert found['acc'].tolist() == [50.]
+    nothing = ChosenScores(logits[:, :0], torch.zeros(0).long(), 9)
+    assert loss.get_accuracy(
+        nothing, torch.tensor([9, 9, 9]))['acc'].tolist() == [0.]
+
+
+@pytest.mark.parametrize('single', [False, True])
+def test_second_stages_train_on_chosen_columns(single, monkeypatch):
+    roi_head = small.build(single)
+    heads = [roi_head.bbox_head] if single else list(roi_head.bbox_head)
+    for head in heads:
+        head.loss_cls = MODELS.build(
+            dict(type='FederatedLoss', num_sampled_classes=3,
+                 cat_freq=FREQUENCIES))
+        monkeypatch.setattr(
+            head.fc_cls, 'forward',
+            lambda x: pytest.fail('all logits were computed'))
+    losses = roi_head.loss(small.features(), [
+        small.proposals([(0., 0., 30., 30.), (60., 60., 90., 90.)])
+        for _ in range(2)
+    ], small.samples([[(0., 0., 28., 30.)], [(61., 60., 90., 90.)]],
+                     [[1], [3]]))
+    sum(v.sum() for k, v in losses.items() if 'loss' in k).backward()
+    for head in heads:
+        assert head.fc_cls.weight.grad.abs().sum() > 0
 
 
 def test_scores_start_at_the_prior():
