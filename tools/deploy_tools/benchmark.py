@@ -50,6 +50,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--threads', type=int,
                         default=torch.get_num_threads(), help='for all alike')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count the time of the processor instead of the '
+                        'clock on the wall, for machines with other work; '
+                        'use it with --threads 1: waiting threads count too')
     parser.add_argument('--work-dir', type=Path,
                         default=Path('work_dirs/deploy_benchmark'))
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
@@ -135,7 +139,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
             **{name: runner(*file) for name, file in files.items()}}
 
 
-def measure(calls: dict, rounds: int) -> dict:
+def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
     """Time all in turn; see ``benchmarks.timing.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
     total, done = (rounds + 2) * len(calls), []
@@ -145,7 +149,9 @@ def measure(calls: dict, rounds: int) -> dict:
         print(f'\r{len(done)}/{total} runs', end='', flush=True)
         time.sleep(PAUSE)
 
-    timings = paired(calls, rounds, warmup=2, progress=progress)
+    timings = paired(
+        calls, rounds, warmup=2, progress=progress,
+        clock=time.process_time if cpu_time else time.perf_counter)
     print()
     return {
         name: dict(
@@ -173,10 +179,11 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     args.work_dir.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
-    rows = measure(contestants(args, cfg), args.rounds)
+    rows = measure(contestants(args, cfg), args.rounds, args.cpu_time)
     show(rows)
     report = dict(config=args.config, shape=args.shape, rounds=args.rounds,
-                  threads=args.threads, environment=environment(), rows=rows)
+                  threads=args.threads, cpu_time=args.cpu_time,
+                  environment=environment(), rows=rows)
     path = args.work_dir / 'report.json'
     path.write_text(json.dumps(report, indent=1) + '\n')
     print(f'All of it: {path.absolute()}')
