@@ -14,8 +14,9 @@ from mmdet_centernet2.version import __version__
 
 PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime',
             'faster-coco-eval')
-#: What decides how fast bfloat16 is on a CPU, as Linux names it.
-CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
+#: What decides how fast half precision is on a CPU, as Linux names it.
+CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16',
+             'amx_fp16')
 
 
 def environment() -> Dict[str, str]:
@@ -30,7 +31,7 @@ def environment() -> Dict[str, str]:
         'CPU': _cpu_name(),
         'cores, threads': f'{os.cpu_count()} cores, torch uses '
                           f'{torch.get_num_threads()} threads',
-        'CPU features': ', '.join(_cpu_flags()) or 'unknown',
+        'CPU features': ', '.join(cpu_flags()) or 'unknown',
         'memory': f'{_memory() / 1e9:.1f} GB',
         'load before': _load(),
         'GPU': _gpu(),
@@ -54,7 +55,8 @@ def _cpu_name() -> str:
     return _cpu_info('model name') or platform.processor() or 'unknown'
 
 
-def _cpu_flags() -> list[str]:
+def cpu_flags() -> list[str]:
+    """Those of ``CPU_FLAGS`` that this CPU has."""
     present = _cpu_info('flags').split()
     return [flag for flag in CPU_FLAGS if flag in present]
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from mmdet_centernet2.benchmarks.detectors import (CASCADE, OURS, UPDATE,
                                                    build)
+from mmdet_centernet2.benchmarks.environment import cpu_flags
 from mmdet_centernet2.benchmarks.section import Context, Plot, Row, Section
 from mmdet_centernet2.benchmarks.training import (TrainingStep, compile_parts,
                                                   rois_per_stage)
@@ -55,10 +56,11 @@ def variants(context: Context) -> List[Row]:
         'AMP bfloat16': _variant(context, amp=torch.bfloat16),
         'AMP bfloat16, CPUSpeedHook': _variant(
             context, amp=torch.bfloat16, prepare=_as_the_hook_does),
-        'AMP float16': _variant(context, amp=torch.float16),
         'activation checkpointing in the backbone': _variant(
             context, options=dict(backbone=dict(with_cp=True))),
     })
+    if any('fp16' in flag for flag in cpu_flags()):  # else emulated
+        calls['AMP float16'] = _variant(context, amp=torch.float16)
     if not context.quick:  # it takes a minute
         calls['torch.compile'] = _variant(context, prepare=compile_parts)
     try:
