@@ -1,0 +1,51 @@
+"""TensorRT's graphs of all families: its rules, and the same detections.
+
+TensorRT itself is not there. The graphs hold standard operators only, so that
+onnxruntime runs the very same files.
+"""
+import pytest
+
+from mmdet_centernet2.deploy.graph_rules import check_tensorrt, errors, report
+from tests.test_deploy.exporting import (FAMILIES, assert_same, build,
+                                         deploy_cfg, export_model, make_images,
+                                         run_onnx, run_torch, tiny_cfg)
+
+SIDE = 256
+
+
+def export_tensorrt(family: str, folder, name: str, shape, **ir_config):
+    """A model, an image and the file that TensorRT would be given."""
+    kind = 'instance-seg' if family == 'masks' else 'detection'
+    deploy = deploy_cfg(f'{kind}_tensorrt_{name}', **ir_config)
+    images = make_images([shape], seed=3)
+    model = build(tiny_cfg(family), deploy)
+    return model, images, export_model(model, deploy, images, folder)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_static_graph_obeys_and_detects_the_same(family, tmp_path):
+    model, images, path = export_tensorrt(
+        family, tmp_path, 'static', (250, 200), input_shape=(SIDE, SIDE))
+    assert report(check_tensorrt(path)) == ''
+    wanted = run_torch(model, images)
+    assert len(wanted[0]) > 5, 'the model finds too little to prove anything'
+    assert_same(run_onnx(path, images), wanted)
+
+
+def test_dynamic_graph_needs_ranges_and_nothing_else(tmp_path):
+    """Found for one size, it holds for another."""
+    model, _, path = export_tensorrt('cascade', tmp_path, 'dynamic',
+                                     (SIDE, SIDE))
+    findings = check_tensorrt(path)
+    assert not errors(findings), report(findings)
+    assert {found.node for found in findings
+            } == {'input input', 'input image_sizes'}
+    images = make_images([(250, 200), (300, 350)], seed=3)
+    assert_same(run_onnx(path, images), run_torch(model, images))
+
+
+def test_without_deformable_convolutions_older_releases_take_it(tmp_path):
+    *_, path = export_tensorrt('cascade', tmp_path, 'static', (128, 128),
+                               input_shape=(128, 128), opset_version=17)
+    findings = check_tensorrt(path, '8.6')
+    assert not errors(findings), report(findings)
