@@ -4,7 +4,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 from mmdet_centernet2.benchmarks.memory import extra_memory
 
@@ -66,6 +66,29 @@ class Worker:
         if failed:
             raise WorkerError(answer)
         return answer
+
+
+def drop_failures(workers: Dict[str, Worker],
+                  say: Callable[[str], None]) -> Dict[str, str]:
+    """Call each once; one that cannot do it shall not cost the others.
+
+    Args:
+        workers (dict[str, Worker]): By name; those that fail are stopped and
+            removed.
+        say (Callable): Shows a line of progress.
+
+    Returns:
+        dict[str, str]: Last line of the trace of those that failed.
+    """
+    failures = {}
+    for name in list(workers):
+        say(f'first call of {name}')
+        try:
+            workers[name]()
+        except WorkerError as error:
+            failures[name] = str(error).strip().splitlines()[-1]
+            workers.pop(name).stop()
+    return failures
 
 
 def _serve(make: Callable[[], Callable[[], Any]], pipe: Connection) -> None:

@@ -22,14 +22,15 @@ from mmdet_centernet2.benchmarks.sections.federated import FederatedStep
 from mmdet_centernet2.benchmarks.sections.heatmap_loss import HeatLoss
 from mmdet_centernet2.benchmarks.traffic import demand, kind_of, sum_kinds
 from mmdet_centernet2.benchmarks.training import TrainingStep, rois_per_stage
-from mmdet_centernet2.benchmarks.workers import Worker, WorkerError
+from mmdet_centernet2.benchmarks.workers import (Worker, WorkerError,
+                                                 drop_failures)
 from mmdet_centernet2.models.task_modules.center_decoder import decode
 
 
 def test_registry():
     assert list(SECTIONS) == [
-        'inference', 'fast', 'train', 'targets', 'heatmap_loss', 'federated',
-        'decode', 'pipeline', 'evaluation', 'gpu'
+        'inference', 'fast', 'train', 'train_options', 'targets',
+        'heatmap_loss', 'federated', 'decode', 'pipeline', 'evaluation', 'gpu'
     ]
     assert [name for name, s in SECTIONS.items() if s.gpu] == ['gpu']
     plots = [p.file for s in SECTIONS.values() for p in s.plots]
@@ -128,6 +129,15 @@ def test_workers_answer_and_pass_on_errors():
         Worker(lambda: lambda: broken(None))()
     with pytest.raises(WorkerError, match='exit status 9'):
         Worker(lambda: lambda: killed(None))()
+
+
+def test_a_contestant_that_fails_does_not_cost_the_others():
+    workers = dict(good=Worker(lambda: os.getpid),
+                   bad=Worker(lambda: lambda: broken(None)))
+    assert drop_failures(workers, print) == dict(
+        bad='RuntimeError: no such thing')
+    assert list(workers) == ['good']
+    workers['good'].stop()
 
 
 @pytest.mark.parametrize('name, proposals', [(OURS, 256), (FASTER, 1000),

@@ -11,7 +11,7 @@ from mmdet_centernet2.benchmarks.scenes import TEST_SIZE
 from mmdet_centernet2.benchmarks.section import Context, Row, Section
 from mmdet_centernet2.benchmarks.traffic import demand
 from mmdet_centernet2.benchmarks.training import compile_parts
-from mmdet_centernet2.benchmarks.workers import Worker
+from mmdet_centernet2.benchmarks.workers import Worker, drop_failures
 from mmdet_centernet2.engine.fast_inference import MODES, speed_up
 
 #: A convolution is repeated until it has this share of the model's arithmetic.
@@ -21,18 +21,17 @@ EAGER = 'eager'
 
 def run(context: Context) -> List[Row]:
     """Eager, every switch and the convolutions, in turn."""
-    calls: Dict[str, Callable] = {EAGER: _worker(context)}
+    calls = {EAGER: _worker(context)}
     for mode in MODES:
         calls[mode] = _worker(context, mode)
     if not context.quick:  # compiling takes a minute
         for mode in MODES:
             name = f'{mode}, and torch.compile with freezing'
             calls[name] = _worker(context, mode, True)
-    workers = list(calls.values())
     try:
         return _compare(context, calls)
     finally:
-        for worker in workers:
+        for worker in calls.values():
             worker.stop()
 
 
@@ -58,8 +57,11 @@ def _predictor(context: Context, mode: str | None = None,
     return predict
 
 
-def _compare(context: Context, calls: Dict[str, Callable]) -> List[Row]:
+def _compare(context: Context, workers: Dict[str, Worker]) -> List[Row]:
     size = _size(context)
+    work = f'{OURS}, {size[0]} x {size[1]}'
+    failures = drop_failures(workers, context.say)
+    calls: Dict[str, Callable] = dict(workers)
     context.say('counting operations')
     operations = demand(_predictor(context)).operations
     kernels = {}
@@ -68,7 +70,7 @@ def _compare(context: Context, calls: Dict[str, Callable]) -> List[Row]:
         kernels[dtype] = fastest_convolution(context, dtype)
     for dtype, kernel in kernels.items():
         calls[_kernel_name(dtype)] = _repeated(kernel, operations)
-    rows = context.compare(f'{OURS}, {size[0]} x {size[1]}', calls)
+    rows = context.compare(work, calls)
     limits = {
         dtype: _limit(rows, dtype, kernel, operations)
         for dtype, kernel in kernels.items()
@@ -78,7 +80,10 @@ def _compare(context: Context, calls: Dict[str, Callable]) -> List[Row]:
         limit = limits[MODES.get(mode, torch.float32)]
         row.numbers['arithmetic limit (s)'] = limit
         row.numbers['times the limit'] = row.timing.median / limit
-    return rows
+    return rows + [
+        Row(work, name, numbers=dict(layer=f'failed: {reason}'))
+        for name, reason in failures.items()
+    ]
 
 
 def _repeated(kernel: Kernel, operations: int) -> Callable[[], None]:

@@ -1,34 +1,28 @@
 """Training steps of whole detectors."""
 from __future__ import annotations
 
-from typing import Callable, List
+from typing import List
 
-import torch
 from torch import nn
 
 from mmdet_centernet2.benchmarks.detectors import (CASCADE, OURS, UPDATE,
                                                    build)
-from mmdet_centernet2.benchmarks.environment import cpu_flags
 from mmdet_centernet2.benchmarks.section import Context, Plot, Row, Section
-from mmdet_centernet2.benchmarks.training import (TrainingStep, compile_parts,
-                                                  rois_per_stage)
-from mmdet_centernet2.benchmarks.workers import Worker
-from mmdet_centernet2.engine.cpu_speed import (keep_freed_memory,
-                                               use_channels_last)
+from mmdet_centernet2.benchmarks.training import TrainingStep, rois_per_stage
 
 FEW = 7
+SIZE, QUICK_SIZE = (640, 640), (256, 256)
 GROWTH = 'against the number of objects'
 
 
-def _model(context: Context, name: str, **options) -> nn.Module:
+def _model(context: Context, name: str) -> nn.Module:
     context.say(f'building {name}')
-    return build(name, small=context.quick, model_options=options)
+    return build(name, small=context.quick)
 
 
-def _step(context: Context, model: nn.Module, num_objects: int = FEW,
-          amp: torch.dtype | None = None) -> TrainingStep:
-    size = context.pick((640, 640), (256, 256))
-    return TrainingStep(model, size, num_objects, amp=amp)
+def _step(context: Context, model: nn.Module,
+          num_objects: int = FEW) -> TrainingStep:
+    return TrainingStep(model, context.pick(SIZE, QUICK_SIZE), num_objects)
 
 
 def peers(context: Context) -> List[Row]:
@@ -45,64 +39,6 @@ def peers(context: Context) -> List[Row]:
     for row in rows:
         row.numbers['RoIs trained on'] = rois[row.contestant]
     return rows
-
-
-def variants(context: Context) -> List[Row]:
-    """What makes a step of ours cheaper, each alone and in a process."""
-    calls = {'eager, FP32': _variant(context)}
-    calls.update({
-        'channels-last, freed memory kept (CPUSpeedHook)': _variant(
-            context, prepare=_as_the_hook_does),
-        'AMP bfloat16': _variant(context, amp=torch.bfloat16),
-        'AMP bfloat16, CPUSpeedHook': _variant(
-            context, amp=torch.bfloat16, prepare=_as_the_hook_does),
-        'activation checkpointing in the backbone': _variant(
-            context, options=dict(backbone=dict(with_cp=True))),
-    })
-    if any('fp16' in flag for flag in cpu_flags()):  # else emulated
-        calls['AMP float16'] = _variant(context, amp=torch.float16)
-    if not context.quick:  # it takes a minute
-        calls['torch.compile'] = _variant(context, prepare=compile_parts)
-    try:
-        rows = context.compare(f'{OURS}, {FEW} objects', calls, memory=True)
-        for row in rows:
-            context.say(f'loss of {row.contestant}')
-            row.numbers['loss'] = calls[row.contestant]()
-        return rows
-    finally:
-        for call in calls.values():
-            call.stop()
-
-
-def _variant(context: Context,
-             amp: torch.dtype | None = None,
-             prepare: Callable[[nn.Module], object] = lambda model: None,
-             options: dict = {}) -> Worker:
-    """A step of ours in a process of its own; its call returns the loss."""
-
-    def make() -> Callable[[], float]:
-        model = build(OURS, small=context.quick, model_options=options)
-        prepare(model)
-        step = _step(context, model, amp=amp)
-        return _Loss(step)
-
-    return Worker(make)
-
-
-class _Loss:
-    """A step whose loss can be sent."""
-
-    def __init__(self, step: TrainingStep) -> None:
-        self.step = step
-        self.release = step.release
-
-    def __call__(self) -> float:
-        return self.step().item()
-
-
-def _as_the_hook_does(model: nn.Module) -> None:
-    keep_freed_memory()
-    use_channels_last(model)
 
 
 def growth(context: Context) -> List[Row]:
@@ -122,8 +58,7 @@ def growth(context: Context) -> List[Row]:
 
 def run(context: Context) -> List[Row]:
     """All of it."""
-    parts = variants, peers, growth  # workers first
-    return [row for part in parts for row in part(context)]
+    return peers(context) + growth(context)
 
 
 SECTION = Section(
