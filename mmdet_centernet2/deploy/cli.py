@@ -16,11 +16,13 @@ import torch
 from mmdeploy.apis import torch2onnx
 from mmdeploy.apis.utils import build_task_processor, to_backend
 from mmdeploy.codebase.base import BaseTask
-from mmdeploy.utils import (Backend, get_backend, get_ir_config,
-                            get_root_logger)
+from mmdeploy.utils import (Backend, get_backend, get_input_shape,
+                            get_ir_config, get_root_logger)
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
@@ -29,6 +31,7 @@ from mmdet_centernet2.utils.weights_check import require_full_match
 
 from .parity import Agreement
 from .runtime import Detections
+from .task import pad_to_shape
 
 MODULE = 'mmdet_centernet2.deploy'
 
@@ -163,6 +166,11 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str],
             backend: str) -> None:
     """Run both models, draw what they find and say how far they agree."""
     images = args.test_img or [args.img]
+    shape = get_input_shape(task.deploy_cfg)
+    if shape is not None:
+        say(f'both models see images padded to {shape[0]}x{shape[1]}; where '
+            'they are much smaller, group norms see the padding and results '
+            'differ from those of an unpadded image')
     say(f'running {backend} and PyTorch on {len(images)} image(s) ...')
     exported = task.build_backend_model(files)
     original = task.build_pytorch_model(args.checkpoint)
@@ -170,8 +178,7 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str],
     for image in images:
         found = []
         for name, model in ((backend, exported), ('pytorch', original)):
-            with torch.no_grad():
-                sample = model.test_step(task.create_input(image)[0])[0]
+            sample = _run(model, task, image)
             found.append(_detections(sample.pred_instances))
             task.visualize(
                 image,
@@ -182,6 +189,17 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str],
                 show_result=args.show)
         agreement.add(found[1], found[0])
     say(summary(agreement, backend))
+
+
+@torch.no_grad()
+def _run(model: BaseModel, task: BaseTask, image: str) -> DetDataSample:
+    """Run either model on the same input, padded to a static shape if any.
+
+    The padding is part of what group norms average over.
+    """
+    data = model.data_preprocessor(task.create_input(image)[0], False)
+    inputs = pad_to_shape(data['inputs'], get_input_shape(task.deploy_cfg))
+    return model(inputs, data['data_samples'], mode='predict')[0]
 
 
 def summary(agreement: Agreement, backend: str) -> str:

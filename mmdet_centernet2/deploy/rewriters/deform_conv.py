@@ -1,6 +1,7 @@
 """Deformable convolutions as the standard operator of opset 19."""
 from typing import Any, Sequence
 
+import torch
 from mmdeploy.core import SYMBOLIC_REWRITER
 from mmdeploy.utils import IR, get_ir_config
 
@@ -26,8 +27,8 @@ def modulated_deform_conv(g: Any, input: Any, offset: Any, mask: Any,
             f'deformable convolutions need ONNX opset {OPSET}, the deploy '
             f'config asks for {opset}: set ir_config.opset_version={OPSET}')
     if bias is None:
-        bias = g.op('prim::Constant')
-        bias.node().mustBeNone()
+        # the exporter cannot leave out an input between others
+        bias = g.op('Constant', value_t=torch.zeros(weight.type().sizes()[0]))
     return g.op(
         'DeformConv',
         input,

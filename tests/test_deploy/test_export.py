@@ -1,0 +1,162 @@
+"""Every family as a graph in onnxruntime finds what it finds in PyTorch."""
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from mmdet_centernet2.deploy.runtime.model_info import KEY
+from tests.test_deploy.exporting import (FAMILIES, Images, assert_same, build,
+                                         deploy_cfg, export_model, find_node,
+                                         make_images, run_onnx, run_torch,
+                                         tiny_cfg)
+
+#: What a graph is made from, and what it is run on: other sizes, one image
+#: and two of different sizes, padded.
+EXAMPLE = [(256, 256)]
+RUNS = [[(224, 352)], [(250, 200), (256, 240)]]
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def images(shapes, family: str) -> Images:
+    divisor = 128 if 'P5' in family or 'Res2Net' in family else 32
+    return make_images(shapes, divisor, seed=3)
+
+
+def heads_differ(model: nn.Module, path: str, batch: Images) -> float:
+    """Largest difference of the finest level's maps, heat and boxes."""
+    stage = 'rpn_head' if hasattr(model, 'rpn_head') else 'bbox_head'
+    head = getattr(model, stage)
+    names = [
+        find_node(path, f'/{stage}/{head.heat_predictor}', 'Conv'),
+        find_node(path, f'/{stage}/conv_reg', 'Conv')
+    ]
+    outputs = run_onnx(path, batch, names)
+    with torch.no_grad():
+        feats = model.extract_feat(batch.inputs)
+        maps = head.forward_single(feats[0], nn.Identity())
+    return max((outputs[names[0]] - maps[0]).abs().max().item(),
+               (outputs[names[1]].relu() - maps[1]).abs().max().item())
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_one_dynamic_graph_for_all_sizes_and_batches(family, tmp_path):
+    kind = 'instance-seg' if family == 'masks' else 'detection'
+    deploy = deploy_cfg(f'{kind}_onnxruntime_dynamic')
+    model = build(tiny_cfg(family), deploy)
+    path = export_model(model, deploy, images(EXAMPLE, family), tmp_path)
+    nodes = onnx.load(path).graph.node
+    assert {node.domain for node in nodes} == {''}, 'no custom operators'
+    found = 0
+    for shapes in RUNS:
+        batch = images(shapes, family)
+        ours, theirs = run_onnx(path, batch), run_torch(model, batch)
+        assert_same(ours, theirs)
+        found += sum(map(len, theirs))
+        if family == 'masks':
+            assert_masks(model, batch, ours)
+    assert found > 10, 'the model finds too little to prove anything'
+    assert heads_differ(model, path, images(RUNS[0], family)) < 1e-4
+
+
+def assert_masks(model: nn.Module, batch: Images, ours: dict) -> None:
+    """Masks of the graph's own boxes, by PyTorch's mask branch."""
+    dets, labels = ours['dets'], ours['labels']
+    numbers = torch.arange(len(dets)).view(-1, 1, 1).expand(
+        -1, dets.size(1), 1)
+    rois = torch.cat([numbers.float(), dets[..., :4]], -1).reshape(-1, 5)
+    with torch.no_grad():
+        feats = model.extract_feat(batch.inputs)
+        logits = model.roi_head._mask_forward(feats, rois)['mask_preds']
+    probs = logits[torch.arange(len(rois)), labels.reshape(-1).clamp(min=0)]
+    wanted = probs.sigmoid().view_as(ours['masks'])
+    present = dets[..., 4] > 0
+    assert (ours['masks'] - wanted)[present].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('family', ['one stage, FPN', 'cascade'])
+def test_static_graph_of_two_images(family, tmp_path):
+    deploy = deploy_cfg('detection_onnxruntime_static', input_shape=None)
+    model = build(tiny_cfg(family), deploy)
+    batch = images(RUNS[1], family)
+    path = export_model(model, deploy, batch, tmp_path)
+    assert_same(run_onnx(path, batch), run_torch(model, batch))
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in onnx.load(path).graph.output
+    }
+    assert shapes == dict(dets=[2, 20, 5], labels=[2, 20])
+
+
+def test_without_the_second_input(tmp_path):
+    deploy = deploy_cfg('detection_onnxruntime_dynamic', input_names=['input'])
+    deploy.codebase_config.image_size_input = False
+    model = build(tiny_cfg('single second stage'), deploy)
+    path = export_model(model, deploy, images(EXAMPLE, ''), tmp_path)
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == ['input']
+    batch = images([(224, 352)], '')
+    assert batch.inputs.shape[-2:] == (224, 352), 'nothing padded'
+    assert_same(run_onnx(path, batch), run_torch(model, batch))
+
+
+def test_an_image_with_nothing_in_it(tmp_path):
+    """Beside one with objects; no proposal of it passes the threshold."""
+    deploy = deploy_cfg('detection_onnxruntime_dynamic')
+    model = build(tiny_cfg('cascade'), deploy)
+    batch = images([(256, 256), (256, 256)], '')
+    batch.inputs[1] = 0
+    with torch.no_grad():
+        heats = model.rpn_head(model.extract_feat(batch.inputs))[0]
+    peaks = [max(h[i].sigmoid().max().item() for h in heats) for i in (0, 1)]
+    assert peaks[0] > peaks[1]
+    model.rpn_head.test_cfg.score_thr = sum(peaks) / 2
+    path = export_model(model, deploy, images(EXAMPLE, ''), tmp_path)
+    ours, theirs = run_onnx(path, batch), run_torch(model, batch)
+    assert len(theirs[0]) > 0 and len(theirs[1]) == 0
+    assert_same(ours, theirs)
+    empty = Images(batch.inputs[1:], batch.shapes[1:])
+    assert_same(run_onnx(path, empty), theirs[1:])
+
+
+def test_the_file_says_what_it_is(tmp_path: Path):
+    deploy = deploy_cfg('detection_onnxruntime_dynamic')
+    model = build(tiny_cfg('LVIS, sigmoid'), deploy)
+    path = export_model(model, deploy, images(EXAMPLE, ''), tmp_path)
+    info = json.loads({
+        entry.key: entry.value
+        for entry in onnx.load(path).metadata_props
+    }[KEY])
+    assert len(info['classes']) == 1203
+    assert info['task'] == 'bbox' and info['dynamic'] is True
+    assert info['score_thr'] == pytest.approx(0.02)
+    assert info['resize']['short_side'] and info['resize']['scale'][0] == 800
+    assert info['decoder'] == info['resize']['backend'] == 'pillow'
+
+
+@pytest.mark.parametrize('family, option, message', [
+    ('cascade', dict(test_cfg__rpn__nms__type='soft_nms'), 'only plain NMS'),
+    ('cascade', dict(test_cfg__rcnn__nms__class_agnostic=True),
+     'class_agnostic'),
+])
+def test_what_cannot_be_exported_says_why(family, option, message, tmp_path):
+    deploy = deploy_cfg('detection_onnxruntime_dynamic')
+    model = build(tiny_cfg(family, **option), deploy)
+    with pytest.raises(ValueError, match=message):
+        export_model(model, deploy, images(EXAMPLE, ''), tmp_path)
+
+
+def test_deformable_convolutions_need_opset_19(tmp_path):
+    deploy = deploy_cfg('detection_onnxruntime_dynamic', opset_version=17)
+    model = build(tiny_cfg('one stage, stride 4, DLA'), deploy)
+    with pytest.raises(ValueError, match='opset 19'):
+        export_model(model, deploy, images(EXAMPLE, ''), tmp_path)
