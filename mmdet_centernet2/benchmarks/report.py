@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Sequence
+from typing import Dict, Iterable, List, Mapping, Sequence, Set
 
 from mmdet_centernet2.benchmarks.section import Number, Row, Section
 
@@ -107,7 +107,7 @@ def rows_table(rows: Sequence[Row]) -> str:
     """Markdown table of rows; only the columns that something is in."""
     numbers = list(dict.fromkeys(key for row in rows for key in row.numbers))
     timed = any(row.timing for row in rows)
-    compared = any(row.speedup for row in rows)
+    compared = {row.work for row in rows if row.speedup}
     header = ['work', 'what']
     header += ['median', 'quartiles'] if timed else []
     header += ['times as fast (medians; pairs)'] if compared else []
@@ -116,14 +116,16 @@ def rows_table(rows: Sequence[Row]) -> str:
         (_cells(row, timed, compared, numbers) for row in rows))
 
 
-def _cells(row: Row, timed: bool, compared: bool,
+def _cells(row: Row, timed: bool, compared: Set[str],
            numbers: Sequence[str]) -> List[str]:
     cells = [row.work, row.contestant]
     if timed:
         cells += _times(row)
-    if compared:
+    if compared and row.speedup:
         cells.append(f'**{row.speedup.of_medians:.3g}**; '
-                     f'{row.speedup.of_pairs:.3g}' if row.speedup else '1')
+                     f'{row.speedup.of_pairs:.3g}')
+    elif compared:  # the reference, or nothing to compare with
+        cells.append('1' if row.timing and row.work in compared else '')
     return cells + [_shown(row.numbers.get(key, '')) for key in numbers]
 
 
