@@ -3,9 +3,12 @@
 TensorRT itself is not there. The graphs hold standard operators only, so that
 onnxruntime runs the very same files.
 """
+import onnx
 import pytest
+from onnx import TensorProto
 
 from mmdet_centernet2.deploy.graph_rules import check_tensorrt, errors, report
+from mmdet_centernet2.deploy.half_features import half_features
 from tests.test_deploy.exporting import (FAMILIES, assert_same, build,
                                          deploy_cfg, export_model, make_images,
                                          run_onnx, run_torch, tiny_cfg)
@@ -49,3 +52,24 @@ def test_without_deformable_convolutions_older_releases_take_it(tmp_path):
                                input_shape=(128, 128), opset_version=17)
     findings = check_tensorrt(path, '8.6')
     assert not errors(findings), report(findings)
+
+
+def test_features_in_float16(tmp_path):
+    """Weights are half as large, boxes nearly the same; rules hold."""
+    model, images, path = export_tensorrt(
+        'cascade', tmp_path, 'static', (120, 110), input_shape=(128, 128))
+    half = half_features(onnx.load(path))
+    onnx.checker.check_model(half, full_check=True)
+    assert report(check_tensorrt(half)) == ''
+    types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    for node in half.graph.node:
+        if node.op_type == 'Conv':
+            inside = node.name.startswith(('/backbone/', '/neck/'))
+            assert types[node.input[1]] == (
+                TensorProto.FLOAT16 if inside else TensorProto.FLOAT)
+    onnx.save(half, path)
+    found, wanted = run_onnx(path, images), run_torch(model, images)
+    best = found['dets'][0, 0]
+    assert best[4] == pytest.approx(wanted[0].scores[0].item(), abs=0.01)
+    with pytest.raises(ValueError, match='no node of the model begins with'):
+        half_features(onnx.load(path), scopes=['/nowhere/'])
