@@ -16,7 +16,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-#: Twice the longest chain of decisions that photographs and random boxes have
+#: Twice the longest chain of decisions that crowds of random boxes have
 #: shown (the tests count it). A step costs one matrix-vector product.
 STEPS = 20
 
