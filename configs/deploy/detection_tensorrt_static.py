@@ -2,8 +2,6 @@
 # Smaller ones are padded. Not run so far: the graph obeys the rules of
 # TensorRT 10.1 and, without deformable convolutions and with
 # ir_config.opset_version=17, of 8.6.
-# For FP16 change the file by tools/deploy_tools/to_half.py and build it with
-# strong typing: areas of boxes overflow where FP16 is allowed everywhere.
 _base_ = './_base_/detection_static.py'
 ir_config = dict(input_shape=(1344, 800))  # width, height
 backend_config = dict(

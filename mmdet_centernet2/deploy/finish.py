@@ -8,12 +8,14 @@ from typing import Any, Optional, Tuple
 import onnx
 from mmdeploy.apis.core import PIPELINE_MANAGER
 
+from .half_features import half_features
 from .metadata import write_metadata
 
 EXPORT = 'mmdeploy.apis.onnx.export.export'
 
-#: File and metadata of the export that is running, if it is one of ours.
-_running: Optional[Tuple[str, dict]] = None
+#: File, metadata and ``half_features`` of the export that is running, if it is
+#: one of ours.
+_running: Optional[Tuple[str, dict, bool]] = None
 
 
 def install() -> None:
@@ -31,7 +33,10 @@ def remember_export(model: Any, args: Any, *rest: Any,
     global _running
     metadata = getattr(model, 'deploy_metadata', None)
     prefix = rest[0] if rest else kwargs['output_path_prefix']
-    _running = None if metadata is None else (prefix + '.onnx', metadata)
+    half = getattr(model, 'deploy_half_features', False)
+    _running = None
+    if metadata is not None:
+        _running = (prefix + '.onnx', metadata, half)
     return (model, args, *rest), kwargs
 
 
@@ -39,21 +44,24 @@ def finish_export(result: Any) -> Any:
     """Finish the file that has been written."""
     global _running
     if _running is not None:
-        path, metadata = _running
-        _running = None
-        finish_file(path, metadata)
+        finished, _running = _running, None
+        finish_file(*finished)
     return result
 
 
-def finish_file(path: str, metadata: dict) -> None:
+def finish_file(path: str, metadata: dict, half: bool = False) -> None:
     """Let a file say what it is.
 
     Args:
         path (str): The ONNX file, changed in place.
         metadata (dict): See :func:`build_metadata`.
+        half (bool): Whether backbone and neck become float16, see
+            :func:`half_features`. Defaults to False.
     """
     model = onnx.load(path)
     drop_prefix(model.graph)
+    if half:
+        model = half_features(model)
     write_metadata(model, metadata)
     onnx.save(model, path)
 

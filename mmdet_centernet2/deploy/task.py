@@ -44,6 +44,8 @@ class CenterNet2Detection(ObjectDetection):
                                             **kwargs)
         model.deploy_metadata = build_metadata(self.model_cfg,
                                                self.deploy_cfg)
+        model.deploy_half_features = self.deploy_cfg.codebase_config.get(
+            'half_features', False)
         return model
 
     def create_input(

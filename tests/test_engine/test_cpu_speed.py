@@ -7,7 +7,8 @@ from mmdet.models.necks import FPN
 from mmcv.ops import RoIAlign
 from torch import nn
 
-from mmdet_centernet2.engine.cpu_speed import (keep_freed_memory,
+from mmdet_centernet2.engine.cpu_speed import (CPUSpeedHook,
+                                               keep_freed_memory,
                                                use_channels_last)
 
 
@@ -46,3 +47,12 @@ def test_features_gradients_and_pooled_values_stay():
 def test_keeping_memory_says_whether_it_worked():
     assert keep_freed_memory() in (True, False)
     torch.randn(1000, 1000) @ torch.randn(1000, 1000)
+
+
+def test_the_hook_can_be_applied_again_and_again():
+    model = _Detector()
+    for _ in range(3):
+        CPUSpeedHook().apply(model)
+    assert len(model.pool._forward_pre_hooks) == 1
+    image = torch.randn(1, 3, 96, 64)
+    assert not model(image)[0].is_contiguous()

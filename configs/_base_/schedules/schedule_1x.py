@@ -47,5 +47,9 @@ auto_scale_lr = dict(enable=False, base_batch_size=16)
 default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3))
-custom_hooks = [dict(type='CheckInvalidLossHook', interval=20)]
+# the second does nothing on a GPU
+custom_hooks = [
+    dict(type='CheckInvalidLossHook', interval=20),
+    dict(type='CPUSpeedHook')
+]
 log_processor = dict(by_epoch=False)

@@ -1,9 +1,11 @@
 """What the switches of ``engine/fast_inference.py`` give."""
 from __future__ import annotations
 
-from typing import Callable, Dict, List
+from functools import partial
+from typing import Callable, Dict, List, Optional
 
 import torch
+from torch import nn
 
 from mmdet_centernet2.benchmarks.detectors import (CASCADE, OURS,
                                                    ready_to_predict)
@@ -13,23 +15,27 @@ from mmdet_centernet2.benchmarks.section import Context, Row, Section
 from mmdet_centernet2.benchmarks.traffic import demand
 from mmdet_centernet2.benchmarks.training import compile_parts
 from mmdet_centernet2.benchmarks.workers import Worker, drop_failures
+from mmdet_centernet2.engine.cpu_speed import CPUSpeedHook
 from mmdet_centernet2.engine.fast_inference import MODES, speed_up
 
 #: A convolution is repeated until it has this share of the model's arithmetic.
 SHARE = 0.25
 EAGER = f'{OURS}, eager'
+AS_CONFIGURED = f'{OURS}, eager, with the CPUSpeedHook of its config'
 
 
 def run(context: Context) -> List[Row]:
     """mmdet's Cascade R-CNN, ours, every switch, convolutions, in turn."""
     calls = {CASCADE: _worker(context, detector=CASCADE)}
     calls[EAGER] = _worker(context)
+    calls[AS_CONFIGURED] = _worker(context, change=CPUSpeedHook().apply)
     for mode in MODES:
-        calls[_name(mode)] = _worker(context, mode)
+        calls[_name(mode)] = _worker(context, partial(speed_up, mode=mode))
     if not context.quick:  # compiling takes a minute
         for mode in MODES:
             name = f'{_name(mode)}, torch.compile with freezing'
-            calls[name] = _worker(context, mode, True)
+            calls[name] = _worker(
+                context, partial(speed_up, mode=mode), compiled=True)
     try:
         return _compare(context, calls)
     finally:
@@ -50,19 +56,22 @@ def _dtype(contestant: str) -> torch.dtype:
     return torch.float32
 
 
-def _worker(context: Context, mode: str | None = None,
-            compiled: bool = False, detector: str = OURS) -> Worker:
+def _worker(context: Context,
+            change: Optional[Callable[[nn.Module], object]] = None,
+            compiled: bool = False,
+            detector: str = OURS) -> Worker:
     """A detector in a process of its own."""
-    return Worker(lambda: _predictor(context, mode, compiled, detector))
+    return Worker(lambda: _predictor(context, change, compiled, detector))
 
 
-def _predictor(context: Context, mode: str | None = None,
+def _predictor(context: Context,
+               change: Optional[Callable[[nn.Module], object]] = None,
                compiled: bool = False,
                detector: str = OURS) -> Callable[[], None]:
     model, images, samples = ready_to_predict(
         detector, _size(context), small=context.quick)
-    if mode is not None:
-        speed_up(model, mode)
+    if change is not None:
+        change(model)
     if compiled:
         compile_parts(model, options=dict(freezing=True))
 

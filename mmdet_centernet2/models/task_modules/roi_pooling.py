@@ -140,14 +140,19 @@ def pools_rows(feats: Tensor) -> bool:
 
 
 def prepare_for_pooling(feats: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-    """Order maps once as :func:`pool_rois` reads them, if it is called often.
+    """Make maps once what :func:`pool_rois` reads, if it is called often.
 
     Args:
         feats (Sequence[Tensor]): Each of shape (B, C, H, W).
+
+    Returns:
+        tuple[Tensor]: The same in FP32 (FP64 stays), in the best order.
     """
     return tuple(
-        feat.contiguous(memory_format=torch.channels_last
-                        if pools_rows(feat) else torch.contiguous_format)
+        feat.to(
+            torch.promote_types(feat.dtype, torch.float32),
+            memory_format=torch.channels_last
+            if pools_rows(feat) else torch.contiguous_format)
         for feat in feats)
 
 
