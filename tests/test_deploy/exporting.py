@@ -111,7 +111,9 @@ FAMILIES: Dict[str, Tuple[str, dict]] = {
                           **_RESNET,
                           **_NECK,
                           **_TWO_STAGES,
-                          **_LIGHT_HEAD
+                          **_LIGHT_HEAD,
+                          # times 1,203 classes
+                          'test_cfg.rpn.max_per_img': 8
                       }),
     'masks': ('centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py', {
         'test_cfg.rpn.nms_pre': 100,

@@ -145,12 +145,13 @@ def open_session(path: str | Path, backend: str = 'onnxruntime',
 
 
 def _ort_options(ort, threads: int | None):
-    """onnxruntime's defaults, but for what costs time here."""
+    """onnxruntime's defaults, but for the number of threads.
+
+    Not ``set_denormal_as_zero``: it would hold for the caller's thread, too.
+    """
     options = ort.SessionOptions()
     # its own guess counts the machine's cores, not those it may use
     options.intra_op_num_threads = threads or _cores()
-    # ReLU networks make denormal numbers, which are slow and nearly zero
-    options.add_session_config_entry('session.set_denormal_as_zero', '1')
     return options
 
 

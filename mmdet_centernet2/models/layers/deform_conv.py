@@ -4,6 +4,8 @@ from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from .full_precision import full_precision
+
 
 @MODELS.register_module('DCNv2')
 class ExactDeformConv(ModulatedDeformConv2dPack):
@@ -30,7 +32,7 @@ class ExactDeformConv(ModulatedDeformConv2dPack):
             Tensor: Shape (B, C_out, H', W'), of that type.
         """
         dtype = x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             x = x.to(self.weight.dtype).contiguous()
             both = self.conv_offset(x)
             cut = 2 * self.deform_groups * self.weight[0, 0].numel()

@@ -7,6 +7,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ..layers import full_precision
 from ..task_modules.roi_pooling import pool_rois
 
 
@@ -78,7 +79,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         """
         dtype = feats[0].dtype
         exact = torch.promote_types(dtype, torch.float32)
-        with torch.autocast(rois.device.type, enabled=False):
+        with full_precision(rois.device):
             feats = tuple(feat.to(exact) for feat in feats)
             rois = rois.to(exact)
             if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():

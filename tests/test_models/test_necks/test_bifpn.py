@@ -90,8 +90,8 @@ def test_the_flavours_differ_in_their_pooling() -> None:
         neck = neck_type(**kept, norm_cfg=GN2)
         if neck_type is FCOSBiFPN:
             neck.reduction = torch.nn.Identity()
-        cell = neck.cells if neck_type is FCOSBiFPN else neck.cell
-        cell.register_forward_pre_hook(
+        cells = neck.cells if neck_type is FCOSBiFPN else neck.cell
+        cells[0].register_forward_pre_hook(
             lambda _, args, key=neck_type: pooled.update({key: args[0][1]}))
         neck([x])
     assert pooled[BiFPN][0, 0].nonzero().tolist() == [[1, 1]]
