@@ -35,6 +35,8 @@ class SuppressNonMaxima(Function):
         Returns:
             Tensor: Shape (B, C, N).
         """
+        if torch.onnx.is_in_onnx_export():
+            return scores.clone()  # only the shape is recorded
         kept = torch.full_like(scores, -1)
         for image, (image_boxes, image_scores) in enumerate(
                 zip(boxes, scores)):
