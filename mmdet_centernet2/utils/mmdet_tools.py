@@ -100,11 +100,15 @@ def run_mmdet_tool(relative: str,
 
 
 @contextmanager
-def errors_as_exit() -> Iterator[None]:
-    """Turn an error meant for the user into one message, without a trace."""
+def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn an error meant for the user into one message, without a trace.
+
+    Args:
+        *kinds (type[Exception]): Further errors that are meant for the user.
+    """
     try:
         yield
-    except (PreflightError, CheckpointError) as error:
+    except (PreflightError, CheckpointError, *kinds) as error:
         _exit(error)
 
 

@@ -193,11 +193,8 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with errors_as_exit():
-        try:
-            run(args)
-        except DeployedModelError as error:
-            raise PreflightError(str(error)) from error
+    with errors_as_exit(DeployedModelError):
+        run(args)
 
 
 if __name__ == '__main__':

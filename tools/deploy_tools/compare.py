@@ -11,8 +11,7 @@ from mmengine.logging import MMLogger
 from mmdet_centernet2.deploy.parity import compare
 from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
-from mmdet_centernet2.utils.preflight import (PreflightError, check_data,
-                                              load_config)
+from mmdet_centernet2.utils.preflight import check_data, load_config
 from mmdet_centernet2.utils.weights_check import require_full_match
 
 
@@ -75,16 +74,13 @@ def main() -> int:
     args = parse_args()
     register_all_modules()
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with errors_as_exit():
+    with errors_as_exit(DeployedModelError):
         cfg = load_config(args)
         require_full_match(cfg, args.checkpoint)
         if args.images is None:
             check_data(cfg, ['test_dataloader'], ['test_evaluator'])
-        try:
-            report = compare(cfg, args.checkpoint, args.model, args.backend,
-                             args.images, args.score_thr)
-        except DeployedModelError as error:
-            raise PreflightError(str(error)) from error
+        report = compare(cfg, args.checkpoint, args.model, args.backend,
+                         args.images, args.score_thr)
     show(report)
     if args.out is not None:
         args.out.write_text(json.dumps(report, indent=1) + '\n')

@@ -19,8 +19,7 @@ from mmdet_centernet2.deploy.quantize import METHODS, quantize
 from mmdet_centernet2.deploy.runtime import DeployedModelError, Detector
 from mmdet_centernet2.deploy.runtime.images import list_images
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
-from mmdet_centernet2.utils.preflight import (PreflightError, check_data,
-                                              load_config)
+from mmdet_centernet2.utils.preflight import check_data, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -108,11 +107,8 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with errors_as_exit():
-        try:
-            run(args)
-        except DeployedModelError as error:
-            raise PreflightError(str(error)) from error
+    with errors_as_exit(DeployedModelError):
+        run(args)
 
 
 if __name__ == '__main__':
