@@ -1,19 +1,21 @@
-"""The scope ``mmdet_centernet2``, in which inherited configs are built.
+"""The scope ``mmdet_centernet2``: a registry below each of mmdet's.
 
-A config with ``_base_ = 'mmdet_centernet2::...'`` marks what it inherits with
-this scope, and mmengine then looks for registries of it. Those here are empty
-children of mmdet's, where everything of this package is registered: what is
-looked for is found in the parent.
+Most of this package is registered in mmdet's registries, under names that
+mmdet and mmcv do not have. A class that has to carry one of their names,
+because tools look for it in the config, is registered here instead and asked
+for with ``_scope_='mmdet_centernet2'``. What is not found here is looked for
+in mmdet's registry.
+
+mmengine needs these registries, too: a config with
+``_base_ = 'mmdet_centernet2::...'`` marks what it inherits with this scope.
 """
-from typing import Dict
-
 from mmdet import registry as mmdet_registry
 from mmengine.registry import Registry
 
 SCOPE = 'mmdet_centernet2'
 
 
-def _children() -> Dict[str, Registry]:
+def _children() -> dict[str, Registry]:
     """A child, in our scope, for each of mmdet's registries."""
     parents = {
         name: value

@@ -8,7 +8,7 @@ pseudo_dataset = dict(
     ann_file='annotations/pseudo_labels_unlabeled2017.json',
     data_prefix=dict(img='unlabeled2017/'),
     filter_cfg=dict(filter_empty_gt=True),
-    zero_area='ignore',
+    bad_boxes='drop',
     pipeline=_base_.train_pipeline,
     backend_args=None)
 train_dataloader = dict(

@@ -61,9 +61,10 @@ train_pipeline = [
 test_pipeline = [
     _base_.load_image,
     dict(
-        type='ResizeShortestEdge',
-        scale=512,
-        max_size=736,
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(736, 512),
+        keep_ratio=True,
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

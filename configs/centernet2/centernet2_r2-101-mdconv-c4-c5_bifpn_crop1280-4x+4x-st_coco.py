@@ -15,7 +15,7 @@ pseudo_dataset = dict(
     ann_file='annotations/pseudo_labels_unlabeled2017.json',
     data_prefix=dict(img='unlabeled2017/'),
     filter_cfg=dict(filter_empty_gt=True),
-    zero_area='ignore',
+    bad_boxes='drop',
     pipeline=_base_.train_pipeline,
     backend_args=None)
 train_dataloader = dict(
@@ -28,9 +28,11 @@ train_dataloader = dict(
 test_pipeline = [
     _base_.load_image,
     dict(
-        type='EfficientDetResizeCrop',
-        size=1560,
-        scale_range=(1.0, 1.0),
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(1560, 1560),
+        keep_ratio=True,
+        rounding='down',
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

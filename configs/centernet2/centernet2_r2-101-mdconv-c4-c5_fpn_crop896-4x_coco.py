@@ -24,7 +24,10 @@ model = dict(
         frozen_stages=1,
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
-        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        dcn=dict(
+            type='ExactDeformConv',
+            deform_groups=1,
+            fallback_on_stride=False),
         stage_with_dcn=(False, False, True, True),
         init_cfg=dict(
             type='Pretrained',
@@ -51,9 +54,10 @@ train_pipeline = [
 test_pipeline = [
     _base_.load_image,
     dict(
-        type='ResizeShortestEdge',
-        scale=800,
-        max_size=1333,
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(1333, 800),
+        keep_ratio=True,
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

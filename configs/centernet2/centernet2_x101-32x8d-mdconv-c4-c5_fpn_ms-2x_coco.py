@@ -24,7 +24,10 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
-        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        dcn=dict(
+            type='ExactDeformConv',
+            deform_groups=1,
+            fallback_on_stride=False),
         stage_with_dcn=(False, False, True, True),
         init_cfg=dict(
             type='Pretrained',

@@ -8,6 +8,7 @@ from mmdeploy.codebase.mmdet.deploy.object_detection import \
 from mmdeploy.utils import get_codebase_config, is_dynamic_shape
 from mmengine.config import Config, ConfigDict
 
+from ..registry import SCOPE
 from ..version import __version__
 from .runtime.model_info import KEY, SCHEMA
 
@@ -112,10 +113,7 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
             info['decoder'] = transform.get('imdecode_backend', 'cv2')
         elif kind == 'Resize':
             info['resize'] = dict(
-                scale=[int(s) for s in transform['scale']],
-                keep_ratio=bool(transform.get('keep_ratio', False)),
-                short_side=False,
-                **_interpolation(transform))
+                **_rounding(transform), **_interpolation(transform))
         elif kind == 'ResizeShortestEdge':
             info['resize'] = dict(
                 scale=[_short_edge(transform),
@@ -130,6 +128,18 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
             f'({kinds}): the exported file could not say how to prepare '
             'images')
     return info
+
+
+def _rounding(transform: ConfigDict) -> dict:
+    """What a ``Resize`` does, mmdet's or ours."""
+    scale = [int(side) for side in transform['scale']]
+    keep_ratio = bool(transform.get('keep_ratio', False))
+    ours = keep_ratio and transform.get('_scope_') == SCOPE
+    if ours and transform.get('rounding', 'nearest') == 'nearest':
+        scale = [min(scale), max(scale)]
+        return dict(scale=scale, keep_ratio=True, short_side=True)
+    return dict(
+        scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
 
 
 def _short_edge(transform: ConfigDict) -> int:

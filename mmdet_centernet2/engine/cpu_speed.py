@@ -3,7 +3,7 @@ import ctypes
 from typing import Tuple
 
 import torch
-from mmcv.ops import RoIAlign
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
 M_MMAP_MAX = -4
+# mmcv's operators that read channels-last maps wrongly.
+_CONTIGUOUS_ONLY = (DeformConv2d, ModulatedDeformConv2d, RoIAlign)
 
 
 def keep_freed_memory() -> bool:
@@ -39,8 +41,8 @@ def keep_freed_memory() -> bool:
 def use_channels_last(model: nn.Module) -> None:
     """Keep all maps channels-last, which convolutions like.
 
-    mmcv's RoIAlign reads others than contiguous maps wrongly: it gets
-    contiguous ones. So does our deformable convolution, by itself.
+    mmcv's RoIAlign and deformable convolutions read channels-last maps
+    wrongly: they keep contiguous weights and get contiguous maps.
 
     Args:
         model: A detector, or a part of one.
@@ -48,8 +50,10 @@ def use_channels_last(model: nn.Module) -> None:
     model.to(memory_format=torch.channels_last)
     for module in model.modules():
         hooks = module._forward_pre_hooks.values()
-        if isinstance(module, RoIAlign) and _contiguous not in hooks:
-            module.register_forward_pre_hook(_contiguous)
+        if isinstance(module, _CONTIGUOUS_ONLY):
+            module.to(memory_format=torch.contiguous_format)
+            if _contiguous not in hooks:
+                module.register_forward_pre_hook(_contiguous)
 
 
 def _contiguous(module: nn.Module, inputs: Tuple[Tensor]) -> Tuple[Tensor]:

@@ -3,11 +3,7 @@ _base_ = './coco_ms.py'
 
 crop_size = 640
 train_pipeline = [
-    dict(
-        type='LoadImageFromFile',
-        imdecode_backend='pillow',
-        lazy=True,  # the crop takes what it needs
-        backend_args=None),
+    dict(_base_.load_image, lazy=True),  # the crop takes what it needs
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='EfficientDetResizeCrop',
@@ -22,11 +18,12 @@ train_pipeline = [
     dict(type='PackDetInputs')
 ]
 test_pipeline = [
+    _base_.load_image,
     dict(
-        type='LoadImageFromFile', imdecode_backend='pillow',
-        backend_args=None),
-    dict(
-        type='ResizeShortestEdge', scale=608, max_size=900,
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(900, 608),
+        keep_ratio=True,
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -9,6 +9,7 @@ short_edges = [640, 672, 704, 736, 768, 800]
 max_long_edge = 1333
 load_image = dict(
     type='LoadImageFromFile',
+    _scope_='mmdet_centernet2',
     imdecode_backend='pillow',
     backend_args=backend_args)
 train_pipeline = [
@@ -31,9 +32,10 @@ train_pipeline = [
 test_pipeline = [
     load_image,
     dict(
-        type='ResizeShortestEdge',
-        scale=800,
-        max_size=max_long_edge,
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(max_long_edge, 800),
+        keep_ratio=True,
         backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
@@ -56,7 +58,6 @@ train_dataloader = dict(
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True),
-        zero_area='ignore',  # train2017 has two such boxes
         pipeline=train_pipeline,
         backend_args=backend_args))
 val_dataloader = dict(
@@ -72,7 +73,6 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,
-        zero_area='ignore',
         pipeline=test_pipeline,
         backend_args=backend_args))
 test_dataloader = val_dataloader

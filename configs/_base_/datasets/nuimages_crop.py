@@ -4,11 +4,7 @@ _base_ = './coco_crop.py'
 dataset_type = 'NuImagesDataset'
 data_root = 'data/nuimages/'
 train_pipeline = [
-    dict(
-        type='LoadImageFromFile',
-        imdecode_backend='pillow',
-        lazy=True,  # the crop takes what it needs
-        backend_args=None),
+    dict(_base_.load_image, lazy=True),  # the crop takes what it needs
     dict(
         type='LoadAnnotations',
         with_bbox=True,

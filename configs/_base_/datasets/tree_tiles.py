@@ -12,6 +12,11 @@ backend_args = None
 image_size = 600
 crop_size = (512, 512)
 pad_color = 114
+load_image = dict(
+    type='LoadImageFromFile',
+    _scope_='mmdet_centernet2',
+    imdecode_backend='pillow',
+    backend_args=backend_args)
 # Objects are cut as the tiles were: the centre decides (KeepBoxesByCenter).
 crop = [
     dict(
@@ -22,7 +27,7 @@ crop = [
     dict(type='KeepBoxesByCenter'),
 ]
 train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+    load_image,
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='RandomResize',
@@ -50,8 +55,12 @@ train_pipeline = [
     dict(type='PackDetInputs')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
-    dict(type='Resize', scale=(image_size, image_size), keep_ratio=True),
+    load_image,
+    dict(
+        type='Resize',
+        _scope_='mmdet_centernet2',
+        scale=(image_size, image_size),
+        keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

@@ -2,8 +2,9 @@
 from .aerial import KeepBoxesByCenter, RandomQuarterTurns
 from .efficientdet_resize_crop import EfficientDetResizeCrop
 from .loading import CheckedLoadImageFromFile, ImageReadError
+from .resize import Resize
 
 __all__ = [
     'CheckedLoadImageFromFile', 'EfficientDetResizeCrop', 'ImageReadError',
-    'KeepBoxesByCenter', 'RandomQuarterTurns'
+    'KeepBoxesByCenter', 'RandomQuarterTurns', 'Resize'
 ]

@@ -1,4 +1,4 @@
-"""Reading an image: a broken file is named, and nothing is copied twice."""
+"""Reading an image: errors name the file, and nothing is copied twice."""
 from __future__ import annotations
 
 import io
@@ -9,12 +9,10 @@ import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from PIL import Image
+from PIL import Image, ImageOps
 
-# Two names. Under mmdet's usual one, so that mmdet's inferencer, which looks
-# for a transform called 'LoadImageFromFile', and every config that says it
-# get the clear message too; arguments and pixels are those of mmcv's class.
-_NAMES = ('LoadImageFromFile', 'CheckedLoadImageFromFile')
+from ...registry import TRANSFORMS as SCOPED_TRANSFORMS
+
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
@@ -61,19 +59,28 @@ def to_bgr(image: Image.Image) -> np.ndarray:
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
-@TRANSFORMS.register_module(name=_NAMES)
+@SCOPED_TRANSFORMS.register_module('LoadImageFromFile')
+@TRANSFORMS.register_module()
 class CheckedLoadImageFromFile(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` with errors that name the file.
+    """mmcv's ``LoadImageFromFile`` that names the file in its errors.
 
     mmcv lets the decoder's own error through, which for a truncated file does
-    not say which one it was. Nothing else differs: same arguments, same
-    pixels, EXIF orientation applied with ``color_type='color'``.
+    not say which one it was. Arguments and pixels are mmcv's, but for grey
+    images of more than 8 bits, of which ``imdecode_backend='pillow'`` with
+    ``color_type='color'`` makes white ones: here 16 bits become 8 as OpenCV
+    does it (``value >> 8``), 32-bit and floating-point images are refused.
 
-    Use ``imdecode_backend='pillow'`` for pixels equal to the original's
-    (spec §6.1, Q40). It also notices truncated files; OpenCV's decoder (the
-    default of mmcv) fills what is missing with grey and says nothing. Upright
-    RGB photographs are copied less often than by mmcv, and lie in memory as
-    every later step wants them; mmcv hands on a mirrored view.
+    Use ``imdecode_backend='pillow'`` for the pixels of detectron2. It also
+    notices truncated files; OpenCV's decoder (mmcv's default) fills what is
+    missing with grey and says nothing. Upright RGB photographs are copied
+    less often than by mmcv, and lie in memory as every later step wants them;
+    mmcv hands on a mirrored view.
+
+    Tools of mmdet's and others look for a ``LoadImageFromFile`` in the
+    pipeline. Under this name it is in the scope of this package::
+
+        dict(type='LoadImageFromFile', _scope_='mmdet_centernet2',
+             imdecode_backend='pillow')
 
     Args:
         *args: See mmcv's ``LoadImageFromFile``.
@@ -91,8 +98,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         super().__init__(*args, **kwargs)
         self._pillow_bgr = (
             self.imdecode_backend == 'pillow' and self.color_type == 'color'
-            and not self.to_float32 and self.file_client_args is None)
-        if lazy and not self._pillow_bgr:
+            and self.file_client_args is None)
+        if lazy and (self.to_float32 or not self._pillow_bgr):
             raise ValueError("lazy=True needs imdecode_backend='pillow', "
                              "color_type='color' and to_float32=False")
         self.lazy = lazy
@@ -110,30 +117,51 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
         Raises:
             ImageReadError: If the file is missing, empty, truncated or not
-                an image.
+                an image, or if its pixels do not fit into 8 bits.
         """
         path = results['img_path']
         image = self._upright_rgb(path) if self._pillow_bgr else None
-        if image is not None:
-            results['img'] = PillowImage(image) if self.lazy else to_bgr(image)
-            results['img_shape'] = results['img'].shape[:2]
-            results['ori_shape'] = results['img_shape']
-            return results
-        try:
-            return super().transform(results)
-        except Exception as error:  # each decoder fails in its own way
-            raise ImageReadError(_explain(path, error)) from error
+        if image is None:
+            try:
+                return super().transform(results)
+            except Exception as error:  # each decoder fails in its own way
+                raise ImageReadError(_explain(path, error)) from error
+        results['img'] = PillowImage(image) if self.lazy else to_bgr(image)
+        if self.to_float32:
+            results['img'] = results['img'].astype(np.float32)
+        results['img_shape'] = results['img'].shape[:2]
+        results['ori_shape'] = results['img_shape']
+        return results
 
     def _upright_rgb(self, path: str) -> Image.Image | None:
-        """The decoded photograph; None if that is not all there is to do."""
+        """The decoded photograph; None for what mmcv reads as well."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
             image = Image.open(io.BytesIO(content))
             image.load()
         except Exception:  # mmcv's turn, which tries once more and says why
             return None
+        if image.mode[0] in 'IF':
+            return _eight_bits(image, path)
         upright = image.getexif().get(_ORIENTATION, 1) == 1
         return image if image.mode == 'RGB' and upright else None
+
+
+def _eight_bits(image: Image.Image, path: str) -> Image.Image:
+    """A grey image of 16 bits as RGB, turned upright.
+
+    Raises:
+        ImageReadError: If it has 32 bits or floating-point numbers.
+    """
+    # pillow widens 16 bits of some formats to its mode of 32
+    widened = image.mode == 'I' and image.format in ('PNG', 'PPM')
+    if not (image.mode.startswith('I;16') or widened):
+        raise ImageReadError(
+            f'image {path} has 32-bit or floating-point pixels (mode '
+            f'{image.mode!r}), whose range is not known. Save it with 8 or '
+            '16 bits.')
+    grey = np.asarray(ImageOps.exif_transpose(image)) >> 8
+    return Image.fromarray(grey.astype(np.uint8)).convert('RGB')
 
 
 def _explain(path: str, error: Exception) -> str:

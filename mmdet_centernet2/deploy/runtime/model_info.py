@@ -32,12 +32,15 @@ class ResizeInfo:
         keep_ratio: As in mmdet's ``Resize``; has no meaning with
             ``short_side``, which always keeps the ratio.
         short_side: See ``scale``.
+        round_down: With ``keep_ratio``: sides are cut to whole pixels rather
+            than rounded to the nearest. Has no meaning with ``short_side``.
         backend: ``cv2`` or ``pillow``; they interpolate differently.
         interpolation: Its name in mmcv, such as ``bilinear``.
     """
     scale: tuple[int, int]
     keep_ratio: bool = True
     short_side: bool = False
+    round_down: bool = False
     backend: str = 'cv2'
     interpolation: str = 'bilinear'
 

@@ -62,7 +62,7 @@ def resized_size(size: tuple[int, int], resize: ResizeInfo,
     if resize.short_side:
         resized = _short_side(size, *resize.scale)
     elif resize.keep_ratio:
-        resized = _within(size, resize.scale)
+        resized = _within(size, resize.scale, resize.round_down)
     else:
         resized = tuple(resize.scale)
     if limit is None or (resized[0] <= limit[0] and resized[1] <= limit[1]):
@@ -81,14 +81,15 @@ def _short_side(size: tuple[int, int], short: int,
     if longest and max(lengths) > longest:
         scale = longest / max(lengths)
         lengths = [length * scale for length in lengths]
-    return tuple(int(length + 0.5) for length in lengths)
+    return tuple(max(int(length + 0.5), 1) for length in lengths)
 
 
-def _within(size: tuple[int, int],
-            scale: tuple[int, int]) -> tuple[int, int]:
+def _within(size: tuple[int, int], scale: tuple[int, int],
+            round_down: bool) -> tuple[int, int]:
     """mmcv's ``rescale_size``: as large as both edges allow."""
     factor = min(max(scale) / max(size), min(scale) / min(size))
-    return tuple(int(length * factor + 0.5) for length in size)
+    half = 0 if round_down else 0.5
+    return tuple(max(int(length * factor + half), 1) for length in size)
 
 
 def prepare(image: np.ndarray, info: ModelInfo,

@@ -14,6 +14,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import kaiming_init, normal_init
 from torch import Tensor, nn
 
+from ..layers import ExactDeformConv
 from ..task_modules.center_decoder import decode, select
 from ..task_modules.center_targets import (BatchBoxes, CenterTargets,
                                            center_targets)
@@ -173,6 +174,16 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     def _init_cls_convs(self) -> None:
         """No class tower: the heat map comes from the box tower (Q5)."""
         self.cls_convs = nn.ModuleList()
+
+    def _init_reg_convs(self) -> None:
+        """The box tower, with our deformable convolution if one is asked for.
+        """
+        super()._init_reg_convs()
+        if self.dcn_on_last_conv:
+            conv = self.reg_convs[-1].conv
+            self.reg_convs[-1].conv = ExactDeformConv(
+                conv.in_channels, conv.out_channels, 3, padding=1,
+                bias=conv.bias is not None)
 
     def _init_predictor(self) -> None:
         """Initialize the two predictors and a scale for each level."""

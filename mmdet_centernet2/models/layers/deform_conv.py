@@ -7,14 +7,17 @@ from torch import Tensor
 from .full_precision import full_precision
 
 
-@MODELS.register_module('DCNv2')
+@MODELS.register_module()
 class ExactDeformConv(ModulatedDeformConv2dPack):
     """mmcv's ``DCNv2``, always in FP32 and of contiguous tensors.
 
-    The same tensors, numbers and names. It takes the place of mmcv's under
-    its name in mmdet's registry, since mmcv's operator has no bfloat16
-    kernel, takes offsets rounded to half precision, and reads channels-last
-    tensors as if they were contiguous. ``torch.compile`` leaves it as it is.
+    Parameters, their names and the numbers are those of mmcv's. But mmcv's
+    operator has no bfloat16 kernel, takes offsets rounded to half precision,
+    and reads channels-last tensors as if they were contiguous.
+    ``torch.compile`` leaves this layer as it is. In a backbone of mmdet's::
+
+        dcn=dict(type='ExactDeformConv', deform_groups=1,
+                 fallback_on_stride=False)
 
     Args:
         *args: See mmcv's ``ModulatedDeformConv2dPack``.
