@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..datasets.palette import distinct_palette
 from .errors import CheckpointError
 
 
@@ -173,8 +174,8 @@ def dataset_meta(config: Config, classes: Set[int]) -> Optional[dict]:
         classes (set[int]): Numbers of classes in the checkpoint.
 
     Returns:
-        dict | None: ``classes`` and ``palette`` of the config's data set;
-        None if it has none, or not for that number of classes.
+        dict | None: ``classes`` of the config's data set and a ``palette``
+        with a colour for each; None if it has no classes, or another number.
     """
     import mmdet.datasets  # noqa: F401  fills the registry
     from mmdet.registry import DATASETS
@@ -185,10 +186,11 @@ def dataset_meta(config: Config, classes: Set[int]) -> Optional[dict]:
     names = tuple(str(name) for name in meta.get('classes', ()))
     if {len(names)} != classes:
         return None
-    kept = dict(classes=names)
-    if 'palette' in meta:
-        kept['palette'] = _palette(meta['palette'])
-    return kept
+    palette = meta.get('palette')
+    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
+        palette = distinct_palette(len(names))
+    return dict(
+        classes=names, palette=[tuple(map(int, colour)) for colour in palette])
 
 
 def _dataset(config: Config) -> ConfigDict:
@@ -198,9 +200,3 @@ def _dataset(config: Config) -> ConfigDict:
     while isinstance(dataset.get('dataset'), dict):
         dataset = dataset['dataset']
     return dataset
-
-
-def _palette(colours: Any) -> Union[str, List[Tuple[int, ...]]]:
-    if isinstance(colours, str):
-        return colours
-    return [tuple(int(part) for part in colour) for colour in colours]
