@@ -1,6 +1,6 @@
 """Data sets and their transforms."""
-from .centernet2_coco import (AnnotationError, CenterNet2CocoDataset,
-                              StrictCocoMixin)
+from .annotation_file import AnnotationError, CheckedCOCO, read_annotations
+from .centernet2_coco import CenterNet2CocoDataset, StrictCocoMixin
 from .centernet2_lvis import CenterNet2LVISDataset
 from .image_counts import count_images, load_image_counts
 from .nuimages import NuImagesDataset
@@ -10,6 +10,6 @@ from .transforms import *  # noqa: F401,F403
 
 __all__ = [
     'AnnotationError', 'CenterNet2CocoDataset', 'CenterNet2LVISDataset',
-    'CenterNet2Objects365Dataset', 'NuImagesDataset', 'StrictCocoMixin',
-    'count_images', 'load_image_counts'
+    'CenterNet2Objects365Dataset', 'CheckedCOCO', 'NuImagesDataset',
+    'StrictCocoMixin', 'count_images', 'load_image_counts', 'read_annotations'
 ]

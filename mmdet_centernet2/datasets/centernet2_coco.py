@@ -1,17 +1,22 @@
 """COCO-format data sets that are read as the original reads them."""
-import json
-import math
-from typing import List
+from __future__ import annotations
 
+import logging
+import os
+import os.path as osp
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
+from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-ZERO_AREA_POLICIES = ('error', 'ignore')
+from .annotation_file import AnnotationError, ids_of_classes, read_annotations
+from .palette import distinct_palette
 
-
-class AnnotationError(ValueError):
-    """An annotation file that cannot be trained on or tested with."""
+_SHOWN = 5  # files listed in a message; the rest are counted
 
 
 class StrictCocoMixin:
@@ -19,173 +24,277 @@ class StrictCocoMixin:
 
     mmdet drops small boxes, unknown categories and boxes without area in
     silence. Here nothing is lost unseen: what cannot be right is an error
-    that names the annotation; boxes as small as they may be stay (Q41).
-    Images are kept if they have one object that is not a crowd.
+    that names the annotation; boxes as small as they may be stay. Labels are
+    mapped by the names in ``metainfo``, in whatever order the file has its
+    categories. Images are kept if they have an object that is not a crowd.
+    An image whose size is not the one in the file is an error when it is
+    first read.
 
     Args:
         *args: See the data set.
-        zero_area (str): What to do with boxes of no width or height:
-            'error', or 'ignore', which counts them, says so once, and leaves
-            them to ``FilterAnnotations`` in the pipeline. Defaults to
+        bad_boxes (str): What to do with boxes that cannot be right (outside
+            of the image, without area, not four numbers): 'error', or
+            'drop', which removes, counts and lists them. Defaults to
             'error'.
+        check_files (bool): Whether to look for all images at the start, if
+            they are on a local disk. Defaults to True.
         **kwargs: See the data set.
 
     Raises:
-        ValueError: If ``zero_area`` is unknown.
-        AnnotationError: If the annotation file is at fault.
-
-    Source: spec §6.1, §6.5, Q41.
+        ValueError: If ``bad_boxes`` is unknown or the classes are no list.
+        AnnotationError: If the annotation file is at fault, an image is
+            missing, or there is nothing to train on.
     """
 
-    def __init__(self, *args, zero_area: str = 'error', **kwargs) -> None:
-        if zero_area not in ZERO_AREA_POLICIES:
-            raise ValueError(f'zero_area must be one of {ZERO_AREA_POLICIES},'
-                             f' got {zero_area!r}')
-        self.zero_area = zero_area
-        self._num_zero_area = 0
-        self._categories_checked = False
-        super().__init__(*args, **kwargs)
+    #: Key of an image's file name in the annotation file.
+    FILE_KEY = 'file_name'
 
-    def load_data_list(self) -> List[dict]:
+    def __init__(self,
+                 *args,
+                 bad_boxes: str = 'error',
+                 check_files: bool = True,
+                 **kwargs) -> None:
+        self.bad_boxes = bad_boxes
+        self.check_files = check_files
+        super().__init__(*args, **kwargs)
+        # the first step that knows the size of the image
+        for index, step in reversed([*enumerate(self.pipeline.transforms)]):
+            if isinstance(step, LoadImageFromFile):
+                self.pipeline.transforms.insert(
+                    index + 1, _CheckImageSize(self.ann_file))
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        """Classes, and a palette with a colour for each of them."""
+        given = metainfo or {}
+        check_class_names(given.get('classes', ()))
+        meta = super()._load_metainfo(metainfo)
+        count = len(meta.get('classes', ()))
+        # another class list does not keep the colours of mmdet's
+        own = 'palette' in given or 'classes' not in given
+        if not own or len(meta.get('palette') or ()) != count:
+            meta['palette'] = distinct_palette(count)
+        return meta
+
+    def load_data_list(self) -> list[dict]:
         """Read and check the annotation file.
 
         Returns:
             list[dict]: One entry for each image.
 
         Raises:
-            AnnotationError: If the file is not one.
+            AnnotationError: If the file is at fault, an image is missing, or
+                there is nothing to train on.
         """
-        try:
-            data_list = super().load_data_list()
-        except (KeyError, AssertionError, json.JSONDecodeError) as error:
-            raise AnnotationError(
-                f'{self.ann_file} is not a COCO annotation file, a JSON '
-                'object with "images", "annotations" and "categories": '
-                f'{type(error).__name__}: {error}') from error
-        if self._num_zero_area:
-            print_log(
-                f'{self.ann_file}: {self._num_zero_area} boxes without area '
-                'are left out of training (zero_area="ignore")',
-                logger='current')
+        with get_local_path(
+                self.ann_file, backend_args=self.backend_args) as path:
+            content = read_annotations(
+                path,
+                self.ann_file,
+                bad_boxes=self.bad_boxes,
+                masks=any(
+                    getattr(step, 'with_mask', False)
+                    for step in self.pipeline.transforms),
+                file_key=self.FILE_KEY)
+        self.cat_ids = self._ids_of_classes(content)
+        self.cat2label = {cat: i for i, cat in enumerate(self.cat_ids)}
+        by_image = defaultdict(list)
+        for ann in content['annotations']:
+            by_image[ann['image_id']].append(ann)
+        data_list = [
+            self.parse_data_info(
+                dict(raw_img_info=image, raw_ann_info=by_image[image['id']]))
+            for image in content['images']
+        ]
+        self._report(content)
+        if self.check_files:
+            self._check_files(data_list)
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; see mmdet's ``CocoDataset``.
 
         Args:
-            raw_data_info (dict): ``raw_img_info`` and ``raw_ann_info``.
+            raw_data_info (dict): ``raw_img_info`` and ``raw_ann_info`` as
+                :func:`read_annotations` gives them.
 
         Returns:
             dict: Image, and all its valid instances.
-
-        Raises:
-            AnnotationError: If an annotation is at fault.
         """
-        self._check_file_once()
-        img_info = raw_data_info['raw_img_info']
-        for key in ('file_name', 'height', 'width'):
-            if key not in img_info:
-                self._fail(f'image {img_info["id"]} has no "{key}"')
+        image = raw_data_info['raw_img_info']
+        image = dict(image, img_id=image['id'], file_name=self.file_of(image))
         data_info = super().parse_data_info(
-            dict(raw_img_info=img_info, raw_ann_info=[]))
-        instances = (self._parse_instance(ann, img_info)
-                     for ann in raw_data_info['raw_ann_info'])
-        data_info['instances'] = [i for i in instances if i is not None]
+            dict(raw_img_info=image, raw_ann_info=[]))
+        data_info['instances'] = [
+            self._instance(ann) for ann in raw_data_info['raw_ann_info']
+            if not ann['ignore'] and ann['category_id'] in self.cat2label
+        ]
         return data_info
 
-    def filter_data(self) -> List[dict]:
-        """Keep images with an object that is not a crowd, if so asked."""
-        if self.test_mode or not (self.filter_cfg
-                                  or {}).get('filter_empty_gt', False):
-            return self.data_list
-        return [
-            info for info in self.data_list
-            if any(not inst['ignore_flag'] for inst in info['instances'])
-        ]
+    def file_of(self, image: dict) -> str:
+        """Path of an image below ``data_prefix['img']``."""
+        return image[self.FILE_KEY]
 
-    def _parse_instance(self, ann: dict, img_info: dict) -> dict:
-        """Instance of one annotation; None for another subset's class."""
-        if ann.get('ignore', False):
-            return None
-        where = (f'annotation {ann.get("id")} of image {img_info["id"]} '
-                 f'({img_info["file_name"]})')
-        box = self._check_box(ann, where)
-        label = self.cat2label.get(ann['category_id'])
-        if label is None:
-            return None
+    def filter_data(self) -> list[dict]:
+        """Keep images with an object that is not a crowd, if so asked.
+
+        Raises:
+            AnnotationError: If no image is left.
+        """
+        options = {} if self.test_mode else self.filter_cfg or {}
+        smallest = options.get('min_size', 0)
+        kept = [
+            info for info in self.data_list
+            if min(info['width'], info['height']) >= smallest and
+            (not options.get('filter_empty_gt', False) or any(
+                not inst['ignore_flag'] for inst in info['instances']))
+        ]
+        if not kept:
+            raise AnnotationError(
+                f'{self.ann_file}: no image is left by filter_cfg={options}: '
+                f'{self._counts}')
+        return kept
+
+    def _instance(self, ann: dict) -> dict:
+        x, y, width, height = ann['bbox']
         instance = dict(
-            bbox=box,
-            bbox_label=label,
-            ignore_flag=int(bool(ann.get('iscrowd', False))))
+            bbox=[x, y, x + width, y + height],
+            bbox_label=self.cat2label[ann['category_id']],
+            ignore_flag=ann['iscrowd'])
         if ann.get('segmentation'):
             instance['mask'] = ann['segmentation']
         return instance
 
-    def _check_box(self, ann: dict, where: str) -> List[float]:
-        """Corners (x1, y1, x2, y2) in pixels of an annotation's box."""
-        box = ann.get('bbox')
-        if not isinstance(box, (list, tuple)) or len(box) != 4:
-            self._fail(f'{where}: "bbox" must be [x, y, width, height], '
-                       f'got {box!r}')
-        if not all(
-                isinstance(v, (int, float)) and math.isfinite(v)
-                for v in box):
-            self._fail(f'{where}: "bbox" holds {box!r}; all four must be '
-                       'finite numbers')
-        x, y, width, height = box
-        if width < 0 or height < 0:
-            self._fail(f'{where}: "bbox" {box!r} has a negative size; the '
-                       'format is [x, y, width, height], not two corners')
-        if width == 0 or height == 0:
-            if self.zero_area == 'error':
-                self._fail(f'{where}: "bbox" {box!r} has no area; mend it, '
-                           'or set zero_area="ignore" in the data set')
-            self._num_zero_area += 1
-        return [x, y, x + width, y + height]
-
-    def _check_file_once(self) -> None:
-        """Check what concerns the whole file, while it is still open."""
-        if self._categories_checked:
-            return
-        self._categories_checked = True
-        self._check_classes()
-        self._check_references()
-
-    def _check_classes(self) -> None:
-        """Every class must be in the file, in the file's order."""
-        by_id = {c['id']: c['name'] for c in self.coco.dataset['categories']}
+    def _ids_of_classes(self, content: dict) -> list:
+        """Category ids in the order of the classes, which must be there."""
         wanted = list(self.metainfo['classes'])
-        found = [by_id[i] for i in self.cat_ids]
-        missing = [name for name in wanted if name not in found]
+        names = [c['name'] for c in content['categories']]
+        missing = [name for name in wanted if name not in names]
         if missing:
-            self._fail(
-                f'no category named {missing[:5]} ({len(missing)} of '
-                f'{len(wanted)} classes are missing); the file has '
-                f'{sorted(by_id.values())[:10]}; set '
-                'metainfo=dict(classes=(...)) of the data set to its names')
-        if found != wanted:
-            self._fail(
-                f'the classes come in another order, {found[:10]}, than in '
-                f'metainfo, {wanted[:10]}; mmdet numbers them in the order '
-                'of the file: list them so')
+            raise AnnotationError(
+                f'{self.ann_file}: no category named {missing[:5]} '
+                f'({len(missing)} of {len(wanted)} classes are missing); the '
+                f'file has {names[:10]}; set metainfo=dict(classes=(...)) of '
+                'the data set to its names')
+        return ids_of_classes(content, wanted)
 
-    def _check_references(self) -> None:
-        """Every annotation must name a known category and image."""
-        categories = {c['id'] for c in self.coco.dataset['categories']}
-        images = {img['id'] for img in self.coco.dataset['images']}
-        for ann in self.coco.dataset.get('annotations', []):
-            if ann.get('category_id') not in categories:
-                self._fail(f'annotation {ann.get("id")} of image '
-                           f'{ann.get("image_id")} has the unknown category '
-                           f'{ann.get("category_id")}; known are '
-                           f'{sorted(categories)[:10]}')
-            if ann.get('image_id') not in images:
-                self._fail(f'annotation {ann.get("id")} belongs to image '
-                           f'{ann.get("image_id")}, which the file does not '
-                           'list under "images"')
+    def _report(self, content: dict) -> None:
+        """Say what is not trained on, and fail if that is everything."""
+        annotations = content['annotations']
+        ignored = sum(a['ignore'] for a in annotations)
+        others = [a['category_id'] for a in annotations
+                  if a['category_id'] not in self.cat2label]
+        crowds = sum(a['iscrowd'] for a in annotations)
+        usable = sum(not a['iscrowd'] and not a['ignore']
+                     and a['category_id'] in self.cat2label
+                     for a in annotations)
+        self._counts = (
+            f'{len(content["images"])} images, {len(annotations)} annotations,'
+            f' of these {crowds} crowds, {ignored} marked "ignore", '
+            f'{len(others)} of categories that are not among the classes, '
+            f'{usable} usable objects')
+        if usable == 0 and not self.test_mode and (
+                self.filter_cfg or {}).get('filter_empty_gt', False):
+            raise AnnotationError(
+                f'{self.ann_file}: no object to train on: {self._counts}')
+        if usable == 0 and annotations:
+            self._warn(f'no usable object: {self._counts}')
+        if others:
+            names = {c['id']: c['name'] for c in content['categories']}
+            most = ', '.join(
+                f'{names[i]!r} ({n})'
+                for i, n in Counter(others).most_common(_SHOWN))
+            self._warn(f'{len(others)} annotations are left out, as their '
+                       f'categories are not among the classes: {most}')
 
-    def _fail(self, what: str) -> None:
-        raise AnnotationError(f'{self.ann_file}: {what}')
+    def _check_files(self, data_list: list[dict]) -> None:
+        """Look for all images, one listing for each folder."""
+        if self.backend_args:
+            return
+        paths = [info['img_path'] for info in data_list
+                 if '://' not in info['img_path']]
+        folders = {osp.dirname(path) or '.' for path in paths}
+        there = {folder: set(os.listdir(folder)) for folder in folders
+                 if osp.isdir(folder)}
+        missing = [
+            path for path in paths if osp.basename(path) not in there.get(
+                osp.dirname(path) or '.', ())
+        ]
+        if missing:
+            raise AnnotationError(
+                f'{self.ann_file}: {len(missing)} of {len(paths)} images do '
+                f'not exist, such as {", ".join(missing[:_SHOWN])}. '
+                f'{self._why_missing(missing[0])}')
+
+    def _why_missing(self, path: str) -> str:
+        name = osp.relpath(path, self.data_prefix.get('img') or '.')
+        if '\\' in path:
+            return ('The file names hold backslashes, as Windows writes '
+                    'them: replace them by "/" in the annotation file')
+        if osp.exists(osp.join(self.data_root or '', name)):
+            return ('The file names hold the folder already: set data_prefix='
+                    f'dict(img="") below data_root={self.data_root!r}')
+        folder = Path(path).parent
+        like = [p.name for p in folder.glob('*')
+                if p.stem.lower() == Path(path).stem.lower()]
+        if like:
+            return f'There is {like[0]!r} in {folder}'
+        return ('Check data_root and data_prefix (now '
+                f'{self.data_root!r} and {dict(self.data_prefix)}) against '
+                f'"{self.FILE_KEY}" in the annotation file')
+
+    def _warn(self, what: str) -> None:
+        print_log(f'{self.ann_file}: {what}', 'current', logging.WARNING)
+
+
+class _CheckImageSize:
+    """Step after reading: is the image as large as the annotations say?"""
+
+    def __init__(self, ann_file: str) -> None:
+        self.ann_file = ann_file
+
+    def __call__(self, results: dict) -> dict:
+        found = tuple(results['ori_shape'][:2])
+        wanted = (results.get('height'), results.get('width'))
+        if None not in wanted and found != wanted:
+            turned = found == wanted[::-1]
+            raise AnnotationError(
+                f'{results["img_path"]} is {found[1]}x{found[0]} pixels, but '
+                f'{self.ann_file} says {wanted[1]}x{wanted[0]}: ' +
+                ('it was rotated, or has an EXIF orientation that the '
+                 'labelling tool did not apply' if turned else
+                 'it was resized after labelling') +
+                '. Its boxes would be wrong: label the image as it is, or '
+                'mend the file')
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+def check_class_names(classes: object) -> None:
+    """Refuse classes that are not a list of different names.
+
+    Args:
+        classes: ``metainfo['classes']``. A text names a file with a class in
+            each line.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(classes, str):
+        if not osp.isfile(classes):
+            raise ValueError(
+                f'metainfo.classes is the text {classes!r}, not a list: write '
+                f'classes=({classes!r}, ) with a comma')
+        return
+    names = list(classes)
+    wrong = [n for n in names if not isinstance(n, str)]
+    twice = [n for n, count in Counter(map(str, names)).items() if count > 1]
+    if wrong or twice:
+        raise ValueError(
+            'metainfo.classes must be different names, but has '
+            f'{(wrong or twice)[0]!r}{"" if wrong else " twice"}: {names}')
 
 
 @DATASETS.register_module()

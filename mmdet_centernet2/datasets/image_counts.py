@@ -7,7 +7,7 @@ from typing import List, Sequence, Union
 
 from rich.progress import track
 
-from .centernet2_coco import AnnotationError
+from .annotation_file import AnnotationError
 
 SHIPPED_COUNTS = {
     'lvis_v1': Path(__file__).with_name('lvis_v1_image_counts.json')

@@ -1,10 +1,17 @@
 """COCO metric."""
 from __future__ import annotations
 
+import logging
 from typing import Dict
 
 from mmdet.evaluation import CocoMetric, eval_recalls
 from mmdet.registry import METRICS
+from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
+
+from mmdet_centernet2.datasets.annotation_file import (AnnotationError,
+                                                       CheckedCOCO,
+                                                       has_objects)
 
 from .faster_eval import check_backend
 from .old_numpy import OldNumpy, with_names
@@ -20,15 +27,22 @@ class CenterNet2CocoMetric(CocoMetric):
     """mmdet's ``CocoMetric`` with a choice of the package that evaluates.
 
     The figures are the same but for not being rounded to three digits, and
-    ``metric='proposal_fast'`` works on any numpy.
+    ``metric='proposal_fast'`` works on any numpy. The annotation file is read
+    as :func:`read_annotations` does: ids from 0 count, classes are found by
+    name, in whatever order the file has them.
 
     Args:
-        *args: See mmdet's ``CocoMetric``.
+        ann_file (str, optional): See mmdet's ``CocoMetric``.
+        *args: See there.
         backend (str): 'pycocotools', or 'faster_coco_eval', which gives the
             same figures in a fraction of the time. Defaults to 'pycocotools'.
+        bad_boxes (str): What to do with boxes that cannot be right, 'error'
+            or 'drop'; as in the data set. Defaults to 'error'.
         **kwargs: See mmdet's ``CocoMetric``.
 
     Raises:
+        AnnotationError: If the annotation file is at fault, or has no object
+            to evaluate with.
         ValueError: If the backend is unknown, or ``use_mp_eval`` is set with
             'faster_coco_eval'.
         ImportError: If the backend's package is not installed.
@@ -39,9 +53,29 @@ class CenterNet2CocoMetric(CocoMetric):
         CocoMetric.fast_eval_recall,
         eval_recalls=with_names(eval_recalls, np=OldNumpy()))
 
-    def __init__(self, *args, backend: str = 'pycocotools', **kwargs) -> None:
+    def __init__(self,
+                 ann_file: str | None = None,
+                 *args,
+                 backend: str = 'pycocotools',
+                 bad_boxes: str = 'error',
+                 **kwargs) -> None:
         check_backend(backend)
-        super().__init__(*args, **kwargs)
+        super().__init__(None, *args, **kwargs)
+        if ann_file is not None:
+            with get_local_path(
+                    ann_file, backend_args=self.backend_args) as path:
+                self._coco_api = CheckedCOCO(
+                    path,
+                    name=ann_file,
+                    bad_boxes=bad_boxes,
+                    masks='segm' in self.metrics,
+                    config_key='the evaluator')
+            if not self.format_only and not has_objects(
+                    self._coco_api.dataset):
+                raise AnnotationError(
+                    f'{ann_file}: no object to evaluate with; for a test set '
+                    'without annotations, set format_only=True and '
+                    'outfile_prefix')
         self.backend = backend
         if self.use_mp_eval and backend != 'pycocotools':
             raise ValueError('use_mp_eval=True is for '
@@ -57,6 +91,7 @@ class CenterNet2CocoMetric(CocoMetric):
         Returns:
             dict[str, float]: See mmdet's ``CocoMetric``; not rounded.
         """
+        self._warn_of_missing(results)
         evaluations = []
 
         def recorded(make):
@@ -84,3 +119,15 @@ class CenterNet2CocoMetric(CocoMetric):
                 if metrics.get(f'{prefix}{name}') == round(value, 3):
                     metrics[f'{prefix}{name}'] = float(value)
         return metrics
+
+    def _warn_of_missing(self, results: list) -> None:
+        """Objects of images that nobody looked at count as missed."""
+        if self._coco_api is None:
+            return
+        total = len(self._coco_api.get_img_ids())
+        seen = len({prediction['img_id'] for _, prediction in results})
+        if seen < total:
+            print_log(
+                f'{total - seen} of the {total} images in the evaluator\'s '
+                'ann_file were not tested: their objects count as missed',
+                'current', logging.WARNING)

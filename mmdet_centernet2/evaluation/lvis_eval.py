@@ -4,11 +4,29 @@ from __future__ import annotations
 from typing import List, Tuple
 
 import numpy as np
-from lvis import LVISEval
+from lvis import LVIS, LVISEval
 from rich.progress import track
+
+from mmdet_centernet2.datasets.annotation_file import read_annotations
 
 from .faster_eval import MatchParams, match_and_accumulate
 from .old_numpy import OldNumpy, with_names
+
+
+class CheckedLVIS(LVIS):
+    """``LVIS`` of a checked file, the ground truth of an evaluation.
+
+    Args:
+        path (str): The annotation file.
+        **kwargs: See :func:`read_annotations`.
+    """
+
+    def __init__(self, path: str, **kwargs) -> None:
+        self._options = kwargs
+        super().__init__(path)
+
+    def _load_json(self, path: str) -> dict:
+        return read_annotations(path, evaluation=True, **self._options)
 
 
 class SparseLVISEval(LVISEval):

@@ -1,8 +1,14 @@
 """LVIS metric."""
-from typing import Dict, Optional
+from __future__ import annotations
+
+from typing import Dict
 
 from mmdet.evaluation import LVISMetric, eval_recalls
 from mmdet.registry import METRICS
+from mmengine.fileio import get_local_path
+
+from mmdet_centernet2.datasets.annotation_file import (AnnotationError,
+                                                       has_objects)
 
 from .faster_eval import check_backend
 from .old_numpy import OldNumpy, with_names
@@ -26,16 +32,18 @@ class CenterNet2LVISMetric(LVISMetric):
         backend (str): 'pycocotools' (with ``lvis``), or 'faster_coco_eval',
             which gives the same figures in a fraction of the time. Defaults
             to 'pycocotools'.
+        bad_boxes (str): What to do with boxes that cannot be right, 'error'
+            or 'drop'; as in the data set. Defaults to 'error'.
         **kwargs: See there. ``metric`` is 'bbox', 'segm', 'proposal_fast' or
             a list of these.
 
     Raises:
+        AnnotationError: If the annotation file is at fault, or has no object
+            to evaluate with.
         ValueError: If the file has not got what LVIS evaluation needs, or
             ``metric`` is 'proposal', which ``lvis`` cannot compute, or the
             backend is unknown.
         ImportError: If the backend's package is not installed.
-
-    Source: spec §1.4, §6.6 (evaluator 'lvis').
     """
 
     results2json = results2json
@@ -44,9 +52,10 @@ class CenterNet2LVISMetric(LVISMetric):
         eval_recalls=with_names(eval_recalls, np=OldNumpy()))
 
     def __init__(self,
-                 ann_file: Optional[str] = None,
+                 ann_file: str | None = None,
                  *args,
                  backend: str = 'pycocotools',
+                 bad_boxes: str = 'error',
                  **kwargs) -> None:
         check_backend(backend)
         self.backend = backend
@@ -54,11 +63,21 @@ class CenterNet2LVISMetric(LVISMetric):
             raise ValueError(
                 f'{type(self).__name__} needs ann_file, a file in LVIS format:'
                 ' which categories were looked for in an image is only there')
-        super().__init__(ann_file, *args, **kwargs)
+        super().__init__(None, *args, **kwargs)
         if 'proposal' in self.metrics:
             raise ValueError("metric='proposal' needs evaluation without "
                              'categories, which lvis 0.5.3 cannot do; use '
                              "'proposal_fast'")
+        from .lvis_eval import CheckedLVIS  # needs lvis
+        with get_local_path(
+                ann_file, backend_args=self.backend_args) as path:
+            self._lvis_api = CheckedLVIS(
+                path,
+                name=ann_file,
+                bad_boxes=bad_boxes,
+                masks='segm' in self.metrics,
+                file_key='coco_url',
+                config_key='the evaluator')
         self._check_ann_file(ann_file)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
@@ -92,6 +111,8 @@ class CenterNet2LVISMetric(LVISMetric):
 
     def _check_ann_file(self, ann_file: str) -> None:
         """Find out before training, not after it, what is missing."""
+        if not self.format_only and not has_objects(self._lvis_api.dataset):
+            raise AnnotationError(f'{ann_file}: no object to evaluate with')
         for image in self._lvis_api.dataset['images']:
             for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
                 if key not in image:

@@ -20,17 +20,16 @@ from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.utils.dataset_checks import (check_checkpoint_classes,
+                                                   check_datasets)
 from mmdet_centernet2.utils.dataset_paths import missing_paths
+from mmdet_centernet2.utils.errors import PreflightError
 from mmdet_centernet2.utils.pretrained_files import missing_pretrained
 from mmdet_centernet2.utils.weights_check import (WeightsMatch,
                                                   explain_mismatch,
                                                   load_checkpoint,
                                                   match_config,
                                                   require_full_match)
-
-
-class PreflightError(Exception):
-    """A run cannot work as asked; the message is meant for the user."""
 
 
 def check_train(args: Namespace) -> None:
@@ -50,9 +49,10 @@ def check_train(args: Namespace) -> None:
     if not _is_first_process():
         return
     validates = cfg.get('val_cfg') is not None
-    check_data(cfg,
-               ['train_dataloader'] + ['val_dataloader'] * validates,
-               ['val_evaluator'] * validates)
+    loaders = ['train_dataloader'] + ['val_dataloader'] * validates
+    evaluators = ['val_evaluator'] * validates
+    check_data(cfg, loaders, evaluators)
+    check_datasets(cfg, loaders, evaluators)
     check_pretrained(cfg)
     _check_start(args, cfg)
 
@@ -75,7 +75,10 @@ def check_test(args: Namespace) -> None:
     if not _is_first_process():
         return
     check_data(cfg, ['test_dataloader'], ['test_evaluator'])
-    require_full_match(cfg, args.checkpoint)
+    checkpoint = require_full_match(cfg, args.checkpoint)
+    check_datasets(cfg, ['test_dataloader'], ['test_evaluator'])
+    trained = (checkpoint.get('meta') or {}).get('dataset_meta', {})
+    check_checkpoint_classes(cfg, 'test_dataloader', trained.get('classes'))
 
 
 def load_config(args: Namespace) -> Config:

@@ -9,6 +9,7 @@ import copy
 import os.path as osp
 import re
 from dataclasses import dataclass, field
+from typing import Iterator
 
 import torch
 from mmdet.registry import MODELS
@@ -147,12 +148,15 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     return match
 
 
-def require_full_match(cfg: Config, path: str) -> None:
+def require_full_match(cfg: Config, path: str) -> dict:
     """Refuse a checkpoint that leaves part of the model untrained.
 
     Args:
         cfg (Config): The whole config.
         path (str): The checkpoint.
+
+    Returns:
+        dict: What the checkpoint holds.
 
     Raises:
         CheckpointError: If the file cannot be read, or a tensor of the model
@@ -164,6 +168,7 @@ def require_full_match(cfg: Config, path: str) -> None:
         raise CheckpointError(
             f'{path} does not fit the config {cfg.filename}: '
             f'{explain_mismatch(cfg, checkpoint, match)}')
+    return checkpoint
 
 
 def explain_mismatch(cfg: Config, checkpoint: dict,
@@ -212,7 +217,7 @@ def class_keys(cfg: Config, match: WeightsMatch) -> dict[str, int]:
     """
     return {
         f'model.{path}.num_classes': count
-        for path, count in _num_classes(cfg.model)
+        for path, count in num_classes_of(cfg.model)
         if any(name.startswith(f'{path}.') for name in match.reshaped)
     }
 
@@ -241,8 +246,16 @@ def trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
     return None
 
 
-def _num_classes(node, path: str = ''):
-    """Walk a model config for ``num_classes``; yields (path, number)."""
+def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
+    """Walk a model's config for ``num_classes``.
+
+    Args:
+        node (dict | list): The config, or a part of it.
+        path (str): Dotted key of the part.
+
+    Yields:
+        tuple[str, int]: Dotted key of what has one, and the number.
+    """
     if isinstance(node, dict):
         if 'num_classes' in node:
             yield path, node['num_classes']
@@ -252,7 +265,7 @@ def _num_classes(node, path: str = ''):
     else:
         return
     for key, value in items:
-        yield from _num_classes(value, f'{path}.{key}'.lstrip('.'))
+        yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
 
 
 def _remedy(keys: dict[str, int], trained: int | None) -> str:

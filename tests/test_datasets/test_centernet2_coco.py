@@ -5,7 +5,7 @@ import json
 import pytest
 from mmdet.registry import DATASETS
 
-from mmdet_centernet2.datasets import AnnotationError
+from mmdet_centernet2.datasets import AnnotationError, annotation_file
 
 ANNOTATIONS = dict(
     images=[
@@ -41,7 +41,7 @@ def build(tmp_path, content=None, classes=('cat', 'dog'), **kwargs):
             metainfo=dict(classes=classes),
             filter_cfg=dict(filter_empty_gt=True),
             serialize_data=False,
-            **kwargs))
+            **{'check_files': False, **kwargs}))
 
 
 def changed(index=0, **fields):
@@ -75,26 +75,33 @@ def test_crowds_are_marked(tmp_path):
     ([1, 2, '3', 4], 'finite'),
     ([1, 2, 3], 'must be .x, y, width, height.'),
     (None, 'must be .x, y, width, height.'),
-    ([1, 2, 0, 4], 'no area.*zero_area="ignore"'),
+    ([1, 2, 0, 4], 'no area.*bad_boxes="drop"'),
+    ([40, 2, 3, 4], 'outside of the image .30x20.'),
+    ([True, 2, 3, 4], 'finite'),
+    ([10**400, 2, 3, 4], 'finite'),
 ])
 def test_impossible_boxes_are_named(tmp_path, bbox, message):
     with pytest.raises(AnnotationError, match=message):
         build(tmp_path, changed(bbox=bbox))
 
 
-def test_boxes_without_area_can_be_ignored_and_are_counted(tmp_path, capsys):
-    dataset = build(
-        tmp_path, changed(bbox=[1, 2, 0, 4]), zero_area='ignore')
-    assert dataset._num_zero_area == 1
-    # left for FilterAnnotations, so that the image is kept as it is
-    assert [1, 2, 1, 6] in [
-        i['bbox'] for i in dataset.data_list[0]['instances']
-    ]
+@pytest.mark.parametrize('bbox', [[1, 2, 0, 4], [40, 2, 3, 4], None])
+def test_bad_boxes_can_be_dropped_and_are_listed(tmp_path, bbox,
+                                                 monkeypatch):
+    lines = []
+    monkeypatch.setattr(annotation_file, 'print_log',
+                        lambda text, *args: lines.append(text))
+    dataset = build(tmp_path, changed(bbox=bbox), bad_boxes='drop')
+    assert [i['bbox'] for i in dataset.data_list[0]['instances']
+            ] == [[-4, 2, 5, 11]]
+    said, = (line for line in lines if 'left out' in line)
+    assert '1 of 3 annotations are left out' in said
+    assert 'annotation 1 of image 1 (a.png): "bbox" ' in said
 
 
 def test_unknown_policy(tmp_path):
-    with pytest.raises(ValueError, match='zero_area'):
-        build(tmp_path, zero_area='drop')
+    with pytest.raises(ValueError, match='bad_boxes'):
+        build(tmp_path, bad_boxes='ignore')
 
 
 def test_unknown_category_is_an_error(tmp_path):
@@ -118,9 +125,10 @@ def test_classes_that_the_file_lacks_are_named(tmp_path):
         build(tmp_path, classes=('cat', 'bird'))
 
 
-def test_classes_in_another_order_are_an_error(tmp_path):
-    with pytest.raises(AnnotationError, match='order of the file'):
-        build(tmp_path, classes=('dog', 'cat'))
+def test_labels_follow_the_names_not_the_order_of_the_file(tmp_path):
+    dataset = build(tmp_path, classes=('dog', 'cat'))
+    instances = dataset.data_list[0]['instances']
+    assert [i['bbox_label'] for i in instances] == [0, 1]
 
 
 @pytest.mark.parametrize('content', ['[1, 2]', '{"images": []}', '{"ima'])

@@ -23,6 +23,7 @@ def build(ann_file, classes=THINGS, **kwargs):
             data_prefix=dict(img='root'),
             filter_cfg=dict(filter_empty_gt=True),
             serialize_data=False,
+            check_files=False,
             **options,
             **kwargs))
 

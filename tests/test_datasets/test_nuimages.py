@@ -72,6 +72,7 @@ def build(path, **kwargs):
             type='NuImagesDataset',
             ann_file=str(path),
             data_prefix=dict(img='data/nuimages/'),
+            check_files=False,
             **kwargs))
 
 

@@ -48,6 +48,7 @@ def build(ann_file, **kwargs):
             type='CenterNet2Objects365Dataset',
             ann_file=str(ann_file),
             data_prefix=dict(img='train/'),
+            check_files=False,
             **kwargs))
 
 

@@ -9,7 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
 from mmdet_centernet2.checkpoint import CheckpointError
-from mmdet_centernet2.utils import preflight, weights_check
+from mmdet_centernet2.utils import (dataset_checks, preflight,
+                                    weights_check)
 from mmdet_centernet2.utils.dataset_paths import leaf_datasets, missing_paths
 from mmdet_centernet2.utils.preflight import PreflightError
 from mmdet_centernet2.utils.weights_check import match_weights
@@ -120,6 +121,56 @@ def test_remote_data_is_not_looked_for(tmp_path):
         assert missing_paths(cfg, ['loader'], []) == []
 
 
+# -----classes and evaluators-----
+@pytest.mark.parametrize('count', [1, 80])
+def test_heads_with_another_number_of_classes(run, count):
+    options = {NUM_CLASSES: count}
+    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert "has 2 classes ('light', 'dark')" in said
+    assert f'{NUM_CLASSES} = {count}' in said and f'{NUM_CLASSES}=2' in said
+
+
+def test_heads_of_the_proposals_have_classes_of_their_own():
+    cfg = Config(dict(model=dict(
+        rpn_head=dict(num_classes=1), bbox_head=dict(num_classes=3),
+        roi_head=dict(mask_head=dict(num_classes=4)))))
+    with pytest.raises(PreflightError) as error:
+        dataset_checks.check_num_classes(cfg, ('a', 'b', 'c'), 'key')
+    assert 'model.roi_head.mask_head.num_classes = 4' in str(error.value)
+    assert 'rpn' not in str(error.value)
+
+
+def test_classes_in_another_order(run):
+    options = {'val_dataloader.dataset.metainfo.classes': ('dark', 'light')}
+    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert 'val_dataloader.dataset.metainfo.classes' in said
+    assert "the same classes in another order" in said
+    assert "training's order" in said
+
+
+def test_checkpoint_with_classes_in_another_order(run):
+    options = {'test_dataloader.dataset.metainfo.classes': ('dark', 'light')}
+    said = message(preflight.check_test, arguments(run, cfg_options=options))
+    assert 'another order than the checkpoint' in said
+
+
+def test_classes_without_a_comma(run):
+    options = {'train_dataloader.dataset.metainfo.classes': 'light'}
+    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    assert "the text 'light'" in said and 'comma' in said
+
+
+def test_evaluator_that_reads_another_file(run):
+    other = run / 'data' / 'other.json'
+    other.write_text('{}')
+    for check, key in ((preflight.check_train, 'val_evaluator'),
+                       (preflight.check_test, 'test_evaluator')):
+        said = message(check, arguments(
+            run, cfg_options={f'{key}.ann_file': str(other)}))
+        assert f"{key}.ann_file = '{other}'" in said and 'dataloader' in said
+    other.unlink()
+
+
 # -----devices-----
 @pytest.fixture
 def no_gpu(monkeypatch):
@@ -199,9 +250,16 @@ def test_other_number_of_classes_in_a_test(run, name):
             '(8, 64) in the model') in text
 
 
+SEVEN = {
+    NUM_CLASSES: 7,
+    'train_dataloader.dataset.metainfo.classes': tuple('abcdefg'),
+    'val_dataloader.dataset.metainfo.classes': tuple('abcdefg')
+}
+
+
 def test_other_number_of_classes_when_resuming(run):
     text = message(preflight.check_train, arguments(
-        run, resume=str(run / 'good.pth'), cfg_options={NUM_CLASSES: 7}))
+        run, resume=str(run / 'good.pth'), cfg_options=SEVEN))
     assert 'trained for 2 classes, the config has 7' in text
 
 
@@ -211,7 +269,7 @@ def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
     monkeypatch.setattr(preflight, 'print_log',
                         lambda text, *args: warned.append(text))
     preflight.check_train(arguments(run, cfg_options={
-        NUM_CLASSES: 7, 'load_from': str(run / 'good.pth')}))
+        **SEVEN, 'load_from': str(run / 'good.pth')}))
     (text, ) = warned
     anew = [f'roi_head.bbox_head.{stage}.fc_cls.{part}'
             for stage in range(3) for part in ('weight', 'bias')]
