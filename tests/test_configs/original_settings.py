@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Sequence
 
 from mmengine.config import Config, ConfigDict
 
+from mmdet_centernet2.registry import SCOPE
 from tests.test_configs.tiny_data import datasets_of
 
 Settings = Dict[str, Any]
@@ -73,8 +74,7 @@ TRAIN_STEPS = ('LoadImageFromFile', 'LoadAnnotations', 'resize', 'RandomFlip',
                'FilterAnnotations', 'PackDetInputs')
 TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations',
               'PackDetInputs')
-RESIZERS = ('RandomChoiceResize', 'ResizeShortestEdge',
-            'EfficientDetResizeCrop')
+RESIZERS = ('RandomChoiceResize', 'Resize', 'EfficientDetResizeCrop')
 
 
 def _steps(pipeline: List[ConfigDict], names: Sequence[str]) -> ConfigDict:
@@ -84,6 +84,7 @@ def _steps(pipeline: List[ConfigDict], names: Sequence[str]) -> ConfigDict:
          for t in pipeline})
     assert tuple(found) == tuple(names) and len(pipeline) == len(names)
     assert found.LoadImageFromFile.imdecode_backend == 'pillow'
+    assert found.LoadImageFromFile._scope_ == SCOPE
     assert found.resize.backend == 'pillow'
     return found
 
@@ -141,16 +142,18 @@ def _train_resize(resize: ConfigDict) -> Settings:
 
 
 def _test_resize(resize: ConfigDict) -> Settings:
-    if resize.type == 'EfficientDetResizeCrop':
-        assert tuple(resize.scale_range) == (1, 1)
+    assert resize.type == 'Resize' and resize._scope_ == SCOPE
+    assert resize.keep_ratio
+    if 'rounding' in resize:
+        assert resize.rounding == 'down'
+        size, = set(resize.scale)
         return {
             'INPUT.TEST_INPUT_TYPE': 'square',
-            'INPUT.TEST_SIZE': resize.size,
+            'INPUT.TEST_SIZE': size,
         }
-    assert resize.type == 'ResizeShortestEdge'
     return {
-        'INPUT.MAX_SIZE_TEST': resize.max_size,
-        'INPUT.MIN_SIZE_TEST': resize.scale,
+        'INPUT.MAX_SIZE_TEST': resize.scale[0],
+        'INPUT.MIN_SIZE_TEST': resize.scale[1],
         'INPUT.TEST_INPUT_TYPE': 'default',
     }
 
@@ -231,7 +234,7 @@ def _resnet(cfg: Config) -> Settings:
     if 'dcn' in backbone:
         assert not backbone.dcn.fallback_on_stride
         settings['MODEL.RESNETS.DEFORM_MODULATED'] = (
-            backbone.dcn.type == 'DCNv2')
+            backbone.dcn.type == 'ExactDeformConv')
         settings['MODEL.RESNETS.DEFORM_NUM_GROUPS'] = (
             backbone.dcn.deform_groups)
     return settings

@@ -78,8 +78,8 @@ def _shrink_transform(transform: dict) -> None:
     kind = transform['type']
     if kind == 'RandomChoiceResize':
         transform.update(scales=[SHORT_EDGE], max_size=LONG_EDGE)
-    elif kind == 'ResizeShortestEdge':
-        transform.update(scale=SHORT_EDGE, max_size=LONG_EDGE)
+    elif kind == 'Resize':
+        transform.update(scale=(LONG_EDGE, SHORT_EDGE))
     elif kind == 'EfficientDetResizeCrop':
         # large enough that no draw leaves an image without objects
         transform.update(size=WINDOW, scale_range=(0.9, 1.1))

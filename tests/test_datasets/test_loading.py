@@ -1,4 +1,5 @@
 """Reading images: mmcv's pixels, our words when a file is broken."""
+import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -7,7 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmdet_centernet2.datasets.transforms.loading import (
-    CheckedLoadImageFromFile, ImageReadError)
+    CheckedLoadImageFromFile, ImageReadError, PillowImage)
 
 BACKENDS = ('pillow', 'cv2')
 
@@ -36,11 +37,15 @@ def truncated(path, share=0.5):
     return path
 
 
-@pytest.mark.parametrize('name', ['LoadImageFromFile',
-                                  'CheckedLoadImageFromFile'])
-def test_both_names_build_it(name):
-    built = TRANSFORMS.build(dict(type=name, imdecode_backend='pillow'))
-    assert isinstance(built, CheckedLoadImageFromFile)
+@pytest.mark.parametrize('scope, name, kind', [
+    ('mmdet_centernet2', 'LoadImageFromFile', CheckedLoadImageFromFile),
+    ('mmdet', 'CheckedLoadImageFromFile', CheckedLoadImageFromFile),
+    ('mmdet', 'LoadImageFromFile', LoadImageFromFile),
+])
+def test_which_name_gives_which_class(scope, name, kind):
+    built = TRANSFORMS.build(
+        dict(type=name, _scope_=scope, imdecode_backend='pillow'))
+    assert type(built) is kind
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -110,3 +115,116 @@ def test_error_survives_the_way_out_of_a_worker(tmp_path):
 
     with pytest.raises(ImageReadError, match='nothing.png does not exist'):
         next(iter(DataLoader(Images(), num_workers=1)))
+
+
+# -----pixels of more than 8 bits-----
+RAMP = np.arange(0, 65536, 65536 / (24 * 32)).astype(np.uint16).reshape(24, 32)
+
+
+def save(folder, name, pixels):
+    """Write an image and return its path; OpenCV knows 16-bit colours."""
+    path = folder / name
+    if pixels.ndim == 3:
+        cv2.imwrite(str(path), pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+    return path
+
+
+def pixels_of(path, lazy):
+    image = load(path, lazy=lazy)['img']
+    assert isinstance(image, PillowImage if lazy else np.ndarray)
+    return np.asarray(image)
+
+
+def colours(ramp):
+    return np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=-1)
+
+
+@pytest.mark.parametrize('lazy', [False, True])
+@pytest.mark.parametrize('name, pixels', [
+    ('grey.png', RAMP),
+    ('little.tif', RAMP.astype('<u2')),
+    ('big.tif', RAMP.astype('>u2')),
+    ('colour.png', colours(RAMP)),
+    ('colour.tif', colours(RAMP)),
+])
+def test_16_bits_become_8_as_in_opencv(tmp_path, name, pixels, lazy):
+    path = save(tmp_path, name, pixels)
+    found = pixels_of(path, lazy)
+    assert found.dtype == np.uint8 and len(np.unique(found)) == 256
+    difference = found.astype(int) - cv2.imread(str(path))
+    # OpenCV rounds colours of a TIFF, and nothing else
+    assert abs(difference).max() == (name == 'colour.tif')
+    grey = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+    np.testing.assert_array_equal(found, grey >> 8)
+
+
+@pytest.mark.parametrize('order, mode', [('<', 'I;16'), ('>', 'I;16B')])
+def test_tiffs_of_both_byte_orders(tmp_path, order, mode):
+    """The files above are what they say."""
+    path = save(tmp_path, 'image.tif', RAMP.astype(f'{order}u2'))
+    assert path.read_bytes()[:2] == {'<': b'II', '>': b'MM'}[order]
+    assert Image.open(path).mode == mode
+
+
+def test_16_bit_graymap(tmp_path):
+    """pillow opens it with 32 bits."""
+    path = tmp_path / 'grey.pgm'
+    cv2.imwrite(str(path), RAMP)
+    assert Image.open(path).mode == 'I'
+    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], RAMP >> 8)
+
+
+def test_mode_of_32_bits_from_a_png(tmp_path, monkeypatch):
+    """As older versions of pillow open one of 16 bits."""
+    path = save(tmp_path, 'grey.png', RAMP)
+    image = Image.fromarray(RAMP.astype(np.int32))
+    image.format = 'PNG'
+    monkeypatch.setattr(Image, 'open', lambda *args: image)
+    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], RAMP >> 8)
+
+
+def test_16_bits_are_turned_upright(tmp_path):
+    path = tmp_path / 'grey.png'
+    image = Image.fromarray(RAMP)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    np.testing.assert_array_equal(
+        pixels_of(path, False)[..., 0], np.rot90(RAMP >> 8, -1))
+
+
+def test_16_bits_as_float32(tmp_path):
+    path = save(tmp_path, 'grey.png', RAMP)
+    image = load(path, to_float32=True)['img']
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image[..., 0], RAMP >> 8)
+
+
+@pytest.mark.parametrize('lazy', [False, True])
+@pytest.mark.parametrize('pixels, mode', [
+    (RAMP.astype(np.int32), 'I'),
+    (RAMP.astype(np.float32) / 65535, 'F'),
+])
+def test_32_bits_are_refused(tmp_path, pixels, mode, lazy):
+    path = save(tmp_path, 'grey.tif', pixels)
+    with pytest.raises(ImageReadError) as error:
+        load(path, lazy=lazy)
+    assert str(path) in str(error.value) and f"'{mode}'" in str(error.value)
+
+
+@pytest.mark.parametrize('lazy', [False, True])
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK'])
+def test_other_modes_are_read_as_mmcv_does(tmp_path, mode, lazy):
+    path = tmp_path / 'image.tif'
+    if mode == 'P':
+        path = path.with_suffix('.png')
+    Image.fromarray(colours(RAMP >> 8).astype(np.uint8)).convert(mode).save(
+        path)
+    assert Image.open(path).mode == mode
+    theirs = LoadImageFromFile(imdecode_backend='pillow')(
+        dict(img_path=str(path)))['img']
+    found = load(path, lazy=lazy)['img']
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, theirs)

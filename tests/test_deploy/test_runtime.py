@@ -76,6 +76,12 @@ RESIZES = [
           backend='pillow')),
     (dict(scale=[64, 0], short_side=True),
      dict(type='ResizeShortestEdge', scale=64)),
+    (dict(scale=[64, 100], short_side=True),
+     dict(type='Resize', _scope_='mmdet_centernet2', scale=(100, 64),
+          keep_ratio=True)),
+    (dict(scale=[100, 100], keep_ratio=True, round_down=True),
+     dict(type='Resize', _scope_='mmdet_centernet2', scale=(100, 100),
+          keep_ratio=True, rounding='down')),
 ]
 
 
@@ -86,7 +92,7 @@ def test_input_is_that_of_mmdet(ours, theirs, height, width):
     image = picture(height, width)
     info = info_of(resize=ours, pad_value=1.5)
     pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'),
-                        dict(theirs, type='mmdet.' + theirs['type']),
+                        dict(dict(_scope_='mmdet'), **theirs),
                         dict(type='mmdet.PackDetInputs', meta_keys=(
                             'img_shape', 'ori_shape', 'scale_factor'))])
     packed = pipeline(dict(img=image))

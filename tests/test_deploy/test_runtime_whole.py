@@ -20,8 +20,8 @@ def case(tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
     cfg = tiny_cfg('masks')
     for transform in cfg.test_dataloader.dataset.pipeline:
-        if transform.type == 'ResizeShortestEdge':
-            transform.update(scale=120, max_size=200)
+        if transform.type == 'Resize':
+            transform.update(scale=(200, 120))
     cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
     deploy = deploy_cfg('instance-seg_onnxruntime_dynamic')
     model = build(cfg, deploy)

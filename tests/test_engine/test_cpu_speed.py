@@ -1,9 +1,11 @@
 """Faster on a CPU, but the same numbers."""
 import copy
 
+import pytest
 import torch
 from mmdet.models.backbones import MobileNetV2
 from mmdet.models.necks import FPN
+from mmcv.cnn import build_conv_layer
 from mmcv.ops import RoIAlign
 from torch import nn
 
@@ -42,6 +44,26 @@ def test_features_gradients_and_pooled_values_stay():
                         model.backbone.conv1.conv.weight.grad])
     for ours, theirs in zip(*outputs):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['DCNv2', 'DCN', 'ExactDeformConv'])
+def test_deformable_convolutions_stay_right(kind):
+    torch.manual_seed(0)
+    plain = nn.Sequential(
+        nn.Conv2d(3, 8, 3), build_conv_layer(dict(type=kind), 8, 4, 3),
+        nn.Conv2d(4, 4, 3))
+    nn.init.normal_(plain[1].conv_offset.weight, std=0.3)
+    fast = copy.deepcopy(plain)
+    use_channels_last(fast)
+    image = torch.randn(2, 3, 16, 14)
+    assert not fast[0](image).is_contiguous()
+    results = []
+    for model in (plain, fast):
+        out = model(image)
+        grads = torch.autograd.grad(out.square().sum(), model.parameters())
+        results.append([out, *grads])
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_keeping_memory_says_whether_it_worked():

@@ -107,6 +107,12 @@ def test_masks_of_any_type_and_number():
         np.testing.assert_array_equal(got, plain(mask, plan, Image.NEAREST))
 
 
+LOAD = dict(
+    type='LoadImageFromFile',
+    _scope_='mmdet_centernet2',
+    imdecode_backend='pillow')
+
+
 @pytest.fixture
 def photograph(tmp_path):
     path = tmp_path / 'photograph.jpg'
@@ -117,7 +123,7 @@ def photograph(tmp_path):
 def run(path, lazy, crop_first, backend='pillow'):
     np.random.seed(3)
     return Compose([
-        dict(type='LoadImageFromFile', imdecode_backend='pillow', lazy=lazy),
+        dict(LOAD, lazy=lazy),
         dict(
             type='EfficientDetResizeCrop',
             size=200,
@@ -137,9 +143,7 @@ def test_lazy_pixels_are_the_same(photograph, crop_first, backend):
 
 
 def test_lazy_image_looks_like_mmcv_s(photograph):
-    load = TRANSFORMS.build(
-        dict(
-            type='LoadImageFromFile', imdecode_backend='pillow', lazy=True))
+    load = TRANSFORMS.build(dict(LOAD, lazy=True))
     lazy = load(dict(img_path=photograph))
     theirs = LoadImageFromFile(imdecode_backend='pillow')(
         dict(img_path=photograph))
@@ -165,12 +169,12 @@ def test_what_is_no_upright_rgb_is_left_to_mmcv(tmp_path, mode):
 
 @pytest.mark.parametrize('kwargs', [
     dict(imdecode_backend='cv2'),
-    dict(imdecode_backend='pillow', to_float32=True),
-    dict(imdecode_backend='pillow', color_type='grayscale'),
+    dict(to_float32=True),
+    dict(color_type='grayscale'),
 ])
 def test_lazy_needs_pillow_and_bytes(kwargs):
     with pytest.raises(ValueError, match='lazy=True needs'):
-        TRANSFORMS.build(dict(type='LoadImageFromFile', lazy=True, **kwargs))
+        TRANSFORMS.build(dict(LOAD, lazy=True, **kwargs))
 
 
 def test_reduced_decoding_is_not_exact_enough(tmp_path):

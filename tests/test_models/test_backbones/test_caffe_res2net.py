@@ -13,7 +13,8 @@ from tests.reference.random_weights import random_map, randomise
 
 BLOCKS = (3, 4, 6, 3)
 DCN = dict(
-    dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+    dcn=dict(
+        type='ExactDeformConv', deform_groups=1, fallback_on_stride=False),
     stage_with_dcn=(False, False, True, True))
 
 

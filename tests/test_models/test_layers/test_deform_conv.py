@@ -1,9 +1,12 @@
-"""The deformable convolution that replaces mmcv's."""
+"""Our deformable convolution, and mmcv's beside it."""
 import pytest
 import torch
 from mmcv.cnn import build_conv_layer
 from mmcv.ops import ModulatedDeformConv2dPack
+from mmdet.models.backbones import ResNet
+from mmdet.models.dense_heads import FCOSHead
 
+from mmdet_centernet2.models.dense_heads import CenterNet2ProposalHead
 from mmdet_centernet2.models.layers import ExactDeformConv
 
 
@@ -28,9 +31,34 @@ def results(layer, x):
     return [out, *grads]
 
 
-def test_config_name_gives_this_layer():
-    layer = build_conv_layer(dict(type='DCNv2'), 4, 6, 3)
-    assert type(layer) is ExactDeformConv
+@pytest.mark.parametrize('name, kind', [
+    ('ExactDeformConv', ExactDeformConv),
+    ('DCNv2', ModulatedDeformConv2dPack),
+])
+def test_each_name_gives_its_layer(name, kind):
+    assert type(build_conv_layer(dict(type=name), 4, 6, 3)) is kind
+
+
+def test_in_a_backbone_of_mmdet():
+    dcn = dict(type='ExactDeformConv', deform_groups=1)
+    backbone = ResNet(50, dcn=dict(dcn, fallback_on_stride=False),
+                      stage_with_dcn=(False, False, False, True))
+    kinds = [type(m) for m in backbone.modules()
+             if isinstance(m, ModulatedDeformConv2dPack)]
+    assert kinds == [ExactDeformConv] * 3
+
+
+def test_tower_of_our_head_and_of_mmdets():
+    options = dict(num_classes=1, in_channels=32, dcn_on_last_conv=True)
+    ours = CenterNet2ProposalHead(**options)
+    kinds = [type(unit.conv) for unit in ours.reg_convs]
+    assert kinds == [torch.nn.Conv2d] * 3 + [ExactDeformConv]
+    stock = FCOSHead(feat_channels=32, conv_bias=True, **options)
+    assert type(stock.reg_convs[-1].conv) is ModulatedDeformConv2dPack
+    # the names, shapes and bias of mmdet's
+    tower, theirs = (head.reg_convs.state_dict() for head in (ours, stock))
+    shapes = {name: value.shape for name, value in tower.items()}
+    assert shapes == {name: value.shape for name, value in theirs.items()}
 
 
 @pytest.mark.parametrize('options', [dict(), dict(deform_groups=2, stride=2)])
