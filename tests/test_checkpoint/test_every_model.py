@@ -83,11 +83,9 @@ def test_command_there_and_back_then_a_prediction(model, tmp_path):
     assert loaded.keys() == converted.keys()
     assert all(torch.equal(loaded[name], converted[name]) for name in loaded)
     image = np.random.RandomState(0).randint(0, 256, (48, 64, 3), np.uint8)
-    for step in inferencer.pipeline.transforms:  # the image stays small
-        if type(step).__name__ == 'EfficientDetResizeCrop':
-            step.size = 64
-        elif hasattr(step, 'max_size'):
-            step.scale, step.max_size = 64, 64
+    resize, = (step for step in inferencer.pipeline.transforms
+               if type(step).__name__ == 'Resize')
+    resize.scale = (64, 64)
     found, = inferencer(image, return_vis=True)['predictions']
     assert len(found['scores']) > 0 and np.isfinite(found['bboxes']).all()
     assert max(found['labels']) < len(meta['classes'])
