@@ -8,7 +8,7 @@
 #   ARGUMENT...   go to tools/quickstart.py (its help: bash tools/quickstart.sh -- --help)
 #
 # Needs Python 3.10 to 3.13 with pip, gcc and g++. The first run makes .venv in
-# this clone and compiles mmcv (about 15 minutes on 2 cores); later runs start at
+# this clone and compiles mmcv (about 3 minutes on 2 cores); later runs start at
 # once. Nothing is written outside this clone and your cache folder.
 #
 # Environment: PYTHON (interpreter), MAX_JOBS (compiler processes),

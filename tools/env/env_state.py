@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
@@ -66,14 +65,7 @@ def has_compiled_ops() -> bool:
         for suffix in EXTENSION_SUFFIXES)
 
 
-def cuda_compiler(file: Path):
-    """The nvcc in sight, but only if the last setup had to do without one."""
-    if not (file.parent / 'cpu_only').exists():
-        return None
-    return shutil.which('nvcc') or os.environ.get('CUDA_HOME')
-
-
-def current_state(file: Path, profile: str) -> dict:
+def current_state(profile: str) -> dict:
     return {
         'profile': profile,
         'python': sys.version,
@@ -83,18 +75,21 @@ def current_state(file: Path, profile: str) -> dict:
         'mmcv has compiled operators': has_compiled_ops(),
         'mmdet_centernet2 lies in': folder_of('mmdet_centernet2'),
         'missing modules': [name for name in MODULES if not folder_of(name)],
-        'nvcc': cuda_compiler(file),
+        # Only where CUDA operators are wanted, and the last setup made none.
+        'nvcc': os.environ.get('NVCC'),
     }
 
 
 def differences(old: dict, new: dict) -> list:
+    # A machine without nvcc has no use for another setup.
     return [f'{key}: {old.get(key)!r} became {new[key]!r}'
-            for key in new if old.get(key) != new[key]]
+            for key in new if old.get(key) != new[key]
+            and (key != 'nvcc' or new[key])]
 
 
 def main(action: str, file: str, profile: str) -> int:
     path = Path(file)
-    state = current_state(path, profile)
+    state = current_state(profile)
     if action == 'write':
         path.write_text(json.dumps(state, indent=2) + '\n')
         return 0

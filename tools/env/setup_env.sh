@@ -66,7 +66,7 @@ check_space() {
 
 # state check|write PROFILE: compare the environment with what was set up last.
 state() {
-    "$ENV_PYTHON" "$ROOT/tools/env/env_state.py" "$1" \
+    NVCC=$(wanted_nvcc) "$ENV_PYTHON" "$ROOT/tools/env/env_state.py" "$1" \
         "$STATE_DIR/state-$2.json" "$2"
 }
 
@@ -223,7 +223,7 @@ setup_env() {
 }
 
 hide_useless_gpu() {
-    [[ -e $STATE_DIR/cpu_only ]] || return 0
+    [[ -e $STATE_DIR/cpu_only ]] && gpu_in_sight || return 0
     say "The GPU is not used: mmcv was built $(<"$STATE_DIR/cpu_only")."
     export CUDA_VISIBLE_DEVICES=
 }
