@@ -23,6 +23,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from PIL import Image
 
+from mmdet_centernet2.datasets.transforms.loading import (
+    CheckedLoadImageFromFile)
 from mmdet_centernet2.deploy.runtime import (KEY, DeployedModelError,
                                              Detections, Detector, ImageError,
                                              ModelFileError, ModelInfo,
@@ -133,8 +135,9 @@ def test_a_model_of_fixed_shape_gets_images_that_fit(size):
 
 
 @pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
-@pytest.mark.parametrize('mode, ending', [('RGB', 'jpg'), ('L', 'jpg'),
-                                          ('LA', 'png'), ('RGBA', 'png')])
+@pytest.mark.parametrize('mode, ending', [
+    ('RGB', 'jpg'), ('L', 'jpg'), ('LA', 'png'), ('RGBA', 'png'),
+    ('P', 'png'), ('1', 'png'), ('CMYK', 'jpg'), ('CMYK', 'tif')])
 def test_decoding_is_that_of_mmcv(decoder, mode, ending, tmp_path):
     path = tmp_path / f'image.{ending}'
     exif = Image.Exif()
@@ -143,6 +146,44 @@ def test_decoding_is_that_of_mmcv(decoder, mode, ending, tmp_path):
     pixels = read_image(path, decoder)
     assert np.array_equal(pixels, mmcv.imread(str(path), backend=decoder))
     assert pixels.shape == (60, 40, 3)
+
+
+SIXTEEN_BITS = np.random.RandomState(0).randint(0, 2**16, (40, 60, 3))
+
+
+@pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
+@pytest.mark.parametrize('mode, ending', [
+    ('I;16', 'png'), ('I;16', 'tif'), ('I;16B', 'tif'), ('RGB', 'png')])
+def test_of_16_bits_the_upper_8_are_taken(decoder, mode, ending, tmp_path):
+    path = tmp_path / f'image.{ending}'
+    if mode == 'RGB':
+        cv2.imwrite(str(path), SIXTEEN_BITS.astype(np.uint16))
+        expected = SIXTEEN_BITS
+    else:
+        grey = SIXTEEN_BITS[..., 0].astype('>u2' if mode[-1] == 'B' else '<u2')
+        Image.frombytes(mode, (60, 40), grey.tobytes()).save(path)
+        expected = grey[..., None].repeat(3, 2)
+    pixels = read_image(path, decoder)
+    assert np.array_equal(pixels, expected >> 8)
+    trained_on = CheckedLoadImageFromFile(imdecode_backend=decoder)(
+        dict(img_path=str(path)))['img']
+    assert np.array_equal(pixels, trained_on)
+
+
+@pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
+@pytest.mark.parametrize('dtype, mode', [(np.int32, 'I'), (np.float32, 'F')])
+def test_wider_pixels_are_refused(decoder, dtype, mode, tmp_path):
+    path = tmp_path / 'wide.tif'
+    Image.fromarray(SIXTEEN_BITS[..., 0].astype(dtype)).save(path)
+    with pytest.raises(ImageError, match=f"wide.tif .*mode '{mode}'"):
+        read_image(path, decoder)
+
+
+def test_coloured_pixels_of_floats_are_refused(tmp_path):
+    path = tmp_path / 'wide.tif'  # Pillow does not know these
+    cv2.imwrite(str(path), SIXTEEN_BITS.astype(np.float32))
+    with pytest.raises(ImageError, match='wide.tif .*float32'):
+        read_image(path, 'cv2')
 
 
 # -----the steps after it-----
@@ -270,13 +311,30 @@ def test_boxes_are_drawn_in_the_colour_of_their_class(detector):
     green = np.array([0, 255, 0]) * 0.8
     assert drawn[60, 21] == pytest.approx(green, abs=1)
     assert (drawn[5:16, 5:16] == 0).all()  # below the threshold
-    assert (drawn[..., 1] > 0).any(1).sum() == 61  # rows 30 to 90
+    assert (drawn[30:, :, 1] > 0).any(1).sum() == 61  # rows 30 to 90
     assert not image.any()
+
+
+def test_captions_cover_no_small_object(detector):
+    """Crowded ones, and one in each corner."""
+    corners = np.array([(x, y) for y in range(60, 200, 40)
+                        for x in range(60, 260, 60)]
+                       + [(0, 0), (308, 0), (0, 228), (308, 228)])
+    boxes = np.hstack([corners, corners + 11]).astype(float)
+    found = Detections(boxes, np.full(len(boxes), 0.5),
+                       np.arange(len(boxes)) % 2)
+    grey = np.full((240, 320, 3), 90, np.uint8)
+    drawn = draw(grey, found, detector.info)
+    for x, y in corners:
+        assert (drawn[y + 3:y + 9, x + 3:x + 9] == 90).all()
+    assert (drawn < 30).all(2).sum() > 100 * len(boxes)  # behind the texts
 
 
 def test_classes_without_colours_get_some():
     colours = class_colours(info_of(palette=None, classes=['c'] * 50))
     assert len(set(colours)) > 45
+    steps = np.abs(np.diff(np.array(colours), axis=0)).sum(1)
+    assert steps.min() > 100
     assert colours == class_colours(info_of(palette=None,
                                             classes=['c'] * 50))
 

@@ -1,6 +1,8 @@
 """Boxes, masks and names on a picture, in the manner of mmdet's."""
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -37,40 +39,68 @@ def draw(image: np.ndarray, found: Detections, info: ModelInfo,
     picture = Image.fromarray(over)
     pen = ImageDraw.Draw(picture)
     for i in reversed(range(len(found))):
-        _draw_one(pen, found.bboxes[i], colours[found.labels[i]],
-                  _caption(found, i, info))
+        pen.rectangle(found.bboxes[i].tolist(),
+                      outline=colours[found.labels[i]], width=_WIDTH)
+    captions = [_caption(found, i, info) for i in range(len(found))]
+    fonts = [_font(box) for box in found.bboxes]
+    places = _places(
+        [pen.textbbox((0, 0), *each) for each in zip(captions, fonts)],
+        found.bboxes, picture.size)
+    for i in reversed(range(len(found))):
+        pen.rectangle(places[i].tolist(), fill=_BEHIND_TEXT)
+        pen.text(places[i, :2], captions[i], fill=_TEXT, font=fonts[i])
     picture = Image.blend(Image.fromarray(under), picture, _OPACITY)
     return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
 
 
 def class_colours(info: ModelInfo) -> list[tuple[int, int, int]]:
-    """RGB colours by label: the model's own, or else random ones.
+    """RGB colours by label: the model's own, or else ones that differ.
 
-    The random ones are the same every time.
+    These are the same every time.
     """
     if info.palette and len(info.palette) >= len(info.classes):
         return [tuple(colour) for colour in info.palette]
-    random = np.random.RandomState(42).randint(0, 256, (len(info.classes), 3))
-    return [tuple(colour) for colour in random.tolist()]
+    # Hues a golden section apart: neighbours are never alike.
+    colours = (hsv_to_rgb(i * 0.618034 % 1, 1 - i % 3 * 0.25, 1 - i % 2 * 0.3)
+               for i in range(len(info.classes)))
+    return [tuple(round(255 * part) for part in each) for each in colours]
 
 
 def _caption(found: Detections, i: int, info: ModelInfo) -> str:
     return f'{info.classes[found.labels[i]]}: {found.scores[i] * 100:.1f}'
 
 
-def _draw_one(pen: ImageDraw.ImageDraw, box: np.ndarray, colour: tuple,
-              caption: str) -> None:
-    x1, y1, x2, y2 = (float(edge) for edge in box)
-    pen.rectangle((x1, y1, x2, y2), outline=colour, width=_WIDTH)
-    small = (x2 - x1) * (y2 - y1) < _SMALL_AREA
-    font = _font(_FONT_SIZE // 2 if small else _FONT_SIZE)
-    corner = (x1 + _WIDTH, y1 + _WIDTH)
-    pen.rectangle(pen.textbbox(corner, caption, font), fill=_BEHIND_TEXT)
-    pen.text(corner, caption, fill=_TEXT, font=font)
-
-
-def _font(size: int):
+def _font(box: np.ndarray):
+    small = (box[2] - box[0]) * (box[3] - box[1]) < _SMALL_AREA
     try:
-        return ImageFont.load_default(size)
+        return ImageFont.load_default(_FONT_SIZE // 2 if small else _FONT_SIZE)
     except TypeError:  # Pillow before 10.1 has one size
         return ImageFont.load_default()
+
+
+def _places(texts: list[tuple], boxes: np.ndarray,
+            image: tuple[int, int]) -> np.ndarray:
+    """Where captions cover least: above, below, right or left of their boxes.
+
+    Args:
+        texts (list[tuple]): x1 y1 x2 y2 of each caption written at (0, 0).
+        boxes (ndarray): (n, 4), of the objects, the best first.
+        image (tuple[int, int]): (width, height), in pixels.
+
+    Returns:
+        ndarray: (n, 4), x1 y1 x2 y2 of the captions, inside the image.
+    """
+    taken = np.asarray(boxes, float)
+    for text, (x1, y1, x2, y2) in zip(texts, boxes):
+        size = np.array(text[2:])
+        corners = np.array([(x1, y1 - size[1] - 2), (x1, y2 + 2),
+                            (x2 + 2, y1), (x1 - size[0] - 2, y1)])
+        corners = corners.clip(0, np.maximum(image - size, 0))
+        places = np.hstack([corners, corners + size])
+        common = (np.minimum(places[:, None, 2:], taken[:, 2:]) -
+                  np.maximum(places[:, None, :2], taken[:, :2]))
+        # A small object is hidden by what a large one does not notice.
+        areas = (taken[:, 2:] - taken[:, :2]).prod(1).clip(1)
+        hidden = (common.clip(0).prod(2) / areas).sum(1)
+        taken = np.vstack([taken, places[hidden.argmin()]])
+    return taken[len(boxes):]

@@ -14,6 +14,8 @@ ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
            '.webp')
 # What a transparent grey image is laid on, in mmcv and therefore in training.
 _CANVAS = (124, 117, 104)
+_VIDEO_ENDINGS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg',
+                  '.mpeg', '.wmv', '.flv', '.3gp')
 
 
 def list_images(inputs: str | Path) -> list[Path]:
@@ -27,10 +29,15 @@ def list_images(inputs: str | Path) -> list[Path]:
         the case of their ending.
 
     Raises:
-        DeployedModelError: If there is none.
+        DeployedModelError: If there is none, or if it is a video.
     """
     path = Path(inputs)
     if path.is_file():
+        if path.suffix.lower() in _VIDEO_ENDINGS:
+            raise DeployedModelError(
+                f'input {inputs} is a video, which is not read. Extract its '
+                'frames into a folder and give that: mkdir frames && ffmpeg '
+                f'-i {inputs} frames/%06d.jpg')
         return [path]
     if not path.is_dir():
         raise DeployedModelError(
@@ -46,7 +53,8 @@ def list_images(inputs: str | Path) -> list[Path]:
 def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
     """Decode an image as mmcv does for models in training.
 
-    The EXIF orientation is applied.
+    The EXIF orientation is applied. Of images of 16 bits the upper 8 are
+    taken, as OpenCV does.
 
     Args:
         path (str | Path): The file.
@@ -57,7 +65,8 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
         ndarray: (h, w, 3), uint8, BGR.
 
     Raises:
-        ImageError: If the file is missing, empty or not an image.
+        ImageError: If the file is missing, empty or not an image, or if its
+            pixels are 32-bit integers or floating-point numbers.
     """
     path = Path(path)
     try:
@@ -70,7 +79,10 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
                          'in its place, or leave it out.')
     try:
         decode = _decode_pillow if decoder == 'pillow' else _decode_cv2
+        _refuse_wide_pixels(content, path)
         return decode(content)
+    except ImageError:
+        raise
     except Exception as error:  # each decoder fails in its own way
         raise ImageError(
             f'image {path} ({len(content)} bytes) is truncated or not an '
@@ -99,6 +111,29 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path.write_bytes(encoded.tobytes())
 
 
+def _refuse_wide_pixels(content: bytes, path: Path) -> None:
+    """Refuse what does not say which values are black and white."""
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            mode, wide = file.mode, file.mode in 'IF' and not _is_16_bit(file)
+    except Exception:  # OpenCV may know it
+        pixels = cv2.imdecode(
+            np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            return
+        mode, wide = pixels.dtype.name, pixels.dtype.itemsize > 2
+    if wide:
+        raise ImageError(
+            f'image {path} has 32-bit or floating-point pixels (mode '
+            f'{mode!r}), whose range is not known. Save it with 8 or 16 bits.')
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    # Pillow widens 16 bits of some formats to its mode of 32
+    return image.mode.startswith('I;16') or (
+        image.mode == 'I' and image.format in ('PNG', 'PPM'))
+
+
 def _decode_cv2(content: bytes) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
@@ -109,6 +144,9 @@ def _decode_cv2(content: bytes) -> np.ndarray:
 def _decode_pillow(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as file:
         image = ImageOps.exif_transpose(file)
+        if _is_16_bit(file):
+            upper = (np.asarray(image) >> 8).astype(np.uint8)
+            image = Image.fromarray(upper)
         if image.mode == 'LA':
             canvas = Image.new('RGB', image.size, _CANVAS)
             canvas.paste(image.convert('RGB'), mask=image.getchannel('A'))
