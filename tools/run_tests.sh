@@ -5,7 +5,8 @@
 #
 #   --active      work in the environment that is active now, not in .venv
 #   --setup-only  stop after the setup
-#   ARGUMENT...   go to pytest, e.g. -k cascade or tests/test_models
+#   ARGUMENT...   go to pytest, e.g. -k cascade or tests/test_models; -n 0 runs
+#                 one test at a time, else there is a process for each core
 #
 # Needs Python 3.10 to 3.13 with pip, gcc and g++. The first run makes .venv in
 # this clone and compiles mmcv (about 3 minutes on 2 cores); later runs start at
@@ -30,4 +31,9 @@ setup_env tests
 # Scratch folders of the tests stay in the environment, too.
 export PYTEST_DEBUG_TEMPROOT=$STATE_DIR/pytest
 mkdir -p "$PYTEST_DEBUG_TEMPROOT"
-run_in_env "$ENV_PYTHON" -m pytest -q --durations=10 "${ARGUMENTS[@]}"
+PARALLEL=(-n "$(parallel_jobs)" --dist worksteal)
+if [[ ${ARGUMENTS[*]-} == *no:xdist* ]]; then PARALLEL=(); fi
+# The processes share the cores; threads of their own would get in the way.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+run_in_env "$ENV_PYTHON" -m pytest -q --durations=10 "${PARALLEL[@]}" \
+    "${ARGUMENTS[@]}"

@@ -321,6 +321,21 @@ def test_gpu_and_nvcc_that_turn_up_start_the_setup(cpu_only_clone, programs,
     assert 'is up to date' in elsewhere.stdout
 
 
+@pytest.mark.parametrize('arguments, worker', [
+    ([], 'gw0'), (['-n', '0'], None), (['-p', 'no:xdist'], None)])
+def test_tests_run_in_a_process_for_each_core(ready_clone, programs, arguments,
+                                              worker):
+    (ready_clone / 'tools' / 'env' / 'show_versions.py').write_text('')
+    (ready_clone / 'tests').mkdir()
+    (ready_clone / 'tests' / 'test_it.py').write_text(
+        'import os, pytest\ndef test_it():\n    pytest.fail('
+        'f"in {os.environ.get(\'PYTEST_XDIST_WORKER\')}, '
+        '{os.environ[\'OMP_NUM_THREADS\']} thread")\n')
+    state(ready_clone, 'write', 'tests')
+    done = run(ready_clone / 'tools' / 'run_tests.sh', programs, *arguments)
+    assert f'in {worker}, 1 thread' in done.stdout
+
+
 def test_state_notices_what_changed(ready_clone):
     assert state(ready_clone, 'check').returncode == 0
     assert state(ready_clone, 'check', 'tests').returncode == 1

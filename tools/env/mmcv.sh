@@ -155,8 +155,8 @@ require_compiler() {
     die "mmcv $MMCV_VERSION has to be compiled, which needs $missing"
 }
 
-# Jobs for the compiler: the cores, but 2 GB of memory for each.
-compiler_jobs() {
+# Processes at a time: the cores, but 2 GB of memory for each.
+parallel_jobs() {
     local cores memory
     cores=$(nproc 2>/dev/null || echo 2)
     memory=$(awk '/MemAvailable/ {print int($2 / 2000000)}' /proc/meminfo 2>/dev/null || true)
@@ -236,7 +236,7 @@ build_mmcv() {
     mkdir -p "$build" "$CACHE_DIR/wheels/$1"
     fetch_mmcv_source "$build"
     adapt_setup "$build/mmcv-$MMCV_VERSION/setup.py"
-    jobs=${MAX_JOBS:-$(compiler_jobs)}
+    jobs=${MAX_JOBS:-$(parallel_jobs)}
     say "      compiling $WHY, $jobs at a time; ${MMCV_TIME[$OPS]}"
     say "      (kept in $CACHE_DIR/wheels/$1)"
     set_fast_flags "$build"
