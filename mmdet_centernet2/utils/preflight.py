@@ -24,7 +24,8 @@ from mmdet_centernet2.utils.dataset_checks import (check_checkpoint_classes,
                                                    check_datasets)
 from mmdet_centernet2.utils.dataset_paths import missing_paths
 from mmdet_centernet2.utils.errors import PreflightError
-from mmdet_centernet2.utils.pretrained_files import missing_pretrained
+from mmdet_centernet2.utils.pretrained_files import (fetch_pretrained,
+                                                     missing_pretrained)
 from mmdet_centernet2.utils.weights_check import (WeightsMatch,
                                                   explain_mismatch,
                                                   load_checkpoint,
@@ -134,10 +135,11 @@ def check_pretrained(cfg: Config) -> None:
 
     Raises:
         PreflightError: With every missing file, its config key and the
-            command that makes it.
+            command that makes it, or if an address cannot be fetched.
     """
     missing = missing_pretrained(cfg)
     if not missing:
+        fetch_pretrained(cfg)
         return
     lines = []
     for file in missing:

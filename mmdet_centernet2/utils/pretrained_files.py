@@ -1,13 +1,17 @@
 """Which files of pretrained weights a model starts from, and how to get them.
 
-mmengine says that a file cannot be found, and not what would make it.
+mmengine says that a file cannot be found or fetched, and not what to do.
 """
 from __future__ import annotations
 
 import os.path as osp
 from typing import Iterator, NamedTuple
 
+import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+
+from mmdet_centernet2.utils.errors import PreflightError
 
 _CONVERTERS = 'tools/model_converters/'
 # Type of a backbone -> a file that its weights are converted from.
@@ -57,13 +61,41 @@ def missing_pretrained(cfg: Config) -> list[PretrainedFile]:
         cfg (Config): The whole config.
 
     Returns:
-        list[PretrainedFile]: Addresses (``open-mmlab://...``) are not looked
-        at: mmengine downloads those.
+        list[PretrainedFile]: Without addresses (``open-mmlab://...``): see
+        :func:`fetch_pretrained`.
     """
     return [
         file for file in _pretrained_files(cfg.get('model'), 'model')
         if '://' not in file.path and not osp.isfile(file.path)
     ]
+
+
+def fetch_pretrained(cfg: Config) -> None:
+    """Fetch the weights that a config names by address into torch's cache.
+
+    What is there already needs no network.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        PreflightError: If an address cannot be read.
+    """
+    for file in _pretrained_files(cfg.get('model'), 'model'):
+        if '://' not in file.path:
+            continue
+        try:
+            CheckpointLoader.load_checkpoint(file.path, map_location='cpu')
+        except Exception as error:  # of network, disk, unknown names
+            part = file.key.partition('.init_cfg')[0]
+            reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+            raise PreflightError(
+                f'{file.key} = {file.path!r} cannot be fetched ({reason}). '
+                'What to do: give a file made as docs/pretrained.md says with --cfg-options '
+                f'{file.key}=FILE, or copy the one that another machine has '
+                f'fetched into {osp.join(torch.hub.get_dir(), "checkpoints")},'
+                f' or start without: --cfg-options {part}.init_cfg=None'
+            ) from error
 
 
 def _pretrained_files(node, key: str) -> Iterator[PretrainedFile]:

@@ -1,7 +1,9 @@
 """A missing file of pretrained weights is said before training, with help."""
 
 import argparse
+import runpy
 import shlex
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from mmdet_centernet2.checkpoint.cli import main
 from mmdet_centernet2.utils.preflight import (PreflightError,
                                               check_pretrained, check_train)
 from mmdet_centernet2.utils.pretrained_files import missing_pretrained
-from tests.paths import CONFIGS
+from tests._tiny import tiny_config, write_dataset
+from tests.paths import CONFIGS, ROOT
 from tests.test_checkpoint.test_backbones import light
 
 DLA_CONFIG = CONFIGS / 'centernet2' / (
@@ -60,8 +63,53 @@ def test_the_option_that_is_shown_does_without(tmp_path, monkeypatch):
     check_pretrained(config)
 
 
-def test_names_of_open_mmlab_are_left_to_mmengine():
-    check_pretrained(Config.fromfile(R50_CONFIG))
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No network, and torch's cache in a folder of the test."""
+    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
+        monkeypatch.setenv(name, 'http://127.0.0.1:9')  # nobody listens
+    for name in ('no_proxy', 'NO_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.mark.parametrize('name', [
+    'open-mmlab://detectron2/resnet50_caffe', 'torchvision://resnet50',
+    'https://example.com/r50.pth'])
+def test_training_offline_says_in_one_line_what_it_needs(
+        offline, name, tmp_path, capfd, monkeypatch):
+    """The command itself, with data that are there."""
+    write_dataset(tmp_path / 'data')
+    config = tiny_config(tmp_path / 'data')
+    config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=name)
+    config.dump(tmp_path / 'config.py')
+    monkeypatch.setattr(sys, 'argv', [
+        'train.py', str(tmp_path / 'config.py'), '--work-dir',
+        str(tmp_path / 'work')])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
+    assert end.value.code == 2
+    said, = (line for line in capfd.readouterr().err.splitlines()
+             if 'error:' in line and 'Error:' in line)
+    assert said.startswith(f'train.py: error: {KEY} = {name!r} cannot be')
+    assert 'docs/pretrained.md' in said and f'{KEY}=FILE' in said
+    assert str(offline) in said
+    assert '--cfg-options model.backbone.init_cfg=None' in said
+    assert not (tmp_path / 'work').exists()
+
+
+def test_weights_in_the_cache_need_no_network(offline):
+    config = Config.fromfile(R50_CONFIG)
+    offline.mkdir(parents=True)
+    torch.save({}, offline / 'resnet50_msra-5891d200.pth')
+    check_pretrained(config)
+
+
+def test_a_name_that_nobody_knows(offline):
+    config = Config(dict(model=dict(backbone=dict(init_cfg=dict(
+        type='Pretrained', checkpoint='open-mmlab://none')))))
+    assert f"{KEY} = 'open-mmlab://none' cannot be" in refusal(config)
 
 
 def test_files_are_found_wherever_a_model_starts_from_one():
