@@ -252,10 +252,16 @@ class _Reader:
     def _check_references(self, content: dict) -> None:
         annotations = content['annotations']
         self._by_id('annotation', annotations, 'id')
+        images, categories = self.images, self.categories
         for ann in annotations:
-            for key, known, kind in (('category_id', self.categories,
-                                      'category'),
-                                     ('image_id', self.images, 'image')):
+            try:  # nearly all are right, and there are many
+                if (ann['category_id'] in categories
+                        and ann['image_id'] in images):
+                    continue
+            except (KeyError, TypeError):
+                pass
+            for key, known, kind in (('category_id', categories, 'category'),
+                                     ('image_id', images, 'image')):
                 value = ann.get(key)
                 if _is_id(value) and value in known:
                     continue

@@ -1,0 +1,1 @@
+"""What the command line tools in ``tools/`` call."""
