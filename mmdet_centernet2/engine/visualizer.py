@@ -53,7 +53,7 @@ class CenterNet2Visualizer(DetLocalVisualizer):
             **{k: v for k, v in instances.items() if k != 'scores'})
         silent.label_names = [''] * len(labels)
         super()._draw_instances(image, silent, classes, palette)
-        self._draw_captions(captions, labels, np.array(instances.bboxes))
+        self._draw_captions(captions, labels, np.asarray(instances.bboxes))
         return self.get_image()
 
     def _draw_captions(self, captions: list[str], labels: list[int],
@@ -78,8 +78,9 @@ class CenterNet2Visualizer(DetLocalVisualizer):
 
 def _captions(instances: InstanceData, classes: list[str] | None) -> list[str]:
     """Name and score in per cent of each instance."""
+    known = dict(enumerate(classes or ()))
     names = instances.get('label_names') or [
-        classes[label] if classes is not None else f'class {label}'
+        known.get(label, f'class {label}')
         for label in instances.labels.tolist()
     ]
     if 'scores' not in instances:

@@ -2,14 +2,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
 
+import mmengine
 from mmdet.apis import DetInferencer
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from mmengine.visualization import Visualizer
 
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.fast_inference import speed_up
@@ -22,6 +27,37 @@ from mmdet_centernet2.utils.weights_check import (load_checkpoint,
 _ONE_CALL = ('inputs', 'out_dir', 'texts', 'pred_score_thr', 'batch_size',
              'show', 'no_save_vis', 'no_save_pred', 'print_result',
              'custom_entities', 'tokens_positive')
+_VIDEO_ENDINGS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg',
+                  '.mpeg', '.wmv', '.flv', '.3gp')
+
+
+class NamedInferencer(DetInferencer):
+    """mmdet's inferencer; results name their classes.
+
+    Pictures of models trained with mmdet's ``DetLocalVisualizer`` are drawn
+    by ``CenterNet2Visualizer``, too.
+    """
+
+    def _init_visualizer(self, cfg: Config) -> Visualizer:
+        if cfg.visualizer.type == 'DetLocalVisualizer':
+            cfg.visualizer.type = 'CenterNet2Visualizer'
+        return super()._init_visualizer(cfg)
+
+    def pred2dict(self, data_sample: DetDataSample,
+                  pred_out_dir: str = '') -> dict:
+        """As in ``DetInferencer``, with ``label_names`` beside ``labels``."""
+        result = super().pred2dict(data_sample, pred_out_dir)
+        if 'labels' not in result:
+            return result
+        names = dict(enumerate(self.model.dataset_meta['classes']))
+        result['label_names'] = [
+            names.get(label, f'class {label}') for label in result['labels']
+        ]
+        if pred_out_dir and 'img_path' in data_sample:
+            stem = osp.splitext(osp.basename(data_sample.img_path))[0]
+            mmengine.dump(result, osp.join(pred_out_dir, 'preds',
+                                           f'{stem}.json'))
+        return result
 
 
 def build_parser() -> ArgumentParser:
@@ -101,8 +137,13 @@ def list_images(inputs: str) -> list[str]:
         the case of their ending.
 
     Raises:
-        PreflightError: If there is none.
+        PreflightError: If there is none, or if it is a video.
     """
+    if inputs.lower().endswith(_VIDEO_ENDINGS):
+        raise PreflightError(
+            f'input {inputs} is a video, which is not read. Extract its '
+            'frames into a folder and give that: mkdir frames && ffmpeg '
+            f'-i {inputs} frames/%06d.jpg')
     if '://' in inputs or osp.isfile(inputs):
         return [inputs]
     if not osp.isdir(inputs):
@@ -129,7 +170,7 @@ def detect(args: Namespace) -> dict:
         PreflightError: If an image cannot be read; what was done before it
             stays in the output folder.
     """
-    inferencer = DetInferencer(
+    inferencer = NamedInferencer(
         model=args.model, weights=args.weights,
         device=args.device or get_device(), palette=args.palette)
     if args.fast:
@@ -148,7 +189,19 @@ def detect(args: Namespace) -> dict:
                              f'{_where(call["out_dir"])}.') from error
     print_log(f'{len(results["predictions"])} images are done'
               f'{_where(call["out_dir"])}.', 'current')
+    _tell_empty(results['predictions'], args.pred_score_thr)
     return results
+
+
+def _tell_empty(predictions: list[dict], score_thr: float) -> None:
+    """Say in how many images nothing reaches the threshold."""
+    best = [max(each.get('scores', ()), default=0) for each in predictions]
+    below = [score for score in best if score <= score_thr]
+    if below:
+        advice = (f'; the best score there is {max(below):.4f}: lower '
+                  '--pred-score-thr to draw it' if max(below) else '')
+        print_log(f'No box above {score_thr} in {len(below)} of {len(best)} '
+                  f'images{advice}.', 'current', logging.WARNING)
 
 
 def _settle_model(args: Namespace) -> None:

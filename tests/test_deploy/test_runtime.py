@@ -403,7 +403,8 @@ def test_demo_writes_what_mmdets_does(photos, model, tmp_path, batch, capsys):
     assert sorted(p.name for p in (out / 'vis').iterdir()) == [
         'a.JPG', 'b.png', 'c.jpeg']
     result = json.loads((out / 'preds/b.json').read_text())
-    assert list(result) == ['labels', 'scores', 'bboxes']
+    assert list(result) == ['labels', 'scores', 'bboxes', 'label_names']
+    assert result['label_names'] == ['light', 'dark']
     assert result['bboxes'][0] == [0, 0, 70, 50] and len(result['labels']) == 2
     drawn = cv2.imread(str(out / 'vis/b.png'))
     assert drawn.shape == (50, 70, 3)
@@ -430,9 +431,22 @@ def test_demo_names_a_broken_image_and_keeps_the_rest(photos, model, tmp_path,
     assert [p.name for p in (tmp_path / 'o/vis').iterdir()] == ['a.JPG']
 
 
+def test_demo_says_that_nothing_is_above_the_threshold(photos, model, tmp_path,
+                                                       capsys):
+    call = [str(photos), str(model), '--no-save-vis', '--no-save-pred',
+            '--pred-score-thr']
+    demo.main([*call, '0.95'])
+    assert ('No box above 0.95 in 3 of 3 images; the best score there is '
+            '0.9000: lower --pred-score-thr') in capsys.readouterr().out
+    demo.main([*call, '0.8'])
+    assert 'No box' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('inputs, reason', [
-    ('nowhere', 'does not exist'), ('.', 'holds no image')])
+    ('nowhere', 'does not exist'), ('.', 'holds no image'),
+    ('street.MP4', 'street.MP4 is a video, which is not read')])
 def test_demo_refuses(inputs, reason, model, tmp_path, capsys):
+    (tmp_path / 'street.MP4').write_bytes(b'0' * 99)
     with pytest.raises(SystemExit) as end:
         demo.main([str(tmp_path / inputs), str(model)])
     assert end.value.code == 2 and reason in capsys.readouterr().err

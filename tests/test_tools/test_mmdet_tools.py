@@ -16,7 +16,6 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmdet.registry import MODELS
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
@@ -24,6 +23,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
+from mmdet_centernet2.engine import CenterNet2Visualizer
 from mmdet_centernet2.utils import benchmark, blank_data, mmdet_tools
 from mmdet_centernet2.utils.preflight import PreflightError
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
@@ -32,7 +32,7 @@ from tests.paths import ROOT
 
 def run_tool(name, *args):
     """Run ``tools/NAME`` in this process with a command line."""
-    for manager in (MMLogger, MessageHub, Visualizer, DetLocalVisualizer):
+    for manager in (MMLogger, MessageHub, Visualizer, CenterNet2Visualizer):
         manager._instance_dict.clear()  # what a new process has not yet
     before = sys.argv
     sys.argv = [str(ROOT / 'tools' / name), *(str(a) for a in args)]
@@ -163,7 +163,7 @@ def test_demo_draws_every_image_of_a_folder(config, checkpoint, folder,
     original = np.array(Image.open(images / '000.PNG'))
     assert (np.array(Image.open(drawn[0])) != original).any()
     prediction = json.loads((out / 'preds/000.json').read_text())
-    assert prediction.keys() == {'labels', 'scores', 'bboxes'}
+    assert prediction.keys() == {'labels', 'scores', 'bboxes', 'label_names'}
     assert len(prediction['bboxes']) > 0
 
 

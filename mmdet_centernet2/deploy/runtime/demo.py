@@ -81,17 +81,30 @@ def detect(detector: Detector, images: Sequence[Path],
             in the output folder.
     """
     where = _where(args)
+    best = []  # score in each image
     with tqdm(total=len(images), desc='Inference', unit='image') as progress:
         try:
             for batch in _batches(detector, images, args.batch_size):
                 paths, pixels = zip(*batch)
                 for found, *file in zip(detector(list(pixels)), paths, pixels):
                     _write(found, *file, detector, args)
+                    best.append(float(max(found.scores, default=0)))
                 progress.update(len(batch))
         except ImageError as error:
             raise ImageError(
                 f'{error} The images before it are done{where}.') from error
     print(f'{len(images)} images are done{where}.')
+    _tell_empty(best, args.pred_score_thr)
+
+
+def _tell_empty(best: list[float], score_thr: float) -> None:
+    """Say in how many images nothing reaches the threshold."""
+    below = [score for score in best if score <= score_thr]
+    if below:
+        advice = (f'; the best score there is {max(below):.4f}: lower '
+                  '--pred-score-thr to draw it' if max(below) else '')
+        print(f'No box above {score_thr} in {len(below)} of {len(best)} '
+              f'images{advice}.')
 
 
 def _batches(detector: Detector, images: Sequence[Path], size: int
@@ -119,7 +132,7 @@ def _write(found: Detections, path: Path, pixels: np.ndarray,
         picture = draw(pixels, found, detector.info, args.pred_score_thr)
         write_image(folder / 'vis' / path.name, picture)
     if not args.no_save_pred or args.print_result:
-        result = found.as_dict()
+        result = found.as_dict(detector.info.classes)
     if not args.no_save_pred:
         file = folder / 'preds' / f'{path.stem}.json'
         file.parent.mkdir(parents=True, exist_ok=True)

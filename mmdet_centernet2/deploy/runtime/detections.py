@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -34,12 +35,16 @@ class Detections:
         return Detections(self.bboxes[chosen], self.scores[chosen],
                           self.labels[chosen], masks)
 
-    def as_dict(self) -> dict:
+    def as_dict(self, classes: Sequence[str] | None = None) -> dict:
         """As mmdet's inferencer writes them.
 
+        Args:
+            classes (Sequence[str], optional): Names by label.
+
         Returns:
-            dict: Lists ``labels``, ``scores``, ``bboxes``, and ``masks`` as
-            COCO's run lengths if there are masks.
+            dict: Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as
+            COCO's run lengths if there are masks, and ``label_names`` if
+            ``classes`` are given.
         """
         result = dict(
             labels=self.labels.tolist(),
@@ -47,6 +52,8 @@ class Detections:
             bboxes=self.bboxes.tolist())
         if self.masks is not None:
             result['masks'] = [_run_lengths(mask) for mask in self.masks]
+        if classes is not None:
+            result['label_names'] = [classes[label] for label in self.labels]
         return result
 
 

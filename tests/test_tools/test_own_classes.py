@@ -1,0 +1,95 @@
+"""README's five lines on the quickstart's config, from training to pictures.
+
+Its own data set has one class and one colour, these data have two.
+"""
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests._tiny import PICTURES, write_dataset
+from tests.paths import CONFIGS
+from tests.test_tools.test_mmdet_tools import refusal, run_tool
+
+BASE = CONFIGS / 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
+LINES = '''
+_base_ = {base!r}
+model = dict(roi_head=dict(bbox_head=dict(num_classes=2)))
+train_dataloader = dict(dataset=dict(data_root={data!r}, ann_file='annotations.json', data_prefix=dict(img='images/'), metainfo=dict(classes=('light', 'dark'))))
+val_dataloader = test_dataloader = dict(dataset=dict(data_root={data!r}, ann_file='annotations.json', data_prefix=dict(img='images/'), metainfo=dict(classes=('light', 'dark'))))
+val_evaluator = test_evaluator = dict(ann_file={data!r} + 'annotations.json')
+'''  # noqa: E501
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Holds data, the config and a checkpoint of one iteration."""
+    folder = tmp_path_factory.mktemp('own')
+    write_dataset(folder / 'data')
+    (folder / 'mine.py').write_text(
+        LINES.format(base=str(BASE), data=f'{folder}/data/'))
+    run_tool('train.py', folder / 'mine.py', '--work-dir', folder / 'work',
+             '--cfg-options', 'model.backbone.init_cfg=None',
+             'train_cfg.max_iters=1', 'train_dataloader.batch_size=1',
+             'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
+             # something is found
+             'model.test_cfg.rcnn.score_thr=0.0',
+             'test_dataloader.dataset.pipeline.1.scale=(64,64)')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def old_checkpoint(folder):
+    """As trained when the inherited colour was kept and mmdet's drawer used."""
+    checkpoint = torch.load(folder / 'work/iter_1.pth', weights_only=False)
+    checkpoint['meta']['dataset_meta']['palette'] = [(57, 255, 20)]
+    runtime = checkpoint['message_hub']['runtime_info']
+    runtime['cfg'] = runtime['cfg'].replace('CenterNet2Visualizer',
+                                            'DetLocalVisualizer')
+    torch.save(checkpoint, folder / 'old.pth')
+    return folder / 'old.pth'
+
+
+def test_pictures_of_test(folder, tmp_path):
+    run_tool('test.py', folder / 'mine.py', folder / 'work/iter_1.pth',
+             '--work-dir', tmp_path, '--show-dir', 'shown', '--cfg-options',
+             'model.test_cfg.rcnn.score_thr=0.0')
+    assert len(list(tmp_path.glob('*/shown/*.png'))) == len(PICTURES)
+
+
+@pytest.mark.parametrize('alone', [True, False])
+def test_pictures_of_an_old_checkpoint(folder, old_checkpoint, alone,
+                                       tmp_path):
+    model = [old_checkpoint] if alone else [
+        folder / 'mine.py', '--weights', old_checkpoint]
+    image = folder / 'data/images/000.png'
+    run_tool('image_demo.py', image, *model, '--out-dir', tmp_path,
+             '--pred-score-thr', '0.0')
+    found = json.loads((tmp_path / 'preds/000.json').read_text())
+    assert len(found['labels']) > 0
+    assert found['label_names'] == [
+        ('light', 'dark')[label] for label in found['labels']]
+    drawn = np.array(Image.open(tmp_path / 'vis/000.png'))
+    assert (drawn != np.array(Image.open(image))).any()
+
+
+def test_nothing_above_the_threshold_is_said(folder, tmp_path, capsys):
+    run_tool('image_demo.py', folder / 'data/images',
+             folder / 'work/iter_1.pth', '--out-dir', tmp_path,
+             '--pred-score-thr', '0.99', '--batch-size', '4')
+    best = max(
+        max(json.loads(path.read_text())['scores'])
+        for path in (tmp_path / 'preds').iterdir())
+    said = capsys.readouterr()
+    assert (f'No box above 0.99 in 6 of 6 images; the best score there is '
+            f'{best:.4f}: lower --pred-score-thr') in said.out + said.err
+
+
+def test_a_video_is_called_one(folder, tmp_path, capsys):
+    video = tmp_path / 'street.MP4'
+    video.write_bytes(b'\0' * 99)
+    said = refusal(capsys, 'image_demo.py', video, folder / 'mine.py')
+    assert f'{video} is a video, which is not read' in said
+    assert said.count('\n') == 1 and 'ffmpeg -i' in said
