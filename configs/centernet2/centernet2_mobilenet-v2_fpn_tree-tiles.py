@@ -145,4 +145,4 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=max_iters, max_keep_ckpts=1))
 custom_hooks = [dict(type='CPUSpeedHook')]
 log_processor = dict(by_epoch=False)
-visualizer = dict(vis_backends=[])
+visualizer = dict(type='CenterNet2Visualizer', vis_backends=[])

@@ -53,3 +53,4 @@ custom_hooks = [
     dict(type='CPUSpeedHook')
 ]
 log_processor = dict(by_epoch=False)
+visualizer = dict(type='CenterNet2Visualizer')
