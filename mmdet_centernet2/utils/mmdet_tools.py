@@ -18,6 +18,8 @@ import mmdet
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.datasets.annotation_file import AnnotationError
+from mmdet_centernet2.datasets.transforms import ImageReadError
 from mmdet_centernet2.utils.cpu_dist import close_launch, prepare_launch
 from mmdet_centernet2.utils.preflight import PreflightError
 
@@ -93,7 +95,7 @@ def run_mmdet_tool(relative: str,
         if check is not None:
             check(args)
         extra = prepare_launch(args)
-    with _extended_argv(extra):
+    with _extended_argv(extra), errors_as_exit():
         # so that torchrun's last words name the error
         record(tool.main)()
     close_launch()
@@ -108,12 +110,16 @@ def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (PreflightError, CheckpointError, *kinds) as error:
+    except (AnnotationError, CheckpointError, ImageReadError, PreflightError,
+            *kinds) as error:
         _exit(error)
 
 
 def _exit(error: Exception) -> NoReturn:
-    print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+    text = str(error)
+    if 'Original Traceback' in text:  # it comes from a worker of a loader
+        text = text.rstrip().splitlines()[-1].partition(': ')[2]
+    print(f'{Path(sys.argv[0]).name}: error: {text}', file=sys.stderr)
     raise SystemExit(2) from error
 
 
