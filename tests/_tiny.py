@@ -75,8 +75,7 @@ def tiny_config(data: Path, size=SIZE, **options) -> Config:
         Config: To be built, or written with ``dump``.
     """
     cfg = Config.fromfile(FLAGSHIP)
-    cfg.merge_from_dict(_model_options())
-    cfg.merge_from_dict(_data_options(data, min(size)))
+    cfg.merge_from_dict(small_options(data, size))
     cfg.merge_from_dict({
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop',
                           max_iters=2, val_interval=2),
@@ -86,6 +85,16 @@ def tiny_config(data: Path, size=SIZE, **options) -> Config:
     cfg.merge_from_dict(
         {key.replace('__', '.'): value for key, value in options.items()})
     return cfg
+
+
+def small_options(data: Path, size=SIZE) -> dict:
+    """What shrinks the flagship config, for ``merge_from_dict``.
+
+    Args:
+        data (Path): Folder of :func:`write_dataset`.
+        size (tuple[int, int]): Height and width of its pictures.
+    """
+    return {**_model_options(), **_data_options(data, min(size))}
 
 
 def _model_options() -> dict:
@@ -127,7 +136,7 @@ def _data_options(data: Path, short_edge: int) -> dict:
     options['train_dataloader.dataset.pipeline.2.scales'] = [short_edge]
     for split in ('val', 'test'):
         pipeline = f'{split}_dataloader.dataset.pipeline'
-        options[f'{pipeline}.1.scale'] = short_edge
+        options[f'{pipeline}.1.scale'] = (1333, short_edge)
         options[f'{split}_evaluator.ann_file'] = f'{data}/annotations.json'
     return options
 
