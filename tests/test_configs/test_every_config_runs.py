@@ -1,11 +1,15 @@
 """Every config builds, trains and is tested on data of its own kind.
 
-The models are whole; images are small, and nothing is downloaded.
+The models are whole; images are small, and nothing is downloaded. mmdet's
+analyze_logs.py reads the log of each.
 """
 import gc
 import math
+import runpy
+import sys
 from pathlib import Path
 
+import mmdet
 import pytest
 import torch
 from mmengine.config import Config
@@ -19,6 +23,8 @@ from tests.test_configs.tiny_data import (datasets_of, relocate,
 
 NAMES = sorted(shipped_configs())
 ITERATIONS = 2
+ANALYZE_LOGS = (
+    Path(mmdet.__file__).parent / '.mim/tools/analysis_tools/analyze_logs.py')
 #: Shorter side, longest side and window of the small images, in pixels.
 SHORT_EDGE, LONG_EDGE, WINDOW = 64, 96, 96
 #: Detectors that know nothing yet must still find something to evaluate.
@@ -68,9 +74,11 @@ def shrink(cfg: Config, folder: Path) -> Config:
     cfg.model.backbone.init_cfg = cfg.load_from = None
     cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = SCORE_THR
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    cfg.default_hooks.logger.update(interval=1)
     cfg.work_dir = str(folder / 'work_dir')
     # one of that name would be shared by all runs of a process
-    cfg.visualizer.update(name=str(folder), vis_backends=[])
+    cfg.visualizer.update(
+        name=str(folder), vis_backends=[dict(type='LocalVisBackend')])
     return cfg
 
 
@@ -108,6 +116,13 @@ def expected_metrics(cfg: Config) -> set:
     return {f'coco/{kind}_mAP' for kind in kinds}
 
 
+def analyze_logs(monkeypatch, *arguments: str) -> None:
+    """Run mmdet's tool with a command line."""
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    monkeypatch.setattr(sys, 'argv', [str(ANALYZE_LOGS), *arguments])
+    runpy.run_path(str(ANALYZE_LOGS), run_name='__main__')
+
+
 @pytest.fixture(autouse=True)
 def _two_threads_and_no_litter():
     threads = torch.get_num_threads()
@@ -118,7 +133,7 @@ def _two_threads_and_no_litter():
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_config_trains_and_tests(name, tmp_path):
+def test_config_trains_and_tests(name, tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     cfg = shrink(Config.fromfile(CONFIGS / name), tmp_path)
     runner = Runner.from_cfg(cfg)
@@ -139,6 +154,16 @@ def test_config_trains_and_tests(name, tmp_path):
     assert before
     assert any(parameters[n].detach().abs().sum().item() != value
                for n, value in before.items())
+
+    log, = tmp_path.glob(f'work_dir/*/vis_data/{runner.timestamp}.json')
+    losses = sorted(set(watch.logs[0]) - {'loss'})
+    plot = tmp_path / 'losses.png'
+    analyze_logs(monkeypatch, 'plot_curve', str(log), '--keys', 'loss',
+                 *losses, '--out', str(plot))
+    assert plot.stat().st_size > 5000
+    capsys.readouterr()
+    analyze_logs(monkeypatch, 'cal_train_time', str(log))
+    assert 'average iter time: nan' not in capsys.readouterr().out
 
     metrics = runner.test()
     wanted = expected_metrics(cfg)

@@ -1,0 +1,261 @@
+"""mmdet's own analysis tools and SAHI take every config as it is shipped.
+
+Each config names its data below ``data/``; the tests work in a folder where
+tiny data of the right kind lie there. Detections are made from the labels, so
+every tool must find them perfect. The tools run inside this process, with
+threads instead of their dozens of processes; each also runs once as users
+start it.
+"""
+import functools
+import importlib.util
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import mmdet
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from PIL import Image
+
+from mmdet_centernet2.datasets.transforms import (CheckedLoadImageFromFile,
+                                                  Resize)
+from tests.paths import CONFIGS
+from tests.test_configs.recipes import shipped_configs
+from tests.test_configs.tiny_data import PICTURES, write_dataset
+
+NAMES = sorted(shipped_configs())
+TOOLS = Path(mmdet.__file__).parent / '.mim/tools/analysis_tools'
+TREES = 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
+MASKS = 'centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py'
+OBJECTS = sum(len(boxes) for _, boxes in PICTURES)
+
+
+class Case(NamedTuple):
+    """A config, its tiny data and perfect detections."""
+
+    path: Path
+    cfg: Config
+    annotations: Path
+    predictions: Path
+
+
+@pytest.fixture(scope='module', autouse=True)
+def folder(tmp_path_factory):
+    """The working directory, which ``data/`` of every config is in."""
+    before = os.getcwd()
+    folder = tmp_path_factory.mktemp('stock')
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _draw_without_a_screen(monkeypatch):
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    plt.switch_backend('Agg')
+    yield
+    plt.close('all')
+
+
+@pytest.fixture
+def case(request) -> Case:
+    return make_case(request.param)
+
+
+@functools.lru_cache(None)
+def make_case(name: str) -> Case:
+    cfg = Config.fromfile(CONFIGS / name)
+    data = cfg.test_dataloader.dataset
+    annotations = Path(data.data_root, data.ann_file)
+    if not annotations.exists():
+        write_dataset(data)
+    predictions = annotations.with_suffix('.pkl')
+    if not predictions.exists():
+        dataset = DATASETS.build(data)
+        masks = 'mask_head' in cfg.model.get('roi_head', {})
+        found = [perfect(dataset.get_data_info(i), masks)
+                 for i in range(len(dataset))]
+        predictions.write_bytes(pickle.dumps(found))
+    return Case(CONFIGS / name, cfg, annotations, predictions)
+
+
+def perfect(image: dict, masks: bool) -> dict:
+    """As ``test.py --out`` writes what is found in an image."""
+    objects = image['instances']
+    found = dict(
+        bboxes=torch.tensor([o['bbox'] for o in objects]).float(),
+        labels=torch.tensor([o['bbox_label'] for o in objects]),
+        scores=torch.linspace(.9, .8, len(objects)))
+    if masks:
+        found['masks'] = [o['mask'] for o in objects]
+    return dict(
+        img_id=image['img_id'],
+        img_path=image['img_path'],
+        ori_shape=(image['height'], image['width']),
+        pred_instances=found)
+
+
+def every_config(test):
+    return pytest.mark.parametrize('case', NAMES, indirect=True)(test)
+
+
+def tool(name: str) -> ModuleType:
+    """One of mmdet's tools as a module."""
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if hasattr(module, 'Pool'):
+        module.Pool = ThreadPool
+    return module
+
+
+def main(module: ModuleType, *arguments, monkeypatch) -> None:
+    """Run a tool with a command line."""
+    line = [module.__file__, *map(str, arguments)]
+    monkeypatch.setattr(sys, 'argv', line)
+    module.main()
+
+
+def run(name: str, *arguments) -> str:
+    """Run a tool as users do."""
+    done = subprocess.run(
+        [sys.executable, TOOLS / f'{name}.py', *map(str, arguments)],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def figures_in(text: str) -> list:
+    """Average precisions that ``eval_metric.py`` prints."""
+    found = re.findall(r"_m?AP': (?:np.float64\()?([-.\d]+)", text)
+    return [float(figure) for figure in found]
+
+
+# -----eval_metric.py and coco_error_analysis.py-----
+@every_config
+def test_eval_metric_and_what_it_writes_for_the_error_analysis(
+        case, tmp_path, monkeypatch, capsys):
+    main(tool('eval_metric'), case.path, case.predictions, '--cfg-options',
+         f'val_evaluator.outfile_prefix={tmp_path / "found"}',
+         monkeypatch=monkeypatch)
+    metric = case.cfg.val_evaluator.metric
+    kinds = [metric] if isinstance(metric, str) else metric
+    assert figures_in(capsys.readouterr().out) == pytest.approx(
+        [1.] * len(kinds))
+
+    module, areas = tool('coco_error_analysis'), []
+    monkeypatch.setattr(module, 'makeplot', lambda rs, ps, *_: areas.append(
+        ps[..., 0, 0].mean(axis=tuple(range(1, ps.ndim - 2)))))
+    main(module, tmp_path / 'found.bbox.json', tmp_path / 'out', '--ann',
+         few_categories(case.annotations, tmp_path / 'few.json'),
+         monkeypatch=monkeypatch)
+    for errors in areas:  # C75, C50, Loc, Sim, Oth, BG, FN
+        assert errors == pytest.approx([1.] * 7)
+    assert areas
+
+
+def few_categories(annotations: Path, file: Path) -> Path:
+    """The same without classes that have no object, to be quick.
+
+    Each class gets the ``supercategory`` of COCO's file, without which the
+    tool ends with a KeyError.
+    """
+    content = json.loads(annotations.read_text())
+    used = {a['category_id'] for a in content['annotations']}
+    content['categories'] = [
+        dict(category, supercategory='thing')
+        for category in content['categories'] if category['id'] in used
+    ]
+    file.write_text(json.dumps(content))
+    return file
+
+
+# -----analyze_results.py-----
+@every_config
+def test_analyze_results(case, tmp_path, monkeypatch):
+    """All but the model, which the tool builds and does not use."""
+    module = tool('analyze_results')
+    monkeypatch.setattr(module.Runner, 'from_cfg', lambda cfg: type(
+        'Runner', (), dict(test_evaluator=Evaluator(cfg.test_evaluator))))
+    main(module, case.path, case.predictions, tmp_path,
+         monkeypatch=monkeypatch)
+    pictures = [file.name for file in tmp_path.rglob('*.jpg')]
+    assert sorted(pictures) == [f'{0:012d}_1.0.jpg', f'{1:012d}_1.0.jpg']
+
+
+# -----confusion_matrix.py-----
+@every_config
+def test_confusion_matrix(case, tmp_path, monkeypatch):
+    """The matrix; a plot of many classes would take minutes and gigabytes."""
+    module = tool('confusion_matrix')
+    plots = []
+    monkeypatch.setattr(module, 'plot_confusion_matrix',
+                        lambda matrix, labels, **_: plots.append(
+                            (matrix, labels)))
+    main(module, case.path, case.predictions, tmp_path,
+         monkeypatch=monkeypatch)
+    (matrix, labels), = plots
+    assert labels[-1] == 'background' and matrix.shape == (len(labels), ) * 2
+    assert np.trace(matrix) == matrix.sum() == OBJECTS
+
+
+# -----as users run them-----
+@pytest.mark.parametrize('case', [TREES], indirect=True)
+def test_every_tool_as_a_command(case, tmp_path):
+    prefix = tmp_path / 'found'
+    said = run('eval_metric', case.path, case.predictions, '--cfg-options',
+               f'val_evaluator.outfile_prefix={prefix}')
+    assert figures_in(said) == pytest.approx([1.])
+    run('analyze_results', case.path, case.predictions, tmp_path / 'results')
+    assert len(list((tmp_path / 'results').rglob('*_1.0.jpg'))) == 2
+    run('confusion_matrix', case.path, case.predictions, tmp_path)
+    run('coco_error_analysis', f'{prefix}.bbox.json', tmp_path / 'errors',
+        '--ann', few_categories(case.annotations, tmp_path / 'few.json'))
+    for name in ('confusion_matrix.png', 'errors/bbox/bbox-tree-allarea.png'):
+        with Image.open(tmp_path / name) as plot:
+            assert min(plot.size) > 50
+
+
+# -----SAHI-----
+@every_config
+def test_sahi(case, tmp_path):
+    """Slices of an image, resized to the size that SAHI is asked for."""
+    sahi = pytest.importorskip('sahi', reason='requirements/sahi.txt')
+    from sahi.predict import get_sliced_prediction
+    checkpoint = tmp_path / 'untrained.pth'
+    meta = DATASETS.build(
+        dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
+    torch.save(dict(state_dict={}, meta=dict(dataset_meta=meta)), checkpoint)
+    model = sahi.AutoDetectionModel.from_pretrained(
+        'mmdet', model_path=str(checkpoint), config_path=str(case.path),
+        device='cpu', image_size=64, confidence_threshold=0.)
+    assert tuple(model.category_names) == tuple(meta['classes'])
+    load, resize = (
+        next(t for t in model.model.pipeline.transforms if isinstance(t, kind))
+        for kind in (mmdet.datasets.transforms.InferencerLoader, Resize))
+    assert isinstance(load.from_file, CheckedLoadImageFromFile)
+    assert resize.scale == (64, 64)
+    masks = case.path.name in MASKS
+    if masks:  # every pixel, whatever the weights are
+        model.model.model.roi_head.test_cfg.mask_thr_binary = 0.
+    image = np.random.RandomState(0).randint(0, 256, (40, 100, 3), np.uint8)
+    result = get_sliced_prediction(
+        image, model, slice_height=40, slice_width=60,
+        overlap_width_ratio=0.2, verbose=0)
+    found = result.object_prediction_list
+    assert found and {o.category.name for o in found} <= set(meta['classes'])
+    assert max(o.bbox.maxx for o in found) > 60  # of the second slice
+    assert model.has_mask == masks
+    assert all((o.mask is not None) == masks for o in found)
