@@ -595,13 +595,13 @@ def steps_of(clone: Path, profile: str) -> list:
 
 def test_only_the_tests_need_what_export_takes(clone):
     runtime = '\n'.join(steps_of(clone, 'runtime'))
-    for name in ('deploy', 'mmdeploy', 'eval', 'tests'):
+    for name in ('deploy', 'mmdeploy', 'eval', 'sahi', 'tests'):
         assert f'requirements/{name}.txt' not in runtime
     tests = steps_of(clone, 'tests')
-    for name in ('deploy', 'eval', 'tests', 'mmdeploy'):
+    for name in ('deploy', 'eval', 'tests', 'mmdeploy', 'sahi'):
         steps = [line for line in tests if f'requirements/{name}.txt' in line]
         assert len(steps) == 1, tests
-        assert ('--no-deps' in steps[0]) == (name == 'mmdeploy')
+        assert ('--no-deps' in steps[0]) == (name in ('mmdeploy', 'sahi'))
 
 
 # --- The lists --------------------------------------------------------------

@@ -129,7 +129,7 @@ install_everything() {
     if [[ $1 == tests ]]; then
         libraries+=(-r "$requirements/deploy.txt" -r "$requirements/eval.txt"
             -r "$requirements/tests.txt")
-        openmmlab+=(-r "$requirements/mmdeploy.txt")
+        openmmlab+=(-r "$requirements/mmdeploy.txt" -r "$requirements/sahi.txt")
     fi
     write_constraints
     pip_install "build tools" -r "$requirements/build.txt"
