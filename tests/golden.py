@@ -1,6 +1,6 @@
 """Deterministic weights and inputs of the parity vectors, and their check.
 
-The recipe, in terms of the original's tensor names, is that of spec §10.
+The recipe is described in ``tests/data/golden/README.md``.
 """
 import json
 import zlib

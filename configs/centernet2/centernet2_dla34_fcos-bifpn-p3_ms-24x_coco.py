@@ -1,6 +1,6 @@
 # CenterNet2_DLA-BiFPN-P3_24x of the original: COCO val2017 box mAP
-# 45.6. Six repeats of the 4x schedule from a learning rate of 0.01, as one run
-# (Q42): each repeat warms up, and starts with fresh momentum in the original.
+# 45.6. Six repeats of the 4x schedule from a learning rate of 0.01, as one run:
+# each repeat warms up, and starts with fresh momentum in the original.
 _base_ = [
     './centernet2_dla34_fcos-bifpn-p3_ms-4x_coco.py',
 ]

@@ -10,7 +10,7 @@ custom_imports = dict(imports=['mmdet_centernet2'])
 strides = [8, 16, 32]
 max_iters = 360000
 
-# -----model: BGR, not scaled, though the DLA was trained on RGB (Q17)-----
+# -----model: unscaled BGR, see docs/differences.md, 8-----
 model = dict(
     data_preprocessor=dict(pad_size_divisor=128),
     backbone=dict(

@@ -1,5 +1,5 @@
 # CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST of the original: COCO val2017 box
-# mAP 56.1. Starts from the detector of the 1280_4x config (Q43), is trained on
+# mAP 56.1. Starts from the detector of the 1280_4x config, is trained on
 # RGB images, and tested with the longer side at 1560.
 _base_ = './centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py'
 

@@ -9,7 +9,7 @@ custom_imports = dict(imports=['mmdet_centernet2'])
 # -----numbers-----
 max_iters = 180000
 
-# -----model: BGR images with RGB statistics, as in the original (Q1)-----
+# -----model: BGR images with RGB statistics, see docs/differences.md, 7-----
 model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),

@@ -18,7 +18,7 @@ def masked_federated_loss(cls_score: Tensor, labels: Tensor,
     Returns:
         Tensor: Mean over the RoIs, a scalar.
 
-    Source: spec §4.4.
+    Source: the original's ``fed_loss.py``, in our own words.
     """
     num_classes = cls_score.size(1) - 1
     targets = F.one_hot(labels, num_classes + 1)[:, :num_classes].to(cls_score)

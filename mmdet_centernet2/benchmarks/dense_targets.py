@@ -148,7 +148,7 @@ def dense_center_targets(gt: BatchBoxes,
     Returns:
         DenseTargets: The same numbers as the package's targets.
 
-    Source: spec §3.
+    Source: the original's ``centernet.py``, in our own words.
     """
     sizes, strides = layout.sizes.tolist(), layout.strides.tolist()
     at = _locations(sizes, strides, ranges)
@@ -197,7 +197,7 @@ def dense_heatmap_loss(logits: Tensor,
     Returns:
         tuple[Tensor, Tensor]: Positive and negative loss, scalars.
 
-    Source: spec §4.1.
+    Source: the original's ``heatmap_focal_loss.py``, in our own words.
     """
     probs = logits.float().sigmoid().clamp(clamp, 1 - clamp)
     pos = probs[pos_inds, pos_labels]

@@ -24,8 +24,6 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
 
     Raises:
         CheckpointError: if it is none of these.
-
-    Source: spec §1.7, Q15, Q18.
     """
     theirs = _detectron2_names(official)
     kind = backbone_kind(theirs)

@@ -84,8 +84,6 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
     Raises:
         CheckpointError: if it is not a CenterNet2 detector, or if two of its
             names are for the same tensor.
-
-    Source: spec §9.1.
     """
     variant = detect_official(official)
     conversion = apply_key_map(official, key_map(variant))
@@ -159,8 +157,6 @@ def revert_state_dict(state: Mapping[str, Tensor],
     Raises:
         CheckpointError: if it is not a detector of this package, or if a
             tensor that the original does not have holds something.
-
-    Source: spec §9.1.
     """
     variant = detect_ours(state)
     names = key_map(variant)

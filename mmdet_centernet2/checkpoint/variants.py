@@ -45,7 +45,7 @@ def _choose(names: Iterable[str], signs: Mapping[str, str]) -> Optional[str]:
     return None
 
 
-# Kind -> how a tensor's name begins where the kind is present (spec §9.1).
+# Kind -> how a tensor's name begins where the kind is present.
 _OFFICIAL_NECKS = {
     'fcos-bifpn': r'backbone\.(repeated_bifpn|bottom_up\.backbone)\.',
     'bifpn': r'backbone\.(cell|resample)\.',

@@ -20,7 +20,7 @@ def load_image_counts(source: CountSource) -> List[float]:
 
     Args:
         source (str, Path or Sequence[float]): 'lvis_v1' for the training set
-            of LVIS v1 (1,203 categories, spec §4.4); a JSON file with a list
+            of LVIS v1 (1,203 categories); a JSON file with a list
             of numbers, or with a list of objects that hold ``id`` and
             ``image_count`` (sorted by ``id``), as :func:`count_images` gives
             and as the original's category files are; or the numbers.

@@ -13,8 +13,6 @@ class NuImagesDataset(StrictCocoMixin, CocoDataset):
     it; category ids start from 0.
 
     See :class:`StrictCocoMixin` for the arguments.
-
-    Source: spec §6.5.
     """
 
     METAINFO = {

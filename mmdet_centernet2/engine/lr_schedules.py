@@ -24,7 +24,7 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
     Raises:
         ValueError: If it is to go by epoch.
 
-    Source: spec §1.5.
+    Source: detectron2's ``solver/lr_scheduler.py``.
     """
 
     def __init__(self,
@@ -77,8 +77,6 @@ class WarmupCosineLR(ClosedFormLR):
         optimizer (Optimizer or OptimWrapper): What to schedule.
         max_iters (int): Length of the run.
         **kwargs: See :class:`ClosedFormLR`.
-
-    Source: spec §1.5.
     """
 
     def __init__(self, optimizer: Optimizer, max_iters: int,
@@ -103,7 +101,7 @@ class RepeatedMultiStepLR(ClosedFormLR):
         gamma (float): Defaults to 0.1.
         **kwargs: See :class:`ClosedFormLR`.
 
-    Source: spec §1.7, Q42.
+    Source: the "24x" schedule in the original's ``MODEL_ZOO.md``.
     """
 
     def __init__(self,

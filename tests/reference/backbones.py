@@ -94,7 +94,7 @@ def bilinear_sample(image: Tensor, y: float, x: float) -> Tensor:
 
 
 def deform_conv(state: State, x: Tensor) -> Tensor:
-    """3x3 convolution at shifted places, each with its own factor (§2.4).
+    """3x3 convolution at shifted places, each with its own factor.
 
     The offset convolution's 27 channels are 9 pairs of (row, column) offsets,
     then 9 factors before the sigmoid.
@@ -127,7 +127,7 @@ def deform_conv(state: State, x: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------
-# Deep layer aggregation (§2.3)
+# Deep layer aggregation
 # ---------------------------------------------------------------------------
 
 
@@ -200,7 +200,7 @@ def dla(state: State, image: Tensor, depths: Sequence[int]) -> List[Tensor]:
 
 
 # ---------------------------------------------------------------------------
-# Res2Net (§2.7, Q2)
+# Res2Net
 # ---------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The second stage, RoI by RoI (spec §2.8, §4.3, §5.2)."""
+"""The second stage, RoI by RoI."""
 from math import exp, floor, isfinite, log, log2, sqrt
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -53,7 +53,7 @@ def encode(box: Box, target: Box, weights: Sequence[float]) -> List[float]:
 
 def decode(box: Box, deltas: Sequence[float],
            weights: Sequence[float]) -> Box:
-    """Box that the deltas lead to; growth is limited, shrinking not (Q20)."""
+    """Box that the deltas lead to; growth is limited, shrinking not."""
     px, py, pw, ph = _form(box)
     dx, dy, dw, dh = [d / w for d, w in zip(deltas, weights)]
     width = pw * exp(min(dw, LARGEST_LOG))
@@ -119,7 +119,7 @@ def train_cascade(rois: List[List[Box]], objects: Sequence[Sequence[Box]],
     """Class and box loss of each stage, from the sampled RoIs of each image.
 
     Later stages take all boxes of the stage before, ground truth among
-    them: clipped, the empty ones dropped, nothing sampled or added (Q31).
+    them: clipped, the empty ones dropped, nothing sampled or added.
 
     Args:
         rois: Sampled RoIs of stage 0 of each image.
@@ -159,7 +159,7 @@ def next_rois(boxes: Sequence[Box], deltas: Sequence[Sequence[float]],
 
 def mean_probabilities(
         stages: Sequence[Sequence[Sequence[float]]]) -> List[List[float]]:
-    """Mean over the stages of each RoI's probabilities (Q9)."""
+    """Mean over the stages of each RoI's probabilities."""
     probs = [[softmax(row) for row in logits] for logits in stages]
     return [[sum(values) / len(values) for values in zip(*rows)]
             for rows in zip(*probs)]
@@ -173,7 +173,7 @@ def infer_cascade(boxes: List[Box],
     """Fused scores of all classes and final boxes, in network pixels.
 
     Empty boxes stay between the stages. The score is the root of the mean
-    probability times the proposal's score (Q7).
+    probability times the proposal's score.
     """
     logits_of, start = [], boxes
     for stage in range(stages):

@@ -1,4 +1,4 @@
-"""From the first stage's output to proposals (spec §5.1)."""
+"""From the first stage's output to proposals."""
 from math import exp, sqrt
 from typing import List, NamedTuple, Sequence
 
@@ -40,7 +40,7 @@ def keep_best(found: Sequence[Scored], count: int) -> List[Scored]:
 
 
 def cell_box(level: Level, x: int, y: int, ltrb: Sequence[float]) -> Box:
-    """Box of a cell, in pixels: not clipped (Q10), at least 0.01 wide."""
+    """Box of a cell, in pixels: not clipped, at least 0.01 wide."""
     px, py = location(level, x, y)
     left, top, right, bottom = [v * level.stride for v in ltrb]
     x1, y1 = px - left, py - top

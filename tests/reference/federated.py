@@ -1,4 +1,4 @@
-"""Federated loss, one RoI and one class at a time (spec §4.4)."""
+"""Federated loss, one RoI and one class at a time."""
 from math import exp, log1p
 from typing import Collection, Dict, Sequence, Tuple
 

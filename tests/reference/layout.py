@@ -1,4 +1,4 @@
-"""Levels, their grids and the flat order of locations (spec §3.1, §3.2)."""
+"""Levels, their grids and the flat order of locations."""
 from math import sqrt
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -33,8 +33,8 @@ def flat_index(levels: Sequence[Level], batch: int, index: int, image: int,
                x: int, y: int) -> int:
     """Position of a cell in the batch: level, then image, then row, column.
 
-    A cell outside its map is counted on as if the map had it: the spec's
-    formula has no check.
+    A cell outside its map is counted on as if the map had it: the
+    original has no check.
     """
     before = batch * sum(level.cells for level in levels[:index])
     level = levels[index]
@@ -63,7 +63,7 @@ def half_diagonal(box: Box) -> float:
 
 
 def assigned(box: Box, level: Level) -> bool:
-    """Whether the object belongs to the level; both ends count (Q22)."""
+    """Whether the object belongs to the level; both ends count."""
     return level.low <= half_diagonal(box) <= level.high
 
 

@@ -1,4 +1,4 @@
-"""Losses of the first stage, term by term (spec §4.1, §4.2).
+"""Losses of the first stage, term by term.
 
 The numbers may be floats or scalar double tensors; with tensors the results
 can be differentiated.
@@ -52,7 +52,7 @@ def heatmap_losses(logits: Sequence,
 
 
 def ious(predicted: Sequence, target: Sequence) -> Tuple[Tensor, Tensor]:
-    """Smoothed IoU and its generalised form of two ltrb (Q27)."""
+    """Smoothed IoU and its generalised form of two ltrb."""
     p, t = [_number(v) for v in predicted], [_number(v) for v in target]
     low = [torch.minimum(a, b) for a, b in zip(p, t)]
     high = [torch.maximum(a, b) for a, b in zip(p, t)]

@@ -57,7 +57,7 @@ def node_table(levels: int) -> Table:
 
 
 def table_of(levels: int) -> Table:
-    """The spec's own table where it lists one."""
+    """The table above where there is one."""
     listed = {3: THREE_LEVELS, 5: FIVE_LEVELS}
     return listed.get(levels) or node_table(levels)
 
@@ -92,7 +92,7 @@ def to_level(x: Tensor, like: Tensor, flavour: str) -> Tensor:
 
 
 def halve(x: Tensor, flavour: str) -> Tensor:
-    """Pool windows of 2x2 ('effdet') or of 3x3 cells ('fcos') (Q11)."""
+    """Pool windows of 2x2 ('effdet') or of 3x3 cells ('fcos')."""
     before = {'effdet': 0, 'fcos': 1}[flavour]
     return max_pool_windows(x, before, 2)
 
@@ -115,7 +115,7 @@ def last_of_each_level(maps: Sequence[Tensor], table: Table,
 
 
 # ---------------------------------------------------------------------------
-# EfficientDet's flavour (§2.5)
+# EfficientDet's flavour
 # ---------------------------------------------------------------------------
 
 
@@ -153,7 +153,7 @@ def effdet_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
 
 
 # ---------------------------------------------------------------------------
-# FCOS's flavour (§2.6)
+# FCOS's flavour
 # ---------------------------------------------------------------------------
 
 
@@ -190,7 +190,7 @@ def fcos_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
 
 
 # ---------------------------------------------------------------------------
-# Up-sampling of the stride-4 DLA (§2.4)
+# Up-sampling of the stride-4 DLA
 # ---------------------------------------------------------------------------
 
 

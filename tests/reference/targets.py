@@ -1,4 +1,4 @@
-"""Training targets of the first stage, cell by cell (spec §3.3 - §3.5)."""
+"""Training targets of the first stage, cell by cell."""
 from math import exp
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -23,7 +23,7 @@ def distance_and_radius(box: Box, level: Level, x: int,
     """Squared distance of a cell to the true centre, and squared radius.
 
     Both in square pixels. The cell that holds the centre has distance 0. The
-    radius is in pixels on every level (Q23).
+    radius is in pixels on every level.
     """
     radius2 = max(2 * DELTA**2 * area(box), MIN_RADIUS**2)
     if (x, y) == centre_cell(box, level.stride):
@@ -40,7 +40,7 @@ def weighted_distance(box: Box, level: Level, x: int, y: int) -> float:
 
 
 def heat(boxes: Sequence[Box], level: Level, x: int, y: int) -> float:
-    """Heat-map value of a cell: the nearest object's, of any size (Q21)."""
+    """Heat-map value of a cell: the nearest object's, of any size."""
     if not boxes:
         return 0.
     value = exp(-min(weighted_distance(box, level, x, y) for box in boxes))
@@ -67,7 +67,7 @@ def ltrb_at(box: Box, level: Level, x: int, y: int) -> Ltrb:
 def may_regress(box: Box, level: Level, x: int, y: int) -> bool:
     """Whether a cell is one of those that may learn the object's box.
 
-    Strictly inside (Q24), within a cell of the centre's cell, and on a level
+    Strictly inside, within a cell of the centre's cell, and on a level
     of the object's size.
     """
     if min(ltrb_at(box, level, x, y)) <= 0:
@@ -92,7 +92,7 @@ def regression_owner(boxes: Sequence[Box], level: Level, x: int,
 def base_positives(images: Sequence[Sequence[Box]],
                    labels: Sequence[Sequence[int]],
                    levels: Sequence[Level]) -> List[Positive]:
-    """The centre cell of each object on each of its levels (§3.5 i, Q25).
+    """The centre cell of each object on each of its levels, wherever it is.
 
     In the order image, object, level; objects in one cell are repeated.
     """
@@ -107,7 +107,7 @@ def base_positives(images: Sequence[Sequence[Box]],
 
 
 def centre_counts(box: Box, level: Level) -> bool:
-    """Whether the centre cell is an unconditional positive of §3.5 ii.3."""
+    """Whether the centre cell is a positive whatever is predicted."""
     x, y = centre_cell(box, level.stride)
     return assigned(box, level) and min(ltrb_at(box, level, x, y)) >= 0
 
@@ -136,7 +136,7 @@ def _candidates(box: Box, label: int, levels: Sequence[Level], batch: int,
 def more_positives(images: Sequence[Sequence[Box]],
                    labels: Sequence[Sequence[int]], levels: Sequence[Level],
                    predicted: Sequence[Ltrb]) -> List[Positive]:
-    """Positives mined by the quality of the predicted boxes (§3.5 ii).
+    """Positives mined by the quality of the predicted boxes.
 
     Args:
         images: Boxes of each image.
@@ -146,7 +146,7 @@ def more_positives(images: Sequence[Sequence[Box]],
 
     Returns:
         In the order image, object, level, cell; neighbours also of levels
-        the object is not assigned to (Q26).
+        the object is not assigned to.
     """
     found = []
     for image, boxes in enumerate(images):

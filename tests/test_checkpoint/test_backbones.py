@@ -275,7 +275,7 @@ def test_res2net_with_deformable_convolutions(tmp_path, capsys):
      dict(type='ResNeXt', depth=101, groups=32, base_width=8)),
 ])
 def test_only_offsets_are_new_in_deformable_networks(config, plain):
-    """So mmdet's own files for the plain networks load (spec §1.7)."""
+    """So mmdet's own files for the plain networks load."""
     with torch.device('meta'):
         plain = MODELS.build(plain).state_dict()
     fit = check_against(

@@ -98,8 +98,8 @@ def test_flagship_loads_strictly_and_comes_back_bit_for_bit():
 
 def test_flagship_has_the_parameters_of_the_original():
     model = MODELS.build(flagship_config().model)
-    # Spec §2: 71,645,897, in which the frozen norms' affine numbers do not
-    # count because they are buffers there.
+    # The original has 71,645,897: there the frozen norms' affine numbers are
+    # buffers and do not count.
     norms = sum(
         value.numel() for name, value in model.backbone.named_parameters()
         if '.bn' in name or name.startswith('bn')
@@ -316,7 +316,7 @@ def test_imagenet_resnet_fits_mmdet_strictly(statistics):
     assert torch.equal(norm.weight, weights[original + 'weight'])
     if statistics:
         assert torch.equal(norm.running_var, weights[original + 'running_var'])
-    else:  # scale and shift, exactly (spec §1.7)
+    else:  # scale and shift, exactly
         model.eval()
         value = torch.randn(1, 2048, 1, 1)
         scale = norm.weight[None, :, None, None]

@@ -45,7 +45,7 @@ VARIANTS = {
     'nuImages_CenterNet2_DLA_640_8x': ('dla', 'dla-up', 'cascade', True, ''),
 }
 
-# Tensors without a counterpart here (spec §2, §2.3, §2.8).
+# Tensors without a counterpart here.
 EXTRAS = {
     'CenterNet-FPN_R50_1x': ['pixel_mean', 'pixel_std'],
     'CenterNet-S4_DLA_8x': [
@@ -60,7 +60,7 @@ EXTRAS = {
     ['backbone.base.fc.bias', 'backbone.base.fc.weight'],
 }
 
-# Model, name in the original, name here (spec §9.1), written out by hand.
+# Model, name in the original, name here, written out by hand.
 PAIRS = [
     ('CenterNet2_R50_1x', 'backbone.bottom_up.stem.conv1.weight',
      'backbone.conv1.weight'),

@@ -23,7 +23,7 @@ BACKBONES = {
     ('DLA', 'FCOSBiFPN', 3): 'build_p35_fcos_dla_bifpn_backbone',
     ('DLA', 'DLAUpNeck', 1): 'build_dla_backbone',
 }
-#: Neck -> divisor that images are padded to, with the original (Q13).
+#: Neck -> divisor that images are padded to, with the original.
 PAD_DIVISORS = dict(FPN=32, DLAUpNeck=32, BiFPN=128, FCOSBiFPN=128)
 WEIGHTS = {
     'open-mmlab://detectron2/resnet50_caffe':
@@ -69,7 +69,7 @@ SAMPLERS = {
     'RepeatFactorSampler': 'RepeatFactorTrainingSampler',
     'WeightedClassAwareSampler': 'ClassAwareSampler',
 }
-NUM_GPUS = 8  # of every model of the original (spec §1.1)
+NUM_GPUS = 8  # of every model of the original
 TRAIN_STEPS = ('LoadImageFromFile', 'LoadAnnotations', 'resize', 'RandomFlip',
                'FilterAnnotations', 'PackDetInputs')
 TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations',

@@ -27,28 +27,26 @@ class Recipe(NamedTuple):
 
 #: The original downloads DLA's ImageNet weights itself, whatever
 #: MODEL.WEIGHTS says; the ResNet's that it names fit none of DLA's tensors.
-_DLA_WEIGHTS = Difference('', 'the named weights fit none of DLA\'s tensors '
-                          '(spec §1.7)')
+_DLA_WEIGHTS = Difference('', 'the named weights fit none of DLA\'s tensors')
 _SIX_REPEATS = {
     'MODEL.WEIGHTS':
     _DLA_WEIGHTS,
     'SOLVER.BASE_LR':
-    Difference(0.01, 'the documented rate of the repeats (Q42)'),
+    Difference(0.01, 'the documented rate of the repeats'),
     'SOLVER.MAX_ITER':
-    Difference(6 * 360000, 'six repeats as one run (Q42)'),
+    Difference(6 * 360000, 'six repeats as one run'),
 }
 _ONE_AND_A_HALF = {
     'SOLVER.MAX_ITER':
     Difference(540000, 'no config of the original has the name of this zoo '
-               'row: its schedule is one and a half times the 16x one '
-               '(spec §1.7)'),
+               'row: its schedule is one and a half times the 16x one'),
 }
 _FROM_THE_DETECTOR = {
     'MODEL.WEIGHTS':
     Difference('centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco',
-               'starts from that detector, not from ImageNet (Q43)'),
+               'starts from that detector, not from ImageNet'),
     'SOLVER.RESET_ITER':
-    Difference(True, 'else nothing would be trained (Q43)'),
+    Difference(True, 'else nothing would be trained'),
 }
 
 #: Config below ``configs/`` -> recipe.

@@ -12,7 +12,7 @@ from mmdet_centernet2.engine.lr_schedules import ClosedFormLR
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import RECIPES, original_settings
 
-#: Measured in the original: iteration -> learning rate (spec §1.5).
+#: Measured in the original: iteration -> learning rate.
 MEASURED = {
     'CenterNet2_R50_1x': {
         0: 5e-6,
@@ -40,7 +40,7 @@ MEASURED = {
         90000: 0.02,
     },
 }
-#: Six repeats of the 4x schedule from 0.01 (Q42).
+#: Six repeats of the 4x schedule from 0.01.
 REPEATED = 'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-24x_coco.py'
 CYCLE = 360000
 
@@ -48,7 +48,7 @@ CYCLE = 360000
 def law(settings: dict, i: int) -> float:
     """Learning rate at an iteration, from the original's settings.
 
-    Source: spec §1.5.
+    Source: detectron2's ``solver/lr_scheduler.py``.
     """
 
     def factor(i):

@@ -14,7 +14,7 @@ from tests.paths import CONFIGS, ROOT
 from tests.test_configs.recipes import FOLDERS, RECIPES
 from tests.test_models.test_golden import CONFIG_OF, SAME_NETWORK
 
-#: Box mAP that the original's authors report (spec §8).
+#: Box mAP that the original's authors report.
 REPORTED = {
     'CenterNet-S4_DLA_8x': 42.5,
     'CenterNet-FPN_R50_1x': 40.2,

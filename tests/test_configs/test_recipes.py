@@ -107,8 +107,8 @@ def test_norms_do_not_decay_everything_else_does(name):
 def test_what_is_frozen(name):
     """Of ResNets the norms and the first two stages, of a DLA nothing.
 
-    But for parameters that no output depends on (Q15), and the offsets'
-    biases, which the original does not have (Q3).
+    But for parameters that no output depends on, and the offsets'
+    biases, which the original does not have.
     """
     cfg = Config.fromfile(CONFIGS / name)
     model = _model(cfg).train()

@@ -1,9 +1,9 @@
 """The original's numbers: the same weights, the same input, the same results.
 
 ``tests/data/golden`` holds what the original computes from weights and inputs
-that anyone can compute (spec §10, ``tests/golden.py``). The weights travel
-the way a user's would: through the converter, loaded strictly. A further
-model needs its file there and a line in ``CONFIG_OF``.
+that anyone can compute (see the README there and ``tests/golden.py``). The
+weights travel the way a user's would: through the converter, loaded strictly.
+A further model needs its file there and a line in ``CONFIG_OF``.
 """
 import gc
 from typing import Dict, Iterator, List, NamedTuple, Sequence
@@ -379,7 +379,7 @@ def test_roi_losses(parity):
 
 @pytest.mark.parametrize('name', SAME_NETWORK)
 def test_the_same_network_in_another_recipe(name):
-    """But for the channel order, which the original changes (Q1)."""
+    """But for the channel order, which the original changes."""
     ours, other = (
         Config.fromfile(CONFIGS / file).model.to_dict()
         for file in (name, CONFIG_OF[SAME_NETWORK[name]]))

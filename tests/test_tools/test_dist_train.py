@@ -6,9 +6,9 @@ What is equal, and when. Let every process hold as many images as the others.
   of positives of all processes, so the mean of the losses over the processes
   (and the mean of the gradients, which DDP takes) is that of one process with
   the whole batch. This needs one positive for each process on average: below
-  that the floor of one positive (spec §4.1, §4.2) holds, and the mean over two
+  that the floor of one positive holds, and the mean over two
   processes is half of what one process gets.
-- Second stage: a process takes the mean over its own RoIs (spec §4.3), so the
+- Second stage: a process takes the mean over its own RoIs, so the
   means agree if all processes have equally many RoIs. Here the sampler takes
   64 of the 100 proposals of every image, the first ones instead of random
   ones, because one process and two draw differently from one seed.

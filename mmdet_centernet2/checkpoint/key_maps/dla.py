@@ -1,4 +1,4 @@
-"""Key maps of the DLA base network and its up-sampling neck (spec §2.3-2.4).
+"""Key maps of the DLA base network and its up-sampling neck.
 
 Inner names are the original's; only the offset convolution of the deformable
 layers moves to where mmcv's ``ModulatedDeformConv2dPack`` keeps it.

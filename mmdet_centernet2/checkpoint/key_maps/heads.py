@@ -1,4 +1,4 @@
-"""Key maps of the CenterNet head and the second stage (spec §2.1, §2.8)."""
+"""Key maps of the CenterNet head and the second stage."""
 
 from .rule import SCALAR, Part, Rule
 

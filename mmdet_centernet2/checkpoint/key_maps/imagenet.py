@@ -32,9 +32,8 @@ def _unit_variance(bias: Tensor) -> Tensor:
     return torch.full_like(bias, 1 - _EPS)
 
 
-# Detectron's Caffe2 files hold a norm layer as scale and shift only (spec
-# §1.7, Q18): mean 0 and variance 1 - eps make it exactly that. Only norm
-# layers have a bias.
+# Detectron's Caffe2 files hold a norm layer as scale and shift only: mean 0
+# and variance 1 - eps make it exactly that. Only norm layers have a bias.
 _STATISTICS = (
     Fill('backbone.{Path}.bias', 'backbone.{Path}.running_mean', _zeros, '0'),
     Fill('backbone.{Path}.bias', 'backbone.{Path}.running_var',
@@ -42,7 +41,7 @@ _STATISTICS = (
     *COUNTERS,
 )
 
-# In a DLA tree deeper than one only the innermost projection is used (Q15).
+# In a DLA tree deeper than one only the innermost projection is used.
 _USED, _UNUSED = '{Tree}.tree1.project.{Projection}', (
     '{Tree}.project.{Projection}')
 _UNUSED_PROJECTIONS = Fill(

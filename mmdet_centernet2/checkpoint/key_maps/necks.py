@@ -1,4 +1,4 @@
-"""Key maps of the FPN and of the two BiFPNs (spec §2.2, §2.5, §2.6)."""
+"""Key maps of the FPN and of the two BiFPNs."""
 
 from .rule import Part, Rule
 

@@ -1,4 +1,4 @@
-"""Key maps of ResNet, ResNeXt and Res2Net (spec §2.2, §2.7, §9.1)."""
+"""Key maps of ResNet, ResNeXt and Res2Net."""
 
 import torch
 from torch import Tensor

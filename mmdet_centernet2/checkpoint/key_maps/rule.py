@@ -33,21 +33,21 @@ WORDS: Dict[str, str] = {
     # The chain of first subtrees of a DLA level, and a projection's tensors.
     'Tree': r'level[2-5](?:\.tree1)*',
     'Projection': rf'0\.weight|1\.{_NORM}',
-    # Everything inside a DLA base network (spec §2.3).
+    # Everything inside a DLA base network.
     'Dla': (r'(?:base_layer\.[01]|level[01]\.\d+'
             r'|level[2-5](?:\.tree[12])*'
             r'\.(?:conv[123]|bn[123]|root\.conv|root\.bn|project\.[01]))'
             rf'\.{_NORM}'),
-    # The convolution or the norm of one effdet-BiFPN unit (spec §2.5).
+    # The convolution or the norm of one effdet-BiFPN unit.
     'Unit': rf'conv\.(?:conv\.{_NORM}|bn\.{_NORM})',
     # The tensors of one node of the effdet-BiFPN, but for its resamplers.
     'Node': (r'(?:combine\.edge_weights'
              rf'|after_combine\.conv\.(?:conv\.{_NORM}|bn\.{_NORM}))'),
-    # The tensors of one cell of the fcos-BiFPN (spec §2.6).
+    # The tensors of one cell of the fcos-BiFPN.
     'Cell': (r'(?:weights_f\d+(?:_\d+){2,3}'
              rf'|outputs_f\d+(?:_\d+){{2,3}}\.{_CONV_NORM}'
              rf'|lateral_\d+_f\d+\.{_CONV_NORM})'),
-    # The up-sampling stages around a DLA (spec §2.4).
+    # The up-sampling stages around a DLA.
     'Ida': r'dla_up\.ida_\d+|ida_up',
     # A convolution followed by its norm, in detectron2's way of naming.
     'Conv': _CONV_NORM,
@@ -147,7 +147,7 @@ def _unsqueeze(value: Tensor) -> Tensor:
 
 
 SAME = ValueChange(lambda value: value, lambda value: value, '')
-# mmcv's Scale holds a 0-dim parameter, the original's a [1] (spec §9.1).
+# mmcv's Scale holds a 0-dim parameter, the original's a [1].
 SCALAR = ValueChange(_squeeze, _unsqueeze, '[1] to a scalar')
 
 

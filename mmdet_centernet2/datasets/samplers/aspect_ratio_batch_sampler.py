@@ -16,7 +16,7 @@ class OriginalAspectRatioBatchSampler(AspectRatioBatchSampler):
         *args: See mmdet's ``AspectRatioBatchSampler``.
         **kwargs: See mmdet's ``AspectRatioBatchSampler``.
 
-    Source: spec §1.1, §6.4.
+    Source: detectron2's ``AspectRatioGroupedDataset``.
     """
 
     def __iter__(self) -> Iterator[List[int]]:

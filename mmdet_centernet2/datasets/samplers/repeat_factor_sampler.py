@@ -23,7 +23,7 @@ def repeat_factors(classes: ImageClasses, repeat_thr: float) -> Tensor:
     Returns:
         Tensor: float64, shape (number of images,).
 
-    Source: LVIS paper, appendix on repeat factor sampling; spec §6.4.
+    Source: LVIS paper, appendix on repeat factor sampling.
     """
     share = classes.images_per_class() / classes.num_images
     wanted = (repeat_thr / share).sqrt().clamp(min=1)
@@ -37,7 +37,7 @@ class RepeatFactorSampler(InfiniteSampler):
     """An endless stream that repeats images of rare classes.
 
     In every epoch an image comes floor(r) times, and once more with
-    probability r - floor(r), drawn anew (Q36; mmdet's
+    probability r - floor(r), drawn anew (mmdet's
     ``ClassBalancedDataset`` always rounds up); then the epoch is shuffled.
     Each rank takes its share of one stream, and resuming works as with
     ``InfiniteSampler``, whose subclass it is: give it an iteration-based
@@ -55,7 +55,7 @@ class RepeatFactorSampler(InfiniteSampler):
         ValueError: If ``repeat_thr`` is not positive, or no image of the data
             set has an object.
 
-    Source: spec §6.4, Q36.
+    Source: detectron2's ``RepeatFactorTrainingSampler``.
     """
 
     def __init__(self,

@@ -18,8 +18,6 @@ def class_aware_weights(classes: ImageClasses) -> Tensor:
     Returns:
         Tensor: float64, shape (number of images,); the sum is the number of
         classes that have images.
-
-    Source: spec §6.4.
     """
     shares = classes.images_per_class().reciprocal()[classes.labels]
     weights = shares.new_zeros(classes.num_images)
@@ -44,7 +42,8 @@ class WeightedClassAwareSampler(InfiniteSampler):
     Raises:
         ValueError: If no image of the data set has an object.
 
-    Source: spec §6.4, where the original's own switch for it fails (Q37).
+    Source: the original's ``custom_dataset_dataloader.py``, which cannot run:
+    it reads settings that do not exist.
     """
 
     def __init__(self,

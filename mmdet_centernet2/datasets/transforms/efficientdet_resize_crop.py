@@ -56,8 +56,8 @@ def plan_resize_crop(img_size: Tuple[int, int], size: int, factor: float,
     Returns:
         ResizeCrop: What to do with the image.
 
-    Source: spec §6.2, Q39. A side that would be cut to no pixel, where the
-    original fails, becomes one pixel.
+    A side that would be cut to no pixel, where the original fails, becomes
+    one pixel.
     """
     side = factor * size
     img_scale = min(side / length for length in img_size)
@@ -99,7 +99,7 @@ class EfficientDetResizeCrop(BaseTransform):
         size (int): Longest side of the window in pixels.
         scale_range (tuple[float, float]): Smallest and largest factor.
             Defaults to (0.1, 2.0).
-        backend (str): 'pillow', which gives the original's pixels (Q40), or
+        backend (str): 'pillow', which gives the original's pixels, or
             'cv2'. Defaults to 'pillow'.
         crop_first (bool): Resize only the part that survives the crop, which
             is faster. Pixels differ from those of resizing everything by at
@@ -110,7 +110,7 @@ class EfficientDetResizeCrop(BaseTransform):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Source: spec §6.2, Q39.
+    Source: the original's ``custom_augmentation_impl.py``.
     """
 
     def __init__(self,

@@ -13,14 +13,12 @@ class CaffeRes2Net(Res2Net):
     """``Res2Net`` with the stride on the first 1x1 convolution.
 
     mmdet's ignores its ``style``. With the stride on the 1x1, the last split
-    of a stage's first block is not pooled (Q2). The offsets of deformable
-    convolutions have no bias in the original: here it stays zero, frozen
-    (Q3).
+    of a stage's first block is not pooled. The offsets of deformable
+    convolutions have no bias in the original: here it stays zero, frozen.
+    See docs/differences.md, 5 and 6.
 
     Args:
         **kwargs: See mmdet's ``Res2Net``.
-
-    Source: spec §1.2, §2.7, Q2, Q3.
     """
 
     def __init__(self, **kwargs) -> None:

@@ -93,7 +93,7 @@ class DLATree(nn.Module):
     """Hierarchical aggregation of ``2 ** depth`` blocks.
 
     In a tree deeper than one, the projection is never used, but ImageNet
-    weights and the original's checkpoints hold it (Q15): it is kept frozen.
+    weights and the original's checkpoints hold it: it is kept frozen.
 
     Args:
         depth (int): Levels of the hierarchy.
@@ -104,8 +104,6 @@ class DLATree(nn.Module):
         level_root (bool): Whether the input takes part in the aggregation.
         norm_cfg (dict): Config of the norms.
         extra_channels (int): Of further children that the parent passes.
-
-    Source: spec §2.3.
     """
 
     def __init__(self,
@@ -181,7 +179,7 @@ class DLA(BaseModule):
     Raises:
         ValueError: If the depth or a level is unknown, or none is wanted.
 
-    Source: "Deep Layer Aggregation" (arXiv 1707.06484); spec §2.3, Q15.
+    Source: "Deep Layer Aggregation" (arXiv 1707.06484).
     """
 
     #: depth: (block, tree depths of levels 2 to 5, channels of levels 0 to 5)

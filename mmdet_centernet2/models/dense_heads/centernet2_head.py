@@ -28,7 +28,7 @@ class CenterNet2Head(CenterNet2ProposalHead):
     Raises:
         ValueError: If ``num_classes`` is less than 1.
 
-    Source: CenterNet2 paper, section 4; spec §2.1, §3.5, §5.1.
+    Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
 
     heat_predictor = 'conv_cls'

@@ -22,7 +22,7 @@ from ..task_modules.level_layout import (LevelLayout, featmap_sizes,
                                          flatten_levels)
 from ..task_modules.positive_mining import mine_positives
 
-#: Half-diagonal ranges in pixels of the five-level pyramid (spec §1.3).
+#: Half-diagonal ranges in pixels of the five-level pyramid.
 FPN_RANGES = ((0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7))
 
 
@@ -31,8 +31,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     """Class-agnostic CenterNet head: an objectness heat map and boxes.
 
     One tower of convolutions, shared by all levels, feeds both predictors:
-    the heat map comes from the *box* tower (Q5). Distances are predicted in
-    stride units, scaled for each level and rectified (Q29).
+    the heat map comes from the *box* tower. Distances are predicted in
+    stride units, scaled for each level and rectified.
 
     Args:
         in_channels (int): Channels of every input level.
@@ -56,7 +56,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         bbox_bias (float): Initial distance to the box sides in stride units.
             Defaults to 8.
         conv_bias (bool): Whether the tower's convolutions keep their bias
-            beside the group norm (Q4). Defaults to True.
+            beside the group norm. Defaults to True.
         norm_cfg (dict): Norm of the tower. Defaults to 32-group GN.
         loss_cls (dict): A :class:`HeatmapFocalLoss`.
         loss_bbox (dict): A :class:`LTRBIoULoss`.
@@ -67,14 +67,14 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         ValueError: If ``num_classes`` is not 1, a stride is odd, or there is
             not one range for each stride.
 
-    Source: CenterNet2 paper, sections 3 and 4; spec §2.1, §3, §4, §5.1; Q4,
-    Q5, Q7, Q10, Q21 to Q29, Q47.
+    Source: CenterNet2 paper (arXiv 2103.07461), first stage. What may surprise:
+    docs/differences.md, 1 to 4 and 17 to 26.
     """
 
     #: Name of the heat-map predictor and middle part of its losses' names.
     heat_predictor = 'conv_agn'
     heat_loss_name = 'agn_'
-    #: Proposals carry the square root of the objectness (Q7).
+    #: Proposals carry the square root of the objectness.
     sqrt_score = True
 
     def __init__(self,
@@ -163,7 +163,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         """Initialise, offsets of deformable convolutions included.
 
         The original's N(0, 0.01) also hits them; their kernels stay Kaiming
-        uniform (Q28).
+        uniform (docs/differences.md, 3).
         """
         super().init_weights()
         for module in self.modules():
@@ -172,7 +172,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                 kaiming_init(module, distribution='uniform', mode='fan_in')
 
     def _init_cls_convs(self) -> None:
-        """No class tower: the heat map comes from the box tower (Q5)."""
+        """No class tower: the heat map comes from the box tower."""
         self.cls_convs = nn.ModuleList()
 
     def _init_reg_convs(self) -> None:
@@ -309,7 +309,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                         batch_img_metas: Optional[List[dict]] = None,
                         cfg: Optional[ConfigDict] = None,
                         rescale: bool = False) -> InstanceList:
-        """Decode proposals; they are **not clipped** to the image (Q10).
+        """Decode proposals; they are **not clipped** to the image.
 
         Args:
             heat_logits (list[Tensor]): See :meth:`forward`.

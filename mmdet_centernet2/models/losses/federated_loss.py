@@ -71,7 +71,7 @@ class FederatedLoss(nn.Module):
             are not drawn. None draws uniformly. Defaults to 'lvis_v1'.
         freq_power (float): Exponent of the images. Defaults to 0.5.
         use_sigmoid (bool): Only True is supported: with a softmax over the
-            classes that appeared nothing would change (Q34).
+            classes that appeared nothing would change.
         prior_prob (float): Probability of every class at the start of
             training, for heads that ask for it. Defaults to 0.01.
         reduction (str): 'none' (one number for each RoI), 'mean' or 'sum'.
@@ -81,7 +81,8 @@ class FederatedLoss(nn.Module):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Source: CenterNet2 paper, LVIS experiments; spec §4.4, Q33, Q34, Q60.
+    Source: CenterNet2 paper (arXiv 2103.07461), experiments on LVIS;
+    docs/differences.md, 32 and 33.
     """
 
     # What mmdet's box heads ask a loss with its own activation for.
@@ -130,7 +131,7 @@ class FederatedLoss(nn.Module):
         """Relative probability of each class to be drawn, shape (C, ).
 
         It stays on the CPU, where classes are drawn; not a buffer, since
-        checkpoints have no use for it (Q60).
+        checkpoints have no use for it.
         """
         counts = torch.tensor(
             load_image_counts(cat_freq), dtype=torch.float32, device='cpu')

@@ -207,7 +207,7 @@ class HeatmapFocalLoss(nn.Module):
         pos_weight (float): Further weight of positives. Defaults to 1.0.
         neg_weight (float): Further weight of negatives. Defaults to 1.0.
 
-    Source: CenterNet2 paper, section 4; spec §4.1, Q8.
+    Source: the original's ``heatmap_focal_loss.py``; docs/differences.md, 25.
     """
 
     def __init__(self,

@@ -23,7 +23,7 @@ def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
     Returns:
         Tensor: Loss of each pair, shape (N, ).
 
-    Source: spec §4.2, Q27.
+    Source: the original's ``iou_loss.py``; docs/differences.md, 23.
     """
     pred_area = (pred[:, 0] + pred[:, 2]) * (pred[:, 1] + pred[:, 3])
     target_area = (target[:, 0] + target[:, 2]) * (
@@ -51,8 +51,6 @@ class LTRBIoULoss(nn.Module):
 
     Raises:
         ValueError: If ``mode`` is unknown.
-
-    Source: spec §4.2, Q27.
     """
 
     def __init__(self, mode: str = 'giou', loss_weight: float = 1.0) -> None:

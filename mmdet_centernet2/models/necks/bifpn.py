@@ -38,7 +38,7 @@ def bifpn_graph(num_levels: int) -> List[Node]:
     Raises:
         ValueError: If there are fewer levels.
 
-    Source: "EfficientDet", figure 3; spec §2.5, §2.6.
+    Source: "EfficientDet", figure 3.
     """
     if num_levels < 3:
         raise ValueError(f'a BiFPN needs at least 3 levels, got {num_levels}')
@@ -221,7 +221,7 @@ class _Combine(nn.Module):
     @staticmethod
     def _to_size(x: Tensor, size: torch.Size) -> Tensor:
         if x.size(-2) > size[0] or x.size(-1) > size[1]:
-            x = F.max_pool2d(x, 2, ceil_mode=True)  # Q11
+            x = F.max_pool2d(x, 2, ceil_mode=True)
         return resize_up(x, size)
 
 
@@ -280,7 +280,7 @@ class BiFPN(BiFPNBase):
 
     Args: see :class:`BiFPNBase`.
 
-    Source: "EfficientDet" (arXiv 1911.09070); spec §2.5, Q11, Q13, Q53.
+    Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
     """
 
     def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
@@ -328,12 +328,12 @@ class NormedConv2d(nn.Conv2d):
 
 
 def _halve(x: Tensor) -> Tensor:
-    """Max-pooling with a 3x3 kernel, to half the size rounded up (Q11)."""
+    """Max-pooling with a 3x3 kernel, to half the size rounded up."""
     return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
 class _FCOSCell(nn.Module):
-    """One repetition; inputs of one level share their projection (Q12)."""
+    """One repetition; inputs of one level share their projection."""
 
     def __init__(self, channels: Sequence[int], out_channels: int,
                  norm_cfg: ConfigType) -> None:
@@ -391,7 +391,8 @@ class FCOSBiFPN(BiFPNBase):
 
     Args: see :class:`BiFPNBase`.
 
-    Source: spec §2.6, Q11, Q12, Q13.
+    Source: the tensors of the original's checkpoints; docs/differences.md, 10
+    and 11.
     """
 
     def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,

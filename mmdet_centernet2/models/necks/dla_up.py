@@ -12,7 +12,7 @@ from ..layers import ExactDeformConv
 
 
 class DeformNode(nn.Module):
-    """Modulated deformable 3x3 convolution **with bias**, norm, ReLU (Q14).
+    """Modulated deformable 3x3 convolution **with bias**, norm, ReLU.
 
     Args:
         in_channels (int): Input channels.
@@ -140,7 +140,8 @@ class DLAUpNeck(BaseModule):
         norm_cfg (dict): Of all norms. Defaults to trainable BN.
         init_cfg (dict, optional): Initialisation.
 
-    Source: spec §2.4, Q14, Q16.
+    Source: "Deep Layer Aggregation" (arXiv 1707.06484);
+    docs/differences.md, 14.
     """
 
     def __init__(self,

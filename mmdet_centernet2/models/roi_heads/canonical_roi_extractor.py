@@ -27,7 +27,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         canonical_level (int): Level of that size. Defaults to 4, stride 16.
         **kwargs: See there.
 
-    Source: spec §2.8, Q19.
+    Source: detectron2's ``assign_boxes_to_levels``; docs/differences.md, 31.
     """
 
     def __init__(self,

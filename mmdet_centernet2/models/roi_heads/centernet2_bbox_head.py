@@ -31,7 +31,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     """``Shared2FCBBoxHead`` with the original's refinement and inference.
 
     Boxes are class-agnostic. Between stages every box is kept, ground truth
-    included, but for those that are empty after clipping (Q31). Detections
+    included, but for those that are empty after clipping. Detections
     are found in pixels of the network input: NMS first, then rescaling.
 
     Args:
@@ -45,7 +45,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     Raises:
         ValueError: If boxes are not class-agnostic.
 
-    Source: spec §2.8, §4.3, §5.2; Q31.
+    Source: docs/differences.md, 26, 28 and 38.
     """
 
     def __init__(self,

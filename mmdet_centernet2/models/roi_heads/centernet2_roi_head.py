@@ -35,11 +35,11 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     """Cascade second stage that weighs its classes by the proposals' scores.
 
     Against mmdet's ``CascadeRoIHead``: probabilities, not logits, are
-    averaged over the stages (Q9) and fused with the proposal's score (Q7);
-    RoI features pass on ``1 / num_stages`` of their gradient (Q31). That
+    averaged over the stages and fused with the proposal's score;
+    RoI features pass on ``1 / num_stages`` of their gradient. That
     only the first stage samples is said in ``train_cfg``: ``PseudoSampler``
     in the later ones. A mask head, if any, is one for all stages: trained on
-    the first stage's samples, applied to the final boxes (Q58).
+    the first stage's samples, applied to the final boxes.
 
     Args:
         *args: See mmdet's ``CascadeRoIHead``.
@@ -55,7 +55,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     Raises:
         ValueError: If there is not one ``stage_target_stds`` for each stage.
 
-    Source: CenterNet2 paper, section 3; spec §4.3, §5.2; Q7, Q9, Q31.
+    Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 27 to 29
+    and 34 to 36.
     """
 
     def __init__(self,
@@ -123,7 +124,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     def mask_loss(self, stage: int, x: Tuple[Tensor],
                   sampling_results: List[SamplingResult],
                   batch_gt_instances: InstanceList) -> dict:
-        """Mask loss of the first stage, nothing in the later ones (Q58).
+        """Mask loss of the first stage, nothing in the later ones.
 
         Args:
             stage (int): Stage of the cascade.
@@ -178,7 +179,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
 
         Args:
             x (tuple[Tensor]): Features of each level.
-            rois (Tensor): Proposals, shape (n, 5), not clipped (Q10).
+            rois (Tensor): Proposals, shape (n, 5), not clipped.
             batch_img_metas (list[dict]): Of each image.
             num_proposals_per_img (Sequence[int]): Sums to n.
             proposal_scores (Tensor, optional): First-stage scores, (n, );
@@ -213,7 +214,7 @@ class CenterNet2RoIHead(StandardRoIHead):
         *args: See mmdet's ``StandardRoIHead``.
         **kwargs: See there; ``bbox_head`` is a :class:`CenterNet2BBoxHead`.
 
-    Source: CenterNet2 paper, section 3; spec §5.2, Q7.
+    Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
 
     @torch.compiler.disable

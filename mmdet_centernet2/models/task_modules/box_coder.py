@@ -16,7 +16,7 @@ class OneSidedDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
         *args: See mmdet's ``DeltaXYWHBBoxCoder``.
         **kwargs: See there; ``add_ctr_clamp`` and ``ctr_clamp`` are taken.
 
-    Source: spec §2.8, Q20.
+    Source: detectron2's ``Box2BoxTransform``; docs/differences.md, 30.
     """
 
     def __init__(self, *args, **kwargs) -> None:

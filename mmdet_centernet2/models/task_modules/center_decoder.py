@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .greedy_nms import greedy_nms
 
-#: Decoded boxes are at least this wide and high, in pixels (spec §5.1).
+#: Decoded boxes are at least this wide and high, in pixels.
 MIN_BOX_SIZE = 0.01
 #: Raw score of padding; its probability is zero, in half precision too.
 PAD_LOGIT = -1e4
@@ -41,7 +41,7 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
     Returns:
         Tensor: xyxy in pixels, shape (..., 4).
 
-    Source: spec §5.1, Q10.
+    Source: docs/differences.md, 26.
     """
     top_left = points - ltrb[..., :2]
     bottom_right = points + ltrb[..., 2:]
@@ -141,15 +141,13 @@ def decode(heat_logits: Sequence[Tensor],
         score_thr (float): Compared with the probability, before the square
             root.
         nms_pre (int): Kept for each level and image.
-        sqrt_score (bool): Take the square root of the scores (Q7).
+        sqrt_score (bool): Take the square root of the scores.
         constant_k (bool): Let every level give ``nms_pre`` candidates,
             padded where it has fewer: for graphs that hold for images of any
             size. Defaults to False.
 
     Returns:
         Candidates: Levels joined along K.
-
-    Source: spec §5.1.
     """
     levels = [
         decode_level(logits, ltrb, stride, score_thr, nms_pre, constant_k)
@@ -168,7 +166,7 @@ def kept_by_score(scores: Tensor, max_num: int) -> Tensor:
         scores (Tensor): Descending, shape (n, ); negative ones are padding.
         max_num (int): Zero or less keeps all that are no padding.
 
-    Source: spec §5.1, Q47.
+    Source: docs/differences.md, 37.
     """
     if 0 < max_num <= len(scores):
         return scores >= scores[max_num - 1].clamp(min=0)

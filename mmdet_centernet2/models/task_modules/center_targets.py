@@ -7,14 +7,15 @@ once: how many cells are near objects is the shape of what follows
 (:func:`gaussian_heat`). Everything else is of a shape that is known without
 looking, and what does not apply in it is marked with row -1.
 
-All functions follow the original exactly, traps included:
+All functions follow the original exactly, traps included
+(docs/differences.md, 17 to 21):
 
-* every object has a peak on **every** level, assigned or not (Q21);
+* every object has a peak on **every** level, assigned or not;
 * level ranges are inclusive and overlap, an object may be positive on two
-  levels and then counts twice (Q22);
-* radii are in image pixels on all levels (Q23);
-* a location must lie strictly inside a box to regress to it (Q24);
-* base positives ignore whether the cell lies inside the box (Q25).
+  levels and then counts twice;
+* radii are in image pixels on all levels;
+* a location must lie strictly inside a box to regress to it;
+* base positives ignore whether the cell lies inside the box.
 """
 import math
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from .level_layout import LevelLayout
 
-#: Heat-map values below this are set to zero (spec §3.3).
+#: Heat-map values below this are set to zero.
 MIN_HEAT = 1e-4
 #: The cell itself among its nine :func:`neighbours`.
 CENTER = 4
@@ -113,7 +114,7 @@ def squared_radii(boxes: Tensor, min_overlap: float,
 
     ``max(2 delta^2 area, min_radius^2)`` with
     ``delta = (1 - min_overlap) / (1 + min_overlap)``; the minimum is in
-    pixels on all levels (spec §3.3, Q23).
+    pixels on all levels.
 
     Args:
         boxes (Tensor): xyxy in pixels, shape (N, 4).
@@ -152,7 +153,7 @@ def assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
     """Which levels an object of a given size belongs to.
 
     The criterion is half the diagonal, both ends of a range are inclusive,
-    ranges may overlap or leave gaps (spec §3.2, Q22).
+    ranges may overlap or leave gaps.
 
     Args:
         extents (Tensor): Width and height in pixels, shape (..., 2).
@@ -205,7 +206,7 @@ def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
     # exp(-d^2 / r^2) >= MIN_HEAT  <=>  d <= r * sqrt(-log(MIN_HEAT))
     reach = (radii2 * -math.log(MIN_HEAT)).sqrt()[:, None, None] + 1e-2
     offset = centers - strides // 2
-    cells = torch.trunc(centers / strides)  # always a peak, however far (Q21)
+    cells = torch.trunc(centers / strides)  # always a peak, however far
     low = torch.min(((offset - reach) / strides).ceil(), cells).clamp(min=0)
     high = torch.max(((offset + reach) / strides).floor(), cells)
     last = layout.sizes.flip(-1) - 1
@@ -233,8 +234,6 @@ def gaussian_heat(gt: BatchBoxes,
 
     Returns:
         SparseHeat: Float32; one value for each object and cell in its reach.
-
-    Source: spec §3.3, Q21, Q23.
     """
     radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
     windows = _windows(gt, radii2, layout)
@@ -284,8 +283,6 @@ def center_positives(gt: BatchBoxes, layout: LevelLayout,
     Returns:
         tuple[Tensor, Tensor]: Rows, -1 for none, and classes, each of shape
         (N * L, ).
-
-    Source: spec §3.5 (i), Q22, Q25.
     """
     extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
     assigned = assigned_levels(extents[:, None], ranges)
@@ -320,8 +317,6 @@ def regression_targets(gt: BatchBoxes,
     Returns:
         tuple[Tensor, Tensor]: Rows, -1 for none, shape (N * L * 9, ), and
         their ltrb in stride units, ones for none, shape (N * L * 9, 4).
-
-    Source: spec §3.4, Q24.
     """
     around = neighbours(gt.boxes.device)
     center = center_cells(gt.centers, layout.strides)
@@ -392,7 +387,7 @@ def center_targets(gt: BatchBoxes,
     Returns:
         CenterTargets: Without gradient.
 
-    Source: CenterNet2 paper, section 4; spec §3.
+    Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
     if num_classes == 1:
         gt = gt.agnostic()

@@ -18,7 +18,7 @@ def share_labels(batch_data_samples: SampleList) -> SampleList:
     Returns:
         list[DetDataSample]: The same but for those labels.
 
-    Source: spec §4.3.
+    Source: docs/differences.md, 27.
     """
     shared = []
     for sample in batch_data_samples:

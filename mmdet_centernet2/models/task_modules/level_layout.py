@@ -1,6 +1,6 @@
 """The one flattening of multi-level maps that the whole package uses.
 
-Rows are **level-major, then image, then y, then x** (spec §3.1)::
+Rows are **level-major, then image, then y, then x**::
 
     row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
 """

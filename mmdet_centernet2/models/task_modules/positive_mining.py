@@ -44,8 +44,8 @@ def mine_positives(gt: BatchBoxes,
     A cell is positive if its predicted box costs less, in GIoU loss, than
     both ``thresh`` and the object's ``topk``-th cheapest cell. The centre
     cell of an assigned level costs nothing; neighbours need not be on an
-    assigned level (Q26). Objects smaller than the way to their cell's centre
-    have no positive on that level (Q25).
+    assigned level. Objects smaller than the way to their cell's centre
+    have no positive on that level.
 
     Args:
         gt (BatchBoxes): The objects.
@@ -59,7 +59,7 @@ def mine_positives(gt: BatchBoxes,
         tuple[Tensor, Tensor]: Rows, -1 for none, and classes, each of shape
         (N * L * 9, ).
 
-    Source: spec §3.5 (ii), Q24, Q25, Q26.
+    Source: the original's ``centernet.py``; docs/differences.md, 22.
     """
     num_objects, num_levels = len(gt.boxes), len(layout.strides)
     cells, ltrb = _shifted_cells(gt, layout)

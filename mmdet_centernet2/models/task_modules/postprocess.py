@@ -8,7 +8,7 @@ def finish_detections(results: InstanceData, img_meta: dict,
     """Rescale, clip and drop what became empty.
 
     NMS has run before, in pixels of the network input: mmdet's own heads
-    rescale first (spec §9.3).
+    rescale first (docs/differences.md, 38).
 
     Args:
         results (InstanceData): ``bboxes`` (n, 4) in pixels of the network
@@ -19,8 +19,6 @@ def finish_detections(results: InstanceData, img_meta: dict,
 
     Returns:
         InstanceData: At most n detections, in the same order.
-
-    Source: spec §5.1, §5.2.
     """
     boxes, shape = results.bboxes, img_meta['img_shape']
     if rescale:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mean_probs(stage_probs: Sequence[Tensor]) -> Tensor:
-    """Average class **probabilities**, not logits, over the stages (Q9).
+    """Average class **probabilities**, not logits, over the stages.
 
     Args:
         stage_probs (Sequence[Tensor]): Of each stage, (n, C + 1).
@@ -30,6 +30,6 @@ def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (n, C + 1).
 
-    Source: CenterNet2 paper, section 3; spec §5.2, Q7.
+    Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
     return torch.sqrt(probs * proposal_scores[:, None])

@@ -32,7 +32,7 @@ def _results(height, width, boxes=(), **fields):
 
 
 def _by_hand(image, size, seed, interpolation, scale_range=(0.1, 2.0)):
-    """The transform of the spec's five steps, with pillow alone.
+    """The original's transform, step by step, with pillow alone.
 
     That is: resize everything, then crop.
     """

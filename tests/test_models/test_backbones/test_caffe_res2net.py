@@ -59,7 +59,7 @@ def test_whole_network(options: dict, size: tuple) -> None:
 
 
 def test_the_stride_is_on_the_first_1x1() -> None:
-    """Unlike mmdet's class, whose last split is pooled (Q2)."""
+    """Unlike mmdet's class, whose last split is pooled."""
     for stage in (2, 3, 4):
         first = getattr(small(), f'layer{stage}')[0]
         assert first.conv1.stride == (2, 2)
@@ -91,7 +91,7 @@ def test_tensors_of_the_original_101_layers() -> None:
 
 
 def test_offsets_start_at_zero_and_have_no_bias() -> None:
-    """A bias that exists but never moves is none (Q3)."""
+    """A bias that exists but never moves is none."""
     net = small(**DCN)
     net.init_weights()
     net.train()

@@ -126,7 +126,7 @@ def test_norm_eval(norm_eval: bool) -> None:
     (60, {'level3.project', 'level4.project', 'level4.tree1.project'}),
 ])
 def test_gradients(depth: int, dead: set) -> None:
-    """All that trains gets a gradient, so DDP need not search (Q15)."""
+    """All that trains gets a gradient, so DDP need not search."""
     net = DLA(depth).train()
     outs = net(torch.randn(2, 3, 64, 64))
     sum((x * torch.randn_like(x)).sum() for x in outs).backward()

@@ -60,7 +60,7 @@ def instances(*images):
 class TestConstruction:
 
     def test_tensors_of_the_original(self):
-        """Names as in spec §9.1, shapes as in §2.1; no class tower (Q5)."""
+        """Shapes of the original's; there is no class tower."""
         shapes = {
             name: tuple(tensor.shape)
             for name, tensor in MODELS.build(
@@ -84,7 +84,7 @@ class TestConstruction:
         assert shapes == wanted
 
     def test_initial_values(self):
-        """Spec §2.1: N(0, 0.01), biases 0, but 8 for boxes and a prior."""
+        """N(0, 0.01), biases 0, but 8 for boxes and a prior."""
         head = build(
             in_channels=64, norm_cfg=dict(type='GN', num_groups=32))
         for i in range(4):
@@ -120,7 +120,7 @@ class TestForward:
         assert all((x >= 0).all() for x in ltrbs)
 
     def test_first_predictions_are_the_biases(self):
-        """Untrained: objectness near 0.01, boxes 8 strides each way (Q29)."""
+        """Untrained: objectness near 0.01, boxes 8 strides each way."""
         heats, ltrbs = build()(features(64, 64))
         for heat, ltrb in zip(heats, ltrbs):
             assert heat.sigmoid().mean().item() == pytest.approx(.01, rel=.5)
@@ -243,7 +243,7 @@ class TestTraining:
             assert parameter.grad.isfinite().all(), name
 
     def test_objects_count_once_for_each_of_their_levels(self):
-        """Q22: half diagonal 70 is positive on the first two levels."""
+        """Half diagonal 70 is positive on the first two levels."""
         box = (0., 8., 112., 92.)
         assert half_diagonal(box) == 70
         heats, ltrbs = build()(features(100, 150, 1))

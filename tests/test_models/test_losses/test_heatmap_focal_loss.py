@@ -109,7 +109,7 @@ def test_weights_multiply_after_alpha():
 
 
 def test_logits_are_left_alone():
-    """The original works in place (Q8)."""
+    """The original changes them; see docs/differences.md, part B."""
     x = row_map(LOGITS, grad=True)
     sum(build()([x], *heat(HEATS), inds([2]), torch.tensor(1.))).backward()
     assert x.flatten().tolist() == LOGITS

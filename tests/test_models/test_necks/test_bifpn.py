@@ -81,7 +81,7 @@ def test_against_the_reference(neck_type, pyramid, out_channels, cells,
 
 
 def test_the_flavours_differ_in_their_pooling() -> None:
-    """The value next to a 2x2 window counts for a 3x3 one only (Q11)."""
+    """The value next to a 2x2 window counts for a 3x3 one only."""
     x = torch.zeros(1, 4, 8, 8)
     x[:, :, 3, 3] = 1.
     kept = dict(in_channels=[4], out_channels=4, num_outs=3, num_cells=1)

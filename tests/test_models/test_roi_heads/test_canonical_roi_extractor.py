@@ -10,7 +10,7 @@ from tests.reference.cases import SETTINGS
 
 from . import small
 
-#: Spec §2.8, p3 .. p7.
+#: Side of a box in pixels, level from p3 to p7.
 TABLE = [(1., 0), (112., 0), (223.99, 0), (224., 1), (300., 1), (447.99, 1),
          (448., 2), (895.9, 2), (896., 3), (1791.9, 3), (1792., 4),
          (4000., 4)]
@@ -50,7 +50,7 @@ def test_flagship_pools_by_the_same_table():
 @pytest.mark.parametrize('strides, last', [((8, 16, 32), 2), ((8, 16), 1),
                                            ((4, ), 0)])
 def test_fewer_levels(strides, last):
-    """Q19: the rule stays, the last level takes the rest."""
+    """The rule stays, the last level takes the rest."""
     boxes = [(0, 0, side, side) for side, _ in TABLE]
     wanted = [min(level, last) for _, level in TABLE]
     assert levels_of(boxes, strides) == wanted

@@ -105,7 +105,7 @@ def test_image_without_proposals_beside_one_with():
 
 
 def test_equal_objects_of_two_classes_are_matched_to_the_first():
-    """Ground truth among the RoIs is matched like any other RoI (§4.3)."""
+    """Ground truth among the RoIs is matched like any other RoI."""
     box = (20., 30., 80., 90.)
     other = (5., 5., 60., 40.)
     assert_losses_agree(([(18., 30., 81., 88.)], []),
@@ -136,7 +136,7 @@ def test_later_stages_take_every_box_that_is_not_empty(monkeypatch):
 
 
 def test_first_stage_samples_512_with_at_most_128_positives(monkeypatch):
-    """Q35; the second stage takes all 512."""
+    """The second stage takes all 512."""
     roi_head, x = small.build(), small.features()
     for head in roi_head.bbox_head:
         torch.nn.init.zeros_(head.fc_reg.weight)
@@ -152,7 +152,7 @@ def test_first_stage_samples_512_with_at_most_128_positives(monkeypatch):
 
 @pytest.mark.parametrize('stage', [0, 1, 2])
 def test_features_get_a_third_of_the_gradient_and_heads_all_of_it(stage):
-    """Q31."""
+    """See docs/differences.md, 29."""
     roi_head = small.build()
     rois = torch.tensor([[0., 8, 3, 63, 41], [1., 20, 20, 50, 90]])
     grads = {}
@@ -186,7 +186,7 @@ def test_single_stage():
 
 
 def test_stages_learn_from_their_own_boxes_only():
-    """Boxes of a stage carry no gradient into the next one (§4.3)."""
+    """Boxes of a stage carry no gradient into the next one."""
     roi_head, x = small.build(), small.features()
     found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()),
                   (LABELS, ()))

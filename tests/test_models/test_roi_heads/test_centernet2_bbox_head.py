@@ -22,7 +22,7 @@ def build(**options):
 
 
 def test_tensors_of_the_original():
-    """Names as in spec §9.1, shapes as in §2.8: background last, one box."""
+    """Shapes of the original's: background last, one box."""
     shapes = {
         name: tuple(tensor.shape)
         for name, tensor in build().state_dict().items()
@@ -40,7 +40,7 @@ def test_tensors_of_the_original():
 
 
 def test_initial_values():
-    """Spec §2.8: Caffe2's Xavier, N(0, 0.01), N(0, 0.001), biases 0."""
+    """Caffe2's Xavier, N(0, 0.01), N(0, 0.001), biases 0."""
     head = build()
     assert head.fc_cls.weight.std().item() == pytest.approx(.01, rel=.1)
     assert head.fc_reg.weight.std().item() == pytest.approx(.001, rel=.15)

@@ -122,7 +122,7 @@ def test_limit_before_nms_holds_for_each_level():
 @pytest.mark.parametrize('count, kept', [(1, 1), (2, 4), (3, 4), (4, 4),
                                          (5, 5), (9, 6)])
 def test_ties_keep_more(count, kept):
-    """Q47; the boxes do not touch."""
+    """The boxes do not touch."""
     level = Level(8, 2, 3, 0, 1e7)
     logits, ltrbs = _maps(level, [3, 1, 1, 1, 0, -1.], .25)
     (found, ) = run([level], logits, ltrbs, 100, count)
@@ -277,7 +277,7 @@ def test_best_survivors_are_those_of_mmcv(seed, count, enough, thr,
 
 @pytest.mark.parametrize('ties', [1, 30, 256, 800])
 def test_candidates_are_added_until_the_ties_are_complete(ties):
-    """Q47; one block of candidates, or more."""
+    """In one block of candidates, or in more."""
     corners = torch.arange(900.)[:, None].expand(-1, 2) * 20
     boxes = torch.cat([corners, corners + 10], 1)
     scores = torch.cat([torch.full((ties, ), .75), torch.arange(900 - ties) /

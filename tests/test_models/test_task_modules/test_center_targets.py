@@ -181,7 +181,7 @@ def test_dense_method_of_the_benchmark(case):
 
 
 class TestWorkedExample:
-    """Spec §3.7, every number."""
+    """Every number of the worked example."""
 
     case = Case(example.LEVELS, example.BOXES, example.LABELS)
 
@@ -225,7 +225,7 @@ def test_object_between_the_ranges_of_all_levels():
 
 
 def test_both_ends_of_a_range_count():
-    """Q22: half diagonal 20 belongs to both levels."""
+    """Half diagonal 20 belongs to both levels."""
     levels = (Level(8, 6, 6, 0, 20), Level(16, 3, 3, 20, 40))
     found = compute(Case(levels, (((8., 4., 32., 36.), ), ), ((0, ), )))
     assert positives(found) == [(flat_index(levels, 1, 0, 0, 2, 2), 0),

@@ -57,14 +57,14 @@ def test_positives(case, seed, noise):
 
 
 def test_worked_example():
-    """Spec §3.7: every prediction is (2, 2, 2, 2)."""
+    """Every prediction is (2, 2, 2, 2)."""
     case = Case(example.LEVELS, example.BOXES, example.LABELS)
     assert compute(case, torch.full(
         (example.NUM_ROWS, 4), 2.)) == example.MORE_POSITIVES
 
 
 def test_neighbour_on_a_level_of_another_size():
-    """Q26: the object's size is that of the first level only."""
+    """The object's size is that of the first level only."""
     levels = (Level(8, 6, 6, 0, 24), Level(16, 3, 3, 40, 1e7))
     case = Case(levels, (((8., 8., 40., 40.), ), ), ((1, ), ))
     predicted = torch.full((45, 4), 50.)

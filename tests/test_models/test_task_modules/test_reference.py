@@ -1,4 +1,4 @@
-"""The reference itself, on every number that the spec gives."""
+"""The reference itself, on numbers that the original computed."""
 import pytest
 
 from tests.reference import cascade, targets
@@ -72,7 +72,7 @@ def test_more_positives_level_masks():
 
 
 def test_nine_perfect_cells_leave_no_positive():
-    """The pathological case of §3.5 ii.5."""
+    """None costs strictly less than the ninth cheapest."""
     levels = (Level(8, 8, 8, 0, 1e7), )
     box = (8., 8., 56., 56.)
     predicted = [

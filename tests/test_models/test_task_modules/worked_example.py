@@ -1,4 +1,4 @@
-"""The worked example of the spec, §3.7: input and every number it lists."""
+"""A worked example: input, and every number that the original computes."""
 from tests.reference.layout import Level
 
 LEVELS = (Level(8, 6, 8, 0, 24), Level(16, 3, 4, 20, 1e7))
