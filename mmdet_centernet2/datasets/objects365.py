@@ -9,12 +9,9 @@ from .centernet2_coco import StrictCocoMixin
 class CenterNet2Objects365Dataset(StrictCocoMixin, Objects365V1Dataset):
     """mmdet's ``Objects365V1Dataset`` that drops nothing unseen.
 
-    365 classes, category id minus one; names and order are mmdet's, with the
-    trailing space in ``'tissue '``. The categories of the two published files
-    come in different orders, so they are sorted by id; evaluation must be
-    told, with ``CocoMetric(sort_categories=True)``.
+    365 classes; names and order are mmdet's, with the trailing space in
+    ``'tissue '``. The two published files list their categories in different
+    orders; labels follow the names.
 
     See :class:`StrictCocoMixin` for the arguments.
-
-    Source: spec §6.5.
     """

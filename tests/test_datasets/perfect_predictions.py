@@ -17,7 +17,7 @@ def evaluate_perfect(dataset, ann_file, **metric_cfg):
         dict[str, float]: The metric's results.
     """
     metric = METRICS.build(
-        dict(type='CocoMetric', ann_file=str(ann_file), **metric_cfg))
+        {'type': 'CocoMetric', 'ann_file': str(ann_file), **metric_cfg})
     metric.dataset_meta = dataset.metainfo
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

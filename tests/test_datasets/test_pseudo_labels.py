@@ -156,7 +156,10 @@ def test_a_side_file_cut_off_in_its_first_line(tmp_path):
     assert side_file.open() == {'a'}
 
 
-def test_a_broken_image_is_named_and_nothing_is_lost(folder, tmp_path):
+@pytest.mark.parametrize('scope', ['mmdet', 'mmdet_centernet2'])
+def test_a_broken_image_is_named_and_nothing_is_lost(
+        folder, tmp_path, monkeypatch, scope):
+    monkeypatch.setitem(PIPELINE[0], '_scope_', scope)
     (folder / 'sub' / 'c.png').write_bytes(b'no picture')
     out = tmp_path / 'out.json'
     with pytest.raises(ImageReadError, match='c.png'):

@@ -18,8 +18,6 @@ val_dataloader = dict(
         data_prefix=dict(img='val/')))
 test_dataloader = val_dataloader
 
-# the published files list their categories in different orders
 val_evaluator = dict(
-    ann_file=data_root + 'annotations/objects365_val.json',
-    sort_categories=True)
+    ann_file=data_root + 'annotations/objects365_val.json')
 test_evaluator = val_evaluator
