@@ -126,6 +126,7 @@ installed, program, *paths = sys.argv[1].split('|')
 sys.path[:] = [path for path in sys.path if path]
 site.addsitedir(installed)
 sys.path += [path for path in paths if path not in sys.path]
+import setuptools  # has distutils, as its site folder has; Python 3.12 lacks it
 sys.argv = sys.argv[2:]
 runpy.run_path(program, run_name='__main__')
 '''

@@ -6,11 +6,13 @@ rewriters where that is possible, or add a name that has been removed.
 """
 import inspect
 import sys
+from importlib import import_module
 from typing import Any, Callable
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
-from mmdeploy.core.rewriters import function_rewriter, symbolic_rewriter
+from mmdeploy.core.rewriters import (function_rewriter, rewriter_utils,
+                                     symbolic_rewriter)
 
 EXPORT = 'torch.onnx.export'
 TOPK = 'torch.Tensor.topk'
@@ -20,6 +22,7 @@ def install() -> None:
     """Apply every workaround; calling it again changes nothing."""
     restore_cast_long()
     find_callers_quickly()
+    name_packages()
 
 
 def restore_cast_long() -> None:
@@ -52,6 +55,18 @@ def _calling_function(top: int = 1) -> Callable:
     """The global function that runs ``top`` frames up."""
     frame = sys._getframe(top)
     return frame.f_globals[frame.f_code.co_name]
+
+
+def name_packages() -> None:
+    """Let rewriters find the functions they are registered for.
+
+    mmdeploy evaluates ``'package.module.name'`` after ``exec('import
+    package')``, which leaves no name behind in a function from Python 3.13 on.
+    """
+    for module in (function_rewriter, rewriter_utils):
+        for name in ('copy', 'mmcv', 'mmdeploy', 'mmdet', 'mmdet_centernet2',
+                     'torch'):
+            vars(module).setdefault(name, import_module(name))
 
 
 def has_new_exporter(export: Callable) -> bool:

@@ -1,10 +1,12 @@
 """Workarounds for mmdeploy: each where it is needed, and only there."""
+import sys
 from types import SimpleNamespace
 
 import onnx
 import torch
-from mmdeploy.core import RewriterContext
-from mmdeploy.core.rewriters import function_rewriter
+from mmdeploy.core import (FUNCTION_REWRITER, MODULE_REWRITER,
+                           RewriterContext)
+from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
 from torch import nn
 from torch.onnx import symbolic_opset9
 
@@ -38,6 +40,23 @@ def test_the_tracing_exporter_is_asked_for_where_there_are_two():
 
     assert not compat.has_new_exporter(old)
     assert compat.has_new_exporter(new)
+
+
+def test_functions_are_found_where_exec_leaves_no_name(monkeypatch):
+    """As in Python 3.13."""
+
+    def no_names(code):
+        exec(code, {})
+
+    monkeypatch.setattr(rewriter_utils, 'exec', no_names, raising=False)
+    names = {name.split('.')[0] for registry in (FUNCTION_REWRITER,
+                                                 MODULE_REWRITER)
+             for name in registry._registry._rewrite_records}
+    assert {'torch', 'mmdet', 'mmdet_centernet2'} <= names
+    for name in names:
+        found = rewriter_utils.eval_with_import(name)
+        assert found is sys.modules[name]
+        assert vars(function_rewriter)[name] is found
 
 
 def test_k_is_a_constant_of_a_dynamic_graph(tmp_path):
