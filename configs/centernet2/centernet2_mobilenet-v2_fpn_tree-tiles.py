@@ -117,7 +117,9 @@ model = dict(
 # -----schedule-----
 max_iters = 750
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters + 1)
+    type='FastResumeTrainLoop',
+    max_iters=max_iters,
+    val_interval=max_iters + 1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
@@ -145,4 +147,7 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=max_iters, max_keep_ckpts=1))
 custom_hooks = [dict(type='CPUSpeedHook')]
 log_processor = dict(by_epoch=False)
+# For several processes: mmdet's MobileNetV2 has a last convolution that
+# out_indices does not reach, and freezes its stages after DDP was set up.
+find_unused_parameters = True
 visualizer = dict(type='CenterNet2Visualizer', vis_backends=[])

@@ -10,7 +10,7 @@ warmup_factor = 0.00025
 
 # -----loops-----
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10000)
+    type='FastResumeTrainLoop', max_iters=max_iters, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
