@@ -1,5 +1,6 @@
 """What every test starts from."""
 import pytest
+import torch
 from mmdet.utils import register_all_modules
 
 import mmdet_centernet2  # noqa: F401  registers everything
@@ -9,3 +10,9 @@ import mmdet_centernet2  # noqa: F401  registers everything
 def _mmdet_scope() -> None:
     """Build from mmdet's registries by default, as its tools do."""
     register_all_modules(init_default_scope=True)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _few_threads() -> None:
+    """More gain nothing with small models, and other tests run beside."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -124,11 +124,8 @@ def analyze_logs(monkeypatch, *arguments: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads_and_no_litter():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+def _no_litter():
     yield
-    torch.set_num_threads(threads)
     gc.collect()
 
 

@@ -259,7 +259,7 @@ def run_onnx(path: str, images: Images,
     model = onnx.load(path)
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in more)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
         model.SerializeToString(),
         options,

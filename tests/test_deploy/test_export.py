@@ -19,14 +19,6 @@ EXAMPLE = [(256, 256)]
 RUNS = [[(224, 352)], [(250, 200), (256, 240)]]
 
 
-@pytest.fixture(autouse=True)
-def _two_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
 def images(shapes, family: str) -> Images:
     divisor = 128 if 'P5' in family or 'Res2Net' in family else 32
     return make_images(shapes, divisor, seed=3)

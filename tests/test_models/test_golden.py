@@ -122,8 +122,6 @@ def build(name: str) -> nn.Module:
 
 @pytest.fixture(scope='module', params=CONFIG_OF)
 def parity(request) -> Iterator[Parity]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     truth = golden.load_golden(request.param)
     model = build(request.param)
     height, width = golden.IMAGE_SHAPE
@@ -139,7 +137,6 @@ def parity(request) -> Iterator[Parity]:
         features = model.extract_feat(golden.golden_image(truth))
         heats, ltrbs = head(features)
     yield Parity(request.param, model, features, heats, ltrbs, meta, truth)
-    torch.set_num_threads(threads)
     gc.collect()  # one of these models at a time is enough
 
 
