@@ -28,6 +28,8 @@ from mmengine.utils import ProgressBar, scandir
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from .transforms import ImageReadError
+
 #: Boxes are written to this many decimals of a pixel, and scores likewise.
 DECIMALS = 4
 
@@ -393,8 +395,14 @@ class _Images(Dataset):
         image = self.images[index]
         path = osp.join(self.folder, image['file_name'])
         # no instances: for LoadAnnotations, which test pipelines have
-        return self.pipeline(
-            dict(img_path=path, img_id=image['id'], instances=[]))
+        results = dict(img_path=path, img_id=image['id'], instances=[])
+        try:
+            return self.pipeline(results)
+        except ImageReadError:
+            raise
+        except Exception as error:  # mmcv's reader does not name the file
+            raise ImageReadError(
+                f'image {path}: {type(error).__name__}: {error}') from error
 
 
 @torch.no_grad()

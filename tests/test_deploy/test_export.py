@@ -132,8 +132,30 @@ def test_what_a_file_says():
     assert len(info['classes']) == 1203
     assert info['task'] == 'bbox' and info['dynamic'] is True
     assert info['score_thr'] == pytest.approx(0.02)
-    assert info['resize']['short_side'] and info['resize']['scale'][0] == 800
-    assert info['decoder'] == info['resize']['backend'] == 'pillow'
+    assert info['decoder'] == 'pillow'
+    assert info['resize'] == dict(
+        scale=[800, 1333], keep_ratio=True, short_side=True,
+        backend='pillow', interpolation='bilinear')
+
+
+@pytest.mark.parametrize('changes, wanted', [
+    (dict(rounding='down'), dict(
+        scale=[1333, 800], keep_ratio=True, short_side=False,
+        round_down=True)),
+    (dict(keep_ratio=False), dict(
+        scale=[1333, 800], keep_ratio=False, short_side=False,
+        round_down=False)),
+    (dict(_scope_='mmdet'), dict(
+        scale=[1333, 800], keep_ratio=True, short_side=False,
+        round_down=False)),
+])
+def test_how_a_file_says_that_images_are_resized(changes, wanted):
+    cfg = tiny_cfg('cascade')
+    cfg.test_dataloader.dataset.pipeline[1].update(changes)
+    cfg.pop('test_pipeline')
+    info = build_metadata(cfg, deploy_cfg('detection_onnxruntime_dynamic'))
+    assert info['resize'] == dict(
+        wanted, backend='pillow', interpolation='bilinear')
 
 
 def test_classes_must_fit():
