@@ -18,6 +18,8 @@ from mmengine.visualization import Visualizer
 
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.fast_inference import speed_up
+from mmdet_centernet2.utils.dataset_checks import (check_checkpoint_classes,
+                                                   check_datasets)
 from mmdet_centernet2.utils.fast_option import add_fast_argument
 from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
                                               load_config)
@@ -211,8 +213,12 @@ def _settle_model(args: Namespace) -> None:
         load_checkpoint(args.weights)
     elif args.model.endswith('.py'):
         cfg = load_config(Namespace(config=args.model))
+        check_datasets(cfg, ['test_dataloader'], [])
         if args.weights is not None:
-            require_full_match(cfg, args.weights)
+            checkpoint = require_full_match(cfg, args.weights)
+            trained = (checkpoint.get('meta') or {}).get('dataset_meta', {})
+            check_checkpoint_classes(cfg, 'test_dataloader',
+                                     trained.get('classes'))
 
 
 def _where(out_dir: str) -> str:

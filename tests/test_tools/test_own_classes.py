@@ -93,3 +93,13 @@ def test_a_video_is_called_one(folder, tmp_path, capsys):
     said = refusal(capsys, 'image_demo.py', video, folder / 'mine.py')
     assert f'{video} is a video, which is not read' in said
     assert said.count('\n') == 1 and 'ffmpeg -i' in said
+
+
+def test_heads_with_another_number_of_classes(folder, tmp_path, capsys):
+    text = (folder / 'mine.py').read_text()
+    (folder / 'three.py').write_text(
+        text.replace('num_classes=2', 'num_classes=3'))
+    said = refusal(capsys, 'image_demo.py', folder / 'data/images/000.png',
+                   folder / 'three.py', '--out-dir', tmp_path)
+    assert "has 2 classes ('light', 'dark')" in said
+    assert 'model.roi_head.bbox_head.num_classes = 3' in said
