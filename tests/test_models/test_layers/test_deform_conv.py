@@ -77,7 +77,7 @@ def test_channels_last():
     wanted = results(build(), images())
     layer = build().to(memory_format=torch.channels_last)
     x = images().contiguous(memory_format=torch.channels_last)
-    # The longest chain of sums ends in the gradient of the offsets' weights: the
+    # The longest chain of sums ends in the gradient of the offset weights: the
     # offset itself (4 channels of 3x3), the output (the same), back over 6
     # output and 4 input channels, then over 2 images of 11x13. Each of the
     # summands adds at most one rounding of the largest value.
