@@ -1,7 +1,7 @@
 """Labels for unlabelled images, made by a detector, in the COCO format.
 
 Self-training takes the detections above a score as if they were annotations
-(spec §6.5: threshold 0.5). What is done is kept beside the file to be made,
+(of 0.5 in the original). What is done is kept beside the file to be made,
 image by image, so that an interrupted run goes on where it stopped.
 """
 from __future__ import annotations
