@@ -1,7 +1,7 @@
 """What a config says about a checkpoint: tensors, classes, backbones."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Set, Union
 
 import torch
 from mmengine.config import Config, ConfigDict

@@ -184,8 +184,8 @@ class _Reader:
                     self.fail(f'{where} has no "{key}"')
                 value = image[key]
                 if not _is_number(value) or value < 1 or value != int(value):
-                    self.fail(f'{where} ({image.get(self.file_key)}): "{key}" is '
-                              f'{value!r}; it must be a number of pixels')
+                    self.fail(f'{where} ({image.get(self.file_key)}): "{key}" '
+                              f'is {value!r}; it must be a number of pixels')
                 image[key] = int(value)
         files = Counter(map(str, filter(
             None, (image.get(self.file_key) for image in images))))

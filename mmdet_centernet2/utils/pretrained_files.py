@@ -91,8 +91,8 @@ def fetch_pretrained(cfg: Config) -> None:
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
             raise PreflightError(
                 f'{file.key} = {file.path!r} cannot be fetched ({reason}). '
-                'What to do: give a file made as docs/pretrained.md says with --cfg-options '
-                f'{file.key}=FILE, or copy the one that another machine has '
+                'What to do: give a file made as docs/pretrained.md says with '
+                f'--cfg-options {file.key}=FILE, or copy the one that another machine has '
                 f'fetched into {osp.join(torch.hub.get_dir(), "checkpoints")},'
                 f' or start without: --cfg-options {part}.init_cfg=None'
             ) from error

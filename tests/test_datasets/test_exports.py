@@ -143,7 +143,7 @@ def test_objects_to_ignore_are_neither_trained_on_nor_missed(
 
 
 REFUSED = {
-    'joined files': (joined, 'image id 1 stands twice .*train_0.png, .*train_1'),
+    'joined files': (joined, 'image id 1 stands twice .*train_0.png, .*_1.png'),
     'annotation ids twice': (first(id=2), 'annotation id 2 stands twice'),
     'annotation without id': (first(id=None), 'annotation number 1 .*"id"'),
     'annotation id as list': (first(id=[1]), 'annotation number 1 .*"id"'),
