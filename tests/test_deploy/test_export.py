@@ -15,8 +15,8 @@ from tests.test_deploy.exporting import (FAMILIES, Images, assert_same, build,
 
 #: What a graph is made from, and what it is run on: other sizes, one image
 #: and two of different sizes, padded.
-EXAMPLE = [(256, 256)]
-RUNS = [[(224, 352)], [(250, 200), (256, 240)]]
+EXAMPLE = [(128, 128)]
+RUNS = [[(96, 160)], [(122, 100), (128, 112)]]
 
 
 def images(shapes, family: str) -> Images:
