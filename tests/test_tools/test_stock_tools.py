@@ -234,6 +234,7 @@ def test_sahi(case, tmp_path):
     """Slices of an image, resized to the size that SAHI is asked for."""
     sahi = pytest.importorskip('sahi', reason='requirements/sahi.txt')
     from sahi.predict import get_sliced_prediction
+    torch.manual_seed(0)  # some detections in both slices
     checkpoint = tmp_path / 'untrained.pth'
     meta = DATASETS.build(
         dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
