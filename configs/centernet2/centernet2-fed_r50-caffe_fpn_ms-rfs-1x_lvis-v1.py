@@ -12,5 +12,3 @@ model = dict(
                 cat_freq='lvis_v1',
                 prior_prob=0.01,
                 loss_weight=1.0))))
-# every process draws classes of its own, as in the original
-randomness = dict(seed=None, diff_rank_seed=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.mkldnn import MkldnnLinear
 
 from ..models.layers.deform_conv import ExactDeformConv
+from .bf16 import cpu_has_bf16, warn_about_bf16
 from .cpu_speed import keep_freed_memory, use_channels_last
 
 #: Arithmetic of the convolutions and matrix products.
@@ -39,7 +40,9 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     Args:
         model (nn.Module): A detector with its weights, on its device; may be
             wrapped for several processes or for test-time augmentation.
-        mode (str): ``exact`` (FP32) or ``bf16``. Defaults to ``exact``.
+        mode (str): ``exact`` (FP32) or ``bf16``. Defaults to ``exact``, which
+            also takes the place of ``bf16`` on a CPU without BF16 arithmetic,
+            with a warning.
 
     Returns:
         nn.Module: ``model``.
@@ -51,6 +54,10 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
         raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
     detector = bare_detector(model).eval()
     on_cpu = next(detector.parameters()).device.type == 'cpu'
+    if mode == 'bf16' and on_cpu and not cpu_has_bf16():
+        warn_about_bf16("Fast inference takes 'exact' instead of 'bf16', "
+                        'which would be several times slower.')
+        mode = 'exact'
     for name, part in _parts(detector):
         setattr(detector, name, fuse_conv_bn(part))
     if MODES[mode] != torch.float32:
@@ -176,8 +183,8 @@ class FastInferenceHook(Hook):
 
     def apply(self, model: nn.Module) -> None:
         """Speed a model up and say so."""
-        speed_up(model, self.mode)
         print_log(f'Fast inference: {self.mode}.', 'current')
+        speed_up(model, self.mode)
 
     def before_test(self, runner: Runner) -> None:
         """Speed up the model that is tested."""

@@ -7,12 +7,15 @@ there, and a config may name the arguments of the model wrapper.
 """
 from __future__ import annotations
 
+import logging
 import os
 from argparse import Namespace
 from datetime import timedelta
+from typing import Iterator
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from torch import distributed as torch_dist
 
 from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
@@ -45,7 +48,7 @@ def prepare_launch(args: Namespace) -> list[str]:
             'On CPUs use tools/dist_train.sh or tools/dist_test.sh.')
     cfg = load_config(args)
     _join_gloo_group(cfg)
-    return ['--cfg-options', *_cpu_wrapper_options(cfg)]
+    return ['--cfg-options', *cpu_options(cfg)]
 
 
 def close_launch() -> None:
@@ -68,14 +71,43 @@ def _join_gloo_group(cfg: Config) -> None:
     torch_dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
 
 
-def _cpu_wrapper_options(cfg: Config) -> list[str]:
-    """Config options that make mmengine wrap a model on the CPU."""
-    options = dict(device_ids=None)
+def cpu_options(cfg: Config) -> list[str]:
+    """Config options with which mmengine trains in several CPU processes.
+
+    ``SyncBN`` becomes ``BN``, as mmengine does for a single process: torch has
+    it for GPUs only.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Returns:
+        list[str]: As ``KEY=VALUE``.
+    """
+    options = {'model_wrapper_cfg.device_ids': None}
     if cfg.get('model_wrapper_cfg') is None:
         # What mmengine itself would set (Runner.wrap_model).
-        options.update(
-            type='MMDistributedDataParallel',
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False))
-    return [f'model_wrapper_cfg.{key}={value}'
-            for key, value in options.items()]
+        unused = cfg.get('find_unused_parameters', False)
+        options.update({
+            'model_wrapper_cfg.type': 'MMDistributedDataParallel',
+            'model_wrapper_cfg.broadcast_buffers': False,
+            'model_wrapper_cfg.find_unused_parameters': unused
+        })
+    sync_bn = list(_sync_bn_keys(cfg.get('model'), 'model'))
+    if sync_bn:
+        print_log(
+            f'{", ".join(sync_bn)}: SyncBN needs GPUs. BN is used: each '
+            'process takes the statistics of its own images.', 'current',
+            logging.WARNING)
+        options.update({f'{key}.type': 'BN' for key in sync_bn})
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def _sync_bn_keys(value: object, key: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        if value.get('type') == 'SyncBN':
+            yield key
+        for name, part in value.items():
+            yield from _sync_bn_keys(part, f'{key}.{name}')
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            yield from _sync_bn_keys(part, f'{key}.{index}')

@@ -26,6 +26,7 @@ from mmdet_centernet2.utils.dataset_paths import missing_paths
 from mmdet_centernet2.utils.errors import PreflightError
 from mmdet_centernet2.utils.pretrained_files import (fetch_pretrained,
                                                      missing_pretrained)
+from mmdet_centernet2.utils.run_checks import check_operators, check_schedule
 from mmdet_centernet2.utils.weights_check import (WeightsMatch,
                                                   explain_mismatch,
                                                   load_checkpoint,
@@ -49,6 +50,7 @@ def check_train(args: Namespace) -> None:
     check_devices(args)
     if not _is_first_process():
         return
+    check_schedule(cfg)
     validates = cfg.get('val_cfg') is not None
     loaders = ['train_dataloader'] + ['val_dataloader'] * validates
     evaluators = ['val_evaluator'] * validates
@@ -182,6 +184,8 @@ def check_devices(args: Namespace) -> None:
             f'{processes} processes were started on this machine, which '
             f'shows {gpus} GPU{"s" * (gpus > 1)}. Start one process for each '
             'GPU.')
+    if _is_first_process():
+        check_operators(device or get_device())
 
 
 def _check_start(args: Namespace, cfg: Config) -> None:
@@ -247,7 +251,8 @@ def _others_beside(path: str) -> str:
 
 def _is_first_process() -> bool:
     """True for one process of each machine: the others need not repeat."""
-    return int(os.environ.get('LOCAL_RANK', 0)) == 0
+    rank = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))
+    return int(rank) == 0
 
 
 def _no_gpu() -> str:

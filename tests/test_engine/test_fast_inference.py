@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_centernet2.engine import speed_up
+from mmdet_centernet2.engine import bf16, fast_inference, speed_up
 from mmdet_centernet2.engine.fast_inference import (bare_detector,
                                                     speed_up_as_configured)
 from tests import golden
@@ -23,6 +23,12 @@ FAMILIES = ('CenterNet2_R50_1x', 'nuImages_CenterNet2_DLA_640_8x')
 #: Norms beside their convolutions, DCN as last convolution, BiFPN.
 RES2NET = 'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py'
 NORMS = nn.modules.batchnorm._BatchNorm
+
+
+@pytest.fixture(autouse=True)
+def _bf16_everywhere(monkeypatch):
+    """CPUs without it give the same numbers, slowly."""
+    monkeypatch.setattr(fast_inference, 'cpu_has_bf16', lambda: True)
 
 
 def sample_of(image: torch.Tensor) -> DetDataSample:
@@ -176,6 +182,17 @@ def test_config_says_whether(tiny):
                 dict(type='FastInferenceHook', mode='bf16')
             ])))
     assert model.backbone.conv1.weight.dtype == torch.bfloat16
+
+
+def test_exact_in_the_place_of_bf16_on_a_cpu_without(tiny, monkeypatch):
+    said = []
+    monkeypatch.setattr(bf16, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(fast_inference, 'cpu_has_bf16', lambda: False)
+    model = speed_up(copy.deepcopy(tiny), 'bf16')
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert count_norms(model) < count_norms(tiny)
+    text, = said
+    assert 'no bfloat16 arithmetic' in text and "takes 'exact'" in text
 
 
 def test_unknown_mode(tiny):

@@ -17,7 +17,9 @@ What is equal, and when. Let every process hold as many images as the others.
 """
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +27,20 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch.distributed.elastic.utils.distributed import get_free_port
 
+from mmdet_centernet2.utils import cpu_dist
 from tests._tiny import tiny_config, write_dataset
-from tests.paths import ROOT
+from tests.paths import CONFIGS, ROOT
+from tests.test_configs.recipes import shipped_configs
+from tests.test_configs.test_every_config_runs import shrink
+from tests.test_tools.ddp_every_config import draw_classes
 
 WORLD = 2
 RTOL = 1e-5
+QUICKSTART = CONFIGS / 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
 
 # Iteration i takes pictures 2 i and 2 i + 1, one on each process.
 BOTH_FULL, ONE_EMPTY, ONE_POSITIVE, BOTH_EMPTY = range(4)
@@ -184,3 +193,76 @@ def test_ranks_agree_after_a_batch_without_objects(records):
     for name, grad in first['grads'].items():
         assert torch.isfinite(grad).all()
         assert torch.equal(grad, second['grads'][name]), name
+
+
+# -----every shipped config-----
+@pytest.fixture(scope='module')
+def every_config(tmp_path_factory) -> list[dict]:
+    """What each of two processes wrote; see ``ddp_every_config``."""
+    folder = tmp_path_factory.mktemp('every_config')
+    env = dict(os.environ, OMP_NUM_THREADS='1', WORLD_SIZE=str(WORLD),
+               MASTER_ADDR='127.0.0.1', MASTER_PORT=str(get_free_port()))
+    running = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'tests.test_tools.ddp_every_config',
+             folder], env=dict(env, RANK=str(rank), LOCAL_RANK=str(rank)),
+            cwd=ROOT, stdout=subprocess.DEVNULL,
+            stderr=(folder / f'stderr{rank}').open('w'))
+        for rank in range(WORLD)
+    ]
+    ends = [process.wait(timeout=600) for process in running]
+    assert ends == [0] * WORLD, (folder / 'stderr0').read_text()[-5000:]
+    return [json.loads((folder / f'rank{rank}.json').read_text())
+            for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize('name', sorted(shipped_configs()))
+def test_every_config_steps_twice(every_config, name):
+    first, second = (found[name] for found in every_config)
+    assert not isinstance(first, str), first
+    assert torch.tensor(first).isfinite().all()
+    assert first[:2] != second[:2]  # losses of other images
+    assert first[2] == second[2]  # weights
+
+
+def test_quickstarts_config_from_the_command_line(tmp_path):
+    cfg = shrink(Config.fromfile(QUICKSTART), tmp_path)
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    cfg.train_cfg.max_iters = 3
+    cfg.default_hooks.logger.interval = 1
+    cfg.dump(tmp_path / 'tiny.py')
+    done = subprocess.run(
+        ['bash', ROOT / 'tools/dist_train.sh', tmp_path / 'tiny.py', '2'],
+        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert len(re.findall(r'Iter\(train\) \[./3\]', done.stdout)) == 3
+
+
+def test_sync_bn_needs_gpus(monkeypatch):
+    said = []
+    monkeypatch.setattr(cpu_dist, 'print_log',
+                        lambda text, *_: said.append(text))
+    norm = dict(type='SyncBN', requires_grad=True)
+    cfg = Config(dict(model=dict(
+        neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
+    options = cpu_dist.cpu_options(cfg)
+    assert 'model.neck.norm_cfg.type=BN' in options
+    assert 'model.heads.0.norm_cfg.type=BN' in options
+    assert len(said) == 1 and 'SyncBN needs GPUs' in said[0]
+
+
+# -----the federated loss-----
+def test_processes_with_one_seed_draw_different_classes(every_config):
+    first, second = (found['draws'] for found in every_config)
+    for ours, others in zip(first[0], second[0]):
+        assert len(set(ours) & set(others)) < 25  # of 49
+    for once, again in (first, second):
+        assert once == again  # the same seed, the same classes
+
+
+def test_the_first_process_draws_as_one_alone(every_config):
+    assert every_config[0]['draws'][0] == draw_classes()
+    # a change would give other results for the same seed
+    assert draw_classes()[0][:5] == [327, 311, 1055, 816, 1111]

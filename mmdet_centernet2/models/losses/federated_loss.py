@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.losses import weight_reduce_loss
 from mmdet.registry import MODELS
+from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from ...datasets.image_counts import CountSource, load_image_counts
@@ -26,6 +27,19 @@ def federated_bce(cls_score: Tensor, labels: Tensor,
     targets = (labels[:, None] == columns[None]).float()
     return F.binary_cross_entropy_with_logits(
         cls_score.float(), targets, reduction='none').sum(dim=1)
+
+
+def _generator_of_rank() -> torch.Generator:
+    """Random numbers of this process.
+
+    They follow from torch's seed and the rank. The first process, and one that
+    is alone, uses torch's generator itself.
+    """
+    rank = get_rank()
+    if rank == 0:
+        return torch.default_generator
+    seed = torch.randint(2**62, ()).item()
+    return torch.Generator().manual_seed(seed + rank)
 
 
 class ChosenScores(NamedTuple):
@@ -53,7 +67,8 @@ class FederatedLoss(nn.Module):
     of this call and, up to ``num_sampled_classes``, others drawn without
     replacement with a probability proportional to ``images^freq_power``. The
     background takes one of the places if it is among the labels. Classes are
-    drawn anew in every call, that is for each process, stage and iteration.
+    drawn anew in every call, that is for each process, stage and iteration;
+    processes with the same seed draw different classes.
     The loss is the sum over RoIs and chosen classes, divided by the number of
     RoIs, not by that of classes. The logit of the background is never used.
 
@@ -226,17 +241,19 @@ class FederatedLoss(nn.Module):
         if missing <= 0:
             return []
         bounds = self._class_bounds(num_classes)
-        draws = torch.rand(2 * missing, dtype=bounds.dtype) * bounds[-1]
+        generator = _generator_of_rank()
+        draws = bounds[-1] * torch.rand(
+            2 * missing, dtype=bounds.dtype, generator=generator)
         found = torch.searchsorted(bounds, draws, right=True)
         drawn = dict.fromkeys(
             c for c in found.tolist() if c not in appeared and c < num_classes)
         drawn = list(drawn)[:missing]
         taken = [c for c in appeared if c < num_classes] + drawn
         return drawn + self._draw_rest(
-            taken, missing - len(drawn), num_classes)
+            taken, missing - len(drawn), num_classes, generator)
 
-    def _draw_rest(self, taken: List[int], missing: int,
-                   num_classes: int) -> List[int]:
+    def _draw_rest(self, taken: List[int], missing: int, num_classes: int,
+                   generator: torch.Generator) -> List[int]:
         """Go on drawing where too many draws were passed over."""
         if not missing:
             return []
@@ -246,7 +263,8 @@ class FederatedLoss(nn.Module):
         missing = min(missing, int(weights.count_nonzero()))
         if not missing:
             return []
-        return weights.multinomial(missing, replacement=False).tolist()
+        return weights.multinomial(
+            missing, replacement=False, generator=generator).tolist()
 
     def _class_bounds(self, num_classes: int) -> Tensor:
         """Running sum of the classes' weights, FP64 on the CPU, (C, )."""
