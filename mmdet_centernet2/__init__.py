@@ -6,16 +6,14 @@ checkpoints with ``weights_only=True``. In a config::
 
     custom_imports = dict(imports=['mmdet_centernet2'])
 """
-from .utils.version_check import check_versions
+from .utils.versions import check_versions
 from .version import __version__, version_info
 
-check_versions()  # before anything that would fail with a riddle
+check_versions()  # first: later imports fail obscurely
 
 from .checkpoint.safe_globals import allow_mmengine_checkpoints  # noqa: E402
-from .utils.mmengine_bases import enable as enable_bases  # noqa: E402
 
 allow_mmengine_checkpoints()
-enable_bases()
 
 from . import (  # noqa: E402
     datasets, engine, evaluation, models, registry)

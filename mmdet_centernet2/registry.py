@@ -10,9 +10,14 @@ mmengine needs these registries, too: a config with
 ``_base_ = 'mmdet_centernet2::...'`` marks what it inherits with this scope.
 """
 from mmdet import registry as mmdet_registry
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 SCOPE = 'mmdet_centernet2'
+# Whose configs may be inherited with '::'. mmengine takes the folder of this
+# module; of the package's own name it would ask pip, which does not know where
+# an editable install is.
+MODULE2PACKAGE.setdefault(SCOPE, f'{SCOPE}.version')
 
 
 def _children() -> dict[str, Registry]:
