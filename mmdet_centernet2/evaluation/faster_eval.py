@@ -6,7 +6,7 @@ all of the time goes, the compiled package compares detections with objects.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from rich.progress import track
@@ -16,19 +16,19 @@ BACKENDS = ('pycocotools', 'faster_coco_eval')
 _KEYS = ('id', 'image_id', 'bbox', 'area', 'score')
 
 #: Annotations or detections by image id and category id.
-ByPair = Mapping[Tuple[int, int], List[dict]]
+ByPair = Mapping[tuple[int, int], list[dict]]
 
 
 class MatchParams(NamedTuple):
     """What to compare by, in the names of pycocotools.
 
     Attributes:
-        iou_type (str): 'bbox' or 'segm'.
-        iou_thrs (np.ndarray): IoU thresholds, shape (T,).
-        rec_thrs (np.ndarray): Recall thresholds, shape (R,).
-        area_rng (Sequence): Smallest and largest area in square pixels of
+        iou_type: 'bbox' or 'segm'.
+        iou_thrs: IoU thresholds, shape (T,).
+        rec_thrs: Recall thresholds, shape (R,).
+        area_rng: Smallest and largest area in square pixels of
             each range, shape (A, 2).
-        max_dets (Sequence[int]): Most detections of a category in an image
+        max_dets: Most detections of a category in an image
             that count, ascending, shape (M,).
     """
     iou_type: str
@@ -42,7 +42,7 @@ def check_backend(backend: str) -> None:
     """Find out before training, not after it, whether evaluation can run.
 
     Args:
-        backend (str): One of :data:`BACKENDS`.
+        backend: One of :data:`BACKENDS`.
 
     Raises:
         ValueError: If it is not.
@@ -60,23 +60,22 @@ def match_and_accumulate(
         cat_ids: Sequence[int],
         params: MatchParams,
         not_exhaustive: Mapping[int, Sequence[int]] | None = None
-) -> Dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Precision and recall of all categories.
 
     Args:
-        objects (ByPair): Annotations with ``id`` (from 1), ``image_id``,
+        objects: Annotations with ``id`` (from 1), ``image_id``,
             ``category_id``, ``bbox``, ``area``, ``iscrowd`` and, for 'segm',
             ``segmentation`` as run lengths.
-        detections (ByPair): The same with ``score``, no ``iscrowd``.
-        cat_ids (Sequence[int]): Ids of the K categories, in this order.
-        params (MatchParams): What to compare by.
-        not_exhaustive (Mapping[int, Sequence[int]], optional): Of LVIS: by
-            image id, the categories in which a detection without an object
-            is no error.
+        detections: The same with ``score``, no ``iscrowd``.
+        cat_ids: Ids of the K categories, in this order.
+        params: What to compare by.
+        not_exhaustive: Of LVIS: by image id, the categories in which a
+            detection without an object is no error.
 
     Returns:
-        dict[str, np.ndarray]: ``precision`` (T, R, K, A, M) and ``recall``
-        (T, K, A, M) as pycocotools has them; -1 where there is no object.
+        ``precision`` (T, R, K, A, M) and ``recall`` (T, K, A, M) as
+        pycocotools has them; -1 where there is no object.
     """
     images = {cat: [] for cat in cat_ids}
     for image, cat in sorted({*objects, *detections}):
@@ -106,7 +105,7 @@ def _package() -> Any:
 
 def _evaluate(category: int, images: Sequence[int], objects: ByPair,
               detections: ByPair, params: MatchParams,
-              not_exhaustive: Mapping | None) -> Dict[str, np.ndarray]:
+              not_exhaustive: Mapping | None) -> dict[str, np.ndarray]:
     """Evaluate one category, in the images that have something of it.
 
     The package visits every pair of the images and categories that it is
@@ -136,7 +135,7 @@ def _evaluate(category: int, images: Sequence[int], objects: ByPair,
         side(detections),
         params.iou_type,
         lvis_style=not_exhaustive is not None,
-        print_function=_say_nothing)
+        print_function=lambda *args: None)
     evaluation.params.iouThrs = np.asarray(params.iou_thrs, dtype=float)
     evaluation.params.recThrs = np.asarray(params.rec_thrs, dtype=float)
     evaluation.params.areaRng = [list(rng) for rng in params.area_rng]
@@ -169,7 +168,3 @@ def _copy(ann: dict, category_id: int, segm: bool) -> dict:
     if segm:
         entry['segmentation'] = ann['segmentation']
     return entry
-
-
-def _say_nothing(*args) -> None:
-    """For what the package prints; the original's summary says it all."""

@@ -3,7 +3,6 @@ import builtins
 import json
 import logging
 
-import mmengine
 import numpy as np
 import pytest
 import torch
@@ -15,7 +14,6 @@ from mmdet.registry import METRICS
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
-from mmdet_centernet2.evaluation import results_file
 from mmdet_centernet2.evaluation.coco_eval import FasterCOCOeval
 from mmdet_centernet2.evaluation.lvis_eval import (FasterLVISEval,
                                                    SparseLVISEval)
@@ -318,9 +316,41 @@ def test_no_second_way_to_be_fast():
                 backend='faster_coco_eval'))
 
 
-def test_results_file_is_mmengine_s(tmp_path):
-    content = [dict(bbox=[.1, 2], score=np.float32(.3), area=np.int64(7))]
-    ours, theirs = str(tmp_path / 'a/ours.json'), str(tmp_path / 'b.json')
-    results_file.dump(content, ours)
-    mmengine.dump(content, theirs)
-    assert open(ours).read() == open(theirs).read()
+@pytest.mark.parametrize('kind', ['CenterNet2CocoMetric',
+                                  'CenterNet2LVISMetric'])
+def test_results_files_are_mmdets(tmp_path, kind):
+    lvis = 'LVIS' in kind
+    content = ground_truth(7, lvis=lvis, masks=True)
+    dets = detections_for(content, 7, masks=True)
+    path = tmp_path / 'annotations.json'
+    path.write_text(json.dumps(content))
+    for name in (kind, 'CocoMetric'):
+        assert evaluate(
+            name, path, content, dets, True, format_only=True,
+            outfile_prefix=str(tmp_path / name)) == {}
+    for end in ('bbox.json', 'segm.json'):
+        ours, theirs = (tmp_path / f'{n}.{end}' for n in (kind, 'CocoMetric'))
+        assert ours.read_text() == theirs.read_text()
+
+
+def test_truth_of_the_data_set():
+    """Without a file, objects come with the images, as in mmdet."""
+    content = ground_truth(7)
+    dets = detections_for(content, 7)
+    found = []
+    for kind in ('CenterNet2CocoMetric', 'CocoMetric'):
+        metric = METRICS.build(dict(type=kind))
+        metric.dataset_meta = dict(
+            classes=[c['name'] for c in content['categories']])
+        batch = list(samples(content, dets))
+        for sample in batch:
+            sample['instances'] = [
+                dict(bbox=[x, y, x + w, y + h], bbox_label=a['category_id'] - 1)
+                for a in content['annotations']
+                if a['image_id'] == sample['img_id']
+                for x, y, w, h in [a['bbox']]
+            ]
+        metric.process({}, batch)
+        found.append(metric.evaluate(len(batch)))
+    assert found[0]['coco/bbox_mAP'] > 0
+    assert found[0] == pytest.approx(found[1], rel=0, abs=6e-4)
