@@ -7,7 +7,7 @@ from typing import Dict, Sequence
 import cv2
 import numpy as np
 
-from mmdet_centernet2.datasets.tree_tiles import LICENSE_MEMBER
+from tools.quickstart.tree_tiles import LICENSE_MEMBER
 from mmdet_centernet2.utils.pinned_wheel import PinnedWheel
 
 

@@ -70,8 +70,10 @@ def main() -> int:
     warnings.filterwarnings('ignore', category=DeprecationWarning)
     if args.device:
         choose_device(args.device)
+    # the folder beside this file, not the file
+    from quickstart.job import Options, run
+
     from mmdet_centernet2.checkpoint.errors import CheckpointError
-    from mmdet_centernet2.engine.quickstart.job import Options, run
     from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
     options = Options(args.config, args.work_dir, args.data_root, args.seed,
                       args.max_iters, args.quick)

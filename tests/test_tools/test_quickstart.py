@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_centernet2.datasets.tree_tiles import DEEPFOREST, prepare_tree_tiles
-from mmdet_centernet2.engine.quickstart import job
+from tools.quickstart.tree_tiles import DEEPFOREST, prepare_tree_tiles
+from tools.quickstart import job
 from tests.paths import CONFIGS, ROOT
 from tests.wheels import tree_members, write_wheel
 

@@ -3,8 +3,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdet_centernet2.datasets.tree_tiles import prepare_tree_tiles
-from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from quickstart.tree_tiles import prepare_tree_tiles  # noqa: E402
+
+from mmdet_centernet2.utils.pinned_wheel import PinnedFileError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,4 +1,6 @@
 """The main job, end to end: data, weights, training, metrics, pictures."""
+from __future__ import annotations
+
 import contextlib
 import copy
 import io
@@ -7,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -20,10 +22,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdet_centernet2.checkpoint.mobilenet_v2 import prepare_mobilenet_v2
-from mmdet_centernet2.datasets.tree_tiles import prepare_tree_tiles
 
 from .progress import KeepPredictions, ProgressHook, clock
-from .report import Prediction, save_loss_curve, save_pictures
+from .report import Prediction, save_loss_curve, save_picture
+from .tree_tiles import prepare_tree_tiles
 
 CHECKPOINT = 'checkpoint.pth'
 PICTURE_SCORE = 0.3
@@ -46,12 +48,12 @@ class Options:
     work_dir: Path = Path('work_dirs/quickstart')
     data_root: Path = Path('data/tree_tiles')
     seed: int = 0
-    max_iters: Optional[int] = None
+    max_iters: int | None = None
     quick: bool = False
 
 
-def run(options: Options, say: Say = print) -> Dict[str, object]:
-    """Do the whole job; returns what is written to ``metrics.json``.
+def run(options: Options, say: Say = print) -> None:
+    """Do the whole job.
 
     ``work_dir`` then holds ``checkpoint.pth``, ``config.py``,
     ``metrics.json``, ``losses.json``, ``loss_curve.png`` and
@@ -71,13 +73,16 @@ def run(options: Options, say: Say = print) -> Dict[str, object]:
     config = load_config(options, prepare_mobilenet_v2(say=say))
     progress, predictions = ProgressHook(say), KeepPredictions()
     runner = build_runner(config, [progress, predictions])
-    say(_announcement(options, runner))
+    parameters = sum(p.numel() for p in runner.model.parameters())
+    say(f'Training {Path(options.config).stem} ({parameters / 1e6:.1f} M '
+        f'parameters, seed {options.seed}) for {runner.max_iters} iterations '
+        f'on {device_name()}')
     prepared = time.monotonic() - start
     runner.train()
     say('Evaluating on the held-out tiles ...')
-    metrics: Dict[str, object] = evaluate(runner)
+    metrics: dict[str, object] = evaluate(runner)
     say('Drawing ...')
-    draw(options, progress, predictions)
+    draw(options, runner, predictions.samples)
     metrics.update(
         seed=options.seed,
         iterations=runner.max_iters,
@@ -87,9 +92,7 @@ def run(options: Options, say: Say = print) -> Dict[str, object]:
         seconds_training=round(progress.seconds, 1),
         seconds_total=round(time.monotonic() - start, 1))
     write_json(metrics, options.work_dir / 'metrics.json')
-    for line in closing_lines(options, metrics):
-        say(line)
-    return metrics
+    say(closing_words(options, metrics))
 
 
 def load_config(options: Options, weights: Path) -> Config:
@@ -100,10 +103,14 @@ def load_config(options: Options, weights: Path) -> Config:
         type='Pretrained', checkpoint=str(weights))
     config.randomness = dict(seed=options.seed)
     config.log_level = 'ERROR'  # ProgressHook speaks instead
-    point_at_data(config, Path(options.data_root))
-    iterations = 2 if options.quick else options.max_iters
-    if iterations:
-        set_iterations(config, iterations)
+    root = Path(options.data_root)
+    config.data_root = f'{root}/'
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[name].dataset.data_root = f'{root}/'
+    for name in ('val_evaluator', 'test_evaluator'):
+        config[name].ann_file = str(root / 'annotations' / 'val.json')
+    if options.quick or options.max_iters:
+        set_iterations(config, 2 if options.quick else options.max_iters)
     if options.quick:
         config.train_dataloader.batch_size = 1
         for name in ('val_dataloader', 'test_dataloader'):
@@ -116,15 +123,6 @@ def load_config(options: Options, weights: Path) -> Config:
         save_optimizer=False,
         save_param_scheduler=False)
     return config
-
-
-def point_at_data(config: Config, data_root: Path) -> None:
-    """Read the tiles from ``data_root`` in every loader and evaluator."""
-    config.data_root = f'{data_root}/'
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        config[name].dataset.data_root = f'{data_root}/'
-    for name in ('val_evaluator', 'test_evaluator'):
-        config[name].ann_file = str(data_root / 'annotations' / 'val.json')
 
 
 def set_iterations(config: Config, iterations: int) -> None:
@@ -156,7 +154,7 @@ def build_runner(config: Config, hooks: Sequence[Hook]) -> Runner:
     return runner
 
 
-def evaluate(runner: Runner) -> Dict[str, float]:
+def evaluate(runner: Runner) -> dict[str, float]:
     """COCO metrics on the held-out tiles, without the prefix ``coco/``."""
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools' table
         found = runner.test()
@@ -166,39 +164,39 @@ def evaluate(runner: Runner) -> Dict[str, float]:
     }
 
 
-def draw(options: Options, progress: ProgressHook,
-         predictions: KeepPredictions) -> None:
+def draw(options: Options, runner: Runner,
+         samples: Sequence[DetDataSample]) -> None:
     """Write the losses, their curve and one picture for each test image."""
-    folder = options.work_dir
-    write_json(progress.history, folder / 'losses.json')
-    save_loss_curve(progress.history, folder / 'loss_curve.png')
+    history = {
+        name.removeprefix('train/'): scalar.data[0].tolist()
+        for name, scalar in runner.message_hub.log_scalars.items()
+        if name.startswith('train/') and 'loss' in name
+    }
+    write_json(history, options.work_dir / 'losses.json')
+    save_loss_curve(history, options.work_dir / 'loss_curve.png')
     truth = read_truth(options.data_root / 'annotations' / 'val.json')
-    save_pictures([
-        as_prediction(sample, truth) for sample in predictions.samples
-    ], folder / 'pictures', PICTURE_SCORE)
+    folder = options.work_dir / 'pictures'
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        path = Path(sample.img_path)
+        prediction = Prediction(
+            name=path.name,
+            image=cv2.imread(str(path))[..., ::-1],
+            truth=np.array(truth.get(sample.img_id, []),
+                           dtype=float).reshape(-1, 4),
+            boxes=sample.pred_instances.bboxes.numpy(),
+            scores=sample.pred_instances.scores.numpy())
+        save_picture(prediction, folder / f'{path.stem}.png', PICTURE_SCORE)
 
 
-def read_truth(ann_file: Path) -> Dict[int, List[List[float]]]:
+def read_truth(ann_file: Path) -> dict[int, list[list[float]]]:
     """x1 y1 x2 y2 boxes in pixels of each image id of a COCO file."""
-    boxes: Dict[int, List[List[float]]] = {}
+    boxes: dict[int, list[list[float]]] = {}
     for item in json.loads(ann_file.read_text())['annotations']:
         x, y, width, height = item['bbox']
         boxes.setdefault(item['image_id'], []).append(
             [x, y, x + width, y + height])
     return boxes
-
-
-def as_prediction(sample: DetDataSample,
-                  truth: Dict[int, List[List[float]]]) -> Prediction:
-    """A tested sample as the pictures want it, in pixels of its file."""
-    path = Path(sample.img_path)
-    boxes = truth.get(sample.img_id, [])
-    return Prediction(
-        name=path.name,
-        image=cv2.imread(str(path))[..., ::-1],
-        truth=np.array(boxes, dtype=float).reshape(-1, 4),
-        boxes=sample.pred_instances.bboxes.numpy(),
-        scores=sample.pred_instances.scores.numpy())
 
 
 def write_json(content: object, path: Path) -> None:
@@ -213,32 +211,19 @@ def device_name() -> str:
     return f'CPU, {torch.get_num_threads()} threads'
 
 
-def closing_lines(options: Options, metrics: Dict[str, object]) -> List[str]:
+def closing_words(options: Options, metrics: dict[str, object]) -> str:
     """The result, where everything is, and what to try next."""
     folder = options.work_dir
-    return [
-        '',
-        f'AP   {metrics["mAP"]:.3f}   (COCO, IoU 0.50 to 0.95)',
-        f'AP50 {metrics["mAP_50"]:.3f}   on photographs that training never '
-        'saw',
-        f'Everything is in {folder}/ : {CHECKPOINT}, metrics.json, '
-        'loss_curve.png, pictures/',
-        f'The job took {clock(metrics["seconds_total"])} min',
-        'Next, find trees in other photographs:',
-        f'  {_interpreter()} tools/image_demo.py {options.data_root}/val '
-        f'{folder}/config.py --weights {folder}/{CHECKPOINT} '
-        f'--out-dir {folder}/demo',
-    ]
-
-
-def _interpreter() -> str:
-    """This Python as a user may type it here: .venv is seldom active."""
-    path, here = Path(sys.executable), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _announcement(options: Options, runner: Runner) -> str:
-    parameters = sum(p.numel() for p in runner.model.parameters())
-    return (f'Training {Path(options.config).stem} '
-            f'({parameters / 1e6:.1f} M parameters, seed {options.seed}) '
-            f'for {runner.max_iters} iterations on {device_name()}')
+    # as a user may type it here: .venv is seldom active
+    python, here = Path(sys.executable), Path.cwd()
+    if python.is_relative_to(here):
+        python = python.relative_to(here)
+    return f'''
+AP   {metrics["mAP"]:.3f}   (COCO, IoU 0.50 to 0.95)
+AP50 {metrics["mAP_50"]:.3f}   on photographs that training never saw
+Everything is in {folder}/ : {CHECKPOINT}, metrics.json, loss_curve.png, \
+pictures/
+The job took {clock(metrics["seconds_total"])} min
+Next, find trees in other photographs:
+  {python} tools/image_demo.py {options.data_root}/val {folder}/config.py \
+--weights {folder}/{CHECKPOINT} --out-dir {folder}/demo'''

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdet_centernet2.datasets import tree_tiles as tt
-from mmdet_centernet2.datasets.tree_tiles import (Photo, TreeTilesError, cut,
+from tools.quickstart import tree_tiles as tt
+from tools.quickstart.tree_tiles import (Photo, TreeTilesError, cut,
                                                   grid, parse_voc,
                                                   prepare_tree_tiles)
 from mmdet_centernet2.utils.pinned_wheel import PinnedFileError

@@ -13,6 +13,8 @@ the NEON airborne observation platform. They are cut into tiles of at most
   sees, and the part of the large YELL photo right of x = 1600; the rest is
   ``train``. Tiles do not overlap, so no pixel is in both.
 """
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -23,7 +25,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -114,12 +116,12 @@ class Summary:
         boxes_read: Boxes in the photos' annotations.
         dropped: Boxes left out, per reason (the reason names the place).
     """
-    tiles: Dict[str, int] = field(default_factory=dict)
-    boxes: Dict[str, int] = field(default_factory=dict)
+    tiles: dict[str, int] = field(default_factory=dict)
+    boxes: dict[str, int] = field(default_factory=dict)
     boxes_read: int = 0
-    dropped: Dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
-    def lines(self) -> List[str]:
+    def lines(self) -> list[str]:
         """The summary as lines for a person."""
         text = [
             f'{split}: {self.tiles[split]} tiles, {self.boxes[split]} boxes'
@@ -186,7 +188,7 @@ def read_photos(wheel_path: Path) -> Iterator[Photo]:
         yield Photo(name, image, parse_voc(data[xml], xml))
 
 
-def grid(length: int, tile: int, min_side: int) -> List[Tuple[int, int]]:
+def grid(length: int, tile: int, min_side: int) -> list[tuple[int, int]]:
     """Cut ``[0, length)`` px into spans of ``tile`` px and a rest.
 
     The rest is a span of its own when it has at least ``min_side`` px.
@@ -199,7 +201,7 @@ def grid(length: int, tile: int, min_side: int) -> List[Tuple[int, int]]:
 def cut(photo: Photo,
         dropped: Counter,
         tile: int = TILE_SIZE,
-        min_side: int = MIN_SIDE) -> List[Tile]:
+        min_side: int = MIN_SIDE) -> list[Tile]:
     """Tiles of one photo that hold at least one box.
 
     Args:
@@ -248,7 +250,7 @@ def _without_broken(photo: Photo, dropped: Counter) -> np.ndarray:
     return boxes[good]
 
 
-def coco_dict(tiles: List[Tile]) -> dict:
+def coco_dict(tiles: list[Tile]) -> dict:
     """A COCO ground-truth dict of some tiles, with the one class ``tree``."""
     images, annotations = [], []
     for image_id, tile in enumerate(tiles, start=1):
@@ -282,8 +284,8 @@ def coco_dict(tiles: List[Tile]) -> dict:
 
 def prepare_tree_tiles(out: Path,
                        wheel: PinnedWheel = DEEPFOREST,
-                       wheel_path: Optional[Path] = None,
-                       cache: Optional[Path] = None,
+                       wheel_path: Path | None = None,
+                       cache: Path | None = None,
                        say: Callable[[str], None] = print) -> Summary:
     """Make the tiles in ``out`` unless they are already there, whole.
 
@@ -334,7 +336,7 @@ def prepare_tree_tiles(out: Path,
     return summary
 
 
-def read_manifest(out: Path, wheel: PinnedWheel) -> Optional[Summary]:
+def read_manifest(out: Path, wheel: PinnedWheel) -> Summary | None:
     """The summary of a whole data set in ``out``; None when it is not whole.
 
     Every file's hash is compared: a lost or changed tile means "not whole".
@@ -365,7 +367,7 @@ def _refuse_foreign(out: Path) -> None:
 def _build(wheel_path: Path, folder: Path, wheel: PinnedWheel) -> Summary:
     """Write the whole data set into an empty folder."""
     summary, dropped = Summary(), Counter()
-    tiles: Dict[str, List[Tile]] = {split: [] for split in SPLITS}
+    tiles: dict[str, list[Tile]] = {split: [] for split in SPLITS}
     for photo in read_photos(wheel_path):
         summary.boxes_read += len(photo.boxes)
         for tile in cut(photo, dropped):
@@ -401,15 +403,11 @@ def _build(wheel_path: Path, folder: Path, wheel: PinnedWheel) -> Summary:
 def _move_in(scratch: Path, out: Path) -> None:
     """Put a built data set in place: at once, or file by file to repair one.
 
-    While a repair runs, the manifest that is there does not fit the files, so
-    an interrupted repair is repaired by the next call.
+    An interrupted repair is repaired by the next call: the hashes in the
+    manifest do not fit the files.
     """
-    if not out.exists() or not any(out.iterdir()):
+    if out.exists() and any(out.iterdir()):
+        shutil.copytree(scratch, out, dirs_exist_ok=True)
+    else:
         scratch.chmod(0o755)
         os.replace(scratch, out)
-        return
-    names = [path for path in scratch.rglob('*') if path.is_file()]
-    for path in sorted(names, key=lambda path: path.name == MANIFEST):
-        target = out / path.relative_to(scratch)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)

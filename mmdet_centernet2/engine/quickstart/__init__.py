@@ -1,1 +1,0 @@
-"""The main job: train, evaluate and picture a small CenterNet2."""

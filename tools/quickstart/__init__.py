@@ -1,0 +1,1 @@
+"""Parts of ``tools/quickstart.py``: data, weights, training, pictures."""
