@@ -57,7 +57,7 @@ if __name__ == '__main__':
         importlib.import_module(f'{_RUNTIME}.demo').main()
     else:
         import mmdet_centernet2  # noqa: F401  registers the models
-        from mmdet_centernet2.utils.image_demo import main
+        from mmdet_centernet2.cli.image_demo import main
         from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
         with errors_as_exit():
             main()

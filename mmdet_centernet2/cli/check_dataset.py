@@ -25,11 +25,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mmdet_centernet2.cli.checks import (PreflightError, check_data,
+                                         check_datasets, load_config)
 from mmdet_centernet2.datasets import AnnotationError
 from mmdet_centernet2.datasets.transforms import ImageReadError
-from mmdet_centernet2.utils.dataset_checks import check_datasets
-from mmdet_centernet2.utils.errors import PreflightError
-from mmdet_centernet2.utils.preflight import check_data, load_config
 
 SPLITS = ('train', 'val', 'test')
 _SHOWN = 10  # entries listed of a fault; the rest are counted

@@ -26,8 +26,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
-from mmdet_centernet2.utils.preflight import PreflightError
-from mmdet_centernet2.utils.weights_check import require_full_match
+from mmdet_centernet2.cli.checks import PreflightError
+from mmdet_centernet2.checkpoint.match import require_full_match
 
 from .parity import Agreement
 from .runtime import Detections

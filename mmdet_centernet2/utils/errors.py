@@ -1,5 +1,12 @@
 """Errors whose message is meant for the user."""
 
 
-class PreflightError(Exception):
-    """A run cannot work as asked; the message is meant for the user."""
+class UserError(Exception):
+    """What the tools print as one line, without a trace, and end with.
+
+    Their exit status is 2 then.
+    """
+
+
+class PreflightError(UserError):
+    """A run cannot work as asked."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,17 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.datasets.annotation_file import AnnotationError
 from mmdet_centernet2.datasets.transforms import ImageReadError
-from mmdet_centernet2.utils.cpu_dist import close_launch, prepare_launch
-from mmdet_centernet2.utils.preflight import PreflightError
+from mmdet_centernet2.engine.runner import BriefRunner
+from mmdet_centernet2.cli.launch import close_launch, prepare_launch
+from mmdet_centernet2.cli.checks import PreflightError
+
+
+#: Of packages that we build on; a user can do nothing about them.
+USELESS_WARNINGS = (
+    '.*pkg_resources',
+    # all configs ask for it, which does no harm on a CPU
+    "'pin_memory' argument is set as true but no accelerator",
+)
 
 
 def find_mmdet_tool(relative: str) -> Path:
@@ -76,8 +86,9 @@ def run_mmdet_tool(relative: str,
     """Run one of mmdet's tools on this process' command line.
 
     The tool's own parser reads the arguments, ``check`` looks at them, and
-    then the tool's ``main`` does its work unchanged. A problem that a check
-    finds ends the program with its message alone and exit status 2.
+    then the tool's ``main`` does its work, with a runner that says less on
+    the terminal (:class:`BriefRunner`). A problem that a check finds ends the
+    program with its message alone and exit status 2.
 
     Args:
         relative (str): Path below mmdet's ``tools`` folder.
@@ -88,7 +99,11 @@ def run_mmdet_tool(relative: str,
             put our classes in the place of mmdet's.
     """
     with errors_as_exit():
+        for message in USELESS_WARNINGS:
+            warnings.filterwarnings('ignore', message)
         tool = load_mmdet_tool(relative)
+        if hasattr(tool, 'Runner'):
+            tool.Runner = BriefRunner
         if adapt is not None:
             adapt(tool)
         args = tool.parse_args()

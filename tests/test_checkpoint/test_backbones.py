@@ -22,8 +22,7 @@ from mmdet_centernet2.checkpoint.key_maps.imagenet import SPELLINGS
 from mmdet_centernet2.checkpoint.models import (imagenet_backbone,
                                                 imagenet_state, load_config,
                                                 model_state)
-from mmdet_centernet2.utils.pretrained_files import (_pretrained_files,
-                                                     missing_pretrained)
+from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
 from tests.golden import golden_state_dict
 from tests.paths import CONFIGS, DATA, ROOT
 
@@ -419,15 +418,14 @@ def test_pretrained_weights_of_every_config_can_be_had(
     """From open-mmlab by a name that it has, or by a command of ours."""
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(path)
-    files = list(_pretrained_files(config.model, 'model'))
-    assert [file.key for file in files] == [
-        'model.backbone.init_cfg.checkpoint']
-    address = files[0].path
+    address = config.model.backbone.init_cfg.checkpoint
     if address.startswith('open-mmlab://'):
         assert address.split('://')[1] in get_external_models()
-    else:
-        assert missing_pretrained(config) == files
-        assert address in files[0].command()
+        return
+    with pytest.raises(PreflightError) as error:
+        check_pretrained(config)
+    command = str(error.value).split('made by: ')[1].splitlines()[0]
+    assert address in command
 
 
 def documentation():

@@ -107,6 +107,7 @@ def test_operators_of_this_machine(monkeypatch):
 @pytest.mark.parametrize('name', ['LOCAL_RANK', 'SLURM_LOCALID'])
 def test_every_run_is_checked_once_on_a_machine(cpu_only, monkeypatch, name):
     monkeypatch.setattr(checks, 'get_device', lambda: 'cuda')
+    monkeypatch.setenv('LOCAL_RANK', '0')  # as mmdet's parsers leave it
     monkeypatch.setenv(name, '1')
     checks.check_devices(Namespace())
     assert not cpu_only

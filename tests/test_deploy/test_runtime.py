@@ -506,5 +506,5 @@ def test_demo_runs_where_torch_cannot_be_imported(photos, model, tmp_path):
 
 
 def test_pytorch_demo_knows_of_the_other(capsys):
-    from mmdet_centernet2.utils.image_demo import build_parser
+    from mmdet_centernet2.cli.image_demo import build_parser
     assert build_parser().parse_args(['a', 'b']).backend == 'pytorch'

@@ -31,7 +31,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-from mmdet_centernet2.utils import cpu_dist
+from mmdet_centernet2.cli import launch
 from tests._tiny import tiny_config, write_dataset
 from tests.paths import CONFIGS, ROOT
 from tests.test_configs.recipes import shipped_configs
@@ -242,12 +242,12 @@ def test_quickstarts_config_from_the_command_line(tmp_path):
 
 def test_sync_bn_needs_gpus(monkeypatch):
     said = []
-    monkeypatch.setattr(cpu_dist, 'print_log',
+    monkeypatch.setattr(launch, 'print_log',
                         lambda text, *_: said.append(text))
     norm = dict(type='SyncBN', requires_grad=True)
     cfg = Config(dict(model=dict(
         neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
-    options = cpu_dist.cpu_options(cfg)
+    options = launch.cpu_options(cfg)
     assert 'model.neck.norm_cfg.type=BN' in options
     assert 'model.heads.0.norm_cfg.type=BN' in options
     assert len(said) == 1 and 'SyncBN needs GPUs' in said[0]

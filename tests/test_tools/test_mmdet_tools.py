@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_centernet2.engine import CenterNet2Visualizer
 from mmdet_centernet2.utils import benchmark, blank_data, mmdet_tools
-from mmdet_centernet2.utils.preflight import PreflightError
+from mmdet_centernet2.cli.checks import PreflightError
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
 
@@ -360,7 +360,7 @@ def test_scripts_say_how_they_are_called(script, args):
 
 
 def test_slurm_on_cpus_is_refused(config, capsys, monkeypatch):
-    monkeypatch.setattr('mmdet_centernet2.utils.cpu_dist.get_device',
+    monkeypatch.setattr('mmdet_centernet2.cli.launch.get_device',
                         lambda: 'cpu')
     assert 'tools/dist_train.sh' in refusal(
         capsys, 'train.py', config, '--launcher', 'slurm')

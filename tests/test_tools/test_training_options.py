@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 
 from mmdet_centernet2.models.roi_heads import CenterNet2BBoxHead
-from mmdet_centernet2.utils import preflight
+from mmdet_centernet2.cli import checks
 from tests._tiny import tiny_config, write_dataset
 from tests.test_tools.test_mmdet_tools import run_tool
 
@@ -57,7 +57,7 @@ def test_amp(config, tmp_path, dtypes, monkeypatch):
     """mmengine's wrapper asks for a GPU but would run without: let it."""
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
                         lambda: True)
-    monkeypatch.setattr(preflight, 'get_device', lambda: 'cpu:0')
+    monkeypatch.setattr(checks, 'get_device', lambda: 'cpu:0')
     train(config, tmp_path, '--amp')
     assert set(dtypes) == {torch.bfloat16}
 

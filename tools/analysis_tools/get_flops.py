@@ -15,7 +15,7 @@ from types import ModuleType
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.utils.blank_data import use_blank_image
 from mmdet_centernet2.utils.mmdet_tools import run_mmdet_tool
-from mmdet_centernet2.utils.preflight import check_data, load_config
+from mmdet_centernet2.cli.checks import check_data, load_config
 
 
 def take_shape() -> list[int] | None:

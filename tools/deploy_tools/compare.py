@@ -11,8 +11,8 @@ from mmengine.logging import MMLogger
 from mmdet_centernet2.deploy.parity import compare
 from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError
 from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
-from mmdet_centernet2.utils.preflight import check_data, load_config
-from mmdet_centernet2.utils.weights_check import require_full_match
+from mmdet_centernet2.cli.checks import check_data, load_config
+from mmdet_centernet2.checkpoint.match import require_full_match
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,12 +8,10 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from mmdet_centernet2.checkpoint import CheckpointError
-from mmdet_centernet2.utils import (dataset_checks, preflight,
-                                    weights_check)
-from mmdet_centernet2.utils.dataset_paths import leaf_datasets, missing_paths
-from mmdet_centernet2.utils.preflight import PreflightError
-from mmdet_centernet2.utils.weights_check import match_weights
+from mmdet_centernet2.checkpoint import CheckpointError, match
+from mmdet_centernet2.checkpoint.match import match_weights
+from mmdet_centernet2.cli import checks
+from mmdet_centernet2.cli.checks import PreflightError, leaf_datasets
 from tests._tiny import tiny_config, write_dataset
 
 NUM_CLASSES = 'model.roi_head.bbox_head.num_classes'
@@ -60,16 +58,16 @@ def contents(folder):
 
 def test_a_good_run_passes_and_touches_nothing(run):
     before = contents(run)
-    preflight.check_train(arguments(run))
-    preflight.check_test(arguments(run))
-    preflight.check_test(arguments(run, checkpoint=str(run / 'bare.pth')))
-    preflight.check_train(arguments(run, resume=str(run / 'good.pth')))
+    checks.check_train(arguments(run))
+    checks.check_test(arguments(run))
+    checks.check_test(arguments(run, checkpoint=str(run / 'bare.pth')))
+    checks.check_train(arguments(run, resume=str(run / 'good.pth')))
     assert contents(run) == before
 
 
 # -----configs and data-----
 def test_missing_config_offers_one_like_it(run):
-    said = message(preflight.check_train,
+    said = message(checks.check_train,
                    arguments(run, config=f'{run.parent}/{run.name}/tini.py'))
     assert 'tini.py does not exist' in said
     assert f'Did you mean {run / "tiny.py"}?' in said
@@ -77,7 +75,7 @@ def test_missing_config_offers_one_like_it(run):
 
 def test_missing_data_root_is_said_once(run):
     options = {'train_dataloader.dataset.data_root': '/no/such/folder/'}
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    said = message(checks.check_train, arguments(run, cfg_options=options))
     assert ("train_dataloader.dataset.data_root = '/no/such/folder/'"
             in said)
     assert said.count('/no/such/folder') == 1
@@ -90,7 +88,7 @@ def test_all_missing_files_are_said_at_once(run):
         'val_dataloader.dataset.data_prefix.img': 'lost_images/',
         'val_evaluator.ann_file': '/lost/evaluator.json',
     }
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    said = message(checks.check_train, arguments(run, cfg_options=options))
     assert str(run / 'data' / 'lost.json') in said
     assert 'train_dataloader.dataset.ann_file' in said
     assert 'val_dataloader.dataset.data_prefix.img' in said
@@ -99,8 +97,8 @@ def test_all_missing_files_are_said_at_once(run):
 
 def test_only_the_data_of_this_run_is_needed(run):
     options = {'test_dataloader.dataset.data_root': '/no/such/folder/'}
-    preflight.check_train(arguments(run, cfg_options=options))
-    said = message(preflight.check_test, arguments(run, cfg_options=options))
+    checks.check_train(arguments(run, cfg_options=options))
+    said = message(checks.check_test, arguments(run, cfg_options=options))
     assert 'test_dataloader' in said
 
 
@@ -118,14 +116,14 @@ def test_remote_data_is_not_looked_for(tmp_path):
                           backend_args=dict(backend='petrel'))
     for dataset in (remote, behind_backend):
         cfg = Config(dict(loader=dict(dataset=dataset)))
-        assert missing_paths(cfg, ['loader'], []) == []
+        checks.check_data(cfg, ['loader'], [])
 
 
 # -----classes and evaluators-----
 @pytest.mark.parametrize('count', [1, 80])
 def test_heads_with_another_number_of_classes(run, count):
     options = {NUM_CLASSES: count}
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    said = message(checks.check_train, arguments(run, cfg_options=options))
     assert "has 2 classes ('light', 'dark')" in said
     assert f'{NUM_CLASSES} = {count}' in said and f'{NUM_CLASSES}=2' in said
 
@@ -135,14 +133,14 @@ def test_heads_of_the_proposals_have_classes_of_their_own():
         rpn_head=dict(num_classes=1), bbox_head=dict(num_classes=3),
         roi_head=dict(mask_head=dict(num_classes=4)))))
     with pytest.raises(PreflightError) as error:
-        dataset_checks.check_num_classes(cfg, ('a', 'b', 'c'), 'key')
+        checks.check_num_classes(cfg, ('a', 'b', 'c'), 'key')
     assert 'model.roi_head.mask_head.num_classes = 4' in str(error.value)
     assert 'rpn' not in str(error.value)
 
 
 def test_classes_in_another_order(run):
     options = {'val_dataloader.dataset.metainfo.classes': ('dark', 'light')}
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    said = message(checks.check_train, arguments(run, cfg_options=options))
     assert 'val_dataloader.dataset.metainfo.classes' in said
     assert "the same classes in another order" in said
     assert "training's order" in said
@@ -150,21 +148,21 @@ def test_classes_in_another_order(run):
 
 def test_checkpoint_with_classes_in_another_order(run):
     options = {'test_dataloader.dataset.metainfo.classes': ('dark', 'light')}
-    said = message(preflight.check_test, arguments(run, cfg_options=options))
+    said = message(checks.check_test, arguments(run, cfg_options=options))
     assert 'another order than the checkpoint' in said
 
 
 def test_classes_without_a_comma(run):
     options = {'train_dataloader.dataset.metainfo.classes': 'light'}
-    said = message(preflight.check_train, arguments(run, cfg_options=options))
+    said = message(checks.check_train, arguments(run, cfg_options=options))
     assert "the text 'light'" in said and 'comma' in said
 
 
 def test_evaluator_that_reads_another_file(run):
     other = run / 'data' / 'other.json'
     other.write_text('{}')
-    for check, key in ((preflight.check_train, 'val_evaluator'),
-                       (preflight.check_test, 'test_evaluator')):
+    for check, key in ((checks.check_train, 'val_evaluator'),
+                       (checks.check_test, 'test_evaluator')):
         said = message(check, arguments(
             run, cfg_options={f'{key}.ann_file': str(other)}))
         assert f"{key}.ann_file = '{other}'" in said and 'dataloader' in said
@@ -176,29 +174,29 @@ def test_evaluator_that_reads_another_file(run):
 def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
-    monkeypatch.setattr(preflight, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(checks, 'get_device', lambda: 'cpu')
 
 
 def test_amp_needs_a_gpu(run, no_gpu):
-    assert '--amp needs a GPU' in message(preflight.check_train,
+    assert '--amp needs a GPU' in message(checks.check_train,
                                           arguments(run, amp=True))
 
 
 def test_cuda_that_is_not_there(no_gpu, monkeypatch):
     monkeypatch.setattr(torch.version, 'cuda', '12.6')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    said = message(preflight.check_devices, Namespace(device='cuda:1'))
+    said = message(checks.check_devices, Namespace(device='cuda:1'))
     assert '--device cuda:1' in said and "CUDA_VISIBLE_DEVICES=''" in said
     monkeypatch.setattr(torch.version, 'cuda', None)
-    said = message(preflight.check_devices, Namespace(device='cuda:1'))
+    said = message(checks.check_devices, Namespace(device='cuda:1'))
     assert 'built without CUDA' in said
-    preflight.check_devices(Namespace(device='cpu'))
+    checks.check_devices(Namespace(device='cpu'))
 
 
 def test_more_processes_than_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
-    said = message(preflight.check_devices, Namespace(launcher='pytorch'))
+    said = message(checks.check_devices, Namespace(launcher='pytorch'))
     assert '4 processes' in said and '2 GPUs' in said
 
 
@@ -212,16 +210,16 @@ def test_more_processes_than_gpus(monkeypatch):
 def test_bad_checkpoint(run, name, said):
     before = contents(run)
     path = str(run / name)
-    text = message(preflight.check_test, arguments(run, checkpoint=path))
+    text = message(checks.check_test, arguments(run, checkpoint=path))
     assert path in text and said in text
     options = dict(load_from=path)
-    text = message(preflight.check_train, arguments(run, cfg_options=options))
+    text = message(checks.check_train, arguments(run, cfg_options=options))
     assert path in text and said in text
     assert contents(run) == before
 
 
 def test_cut_checkpoint_says_its_size(run):
-    text = message(preflight.check_test,
+    text = message(checks.check_test,
                    arguments(run, checkpoint=str(run / 'cut.pth')))
     assert f'{(run / "cut.pth").stat().st_size} bytes' in text
     assert 'Nothing was changed' in text
@@ -234,7 +232,7 @@ def test_code_in_a_checkpoint_is_refused(run, tmp_path):
             return (tmp_path.joinpath('trapped').touch, ())
 
     torch.save(dict(state_dict=Trap()), tmp_path / 'trap.pth')
-    text = message(preflight.check_test,
+    text = message(checks.check_test,
                    arguments(run, checkpoint=str(tmp_path / 'trap.pth')))
     assert 'could run code' in text
     assert not (tmp_path / 'trapped').exists()
@@ -242,7 +240,7 @@ def test_code_in_a_checkpoint_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize('name', ['good.pth', 'bare.pth'])
 def test_other_number_of_classes_in_a_test(run, name):
-    text = message(preflight.check_test, arguments(
+    text = message(checks.check_test, arguments(
         run, checkpoint=str(run / name), cfg_options={NUM_CLASSES: 7}))
     assert 'trained for 2 classes, the config has 7' in text
     assert f'{NUM_CLASSES}=2' in text  # what to do
@@ -258,7 +256,7 @@ SEVEN = {
 
 
 def test_other_number_of_classes_when_resuming(run):
-    text = message(preflight.check_train, arguments(
+    text = message(checks.check_train, arguments(
         run, resume=str(run / 'good.pth'), cfg_options=SEVEN))
     assert 'trained for 2 classes, the config has 7' in text
 
@@ -266,9 +264,9 @@ def test_other_number_of_classes_when_resuming(run):
 def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
     """Goes on, with every tensor that starts anew counted and named."""
     warned = []
-    monkeypatch.setattr(preflight, 'print_log',
+    monkeypatch.setattr(checks, 'print_log',
                         lambda text, *args: warned.append(text))
-    preflight.check_train(arguments(run, cfg_options={
+    checks.check_train(arguments(run, cfg_options={
         **SEVEN, 'load_from': str(run / 'good.pth')}))
     (text, ) = warned
     anew = [f'roi_head.bbox_head.{stage}.fc_cls.{part}'
@@ -279,13 +277,13 @@ def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
 
 
 def test_whole_fit_warns_of_nothing(run, monkeypatch):
-    monkeypatch.setattr(preflight, 'print_log', pytest.fail)
-    preflight.check_train(arguments(
+    monkeypatch.setattr(checks, 'print_log', pytest.fail)
+    checks.check_train(arguments(
         run, cfg_options=dict(load_from=str(run / 'good.pth'))))
 
 
 def test_resuming_without_an_optimizer(run):
-    text = message(preflight.check_train,
+    text = message(checks.check_train,
                    arguments(run, resume=str(run / 'bare.pth')))
     assert f'--cfg-options load_from={run / "bare.pth"}' in text
 
@@ -298,25 +296,25 @@ def test_broken_newest_checkpoint_names_the_older_ones(run, tmp_path):
         (work / name).write_bytes((run / f'{source}.pth').read_bytes())
     (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
     before = contents(work)
-    text = message(preflight.check_train,
+    text = message(checks.check_train,
                    arguments(run, resume='auto', work_dir=str(work)))
     assert str(work / 'iter_1.pth') in text
     assert contents(work) == before
 
 
 def test_auto_resume_with_nothing_to_resume(run, tmp_path):
-    preflight.check_train(arguments(run, resume='auto',
+    checks.check_train(arguments(run, resume='auto',
                                     work_dir=str(tmp_path)))
 
 
 def test_wrong_ending_of_the_results_file(run):
-    assert '.pkl' in message(preflight.check_test,
+    assert '.pkl' in message(checks.check_test,
                              arguments(run, out='results.json'))
 
 
 def test_other_processes_leave_the_checks_to_the_first(run, monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '1')
-    preflight.check_test(arguments(run, checkpoint='nowhere.pth'))
+    checks.check_test(arguments(run, checkpoint='nowhere.pth'))
 
 
 def test_match_counts_every_kind():
@@ -336,8 +334,8 @@ def test_keys_of_classes_follow_lists():
     cfg = ConfigDict(model=dict(
         rpn_head=dict(num_classes=1),
         roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)])))
-    match = weights_check.WeightsMatch(reshaped={
+    found = match.WeightsMatch(reshaped={
         'roi_head.bbox_head.1.fc_cls.bias': ((3, ), (7, ))})
-    assert weights_check.class_keys(cfg, match) == {
-        'model.roi_head.bbox_head.1.num_classes': 6}
-    assert weights_check.trained_classes({}, match) == 2
+    said = match.explain_mismatch(cfg, {}, found)
+    assert 'trained for 2 classes, the config has 6' in said
+    assert 'model.roi_head.bbox_head.1.num_classes=2' in said

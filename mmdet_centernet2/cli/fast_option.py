@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from types import ModuleType
 
 from mmdet_centernet2.engine.fast_inference import MODES
-from mmdet_centernet2.utils.preflight import load_config
+from mmdet_centernet2.cli.checks import load_config
 
 
 def add_fast_argument(parser: ArgumentParser) -> None:

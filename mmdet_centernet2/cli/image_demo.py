@@ -16,15 +16,13 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
 
+from mmdet_centernet2.checkpoint.match import (load_checkpoint,
+                                               require_full_match)
+from mmdet_centernet2.cli.checks import (PreflightError, check_datasets,
+                                         check_devices, load_config)
+from mmdet_centernet2.cli.fast_option import add_fast_argument
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.fast_inference import speed_up
-from mmdet_centernet2.utils.dataset_checks import (check_checkpoint_classes,
-                                                   check_datasets)
-from mmdet_centernet2.utils.fast_option import add_fast_argument
-from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
-                                              load_config)
-from mmdet_centernet2.utils.weights_check import (load_checkpoint,
-                                                  require_full_match)
 
 _ONE_CALL = ('inputs', 'out_dir', 'texts', 'pred_score_thr', 'batch_size',
              'show', 'no_save_vis', 'no_save_pred', 'print_result',
@@ -213,12 +211,9 @@ def _settle_model(args: Namespace) -> None:
         load_checkpoint(args.weights)
     elif args.model.endswith('.py'):
         cfg = load_config(Namespace(config=args.model))
-        check_datasets(cfg, ['test_dataloader'], [])
-        if args.weights is not None:
-            checkpoint = require_full_match(cfg, args.weights)
-            trained = (checkpoint.get('meta') or {}).get('dataset_meta', {})
-            check_checkpoint_classes(cfg, 'test_dataloader',
-                                     trained.get('classes'))
+        checkpoint = (None if args.weights is None else
+                      require_full_match(cfg, args.weights))
+        check_datasets(cfg, ['test_dataloader'], [], checkpoint)
 
 
 def _where(out_dir: str) -> str:

@@ -1,17 +1,16 @@
 """Does a checkpoint fit the model of a config? Found out before the run.
 
 mmengine loads what fits and logs the rest, so a detector whose class layers
-stayed random is tested without a word on the screen that a user would read.
+stayed random would be tested without a word.
 """
 from __future__ import annotations
 
 import copy
 import os.path as osp
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -29,11 +28,11 @@ class WeightsMatch:
     """How a checkpoint's tensors meet a model's.
 
     Attributes:
-        loaded (int): Tensors that fit.
-        missing (list[str]): Tensors of the model that the checkpoint lacks.
-        unexpected (list[str]): Tensors that the model has no place for.
-        reshaped (dict[str, tuple]): Name to (shape in the checkpoint, shape
-            in the model) where the two differ.
+        loaded: Number of tensors that fit.
+        missing: Tensors of the model that the checkpoint lacks.
+        unexpected: Tensors that the model has no place for.
+        reshaped: Name to (shape in the checkpoint, shape in the model) where
+            the two differ.
     """
     loaded: int = 0
     missing: list[str] = field(default_factory=list)
@@ -50,11 +49,7 @@ def load_checkpoint(path: str) -> dict:
     """Read a checkpoint of mmengine or a bare state dict.
 
     Args:
-        path (str): A file, or anything else mmengine loads from (URL,
-            ``open-mmlab://`` name).
-
-    Returns:
-        dict: What it holds.
+        path: A file, or what else mmengine loads from (URL, ``open-mmlab://``).
 
     Raises:
         CheckpointError: If the file is missing, empty, truncated or holds
@@ -68,34 +63,21 @@ def load_checkpoint(path: str) -> dict:
             f'{osp.abspath(path)}). A training run writes its checkpoints '
             'into its work_dir.')
     try:
-        return _read_file(path)
+        return read_checkpoint(path)
     except CheckpointError as error:
         raise CheckpointError(
             f'checkpoint {error} Its size is {osp.getsize(path)} bytes. '
             'Nothing was changed.') from error
 
 
-def _read_file(path: str) -> dict:
-    if hasattr(torch.serialization, 'add_safe_globals'):
-        return read_checkpoint(path)
-    # Before 2.4 torch cannot be told about mmengine's classes.
-    try:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # damaged files fail in any way
-        raise CheckpointError(
-            f'{path}: the file is damaged or cut off ({error}).') from error
+def classes_of_checkpoint(checkpoint: dict) -> tuple | None:
+    """Class names that mmengine saved with a checkpoint, if any."""
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    return meta.get('classes')
 
 
 def match_weights(model: nn.Module, state: dict[str, Tensor]) -> WeightsMatch:
-    """Load what fits and say what did not.
-
-    Args:
-        model (nn.Module): Is given the tensors that fit.
-        state (dict[str, Tensor]): A state dict.
-
-    Returns:
-        WeightsMatch: The outcome.
-    """
+    """Load what fits into a model and say what did not."""
     own = model.state_dict()
     reshaped = {
         name: (tuple(value.shape), tuple(own[name].shape))
@@ -120,12 +102,9 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     """Build the config's model and compare it with a checkpoint.
 
     Args:
-        cfg (Config): The whole config.
-        checkpoint (dict): From :func:`load_checkpoint`.
-        path (str): Where it came from, for the message.
-
-    Returns:
-        WeightsMatch: The outcome.
+        cfg: The whole config.
+        checkpoint: From :func:`load_checkpoint`.
+        path: Where it came from, for the message.
 
     Raises:
         CheckpointError: If not a single tensor fits.
@@ -139,24 +118,22 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     }
     match = match_weights(model, tensors)
     if match.loaded == 0:
+        first = (f'Its first tensor is {next(iter(tensors))}. '
+                 if tensors else '')
         raise CheckpointError(
-            f'{path} is for another model: none of its '
-            f'{len(tensors)} tensors fits the config '
-            f'{cfg.filename}. {_first(match.unexpected)} An original '
-            'detectron2 checkpoint is converted first, with '
+            f'{path} is for another model: none of its {len(tensors)} tensors '
+            f'fits the config {cfg.filename}. {first}An original detectron2 '
+            'checkpoint is converted first, with '
             'tools/model_converters/detectron2_to_mmdet.py.')
     return match
 
 
 def require_full_match(cfg: Config, path: str) -> dict:
-    """Refuse a checkpoint that leaves part of the model untrained.
+    """Read a checkpoint that gives every tensor of a config's model a value.
 
     Args:
-        cfg (Config): The whole config.
-        path (str): The checkpoint.
-
-    Returns:
-        dict: What the checkpoint holds.
+        cfg: The whole config.
+        path: The checkpoint.
 
     Raises:
         CheckpointError: If the file cannot be read, or a tensor of the model
@@ -173,89 +150,38 @@ def require_full_match(cfg: Config, path: str) -> dict:
 
 def explain_mismatch(cfg: Config, checkpoint: dict,
                      match: WeightsMatch) -> str:
-    """Say which tensors do not fit, and the number of classes behind it.
-
-    Args:
-        cfg (Config): The whole config.
-        checkpoint (dict): From :func:`load_checkpoint`.
-        match (WeightsMatch): From :func:`match_config`.
-
-    Returns:
-        str: Lines for the user.
-    """
+    """Say which tensors do not fit, and the number of classes behind it."""
     lines = [f'{len(match.left_out)} of the model\'s tensors get no value '
              'from it.']
-    keys = class_keys(cfg, match)
-    trained = trained_classes(checkpoint, match)
-    if keys and trained is not None and trained not in keys.values():
-        numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
-        lines[0] = (f'it was trained for {trained} classes, the config has '
-                    f'{numbers} ({", ".join(keys)}). ' + lines[0])
-    for name, (theirs, ours) in list(match.reshaped.items())[:_SHOWN]:
-        lines.append(f'  {name}: {theirs} in the checkpoint, {ours} in the '
-                     'model')
-    lines += [f'  {name}: not in the checkpoint'
-              for name in match.missing[:_SHOWN]]
-    hidden = (max(len(match.reshaped) - _SHOWN, 0) +
-              max(len(match.missing) - _SHOWN, 0))
-    if hidden:
-        lines.append(f'  and {hidden} more')
-    lines.append(_remedy(keys, trained))
-    return '\n'.join(lines)
-
-
-def class_keys(cfg: Config, match: WeightsMatch) -> dict[str, int]:
-    """Config keys that set the number of classes of the reshaped tensors.
-
-    Args:
-        cfg (Config): The whole config.
-        match (WeightsMatch): From :func:`match_config`.
-
-    Returns:
-        dict[str, int]: Dotted config key, as ``--cfg-options`` takes it, to
-        the number there.
-    """
-    return {
+    keys = {  # config keys that set the classes of the reshaped tensors
         f'model.{path}.num_classes': count
         for path, count in num_classes_of(cfg.model)
         if any(name.startswith(f'{path}.') for name in match.reshaped)
     }
-
-
-def trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
-    """Number of classes a checkpoint was trained for, where it shows.
-
-    Args:
-        checkpoint (dict): From :func:`load_checkpoint`.
-        match (WeightsMatch): Its comparison with a model.
-
-    Returns:
-        int | None: From the class names saved with it, else from the rows of
-        the last class layer (``fc_cls`` has one more for the background);
-        None if neither is there.
-    """
-    meta = checkpoint.get('meta')
-    names = (meta or {}).get('dataset_meta', {}).get('classes')
-    if names:
-        return len(names)
-    for name, (theirs, _) in match.reshaped.items():
-        if name.endswith('fc_cls.bias'):
-            return theirs[0] - 1
-        if name.endswith('conv_cls.bias'):
-            return theirs[0]
-    return None
+    trained = _trained_classes(checkpoint, match)
+    if keys and trained is not None and trained not in keys.values():
+        numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
+        lines[0] = (f'it was trained for {trained} classes, the config has '
+                    f'{numbers} ({", ".join(keys)}). ' + lines[0])
+    lines += [
+        f'  {name}: {theirs} in the checkpoint, {ours} in the model'
+        for name, (theirs, ours) in list(match.reshaped.items())[:_SHOWN]
+    ]
+    lines += [f'  {name}: not in the checkpoint'
+              for name in match.missing[:_SHOWN]]
+    hidden = (max(len(match.reshaped) - _SHOWN, 0) +
+              max(len(match.missing) - _SHOWN, 0))
+    lines += [f'  and {hidden} more'] * bool(hidden)
+    remedy = 'What to do: use the config that it was trained with'
+    if keys and trained is not None:
+        options = ' '.join(f'{key}={trained}' for key in keys)
+        remedy += (f', or set {options} and the classes of the data set '
+                   '(metainfo) to the same number')
+    return '\n'.join([*lines, remedy + '.'])
 
 
 def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
-    """Walk a model's config for ``num_classes``.
-
-    Args:
-        node (dict | list): The config, or a part of it.
-        path (str): Dotted key of the part.
-
-    Yields:
-        tuple[str, int]: Dotted key of what has one, and the number.
-    """
+    """Walk a model's config: dotted key and value of each ``num_classes``."""
     if isinstance(node, dict):
         if 'num_classes' in node:
             yield path, node['num_classes']
@@ -268,14 +194,14 @@ def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
         yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
 
 
-def _remedy(keys: dict[str, int], trained: int | None) -> str:
-    if keys and trained is not None:
-        options = ' '.join(f'{key}={trained}' for key in keys)
-        return ('What to do: use the config it was trained with, or set '
-                f'{options} and the classes of the data set (metainfo) to '
-                'the same number.')
-    return 'What to do: use the config that it was trained with.'
-
-
-def _first(names: list[str]) -> str:
-    return f'Its first tensor is {names[0]}.' if names else ''
+def _trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
+    """Number of classes, from saved names or the rows of a class layer."""
+    names = classes_of_checkpoint(checkpoint)
+    if names:
+        return len(names)
+    for name, (theirs, _) in match.reshaped.items():
+        if name.endswith('fc_cls.bias'):  # one row is the background
+            return theirs[0] - 1
+        if name.endswith('conv_cls.bias'):
+            return theirs[0]
+    return None

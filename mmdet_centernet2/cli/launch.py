@@ -18,7 +18,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import distributed as torch_dist
 
-from mmdet_centernet2.utils.preflight import (PreflightError, check_devices,
+from mmdet_centernet2.cli.checks import (PreflightError, check_devices,
                                               load_config)
 
 

@@ -1,0 +1,569 @@
+"""What can be known to fail is said before the work starts.
+
+The tools call these checks first: a missing folder or a checkpoint for other
+classes is found in seconds, in one message. No check writes or deletes
+anything but torch's cache of downloaded weights.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import os.path as osp
+from argparse import Namespace
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from mmcv.ops import nms
+from mmdet.datasets.samplers import MultiSourceSampler
+from mmdet.registry import DATA_SAMPLERS, DATASETS, LOOPS
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
+                             find_latest_checkpoint)
+
+from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.checkpoint.match import (classes_of_checkpoint,
+                                               explain_mismatch,
+                                               load_checkpoint, match_config,
+                                               num_classes_of,
+                                               require_full_match)
+from mmdet_centernet2.datasets.centernet2_coco import check_class_names
+from mmdet_centernet2.utils.errors import PreflightError
+
+#: Their subclasses never end either.
+ENDLESS_SAMPLERS = (InfiniteSampler, MultiSourceSampler)
+_CONVERTERS = 'tools/model_converters/'
+# Type of a backbone: a file that its weights are converted from.
+_SOURCES = {
+    'CaffeRes2Net': 'r2_101.pkl',
+    'DLA': 'dla34-ba72cf86.pth',
+    'Res2Net': 'r2_101.pkl',
+    'ResNeXt': 'X-101-32x8d.pkl',
+    'ResNet': 'R-50.pkl',
+}
+
+
+def check_train(args: Namespace) -> None:
+    """Check what ``tools/train.py`` was asked to do.
+
+    Args:
+        args: Parsed by mmdet's ``tools/train.py``.
+
+    Raises:
+        PreflightError: If the config, its data, pretrained weights or device
+            are not there, or parts of the config contradict each other.
+        CheckpointError: If the checkpoint to start from cannot be read, or
+            the one to resume from does not fit.
+    """
+    cfg = load_config(args)
+    check_devices(args)
+    if not _is_first_process():
+        return
+    check_schedule(cfg)
+    validates = cfg.get('val_cfg') is not None
+    loaders = ['train_dataloader'] + ['val_dataloader'] * validates
+    evaluators = ['val_evaluator'] * validates
+    check_data(cfg, loaders, evaluators)
+    check_datasets(cfg, loaders, evaluators)
+    check_pretrained(cfg)
+    _check_start(args, cfg)
+
+
+def check_test(args: Namespace) -> None:
+    """Check what ``tools/test.py`` was asked to do.
+
+    Args:
+        args: Parsed by mmdet's ``tools/test.py``.
+
+    Raises:
+        PreflightError: If the config, its data or device are not there, or
+            parts of the config contradict each other.
+        CheckpointError: If the checkpoint cannot be read or does not fit.
+    """
+    cfg = load_config(args)
+    check_devices(args)
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise PreflightError(f'--out {args.out} must end in .pkl or .pickle.')
+    if not _is_first_process():
+        return
+    check_data(cfg, ['test_dataloader'], ['test_evaluator'])
+    checkpoint = require_full_match(cfg, args.checkpoint)
+    check_datasets(cfg, ['test_dataloader'], ['test_evaluator'], checkpoint)
+
+
+def load_config(args: Namespace) -> Config:
+    """Load ``args.config`` with ``args.cfg_options`` as mmdet's tools do.
+
+    Raises:
+        PreflightError: If there is no such file.
+    """
+    if not osp.isfile(args.config):
+        raise PreflightError(
+            f'config {args.config} does not exist (looked for '
+            f'{osp.abspath(args.config)}).{_similar(args.config)}')
+    cfg = Config.fromfile(args.config)
+    if getattr(args, 'cfg_options', None):
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def _similar(config: str) -> str:
+    """Offer the configs with a like name, beside it or among ours."""
+    known = {path.name: path for folder, pattern in
+             ((Path(config).parent, '*.py'), (Path('configs'), '*/*.py'))
+             for path in folder.glob(pattern)}
+    close = get_close_matches(Path(config).name, list(known), n=3, cutoff=0.5)
+    if not close:
+        return ''
+    return ' Did you mean ' + ', '.join(str(known[n]) for n in close) + '?'
+
+
+# -----data sets-----
+def leaf_datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
+    """Config key and config of each data set that reads files.
+
+    Args:
+        node: The config of a data set or of a wrapper around some
+            (``dataset=`` or ``datasets=``).
+        key: The dotted config key of ``node``.
+    """
+    if 'ann_file' in node or 'data_root' in node:
+        yield key, node
+    if isinstance(node.get('dataset'), dict):
+        yield from leaf_datasets(node['dataset'], f'{key}.dataset')
+    for index, part in enumerate(node.get('datasets') or ()):
+        yield from leaf_datasets(part, f'{key}.datasets.{index}')
+
+
+def _leaves(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
+    dataset = (cfg.get(loader) or {}).get('dataset')
+    if isinstance(dataset, dict):
+        yield from leaf_datasets(dataset, f'{loader}.dataset')
+
+
+def _evaluators(cfg: Config, name: str) -> list[tuple[str, dict]]:
+    found = cfg.get(name) or {}
+    if isinstance(found, (list, tuple)):
+        return [(f'{name}.{i}', part) for i, part in enumerate(found)]
+    return [(name, found)]
+
+
+def check_data(cfg: Config, loaders: list[str],
+               evaluators: list[str]) -> None:
+    """Check that the files and folders of the data are there.
+
+    Args:
+        cfg: The whole config.
+        loaders: Keys of the data loaders that the run uses.
+        evaluators: Keys of the evaluators that it uses.
+
+    Raises:
+        PreflightError: With every missing path and its config key.
+    """
+    missing = [found for loader in loaders for key, leaf in
+               _leaves(cfg, loader) for found in _missing_paths(leaf, key)]
+    missing += [
+        (f'{key}.ann_file', part['ann_file']) for name in evaluators
+        for key, part in _evaluators(cfg, name) if part.get('ann_file')
+        and not part.get('backend_args') and _is_missing(part['ann_file'])]
+    if not missing:
+        return
+    lines = [f'  {key} = {path!r}' for key, path in missing]
+    raise PreflightError(
+        'the data this run needs is not there:\n' + '\n'.join(lines) +
+        f'\nRelative paths start from {os.getcwd()}. What to do: put the '
+        'data there, or name its place, for example with --cfg-options '
+        f'{missing[0][0]}=/path/to/it')
+
+
+def _missing_paths(dataset: dict, key: str) -> list[tuple[str, str]]:
+    """Missing paths of a data set; the root alone where that is missing."""
+    if dataset.get('backend_args'):  # not on this machine's disk
+        return []
+    root = dataset.get('data_root') or ''
+    if root and _is_missing(root):
+        return [(f'{key}.data_root', root)]
+    needed = [(f'{key}.ann_file', dataset.get('ann_file'))]
+    for name, prefix in (dataset.get('data_prefix') or {}).items():
+        needed.append((f'{key}.data_prefix.{name}', prefix))
+    # As mmengine's BaseDataset joins them: below the root unless absolute.
+    joined = [(name, osp.join(root, path)) for name, path in needed if path]
+    return [(name, path) for name, path in joined if _is_missing(path)]
+
+
+def _is_missing(path: str) -> bool:
+    return '://' not in path and not osp.exists(path)
+
+
+def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
+                   checkpoint: dict | None = None) -> None:
+    """Check that classes, heads and evaluators fit the data sets.
+
+    Args:
+        cfg: The whole config.
+        loaders: Keys of the data loaders that the run uses.
+        evaluators: Keys of the evaluators that it uses.
+        checkpoint: Whose labels must mean the same, where it says.
+
+    Raises:
+        PreflightError: If a head's ``num_classes`` is not the number of
+            classes of the data, if data sets of the run have other classes
+            or another order of them, or if an evaluator reads another
+            annotation file than its loader.
+    """
+    found = [(key, leaf, classes_of(leaf, key)) for loader in loaders
+             for key, leaf in _leaves(cfg, loader)]
+    known = [entry for entry in found if entry[2] is not None]
+    if known:
+        first, _, classes = known[0]
+        check_num_classes(cfg, classes, first)
+        for key, leaf, others in known[1:]:
+            _compare_classes(first, classes, key, others, leaf)
+    trained = classes_of_checkpoint(checkpoint or {})
+    for key, leaf, classes in known:
+        if trained and sorted(trained) == sorted(classes):
+            _compare_classes('the checkpoint', tuple(trained), key, classes,
+                             leaf)
+    for name in evaluators:
+        _check_ann_files(cfg, name, name.replace('evaluator', 'dataloader'))
+
+
+def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
+    """Check the heads' number of classes.
+
+    Args:
+        cfg: With ``model``.
+        classes: Names of the classes.
+        key: Config key of the data set that has them.
+
+    Raises:
+        PreflightError: With every head that has another number.
+    """
+    wrong = {
+        f'model.{path}.num_classes': count
+        for path, count in num_classes_of(cfg.model)
+        if count != len(classes) and 'rpn_head' not in path.split('.')
+    }
+    if wrong:
+        listed = ', '.join(f'{k} = {n}' for k, n in wrong.items())
+        options = ' '.join(f'{k}={len(classes)}' for k in wrong)
+        raise PreflightError(
+            f'{key} has {len(classes)} classes {_short(classes)}, but '
+            f'{listed}. num_classes must be the number of classes in '
+            f'metainfo: set {options}, or mend metainfo=dict(classes=(...))')
+
+
+def classes_of(dataset: dict, key: str) -> tuple | None:
+    """Classes of a data set's config: its ``metainfo``, else its type's.
+
+    None if neither says, or they are listed in a file.
+
+    Raises:
+        PreflightError: If ``metainfo.classes`` is not a list of names.
+    """
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None and isinstance(dataset.get('type'), str):
+        kind = DATASETS.get(dataset['type'])
+        classes = getattr(kind, 'METAINFO', {}).get('classes')
+    try:
+        check_class_names(classes or ())
+    except ValueError as error:
+        raise PreflightError(f'{key}.{error}') from error
+    return None if isinstance(classes, str) or not classes else tuple(classes)
+
+
+def _compare_classes(key: str, classes: tuple, other_key: str, others: tuple,
+                     dataset: dict) -> None:
+    if classes == others:
+        return
+    what = ('the same classes in another order'
+            if sorted(classes) == sorted(others) else 'other classes')
+    raise PreflightError(
+        f'{other_key}.metainfo.classes (ann_file {dataset.get("ann_file")}) '
+        f'{_short(others)} has {what} than {key} {_short(classes)}. Use '
+        "training's classes in training's order everywhere; labels are mapped "
+        'by name, whatever the order in the annotation file')
+
+
+def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
+    read = {
+        _path(osp.join(leaf.get('data_root') or '', leaf['ann_file']))
+        for _, leaf in _leaves(cfg, loader) if leaf.get('ann_file')
+    }
+    for _, evaluator in _evaluators(cfg, name):
+        ann_file = evaluator.get('ann_file')
+        if ann_file and read and _path(ann_file) not in read:
+            raise PreflightError(
+                f'{name}.ann_file = {ann_file!r} is not the file that '
+                f'{loader} reads, {" or ".join(sorted(read))}: its images and '
+                'objects would be compared with those of other ones. Set both '
+                'to the same file')
+
+
+def _path(path: str) -> str:
+    return path if '://' in path else osp.realpath(path)
+
+
+def _short(names: tuple) -> str:
+    shown = ', '.join(map(repr, names[:5]))
+    return f'({shown}{", ..." if len(names) > 5 else ""})'
+
+
+# -----schedule-----
+def check_schedule(cfg: Config) -> None:
+    """Check that an epoch of an epoch-based training ends.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        PreflightError: If ``train_cfg`` mixes both kinds of loops, or counts
+            epochs of a sampler that never ends.
+    """
+    loop = cfg.get('train_cfg') or {}
+    if 'max_iters' in loop and 'max_epochs' in loop:
+        raise PreflightError(
+            'train_cfg has both max_iters and max_epochs. To replace an '
+            'inherited train_cfg, write train_cfg = dict(_delete_=True, '
+            "type='EpochBasedTrainLoop', max_epochs=...) in the config.")
+    by_epoch = _is_a(LOOPS, loop.get('type'), EpochBasedTrainLoop)
+    if not by_epoch and not loop.get('by_epoch'):
+        return
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
+    if _is_a(DATA_SAMPLERS, sampler.get('type'), ENDLESS_SAMPLERS):
+        raise PreflightError(
+            f'train_dataloader.sampler: {sampler["type"]} never ends, so '
+            'the EpochBasedTrainLoop of train_cfg would never finish epoch 1. '
+            'Set train_dataloader = dict(sampler=dict(_delete_=True, '
+            "type='DefaultSampler', shuffle=True)), or train by iterations: "
+            "train_cfg = dict(_delete_=True, type='FastResumeTrainLoop', "
+            'max_iters=...).')
+
+
+def _is_a(registry, name: object, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a ``type`` of a config stands for one of the classes."""
+    found = registry.get(name) if isinstance(name, str) else name
+    return isinstance(found, type) and issubclass(found, kinds)
+
+
+# -----pretrained weights-----
+def check_pretrained(cfg: Config) -> None:
+    """Check that the pretrained weights which a model starts from are there.
+
+    What a config names by address is fetched into torch's cache.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        PreflightError: With every missing file, its config key and the
+            command that makes it, or if an address cannot be read.
+    """
+    files = list(_pretrained_files(cfg.get('model'), 'model'))
+    missing = [(key, path, part) for key, path, part in files
+               if '://' not in path and not osp.isfile(path)]
+    if missing:
+        lines = []
+        for key, path, part in missing:
+            command = _command_for(path, part)
+            lines.append(f'  {key} = {path!r}')
+            lines += [f'    made by: {command}'] * bool(command)
+        raise PreflightError(
+            'the pretrained weights this run starts from are not there:\n' +
+            '\n'.join(lines) + f'\nRelative paths start from {os.getcwd()}. '
+            'docs/pretrained.md says where the files come from. To do without,'
+            ' as when load_from or a resumed run replaces them: --cfg-options '
+            f'{missing[0][0].split(".init_cfg")[0]}.init_cfg=None')
+    for key, path, _ in files:
+        if '://' in path:
+            _fetch(key, path)
+
+
+def _fetch(key: str, path: str) -> None:
+    try:
+        CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:  # of network, disk, unknown names
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        raise PreflightError(
+            f'{key} = {path!r} cannot be fetched ({reason}). What to do: give '
+            f'a file made as docs/pretrained.md says with --cfg-options '
+            f'{key}=FILE, or copy the one that another machine has fetched '
+            f'into {osp.join(torch.hub.get_dir(), "checkpoints")}, or start '
+            f'without: --cfg-options {key.partition(".init_cfg")[0]}'
+            '.init_cfg=None') from error
+
+
+def _command_for(path: str, module: dict) -> str | None:
+    """The command that makes a file of weights, None if none does."""
+    kind = module.get('type')
+    if kind == 'MobileNetV2':
+        return (f'python {_CONVERTERS}torchvision_mobilenetv2_to_mmdet.py '
+                f'fetch {path}')
+    source = _SOURCES.get(kind)
+    if kind == 'DLA' and module.get('depth', 34) != 34:
+        source = f'dla{module["depth"]}.pth'
+    if source is None:
+        return None
+    folder = osp.dirname(path)
+    make = f'mkdir -p {folder} && ' if folder and not osp.isdir(
+        folder) else ''
+    return (f'{make}python {_CONVERTERS}detectron2_to_mmdet.py {source} '
+            f'{path} --backbone-only')
+
+
+def _pretrained_files(node, key: str) -> Iterator[tuple[str, str, dict]]:
+    """Config key, path and module's config of each file of weights."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return
+    inits = node.get('init_cfg') or ()
+    where = f'{key}.init_cfg'
+    for place, init in ([(where, inits)] if isinstance(inits, dict) else
+                        [(f'{where}.{i}', x) for i, x in enumerate(inits)]):
+        if init.get('type') == 'Pretrained' and init.get('checkpoint'):
+            yield f'{place}.checkpoint', init['checkpoint'], node
+    for name, value in node.items():
+        if name != 'init_cfg':
+            yield from _pretrained_files(value, f'{key}.{name}')
+
+
+# -----devices-----
+def check_devices(args: Namespace) -> None:
+    """Check that the device asked for is there.
+
+    Args:
+        args: ``amp``, ``device`` and ``launcher`` are looked at
+            where they exist.
+
+    Raises:
+        PreflightError: If a GPU is asked for and not there.
+    """
+    device = getattr(args, 'device', None) or ''
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise PreflightError(
+            f'--device {device} was asked for, but {_no_gpu()} '
+            'Leave --device away to run on what is there.')
+    if getattr(args, 'amp', False) and get_device() == 'cpu':
+        raise PreflightError(f'--amp needs a GPU, but {_no_gpu()} '
+                             'Leave --amp away to train in float32, or take '
+                                 '--cfg-options optim_wrapper.type='
+                                 'BF16OptimWrapper to train in bfloat16.')
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    gpus = torch.cuda.device_count()
+    if getattr(args, 'launcher', 'none') == 'pytorch' and 0 < gpus < processes:
+        raise PreflightError(
+            f'{processes} processes were started on this machine, which '
+            f'shows {gpus} GPU{"s" * (gpus > 1)}. Start one process for each '
+            'GPU.')
+    if _is_first_process():
+        check_operators(device or get_device())
+
+
+def check_operators(device: str) -> None:
+    """Check that mmcv's operators were compiled for a GPU.
+
+    Args:
+        device: That the model will run on. Other devices than CUDA's are
+            not looked at.
+
+    Raises:
+        PreflightError: If NMS of two boxes fails.
+    """
+    if not device.startswith('cuda'):
+        return
+    try:
+        run_nms(device)
+    except RuntimeError as error:
+        arch = '.'.join(map(str, torch.cuda.get_device_capability(device)))
+        reason = str(error).strip().splitlines()[0]
+        raise PreflightError(
+            f"mmcv's operators do not run on {device} "
+            f'({torch.cuda.get_device_name(device)}): {reason} Compile them '
+            f'for it: FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST={arch} bash '
+            'tools/quickstart.sh --setup-only (needs nvcc; docs/install.md). '
+            'To run on the CPU, hide the GPU: CUDA_VISIBLE_DEVICES=') from error
+
+
+def run_nms(device: str) -> list[int]:
+    """Indices that mmcv's NMS keeps of two overlapping boxes."""
+    boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.]], device=device)
+    return nms(boxes, boxes.new_tensor([0.9, 0.8]), 0.5)[1].tolist()
+
+
+def _no_gpu() -> str:
+    if torch.version.cuda is None:
+        return f'this torch ({torch.__version__}) is built without CUDA.'
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if visible is not None:
+        return f'no GPU is visible (CUDA_VISIBLE_DEVICES={visible!r}).'
+    return 'torch finds no GPU on this machine.'
+
+
+def _is_first_process() -> bool:
+    """True for one process of each machine: the others need not repeat."""
+    # mmdet's tools set LOCAL_RANK to 0 where only Slurm counts processes.
+    return all(
+        int(os.environ.get(name, 0)) == 0
+        for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
+
+
+# -----checkpoints-----
+def _check_start(args: Namespace, cfg: Config) -> None:
+    """Check the checkpoint that training starts or goes on from."""
+    if args.resume == 'auto':
+        path = find_latest_checkpoint(_work_dir(args, cfg))
+        if path is not None:
+            _check_resume(cfg, path)
+    elif args.resume is not None:
+        _check_resume(cfg, args.resume)
+    elif cfg.get('load_from'):
+        if cfg.get('resume'):
+            _check_resume(cfg, cfg.load_from)
+        else:
+            _warn_about_fine_tuning(cfg)
+
+
+def _check_resume(cfg: Config, path: str) -> None:
+    try:
+        checkpoint = load_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(f'{error}{_others_beside(path)}') from error
+    if 'optimizer' not in checkpoint:
+        raise CheckpointError(
+            f'checkpoint {path} holds weights only, no optimizer to resume '
+            f'with. Start from it with --cfg-options load_from={path}')
+    require_full_match(cfg, path)
+
+
+def _warn_about_fine_tuning(cfg: Config) -> None:
+    """The whole list: what starts untrained decides how to train on."""
+    checkpoint = load_checkpoint(cfg.load_from)
+    match = match_config(cfg, checkpoint, cfg.load_from)
+    if match.left_out:
+        reason = explain_mismatch(cfg, checkpoint, match).splitlines()[0]
+        names = '\n'.join(f'  {name}' for name in match.left_out)
+        print_log(
+            f'{cfg.load_from}: {match.loaded} tensors fit, '
+            f'{len(match.left_out)} of the model keep their initial values; '
+            f'{reason}\n{names}', 'current', logging.WARNING)
+
+
+def _work_dir(args: Namespace, cfg: Config) -> str:
+    """Where mmdet's tools/train.py will work."""
+    default = osp.join('./work_dirs', Path(args.config).stem)
+    return args.work_dir or cfg.get('work_dir') or default
+
+
+def _others_beside(path: str) -> str:
+    """Name the other checkpoints of a run, newest first."""
+    folder = Path(path).parent
+    others = sorted((p for p in folder.glob('*.pth') if p != Path(path)),
+                    key=lambda p: p.stat().st_mtime, reverse=True)
+    if not others:
+        return ''
+    return ' Others beside it: ' + ', '.join(str(p) for p in others[:5])

@@ -1,0 +1,398 @@
+"""Make labels for unlabelled images with any detector of mmdet.
+
+Self-training takes the detections above a score as if they were annotations.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import os.path as osp
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+import torch
+from mmdet.apis import init_detector
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.mask import encode_mask_results
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.structures import InstanceData
+from mmengine.utils import scandir
+from rich.progress import track
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmdet_centernet2.checkpoint.match import (classes_of_checkpoint,
+                                               require_full_match)
+from mmdet_centernet2.cli.checks import (PreflightError, check_devices,
+                                         load_config)
+from mmdet_centernet2.datasets.transforms.loading import ImageReadError
+from mmdet_centernet2.utils.files import write_atomically
+
+_DECIMALS = 4  # of pixels and of scores
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of the detector')
+    parser.add_argument('checkpoint', help='checkpoint file of the detector')
+    parser.add_argument(
+        'images',
+        help='folder of images, or a COCO file that lists them, such as '
+        'image_info_unlabeled2017.json')
+    parser.add_argument('out', help='COCO file to write, with a score for '
+                        'each annotation')
+    parser.add_argument('--img-dir', help='where the images are that a COCO '
+                        'file lists')
+    parser.add_argument('--categories', help='COCO file to take the category '
+                        'ids from, such as that of the labelled images '
+                        '(default: the one that lists the images, if it '
+                        "names all of the model's classes; else 1, 2, ...)")
+    parser.add_argument('--score-thr', type=float, default=0.5,
+                        help='smallest score of a label (default: '
+                        '%(default)s)')
+    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if '
+                        'there is one unless given')
+    parser.add_argument('--batch-size', type=int, default=1,
+                        help='images detected on at once (default: '
+                        '%(default)s)')
+    parser.add_argument('--workers', type=int, default=2,
+                        help='processes that load images (default: '
+                        '%(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='config keys to change, as key=value')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run on a command line.
+
+    Raises:
+        PreflightError: If an input is wrong, or an image cannot be read.
+        CheckpointError: If the checkpoint cannot be read or does not fit.
+    """
+    args = parse_args(argv)
+    go_on = (f'What was done is in {args.out}.partial; the same command goes '
+             'on from there.')
+    try:
+        run(args)
+    except ImageReadError as error:
+        # from a loading process it comes with a trace in front
+        words = str(error).strip().splitlines()[-1].split('Error: ')[-1]
+        raise PreflightError(f'{words} {go_on}') from error
+    except KeyboardInterrupt:
+        print(f'\ninterrupted. {go_on}')
+        raise SystemExit(130) from None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the labels that the command line asks for."""
+    check_target(args.out)
+    cfg = load_config(args)
+    check_devices(args)
+    folder, images, known = list_images(args.images, args.img_dir)
+    checkpoint = require_full_match(cfg, args.checkpoint)
+    # mmdet would take COCO's names for any checkpoint without
+    classes = classes_of_checkpoint(checkpoint) or DATASETS.build(
+        dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
+    model = init_detector(
+        cfg, args.checkpoint, device=args.device or get_device())
+    make_pseudo_labels(
+        model,
+        get_test_pipeline_cfg(cfg),
+        folder,
+        images,
+        category_block(classes, known, args.categories),
+        args.out,
+        score_thr=args.score_thr,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        settings=dict(
+            config=osp.abspath(args.config),
+            cfg_options={k: str(v)
+                         for k, v in (args.cfg_options or {}).items()},
+            checkpoint=osp.abspath(args.checkpoint),
+            checkpoint_bytes=osp.getsize(args.checkpoint)))
+
+
+def list_images(source: str, img_dir: str | None = None
+                ) -> tuple[str, list[dict], list[dict]]:
+    """The images of a folder or of a COCO file.
+
+    Args:
+        source: A folder, which is searched with those in it, or a file.
+        img_dir: Where the images of a file are.
+
+    Returns:
+        The folder; an entry with ``id`` and ``file_name`` for each image; the
+        categories that came with the list.
+
+    Raises:
+        PreflightError: If there are no images.
+    """
+    if source.endswith('.json'):
+        if img_dir is None:
+            raise PreflightError(f'{source} lists file names; say with '
+                                 '--img-dir where they are.')
+        content = _read_coco(source)
+        for image in content['images']:
+            if not osp.isfile(osp.join(img_dir, image['file_name'])):
+                raise PreflightError(
+                    f'{source} lists {image["file_name"]}, but there is no '
+                    f'{osp.join(img_dir, image["file_name"])}; name the '
+                    'folder of the images.')
+        return img_dir, content['images'], content.get('categories', [])
+    if not osp.isdir(source):
+        raise PreflightError(f'there is no folder {source} (looked for '
+                             f'{osp.abspath(source)}).')
+    names = sorted(
+        scandir(source, IMG_EXTENSIONS, recursive=True, case_sensitive=False))
+    if not names:
+        raise PreflightError(f'folder {source} holds no image (a file ending '
+                             f'in {" ".join(IMG_EXTENSIONS)}).')
+    return source, [dict(id=i, file_name=n) for i, n in enumerate(names, 1)], []
+
+
+def category_block(classes: Sequence[str], known: Sequence[dict] = (),
+                   path: str | None = None) -> list[dict]:
+    """The ``categories`` of the file, in the order of the model's classes.
+
+    Args:
+        classes: Names of the model's classes.
+        known: Categories to take the ids from, if they name all classes;
+            without, ids count from 1.
+        path: A COCO file to take them from instead.
+
+    Raises:
+        PreflightError: If the file lacks a class.
+    """
+    if path:
+        known = _read_coco(path).get('categories', [])
+    by_name = {category['name']: category for category in known}
+    missing = [name for name in classes if name not in by_name]
+    if missing and path:
+        raise PreflightError(
+            f'--categories {path}: no category is named {missing[:5]} '
+            f'({len(missing)} of the model\'s {len(classes)} classes are '
+            f'missing); there are {sorted(by_name)[:10]}.')
+    if missing:
+        return [dict(id=i, name=n) for i, n in enumerate(classes, 1)]
+    return [dict(by_name[name]) for name in classes]
+
+
+def make_pseudo_labels(model: nn.Module,
+                       pipeline: Sequence[dict],
+                       folder: str,
+                       images: list[dict],
+                       categories: list[dict],
+                       out: str,
+                       score_thr: float = 0.5,
+                       batch_size: int = 1,
+                       num_workers: int = 2,
+                       settings: dict | None = None) -> None:
+    """Detect on images and write a COCO file with ``score``.
+
+    The file appears when all is done. Until then the results are in
+    ``out + '.partial'``, one line of JSON for each image, and the same call
+    goes on from there.
+
+    Args:
+        model: A detector of mmdet, in evaluation mode.
+        pipeline: Its test pipeline.
+        folder: Where the images are.
+        images: See :func:`list_images`.
+        categories: One for each label.
+        out: The file to write.
+        score_thr: Smallest score that is kept.
+        batch_size: Images detected on at once.
+        num_workers: Processes that load images.
+        settings: What else the results depend on, such as the checkpoint, to
+            be written into the file.
+
+    Raises:
+        PreflightError: If ``out`` exists, or earlier results do not fit.
+        ImageReadError: If an image cannot be read.
+    """
+    check_target(out)
+    partial = f'{out}.partial'
+    settings = dict(
+        settings or {},
+        score_thr=score_thr,
+        folder=osp.abspath(folder),
+        categories=[category['name'] for category in categories])
+    records = {r['image']['file_name']: r for r in _resume(partial, settings)}
+    if records:
+        print_log(f'{len(records)} of {len(images)} images are done already, '
+                  f'see {partial}', 'current')
+    left = [i for i in images if i['file_name'] not in records]
+    loader = DataLoader(
+        _Images(folder, left, pipeline),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=pseudo_collate)
+    for image, sample in track(
+            zip(left, _detect(model, loader)), 'detecting', len(left)):
+        height, width = sample.ori_shape
+        record = dict(
+            image=dict(image, height=height, width=width),
+            annotations=annotations_of(sample.pred_instances, image['id'],
+                                       categories, score_thr))
+        _append(partial, record)
+        records[image['file_name']] = record
+    listed = [records[image['file_name']] for image in images]
+    labels = [label for record in listed for label in record['annotations']]
+    content = dict(
+        info=dict(
+            description='Pseudo labels: detections taken as annotations',
+            **settings),
+        images=[record['image'] for record in listed],
+        annotations=[dict(id=i, **label) for i, label in enumerate(labels, 1)],
+        categories=categories)
+    with write_atomically(out) as file:
+        file.write(json.dumps(content).encode())
+    os.remove(partial)
+    labelled = sum(bool(record['annotations']) for record in listed)
+    print(f'{out}: {len(labels)} labels on {labelled} of {len(listed)} images')
+
+
+def annotations_of(instances: InstanceData, image_id: int,
+                   categories: Sequence[dict],
+                   score_thr: float) -> list[dict]:
+    """Detections of one image as COCO annotations without ``id``.
+
+    Args:
+        instances: ``bboxes`` (N, 4) as corners in pixels of the image,
+            ``scores``, ``labels``, and ``masks`` where the model makes them.
+        image_id: Of the image.
+        categories: One for each label.
+        score_thr: Smallest score that is kept.
+
+    Returns:
+        Best first; boxes that round to no area are left out.
+
+    Raises:
+        PreflightError: If a label has no category.
+    """
+    kept = instances[instances.scores >= score_thr]
+    kept = kept[kept.scores.argsort(descending=True, stable=True)].cpu()
+    corners = get_box_tensor(kept.bboxes).double()
+    sizes = (corners[:, 2:] - corners[:, :2]).numpy().round(_DECIMALS)
+    corners = corners[:, :2].numpy().round(_DECIMALS)
+    scores = kept.scores.double().numpy().round(_DECIMALS)
+    annotations = []
+    for i, label in enumerate(kept.labels.tolist()):
+        if label >= len(categories):
+            raise PreflightError(
+                f'the model detects class {label}, but only '
+                f'{len(categories)} class names are known; give the config '
+                'the classes of its data set (metainfo).')
+        if (sizes[i] <= 0).any():
+            continue
+        annotations.append(
+            dict(
+                image_id=image_id,
+                category_id=categories[label]['id'],
+                bbox=[*corners[i].tolist(), *sizes[i].tolist()],
+                area=float(sizes[i].prod().round(_DECIMALS)),
+                iscrowd=0,
+                score=float(scores[i])))
+        if 'masks' in kept:
+            rle, = encode_mask_results([np.asarray(kept.masks[i])])
+            rle['counts'] = rle['counts'].decode()
+            annotations[-1]['segmentation'] = rle
+    return annotations
+
+
+def check_target(out: str) -> None:
+    """Refuse a place to write to before any work is done."""
+    if osp.exists(out):
+        raise PreflightError(
+            f'{out} exists already; move it away or give another name.')
+    folder = osp.dirname(osp.abspath(out))
+    if not osp.isdir(folder):
+        raise PreflightError(
+            f'{out}: the folder {folder} does not exist; make it first.')
+
+
+class _Images(Dataset):
+    """The images, loaded by a test pipeline."""
+
+    def __init__(self, folder: str, images: list[dict],
+                 pipeline: Sequence[dict]) -> None:
+        self.folder = folder
+        self.images = images
+        self.pipeline = Compose(pipeline)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        image = self.images[index]
+        path = osp.join(self.folder, image['file_name'])
+        # no instances: for LoadAnnotations, which test pipelines have
+        results = dict(img_path=path, img_id=image['id'], instances=[])
+        try:
+            return self.pipeline(results)
+        except ImageReadError:
+            raise
+        except Exception as error:  # mmcv's reader does not name the file
+            raise ImageReadError(
+                f'image {path}: {type(error).__name__}: {error}') from error
+
+
+@torch.no_grad()
+def _detect(model: nn.Module, loader: DataLoader) -> Iterator[DetDataSample]:
+    """Detections of one image after another."""
+    for batch in loader:
+        yield from model.test_step(batch)
+
+
+def _read_coco(path: str) -> dict:
+    try:
+        content = json.loads(Path(path).read_text())
+        for image in content['images']:
+            image['id'], image['file_name']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PreflightError(
+            f'{path} is not a COCO file with "images", each with "id" and '
+            f'"file_name": {type(error).__name__}: {error}.') from error
+    return content
+
+
+def _resume(path: str, settings: dict) -> list[dict]:
+    """What an earlier run wrote; the file is then ready for more lines."""
+    lines, end = [], 0
+    if osp.exists(path):
+        with open(path, 'rb') as file:
+            for line in file:
+                if not line.endswith(b'\n'):  # it was stopped here
+                    break
+                lines.append(json.loads(line))
+                end += len(line)
+        theirs = lines[0]['settings'] if lines else settings
+        if theirs != settings:
+            changed = ', '.join(
+                f'{key} was {theirs.get(key)!r}, is {settings.get(key)!r}'
+                for key in sorted({*theirs, *settings})
+                if theirs.get(key) != settings.get(key))
+            raise PreflightError(
+                f'{path} holds what an earlier run made with other settings: '
+                f'{changed}. Use its settings to go on with it, or move it '
+                'away to start anew.')
+        os.truncate(path, end)
+    if not lines:
+        _append(path, dict(settings=settings))
+    return lines[1:]
+
+
+def _append(path: str, line: dict) -> None:
+    with open(path, 'a') as file:
+        file.write(json.dumps(line) + '\n')
