@@ -1,7 +1,7 @@
 """Test a detector: mmdet's tools/test.py with our models and checks."""
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.cli.fast_option import accept_fast_option
-from mmdet_centernet2.utils.mmdet_tools import run_mmdet_tool
+from mmdet_centernet2.cli.mmdet_tools import run_mmdet_tool
 from mmdet_centernet2.cli.checks import check_test
 
 if __name__ == '__main__':

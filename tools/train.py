@@ -1,6 +1,6 @@
 """Train a detector: mmdet's tools/train.py with our models and checks."""
 import mmdet_centernet2  # noqa: F401  registers the models
-from mmdet_centernet2.utils.mmdet_tools import run_mmdet_tool
+from mmdet_centernet2.cli.mmdet_tools import run_mmdet_tool
 from mmdet_centernet2.cli.checks import check_train
 
 if __name__ == '__main__':

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from complexity import Complexity, complexity
 from mmengine.config import Config
+from model_table import Model, read_models, set_costs, set_table, table_of
 
-from mmdet_centernet2.utils.complexity import Complexity, complexity
-from mmdet_centernet2.utils.model_table import (Model, read_models, set_costs,
-                                                set_table, table_of)
 from tests.paths import CONFIGS, ROOT
 from tests.test_configs.recipes import FOLDERS, RECIPES
 from tests.test_models.test_golden import CONFIG_OF, SAME_NETWORK

@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from mmdet_centernet2.engine import bf16
+from mmdet_centernet2.engine.optimizers import bf16
 
 CPUINFO = Path('/proc/cpuinfo')
 LIMITS = ('ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA')

@@ -9,7 +9,7 @@ from mmcv.cnn import build_conv_layer
 from mmcv.ops import RoIAlign
 from torch import nn
 
-from mmdet_centernet2.engine.cpu_speed import (CPUSpeedHook,
+from mmdet_centernet2.engine.hooks.cpu_speed import (CPUSpeedHook,
                                                keep_freed_memory,
                                                use_channels_last)
 

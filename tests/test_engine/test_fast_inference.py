@@ -10,8 +10,10 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_centernet2.engine import bf16, fast_inference, speed_up
-from mmdet_centernet2.engine.fast_inference import (bare_detector,
+from mmdet_centernet2.engine import speed_up
+from mmdet_centernet2.engine.hooks import fast_inference
+from mmdet_centernet2.engine.optimizers import bf16
+from mmdet_centernet2.engine.hooks.fast_inference import (bare_detector,
                                                     speed_up_as_configured)
 from tests import golden
 from tests._tiny import tiny_config

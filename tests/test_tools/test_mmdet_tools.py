@@ -11,6 +11,8 @@ import runpy
 import subprocess
 import sys
 
+import any_device
+import get_flops
 import mmdet
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_centernet2.engine import CenterNet2Visualizer
-from mmdet_centernet2.utils import benchmark, blank_data, mmdet_tools
+from mmdet_centernet2.cli import mmdet_tools
 from mmdet_centernet2.cli.checks import PreflightError
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
@@ -233,7 +235,7 @@ def test_benchmark_measures_on_a_cpu(config, tmp_path, task, unit):
 
 def test_benchmark_counts_measured_images_only(config, checkpoint,
                                                monkeypatch):
-    measured = benchmark.AnyDeviceInferenceBenchmark(
+    measured = any_device.AnyDeviceInferenceBenchmark(
         Config.fromfile(config), str(checkpoint), False, False, max_iter=5,
         num_warmup=2)
     ticks = iter([9., 9., 1., 2., 3.])
@@ -272,7 +274,7 @@ def test_flops_against_torchs_own_counter(config, capsys):
     assert blank == from_data
 
     model = MODELS.build(Config.fromfile(config).model).eval()
-    batch = model.data_preprocessor(blank_data.blank_batch(*SIZE))
+    batch = model.data_preprocessor(get_flops.blank_batch(*SIZE))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**batch, mode='tensor')
     # torch counts multiplications and additions, mmengine the pairs

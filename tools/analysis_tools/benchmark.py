@@ -4,11 +4,11 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import mmdet_centernet2  # noqa: F401  registers the models
-from mmdet_centernet2.cli.fast_option import accept_fast_option
-from mmdet_centernet2.utils.mmdet_tools import errors_as_exit, run_mmdet_tool
-from mmdet_centernet2.cli.checks import (PreflightError, check_data,
-                                              load_config)
 from mmdet_centernet2.checkpoint.match import require_full_match
+from mmdet_centernet2.cli.checks import (PreflightError, check_data,
+                                         load_config)
+from mmdet_centernet2.cli.fast_option import accept_fast_option
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit, run_mmdet_tool
 
 
 def check_psutil() -> None:
@@ -29,7 +29,7 @@ def check(args: Namespace) -> None:
 
 def adapt(tool: ModuleType) -> None:
     """Let mmdet's tool use the classes that need no GPU, and ``--fast``."""
-    from mmdet_centernet2.utils.benchmark import use_any_device
+    from any_device import use_any_device
     use_any_device(tool)
     accept_fast_option(tool)
 

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 
 from mmdet_centernet2.deploy.parity import compare
 from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError
-from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.cli.checks import check_data, load_config
 from mmdet_centernet2.checkpoint.match import require_full_match
 

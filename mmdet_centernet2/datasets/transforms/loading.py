@@ -12,11 +12,12 @@ from mmdet.registry import TRANSFORMS
 from PIL import Image, ImageOps
 
 from ...registry import TRANSFORMS as SCOPED_TRANSFORMS
+from ...utils.errors import UserError
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
-class ImageReadError(OSError):
+class ImageReadError(UserError, OSError):
     """An image of the data set cannot be read."""
 
 

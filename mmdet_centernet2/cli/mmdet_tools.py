@@ -18,13 +18,9 @@ from typing import Callable, Iterator, NoReturn
 import mmdet
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmdet_centernet2.checkpoint import CheckpointError
-from mmdet_centernet2.datasets.annotation_file import AnnotationError
-from mmdet_centernet2.datasets.transforms import ImageReadError
-from mmdet_centernet2.engine.runner import BriefRunner
 from mmdet_centernet2.cli.launch import close_launch, prepare_launch
-from mmdet_centernet2.cli.checks import PreflightError
-
+from mmdet_centernet2.engine.runner import BriefRunner
+from mmdet_centernet2.utils.errors import PreflightError, UserError
 
 #: Of packages that we build on; a user can do nothing about them.
 USELESS_WARNINGS = (
@@ -121,12 +117,11 @@ def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
     """Turn an error meant for the user into one message, without a trace.
 
     Args:
-        *kinds (type[Exception]): Further errors that are meant for the user.
+        *kinds: Further errors that are meant for the user.
     """
     try:
         yield
-    except (AnnotationError, CheckpointError, ImageReadError, PreflightError,
-            *kinds) as error:
+    except (UserError, *kinds) as error:
         _exit(error)
 
 

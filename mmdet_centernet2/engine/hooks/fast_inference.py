@@ -18,8 +18,10 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.mkldnn import MkldnnLinear
 
-from ..models.layers.deform_conv import ExactDeformConv
-from .bf16 import cpu_has_bf16, warn_about_bf16
+from mmdet_centernet2.engine.optimizers.bf16 import (cpu_has_bf16,
+                                                     warn_about_bf16)
+from mmdet_centernet2.models.layers.deform_conv import ExactDeformConv
+
 from .cpu_speed import keep_freed_memory, use_channels_last
 
 #: Arithmetic of the convolutions and matrix products.

@@ -15,7 +15,7 @@ from mmengine.device import get_device, get_max_cuda_memory
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmdet_centernet2.engine.fast_inference import speed_up_as_configured
+from mmdet_centernet2.engine.hooks.fast_inference import speed_up_as_configured
 
 
 class _FitsData(BaseBenchmark):

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmdet_centernet2.utils.complexity import (complexity, shapes_only,
+from complexity import (complexity, shapes_only,
                                                test_shape)
 from tests.paths import CONFIGS
 

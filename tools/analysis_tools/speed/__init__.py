@@ -1,0 +1,1 @@
+"""What ``tools/analysis_tools/speed.py`` measures; only in a clone."""

@@ -1,0 +1,294 @@
+"""Detectors with random weights that have the work of trained ones.
+
+What a detector costs depends on its weights in four ways, and here all four
+are made alike for every detector: activations have the size that
+normalisation gives them, every first stage gives as many proposals as its
+test config allows, proposals are eight cells wide (mmdet's anchors are, and
+CenterNet2's levels are trained on such objects), and equally many scores
+reach the last suppression.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import mmdet
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from torch import Tensor, nn
+
+import mmdet_centernet2
+from mmdet_centernet2.models.dense_heads import CenterNet2ProposalHead
+
+from .scenes import Size, image_batch
+
+OURS = 'CenterNet2'
+CASCADE = 'mmdet Cascade R-CNN'
+FASTER = 'mmdet Faster R-CNN'
+UPDATE = 'mmdet CenterNet-update'
+
+#: Configs by what they are called; peers have the same ResNet-50.
+CONFIGS = {
+    CASCADE: 'cascade_rcnn/cascade-rcnn_r50-caffe_fpn_1x_coco.py',
+    OURS: 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
+    FASTER: 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
+    UPDATE: 'centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py',
+}
+#: Pairs of box and class that the last score threshold lets through.
+PAIRS_AT_NMS = 300
+#: Height and width in pixels of the image that weights are adapted to.
+CALIBRATION_SIZE = (192, 192)
+#: Distance of a proposal's sides in stride units: eight cells across.
+LTRB_BIAS = 4.
+#: Standard deviation of the class logits, about a trained model's.
+LOGIT_STD = 1.5
+#: Small, so that a hundred steps leave the weights, and with them the work,
+#: about as they were.
+LEARNING_RATE = 1e-6
+
+
+class Work(NamedTuple):
+    """What a detector did, all images together; no proposals in one stage."""
+
+    proposals: int
+    detections: int
+
+
+def load_config(name: str) -> Config:
+    """Config of a detector, ours or one that the installed mmdet brings."""
+    package = mmdet_centernet2 if name == OURS else mmdet
+    root = Path(package.__file__).resolve().parent
+    folders = [root / '.mim' / 'configs', root.parent / 'configs']
+    for folder in folders:
+        if (folder / CONFIGS[name]).is_file():
+            return Config.fromfile(folder / CONFIGS[name])
+    raise FileNotFoundError(
+        f'{CONFIGS[name]} is in neither of {[str(f) for f in folders]}: '
+        f'this {package.__name__} came without its configs; install it from '
+        'a wheel or with pip install -e .')
+
+
+def build(name: str, device: str = 'cpu', small: bool = False,
+          model_options: dict | None = None) -> nn.Module:
+    """Build a detector and give its weights the usual work.
+
+    Args:
+        name: A key of ``CONFIGS``.
+        device: Where it is to work.
+        small: For trying out: ResNet-18, narrow box heads.
+        model_options: Merged into the model's config.
+
+    Returns:
+        In inference mode, the same weights in every run.
+    """
+    cfg = load_config(name)
+    if small:
+        cfg.model.backbone.depth = 18
+        cfg.model.neck.in_channels = [
+            channels // 4 for channels in cfg.model.neck.in_channels
+        ]
+        heads = cfg.model.roi_head.bbox_head if 'roi_head' in cfg.model else []
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.fc_out_channels = 64
+    cfg.merge_from_dict(dict(model=model_options or {}))
+    return build_from(cfg, device)
+
+
+def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
+    """See :func:`build`; pretrained weights are not downloaded."""
+    register_all_modules(init_default_scope=True)
+    # it lists every parameter that is initialised
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model = model.to(device).eval()
+    if isinstance(getattr(model, 'rpn_head', None), CenterNet2ProposalHead):
+        nn.init.constant_(model.rpn_head.conv_reg.bias, LTRB_BIAS)
+    images, samples = image_batch(CALIBRATION_SIZE, device=device)
+    _calibrate_norms(model, images)
+    _spread_logits(model, images, samples)
+    return model
+
+
+@torch.no_grad()
+def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
+    """Let batch norms know the statistics of what they get.
+
+    They are frozen at mean 0 and variance 1 otherwise, and every residual
+    block doubles its input.
+    """
+    norms = [m for m in model.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.
+    model.extract_feat(images)
+    for norm, momentum in zip(norms, before):
+        norm.eval()
+        norm.momentum = momentum
+
+
+@torch.no_grad()
+def _spread_logits(model: nn.Module, images: Tensor,
+                   samples: list[DetDataSample]) -> None:
+    """Let box heads be as sure as trained ones, not undecided."""
+    heads = box_heads(model)
+    logits: list[Tensor] = []
+    hooks = [
+        head.fc_cls.register_forward_hook(
+            lambda module, inputs, output: logits.append(output))
+        for head in heads
+    ]
+    if heads:
+        model.predict(images, samples, rescale=False)
+    for head, hook, seen in zip(heads, hooks, logits):
+        hook.remove()
+        head.fc_cls.weight *= LOGIT_STD / seen.std()
+
+
+def box_heads(model: nn.Module) -> list[nn.Module]:
+    """Of the second stage, if there is one."""
+    if not hasattr(model, 'roi_head'):
+        return []
+    heads = model.roi_head.bbox_head
+    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+
+
+@torch.no_grad()
+def set_score_threshold(model: nn.Module, images: Tensor,
+                        samples: list[DetDataSample]) -> None:
+    """Let ``PAIRS_AT_NMS`` pairs an image reach the last suppression.
+
+    Args:
+        model: The test config of its last head is changed.
+        images: Network input, (B, 3, H, W).
+        samples: Of the images.
+    """
+    # the head's own: the model's is a copy
+    last = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
+    cfg = last.test_cfg
+    usual = {key: cfg[key] for key in ('nms', 'max_per_img')}
+    cfg.update(score_thr=0., max_per_img=-1,
+               nms=dict(type='nms', iou_threshold=1.))
+    found = model.predict(images, samples, rescale=False)
+    scores = torch.cat([sample.pred_instances.scores for sample in found])
+    pairs = min(PAIRS_AT_NMS * len(images), len(scores) - 1)
+    cfg.update(score_thr=scores.sort(descending=True).values[pairs].item(),
+               **usual)
+
+
+class Prediction:
+    """Inference on a batch that gives a detector the usual work.
+
+    Args:
+        name: A key of ``CONFIGS``.
+        size: Height and width of the images in pixels.
+        batch: Number of images.
+        device: Where it is to work.
+        small: See :func:`build`.
+        amp: Type for autocast; None is FP32.
+    """
+
+    def __init__(self, name: str, size: Size, batch: int = 1,
+                 device: str = 'cpu', small: bool = False,
+                 amp: torch.dtype | None = None) -> None:
+        self.model = build(name, device, small)
+        self.images, self.samples = image_batch(size, batch, device=device)
+        set_score_threshold(self.model, self.images, self.samples)
+        self.autocast = torch.autocast(device, amp, enabled=amp is not None)
+
+    def __call__(self) -> int:
+        """Number of detections."""
+        with torch.no_grad(), self.autocast:
+            found = self.model.predict(self.images, self.samples,
+                                       rescale=False)
+        return sum(len(sample.pred_instances) for sample in found)
+
+    def work(self) -> Work:
+        """What one call does."""
+        if not getattr(self.model, 'with_rpn', False):
+            return Work(0, self())
+        head, counts = self.model.rpn_head, []
+        predict = head.predict
+
+        def counting(*args, **kwargs):
+            results = predict(*args, **kwargs)
+            counts.extend(map(len, results))
+            return results
+
+        head.predict = counting
+        detections = self()
+        del head.predict
+        return Work(sum(counts), detections)
+
+
+class TrainingStep:
+    """Loss, backward pass and an SGD step on one batch; each call is one.
+
+    Args:
+        model: A detector; it is put into training mode.
+        size: Height and width of the images in pixels.
+        num_objects: In each image.
+        batch: Number of images.
+        device: Where it works.
+        amp: Type for autocast; None is FP32.
+    """
+
+    def __init__(self, model: nn.Module, size: Size, num_objects: int,
+                 batch: int = 1, device: str = 'cpu',
+                 amp: torch.dtype | None = None) -> None:
+        self.model = model.train()
+        self.images, self.samples = image_batch(
+            size, batch, num_objects, device=device)
+        self.autocast = torch.autocast(device, amp, enabled=amp is not None)
+        self.optimizer = torch.optim.SGD(
+            (p for p in model.parameters() if p.requires_grad),
+            lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
+        # float16 needs it, bfloat16 does not
+        self.scaler = torch.amp.GradScaler(
+            device, enabled=amp == torch.float16)
+
+    def __call__(self) -> float:
+        """The total loss."""
+        with self.autocast:
+            losses = self.model.loss(self.images, self.samples)
+        loss, _ = self.model.parse_losses(losses)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.item()
+
+    def release(self) -> None:
+        """Drop the gradients, which a step holds until the next one."""
+        self.optimizer.zero_grad()
+
+    def rois(self) -> list[int]:
+        """RoIs that each box head is trained on in a step; takes one."""
+        counts: list[int] = []
+        hooks = [  # every box head has the layer, and calls it once
+            head.shared_fcs[0].register_forward_hook(
+                lambda module, inputs, output: counts.append(len(inputs[0])))
+            for head in box_heads(self.model)
+        ]
+        self()
+        for hook in hooks:
+            hook.remove()
+        return counts
+
+
+def compile_parts(model: nn.Module, **options) -> None:
+    """Compile backbone, neck and first stage, where most arithmetic is."""
+    compiled: tuple[Callable, ...] = (
+        model.backbone.compile, model.neck.compile, model.rpn_head.compile)
+    for compile_part in compiled:
+        compile_part(**options)

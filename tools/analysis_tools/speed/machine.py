@@ -1,0 +1,216 @@
+"""What a measurement was made on, and how fast that can be."""
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmdet_centernet2.version import __version__
+
+from .section import Call, Context
+
+PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime',
+            'faster-coco-eval')
+#: What decides how fast half precision is on a CPU, as Linux names it.
+CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16',
+             'amx_fp16')
+#: (channels, height, width) of the 3x3 convolutions that most of a ResNet-50
+#: detector's arithmetic is in at 800 x 1344: the towers', then C2 to C5.
+CONV_SHAPES = ((256, 100, 168), (64, 200, 336), (128, 100, 168),
+               (256, 50, 84), (512, 25, 42))
+#: Kinds of GPU kernels by what their names contain, the first that fits.
+KINDS = {
+    'NMS': ('nms', ),
+    'RoIAlign': ('roi_align', ),
+    'copies': ('memcpy', 'memset', 'copy', 'cat'),
+    'convolutions and matrix products': (
+        'conv', 'gemm', 'cutlass', 'cudnn', 'wgrad', 'dgrad', 'fprop',
+        'xmma', 'matmul', 'nvjet'),
+    'norms': ('norm', 'bn_'),
+    'optimizer': ('multi_tensor', 'adam', 'sgd'),
+    'sorting, indexing': ('sort', 'topk', 'radix', 'index', 'scatter',
+                          'gather', 'scan'),
+    'reductions': ('reduce', ),
+    'elementwise': ('elementwise', 'triton'),
+}
+
+
+def environment() -> dict[str, str]:
+    """Machine and versions; starts neither threads nor CUDA."""
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    found = {
+        'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
+        'mmdet_centernet2': __version__,
+        'CPU': _cpu_info('model name') or platform.processor() or 'unknown',
+        'cores, threads': f'{os.cpu_count()} cores, torch uses '
+                          f'{torch.get_num_threads()} threads',
+        'CPU features': ', '.join(cpu_flags()) or 'unknown',
+        'memory': f'{memory / 1e9:.1f} GB',
+        'load before': f'{os.getloadavg()[0]:.2f} (mean of the last minute)',
+        'GPU': f'CUDA {torch.version.cuda}' if has_gpu() else 'none',
+        'Python': platform.python_version(),
+        'torch': torch.__version__,
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = 'not installed'
+    return found
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU; processes can still be forked after it."""
+    os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
+    return torch.cuda.is_available()
+
+
+def cpu_flags() -> list[str]:
+    """Those of ``CPU_FLAGS`` that this CPU has."""
+    present = _cpu_info('flags').split()
+    return [flag for flag in CPU_FLAGS if flag in present]
+
+
+def _cpu_info(key: str) -> str:
+    """First value of a key in Linux' list of processors."""
+    path = Path('/proc/cpuinfo')
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(':', 1)[1].strip() for line in lines
+                 if line.split(':')[0].strip() == key), '')
+
+
+class Kernel(NamedTuple):
+    """One call of a library's kernel.
+
+    Args:
+        operations: Floating point operations of a call, a multiply-add is
+            two; or bytes.
+        rate: Operations a second.
+    """
+
+    call: Call
+    operations: int
+    rate: float
+    name: str
+
+
+@torch.no_grad()
+def fastest_convolution(context: Context, dtype: torch.dtype) -> Kernel:
+    """The 3x3 convolution of ``CONV_SHAPES`` that the machine is best at.
+
+    In the better one of the two memory formats.
+    """
+    kernels = []
+    formats = torch.contiguous_format, torch.channels_last
+    for shape, memory_format in itertools.product(
+            context.pick(CONV_SHAPES, CONV_SHAPES[-1:]), formats):
+        channels, height, width = shape
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).eval()
+        x = torch.randn(1, *shape)
+        conv, x = (thing.to(context.device, dtype, memory_format=memory_format)
+                   for thing in (conv.requires_grad_(False), x))
+        kernels.append(_kernel(
+            context, lambda conv=conv, x=x: conv(x),
+            2 * 9 * channels**2 * height * width,
+            f'3x3, {channels} channels, {height} x {width}'))
+    return max(kernels, key=lambda kernel: kernel.rate)
+
+
+def matrix_product(context: Context, dtype: torch.dtype) -> Kernel:
+    """A square matrix product."""
+    size = context.pick(8192, 256)
+    a, b = (torch.randn(size, size, device=context.device, dtype=dtype)
+            for _ in range(2))
+    return _kernel(context, lambda: a @ b, 2 * size**3, f'{size} x {size}')
+
+
+def memory_copy(context: Context) -> Kernel:
+    """A copy, whose bytes are read and written."""
+    num_bytes = context.pick(2**30, 2**20)
+    source = torch.empty(num_bytes, dtype=torch.uint8, device=context.device)
+    target = torch.empty_like(source)
+    return _kernel(context, lambda: target.copy_(source), 2 * num_bytes, '')
+
+
+def _kernel(context: Context, call: Call, operations: int,
+            name: str) -> Kernel:
+    timer = Timer('call()', globals=dict(call=call),
+                  num_threads=torch.get_num_threads())
+    seconds = timer.blocked_autorange(
+        min_run_time=context.pick(0.3, 0.01)).median
+    return Kernel(call, operations, operations / seconds, name)
+
+
+class Demand(NamedTuple):
+    """What one call needs.
+
+    Args:
+        operations: Of convolutions and matrix products; a multiply-add is
+            two.
+        num_bytes: Read and written, if every operator reads all of its
+            tensors from memory and writes all of its results.
+    """
+
+    operations: int
+    num_bytes: int
+
+
+class _CountBytes(TorchDispatchMode):
+    """Sums up the tensors of every operator that is not a view."""
+
+    num_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.num_bytes += sum(
+                leaf.numel() * leaf.element_size()
+                for leaf in tree_leaves((args, kwargs, out))
+                if isinstance(leaf, Tensor))
+        return out
+
+
+def demand(call: Call) -> Demand:
+    """Count what an eager call does; mmcv's own operators are not seen."""
+    counter, traffic = FlopCounterMode(display=False), _CountBytes()
+    with counter, traffic:
+        call()
+    return Demand(counter.get_total_flops(), traffic.num_bytes)
+
+
+def kernel_seconds(call: Callable[[], object]) -> dict[str, float]:
+    """Seconds that a GPU spends in each kind of kernel, the longest first."""
+    with profile(
+            activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+        call()
+        torch.cuda.synchronize()
+    return sum_kinds([
+        (event.name, event.time_range.elapsed_us() * 1e-6)
+        for event in record.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+        # of annotations, whose kernels are listed themselves
+        and not getattr(event, 'is_user_annotation', False)
+    ])
+
+
+def sum_kinds(kernels: list[tuple[str, float]]) -> dict[str, float]:
+    """Seconds by kind, from (name, seconds) of each kernel."""
+    total: dict[str, float] = {}
+    for name, seconds in kernels:
+        kind = next((kind for kind, parts in KINDS.items()
+                     if any(part in name.lower() for part in parts)), 'others')
+        total[kind] = total.get(kind, 0.) + seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1]))

@@ -1,0 +1,106 @@
+"""The command line of ``tools/analysis_tools/speed.py``."""
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from argparse import (ArgumentParser, Namespace,
+                      RawDescriptionHelpFormatter)
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmdet.utils import register_all_modules
+from rich.console import Console
+from rich.markdown import Markdown
+
+import mmdet_centernet2  # noqa: F401  registers the models
+
+from . import report, sections  # noqa: F401  registers the sections
+from .machine import environment, has_gpu
+from .section import SECTIONS, Context, Result, Section, run, say
+
+NO_GPU = ('needs a GPU, and torch sees none on this machine: nothing of it '
+          'was measured')
+
+
+def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
+    """Read the command line."""
+    names = '\n'.join(f'  {name:<13} {section.help}'
+                      for name, section in SECTIONS.items())
+    parser = ArgumentParser(
+        description=description, formatter_class=RawDescriptionHelpFormatter,
+        epilog=f'sections:\n{names}')
+    parser.add_argument(
+        '--sections', nargs='+', choices=SECTIONS, metavar='NAME',
+        help='what to measure; default: all that this machine can')
+    parser.add_argument(
+        '--quick', action='store_true',
+        help='everything in small, within two minutes on two cores')
+    parser.add_argument(
+        '--rounds', type=int,
+        help='timed calls of each contestant; default: 5, quick: 2')
+    parser.add_argument(
+        '--threads', type=int, help='of torch; default: its own choice')
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('work_dirs/speed'),
+        help='for speed.json, speed.md and images/')
+    parser.add_argument(
+        '--write-docs', type=Path, metavar='SPEED.MD',
+        help='also fill the marked blocks of this document, and put the '
+        'plots into images/ beside it')
+    args = parser.parse_args(argv)
+    if args.rounds is not None and args.rounds < 1:
+        parser.error(f'--rounds must be at least 1, got {args.rounds}')
+    if args.write_docs is not None and not args.write_docs.is_file():
+        parser.error(f'--write-docs: there is no file {args.write_docs}')
+    return args
+
+
+def main(description: str, argv: Sequence[str] | None = None) -> int:
+    """Measure what was asked for, and write all of it after each section.
+
+    Returns:
+        1 if a section failed.
+    """
+    args = parse_args(description, argv)
+    # of torch's profiler, and of the libraries, in every child
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+    warnings.filterwarnings('ignore')
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    register_all_modules(init_default_scope=True)
+    console, about = Console(), environment()
+    command = 'python ' + shlex.join(sys.argv if argv is None else argv)
+    rounds = args.rounds or (2 if args.quick else 5)
+    for name, value in about.items():
+        console.print(f'{name}: {value}', highlight=False)
+    names = args.sections or [
+        name for name in SECTIONS if name != 'gpu' or has_gpu()]
+    if 'gpu' not in names and not args.sections:
+        console.print(f'section gpu {NO_GPU}.')
+    results: list[Result] = []
+    for name in (name for name in SECTIONS if name in names):
+        console.print(f'{len(results) + 1}/{len(names)} {name} ...')
+        results.append(_measure(SECTIONS[name], Context(
+            args.quick, rounds, 'cuda' if name == 'gpu' else 'cpu',
+            at_least=0.1 if args.quick else 1.)))
+        report.write(args.out_dir, command, about,
+                     dict(quick=args.quick, rounds=rounds), results)
+        if args.write_docs is not None:
+            report.fill_document(args.write_docs, command, about, results[-1])
+        say('')
+        block = report.section_block(results[-1])
+        wide = console.is_terminal and console.width >= 120
+        console.print(Markdown(block)) if wide else console.out(
+            f'\n{block}\n', highlight=False)
+    console.print(f'Wrote {args.out_dir}/speed.json, speed.md and images/',
+                  highlight=False)
+    return int(any(result.error for result in results))
+
+
+def _measure(section: Section, context: Context) -> Result:
+    if context.device == 'cuda' and not has_gpu():
+        return Result(section, [], 0., NO_GPU)
+    return run(section, context)

@@ -1,0 +1,88 @@
+"""Pictures and objects to measure with, the same in every run."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet_centernet2.models.task_modules.center_targets import BatchBoxes
+from mmdet_centernet2.models.task_modules.level_layout import LevelLayout
+
+#: Height and width in pixels.
+Size = tuple[int, int]
+
+#: The network input of a photograph of COCO at test time.
+TEST_SIZE = (800, 1344)
+#: Instead of it, for trying out.
+QUICK_SIZE = (256, 320)
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def random_boxes(num: int, size: Size, seed: int = 0) -> Tensor:
+    """Boxes of all sizes, from 8 pixels to half of the image.
+
+    Sides are drawn evenly in their logarithm; as in photographs, crowds have
+    smaller objects: the largest side shrinks with the root of the number.
+
+    Returns:
+        xyxy in pixels, inside the image, shape (num, 4).
+    """
+    rng = np.random.RandomState(seed)
+    largest = max(min(size) / 2 / max(num / 7, 1)**.5, 32.)
+    sides = np.exp(rng.uniform(np.log(8), np.log(largest), (num, 2)))
+    limits = np.array([size[1], size[0]])
+    top_left = rng.uniform(0, 1, (num, 2)) * (limits - sides)
+    return torch.tensor(
+        np.concatenate([top_left, top_left + sides], 1), dtype=torch.float32)
+
+
+def random_labels(num: int, num_classes: int, seed: int = 0) -> Tensor:
+    """Classes, all as likely, shape (num, )."""
+    rng = np.random.RandomState(seed + 1)
+    return torch.tensor(rng.randint(num_classes, size=num), dtype=torch.long)
+
+
+def objects(num: int, size: Size, num_classes: int, batch: int = 1,
+            device: str = 'cpu') -> BatchBoxes:
+    """``num`` objects in each image of a batch."""
+    return BatchBoxes.collate(
+        [random_boxes(num, size, seed).to(device) for seed in range(batch)],
+        [random_labels(num, num_classes, seed).to(device)
+         for seed in range(batch)])
+
+
+def map_sizes(size: Size) -> list[Size]:
+    """Height and width in cells of the five levels' maps."""
+    return [(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
+
+
+def layout_of(size: Size, batch: int = 1, device: str = 'cpu') -> LevelLayout:
+    """Layout of the five-level pyramid of a batch."""
+    return LevelLayout.build(map_sizes(size), STRIDES, batch,
+                             torch.device(device))
+
+
+def image_batch(size: Size, batch: int = 1, num_objects: int = 0,
+                num_classes: int = 80, device: str = 'cpu'
+                ) -> tuple[Tensor, list[DetDataSample]]:
+    """What a detector's ``loss`` and ``predict`` are given.
+
+    Returns:
+        Normalised noise, which a network finds no less work than a
+        photograph, shape (B, 3, H, W), and the images' metas and objects.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, *size, generator=generator)
+    samples = []
+    for seed in range(batch):
+        sample = DetDataSample(metainfo=dict(
+            img_id=seed, img_path='', img_shape=size, ori_shape=size,
+            pad_shape=size, batch_input_shape=size, scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=random_boxes(num_objects, size, seed),
+            labels=random_labels(num_objects, num_classes, seed))
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
+        samples.append(sample.to(device))
+    return images.to(device), samples
