@@ -1,26 +1,219 @@
-"""Writing checkpoints whole or not at all."""
+"""Reading checkpoint files safely, and writing them whole or not at all."""
+from __future__ import annotations
 
 import os
+import pickle
+import re
+import tarfile
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .errors import CheckpointError
+from .safe_pickle import FETCH_AGAIN, load_arrays
+
+# First bytes of the pickle that opens a file of torch.save before torch 1.6:
+# the number 0x1950a86a20f9469cfc6c.
+_TORCH_LEGACY = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+_ZIP = b'PK\x03\x04'
+_MAX_SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
+# What detectron2 and Caffe2 write beside the tensors.
+_NOTES = ('__author__', 'matching_heuristics', 'lr', 'weight_order', 'cfg')
 
 
-def check_target(dst: Union[str, Path], src: Union[str, Path],
-                 overwrite: bool) -> None:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint file, whatever its kind, executing nothing.
+
+    Kinds are told by content, not by name: files of ``torch.save``, old and
+    new, of ``safetensors``, and pickles of numpy arrays.
+
+    Args:
+        path: A local file.
+
+    Raises:
+        CheckpointError: If it cannot be read, with the path in the message.
+    """
+    try:
+        if '://' in str(path):
+            raise CheckpointError('is an address. Download the file first.')
+        content = _read(Path(path))
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error.__cause__
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f'{path}: holds a {type(content).__name__} instead of a '
+            'dictionary of tensors; it is no checkpoint.')
+    return dict(content)
+
+
+def _read(path: Path) -> Any:
+    if path.is_dir():
+        raise CheckpointError('is a folder; give the checkpoint file in it.')
+    if not path.exists():
+        raise CheckpointError('no such file.')
+    try:
+        with path.open('rb') as file:
+            head = file.read(512)
+            file.seek(0)
+            if not head:
+                raise CheckpointError(f'the file is empty. {FETCH_AGAIN}')
+            if head.startswith(_ZIP):
+                _check_archive(file)
+            if head.startswith(_ZIP) or _TORCH_LEGACY in head[:32]:
+                return load_torch(file)
+            if (head[8:9] == b'{' and int.from_bytes(head[:8], 'little')
+                    <= _MAX_SAFETENSORS_HEADER):
+                return _load_safetensors(path)
+            _must_be_pickle(head, file)
+            return load_arrays(file)
+    except OSError as error:
+        raise CheckpointError(
+            f'cannot be read: {error.strerror or error}') from error
+
+
+def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
+    """Name the usual things that are mistaken for a checkpoint."""
+    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
+        raise CheckpointError(
+            'is a web page, not a checkpoint: the download got an error or '
+            'log-in page. Download the file itself.')
+    if text.startswith(b'version https://git-lfs'):
+        raise CheckpointError(
+            'is a Git LFS pointer, not the file; run `git lfs pull`.')
+    if _is_tar(file):
+        raise CheckpointError(
+            'is a tar archive. Unpack it first; a checkpoint in the tar '
+            'format of torch before 0.1.10 cannot be read safely.')
+    if not head.startswith(b'\x80') and head[:1] not in b'(}]c':
+        raise CheckpointError(
+            f'starts with {head[:8]!r}: neither a file of torch.save nor a '
+            f'pickle. {FETCH_AGAIN}')
+
+
+def _is_tar(file: BinaryIO) -> bool:
+    try:
+        with tarfile.open(fileobj=file, mode='r:') as archive:
+            return archive.next() is not None
+    except tarfile.TarError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Compare the checksums in a file of torch.save with its content."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names, damaged = archive.namelist(), archive.testzip()
+    except Exception as error:  # damaged archives fail in many ways
+        raise CheckpointError('the file is damaged or cut off '
+                              f'({error}). {FETCH_AGAIN}') from error
+    file.seek(0)
+    if damaged is not None:
+        raise CheckpointError(
+            f'the file is damaged: the checksum of {damaged!r} in it is '
+            f'wrong. {FETCH_AGAIN}')
+    if any(name.endswith('/constants.pkl') for name in names):
+        raise CheckpointError(
+            'is a TorchScript program, not a checkpoint; save the state '
+            'dict of the model instead.')
+
+
+def load_torch(file: BinaryIO) -> Any:
+    """``torch.load`` with ``weights_only``, and errors that say what to do.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds more than plain values.
+    """
+    try:
+        return torch.load(file, map_location='cpu', weights_only=True)
+    except Exception as error:  # damaged files fail in any way
+        foreign = re.search(r'nsupported (?:global: )?(.*?)(?: was |\. |$)',
+                            str(error), re.MULTILINE)
+        if isinstance(error, pickle.UnpicklingError) and foreign:
+            raise CheckpointError(
+                'holds more than tensors and plain values, and reading that '
+                f'could run code, so it was not read ({foreign[1]}). Take the '
+                'file from its authors, or save its state dict alone.'
+            ) from error
+        reason = (str(error).strip().splitlines() or ['no reason given'])[0]
+        raise CheckpointError(
+            f'the file is damaged or cut off ({type(error).__name__}: '
+            f'{reason[:200]}). {FETCH_AGAIN}') from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file with its own package, if that is installed."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            'is a file of the safetensors format, which needs the package '
+            'safetensors: install it with `pip install safetensors`, or save '
+            'the tensors with torch.save.') from error
+    try:
+        return load_file(str(path), device='cpu')
+    except SafetensorError as error:
+        raise CheckpointError('the file is damaged or cut off '
+                              f'({error}). {FETCH_AGAIN}') from error
+
+
+def tensors_of(content: Mapping[str, Any],
+               path: str | Path) -> dict[str, Tensor]:
+    """The tensors in a checkpoint's content, out of what is around them.
+
+    Args:
+        content: A state dict, or one under ``model`` (detectron2),
+            ``state_dict`` (mmengine) or ``blobs`` (Caffe2).
+        path: Name of the file, for messages.
+
+    Returns:
+        Name to tensor. Arrays become tensors of the same type.
+
+    Raises:
+        CheckpointError: If there is none, or something else among them.
+    """
+    for key in ('model', 'state_dict', 'blobs'):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {}
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise CheckpointError(
+                f'{path}: {name!r} is no name of a tensor; names are strings.')
+        if name.endswith('_momentum') or name in _NOTES:
+            continue
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value)
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise CheckpointError(
+                f'{path}: {name!r} is a {type(value).__name__}, not a tensor '
+                'or an array.')
+        tensors[name] = value.detach()
+    if not tensors:
+        raise CheckpointError(f'{path}: holds no tensor.')
+    return tensors
+
+
+def check_target(dst: str | Path, src: str | Path, overwrite: bool) -> None:
     """Refuse a place to write to before any work is done.
 
     Args:
-        dst (str | Path): The file to be written.
-        src (str | Path): The file that is read.
-        overwrite (bool): Whether an existing file may be replaced.
+        dst: The file to be written.
+        src: The file that is read.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        CheckpointError: if writing would lose something, or cannot succeed.
+        CheckpointError: If writing would lose something, or cannot succeed.
     """
     dst, src = Path(dst), Path(src)
     if dst.is_dir():
@@ -37,43 +230,25 @@ def check_target(dst: Union[str, Path], src: Union[str, Path],
             f'{dst}: exists already; add --overwrite to replace it.')
 
 
-def save_checkpoint(content: Any, dst: Union[str, Path]) -> None:
-    """Write a checkpoint in one step: afterwards it is whole, or not there.
-
-    Args:
-        content: What ``torch.save`` takes.
-        dst (str | Path): The file to be written; an existing one is
-            replaced.
+def save_checkpoint(content: Any, dst: str | Path) -> None:
+    """``torch.save`` in one step: the file is whole, or as it was before.
 
     Raises:
-        CheckpointError: if it cannot be written.
+        CheckpointError: If it cannot be written.
     """
     dst = Path(dst)
     try:
-        handle, name = tempfile.mkstemp(
-            dir=dst.parent, prefix=f'.{dst.name}.', suffix='.part')
-    except OSError as error:
-        raise _not_written(dst, error) from error
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp lets only us read
-        os.replace(name, dst)
+        # A folder, because files of mkstemp can be read by their owner only.
+        with tempfile.TemporaryDirectory(
+                dir=dst.parent, prefix=f'.{dst.name}.') as folder:
+            part = Path(folder, dst.name)
+            with part.open('wb') as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(dst)
     # torch reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
-        raise _not_written(dst, error) from error
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _not_written(dst: Path, error: Exception) -> CheckpointError:
-    reason = getattr(error, 'strerror', None) or error
-    return CheckpointError(f'{dst}: cannot be written: {reason}')
+        reason = getattr(error, 'strerror', None) or error
+        raise CheckpointError(
+            f'{dst}: cannot be written: {reason}') from error

@@ -20,7 +20,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import get_test_pipeline_cfg
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -101,8 +101,11 @@ def run(args: argparse.Namespace) -> None:
     folder, images, known = list_images(args.images, args.img_dir)
     checkpoint = require_full_match(cfg, args.checkpoint)
     # mmdet would take COCO's names for any checkpoint without
-    classes = classes_of_checkpoint(checkpoint) or DATASETS.build(
-        dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
+    classes = (
+        classes_of_checkpoint(checkpoint)
+        or (checkpoint.get('meta') or {}).get('CLASSES')  # of mmdet 2
+        or DATASETS.build(dict(cfg.test_dataloader.dataset,
+                               lazy_init=True)).metainfo['classes'])
     model = init_detector(
         cfg, args.checkpoint, device=args.device or get_device())
     make_pseudo_labels(

@@ -330,7 +330,8 @@ def test_ids_of_another_file(detector, tmp_path):
     out, listed = tmp_path / 'out.json', detector / 'data/annotations.json'
     known = tmp_path / 'known.json'
     known.write_text(json.dumps(dict(images=[], categories=[
-        dict(id=30, name=_tiny.CLASSES[1]), dict(id=10, name=_tiny.CLASSES[0])])))
+        dict(id=30, name=_tiny.CLASSES[1]),
+        dict(id=10, name=_tiny.CLASSES[0])])))
     main(arguments(detector, out, listed, '--img-dir',
                         detector / 'data/images', '--categories', known))
     content = json.loads(out.read_text())
