@@ -1,4 +1,7 @@
 """What every test starts from."""
+from typing import Iterator
+from unittest import mock
+
 import pytest
 import torch
 from mmdet.utils import register_all_modules
@@ -10,6 +13,17 @@ import mmdet_centernet2  # noqa: F401  registers everything
 def _mmdet_scope() -> None:
     """Build from mmdet's registries by default, as its tools do."""
     register_all_modules(init_default_scope=True)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _plain_config_text() -> Iterator[None]:
+    """mmengine formats the config five times for a run's logs.
+
+    It takes half of the time of a small run, and changes line breaks only.
+    """
+    with mock.patch('mmengine.config.config.FormatCode',
+                    lambda text, **kwargs: (text, True)):
+        yield
 
 
 @pytest.fixture(autouse=True, scope='session')
