@@ -1,37 +1,20 @@
 # nuImages_CenterNet2_DLA_640_8x of the original: 43.3 box mAP on nuImages val
 # according to its author.
 _base_ = [
-    '../_base_/models/centernet2_r50-caffe_fpn.py',
+    '../_base_/models/centernet2.py',
+    '../_base_/backbones/dla34.py',
     '../_base_/datasets/nuimages_crop.py',
     '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['mmdet_centernet2'])
 
-# -----numbers-----
 num_classes = 10
-max_iters = 180000
-
 # -----model-----
 model = dict(
     type='MaskRCNN',
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True),
-    backbone=dict(
-        _delete_=True,
-        type='DLA',
-        depth=34,
-        out_indices=(2, 3, 4, 5),
-        norm_cfg=dict(type='BN', requires_grad=True),
-        init_cfg=dict(
-            type='Pretrained', checkpoint='checkpoints/dla34_mmdet.pth')),
-    neck=dict(
-        _delete_=True,
-        type='DLAUpNeck',
-        in_channels=[64, 128, 256, 512],
-        norm_cfg=dict(type='BN', requires_grad=True)),
+    data_preprocessor=dict(pad_mask=True, **_base_.pixel_stats),
+    backbone=_base_.stride4_backbone,
+    neck=_base_.stride4_neck,
     rpn_head=dict(
         in_channels=64,
         stacked_convs=1,
@@ -61,21 +44,11 @@ model = dict(
         rpn=dict(max_per_img=128), rcnn=dict(mask_thr_binary=0.5)))
 
 # -----schedule: 64 images, 8 GPUs with 8 each-----
+max_iters = 180000
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.00025,
-        by_epoch=False,
-        begin=0,
-        end=4001),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        begin=0,
-        end=max_iters,
-        milestones=[120000, 160000],
-        gamma=0.1)
+    _base_.warmup,
+    dict(_base_.steps, end=max_iters, milestones=[120000, 160000])
 ]
 optim_wrapper = dict(optimizer=dict(lr=0.08))
 auto_scale_lr = dict(base_batch_size=64)

@@ -1,34 +1,16 @@
 # CenterNet2_DLA-BiFPN-P5_640_16x of the original: no reported mAP.
 _base_ = [
-    '../_base_/models/centernet2_r50-caffe_fpn.py',
+    '../_base_/models/centernet2.py',
+    '../_base_/backbones/dla34.py',
     '../_base_/datasets/coco_crop.py',
     '../_base_/schedules/schedule_cosine.py',
+    '../_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['mmdet_centernet2'])
 
-# -----model: RGB, unlike the Caffe models-----
 model = dict(
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=128),
-    backbone=dict(
-        _delete_=True,
-        type='DLA',
-        depth=34,
-        out_indices=(3, 4, 5),
-        norm_cfg=dict(type='BN', requires_grad=True),
-        init_cfg=dict(
-            type='Pretrained', checkpoint='checkpoints/dla34_mmdet.pth')),
-    neck=dict(
-        _delete_=True,
-        type='BiFPN',
-        in_channels=[128, 256, 512],
-        out_channels=160,
-        num_outs=5,
-        num_cells=3,
-        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True)),
+    data_preprocessor=dict(pad_size_divisor=128, **_base_.pixel_stats),
+    backbone=_base_.backbone,
+    neck=_base_.neck,
     rpn_head=dict(in_channels=160),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=160),

@@ -5,10 +5,4 @@ _base_ = './centernet2_dla34_fcos-bifpn-p5_crop640-16x-st_coco.py'
 
 max_iters = 540000
 train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(
-        type='WarmupCosineLR',
-        max_iters=max_iters,
-        warmup_iters=4000,
-        warmup_factor=0.00025)
-]
+param_scheduler = [dict(_base_.cosine, max_iters=max_iters)]

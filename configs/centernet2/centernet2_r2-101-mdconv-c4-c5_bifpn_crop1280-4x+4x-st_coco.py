@@ -9,36 +9,18 @@ load_from = ('work_dirs/'
              'iter_180000.pth')
 
 # -----data: COCO, and its unlabelled images with pseudo labels-----
-pseudo_dataset = dict(
-    type=_base_.dataset_type,
-    data_root=_base_.data_root,
-    ann_file='annotations/pseudo_labels_unlabeled2017.json',
-    data_prefix=dict(img='unlabeled2017/'),
-    filter_cfg=dict(filter_empty_gt=True),
-    bad_boxes='drop',
-    pipeline=_base_.train_pipeline,
-    backend_args=None)
+labelled = _base_.train_dataloader.dataset
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
-        datasets=[_base_.train_dataloader.dataset, pseudo_dataset]))
+        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)]))
 
 # -----testing-----
 test_pipeline = [
     _base_.load_image,
-    dict(
-        type='Resize',
-        _scope_='mmdet_centernet2',
-        scale=(1560, 1560),
-        keep_ratio=True,
-        rounding='down',
-        backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+    dict(_base_.resize, scale=(1560, 1560), rounding='down'),
+    *_base_.load_and_pack
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

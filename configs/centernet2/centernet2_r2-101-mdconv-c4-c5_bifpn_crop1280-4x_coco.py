@@ -1,40 +1,16 @@
 # CenterNet2_R2-101-DCN-BiFPN_1280_4x of the original: COCO val2017 mAP 52.9.
 _base_ = [
-    '../_base_/models/centernet2_r50-caffe_fpn.py',
+    '../_base_/models/centernet2.py',
+    '../_base_/backbones/r2-101-mdconv-c4-c5_fpn.py',
     '../_base_/datasets/coco_crop.py',
     '../_base_/schedules/schedule_cosine.py',
+    '../_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['mmdet_centernet2'])
 
-# -----numbers-----
-max_iters = 180000
-
-# -----model: BGR images with RGB statistics, see docs/differences.md, 7-----
 model = dict(
-    data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
-        pad_size_divisor=128),
-    backbone=dict(
-        _delete_=True,
-        type='CaffeRes2Net',
-        depth=101,
-        scales=4,
-        base_width=26,
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=False),
-        norm_eval=True,
-        dcn=dict(
-            type='ExactDeformConv',
-            deform_groups=1,
-            fallback_on_stride=False),
-        stage_with_dcn=(False, False, True, True),
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='open-mmlab://res2net101_v1d_26w_4s')),
+    data_preprocessor=dict(pad_size_divisor=128, **_base_.pixel_stats),
+    backbone=_base_.backbone,
     neck=dict(
-        _delete_=True,
         type='BiFPN',
         in_channels=[512, 1024, 2048],
         out_channels=288,
@@ -49,46 +25,17 @@ model = dict(
 
 # -----data-----
 train_pipeline = [
-    dict(_base_.load_image, lazy=True),  # the crop takes what it needs
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='EfficientDetResizeCrop',
-        size=1280,
-        scale_range=(0.1, 2.0),
-        backend='pillow'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='FilterAnnotations',
-        min_gt_bbox_wh=(1e-5, 1e-5),
-        keep_empty=False),
-    dict(type='PackDetInputs')
+    _base_.load_for_crop, _base_.load_boxes,
+    dict(_base_.resize_and_crop, size=1280), *_base_.flip_and_pack
 ]
-test_pipeline = [
-    _base_.load_image,
-    dict(
-        type='Resize',
-        _scope_='mmdet_centernet2',
-        scale=(1333, 800),
-        keep_ratio=True,
-        backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
-]
-
-# -----schedule: 32 images, 8 GPUs with 4 each-----
+test_pipeline = [_base_.load_image, _base_.resize, *_base_.load_and_pack]
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
+
+# -----schedule: 32 images, 8 GPUs with 4 each-----
+max_iters = 180000
 train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(
-        type='WarmupCosineLR',
-        max_iters=max_iters,
-        warmup_iters=4000,
-        warmup_factor=0.00025)
-]
+param_scheduler = [dict(_base_.cosine, max_iters=max_iters)]
 optim_wrapper = dict(optimizer=dict(lr=0.04))
 auto_scale_lr = dict(base_batch_size=32)

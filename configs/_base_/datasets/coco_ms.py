@@ -4,23 +4,26 @@ dataset_type = 'CenterNet2CocoDataset'
 data_root = 'data/coco/'
 backend_args = None
 
-# -----pipelines-----
-short_edges = [640, 672, 704, 736, 768, 800]
-max_long_edge = 1333
+# -----steps of the pipelines-----
 load_image = dict(
     type='LoadImageFromFile',
     _scope_='mmdet_centernet2',
     imdecode_backend='pillow',
     backend_args=backend_args)
-train_pipeline = [
-    load_image,
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='RandomChoiceResize',
-        scales=short_edges,
-        resize_type='ResizeShortestEdge',
-        max_size=max_long_edge,
-        backend='pillow'),
+load_boxes = dict(type='LoadAnnotations', with_bbox=True)
+resize_short_edge = dict(
+    type='RandomChoiceResize',
+    scales=[640, 672, 704, 736, 768, 800],
+    resize_type='ResizeShortestEdge',
+    max_size=1333,
+    backend='pillow')
+resize = dict(
+    type='Resize',
+    _scope_='mmdet_centernet2',
+    scale=(1333, 800),
+    keep_ratio=True,
+    backend='pillow')
+flip_and_pack = [
     dict(type='RandomFlip', prob=0.5),
     # only what clipping has emptied goes
     dict(
@@ -29,20 +32,11 @@ train_pipeline = [
         keep_empty=False),
     dict(type='PackDetInputs')
 ]
-test_pipeline = [
-    load_image,
-    dict(
-        type='Resize',
-        _scope_='mmdet_centernet2',
-        scale=(max_long_edge, 800),
-        keep_ratio=True,
-        backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
-]
+load_and_pack = [load_boxes, dict(type='PackDetInputs')]
+
+# -----pipelines-----
+train_pipeline = [load_image, load_boxes, resize_short_edge, *flip_and_pack]
+test_pipeline = [load_image, resize, *load_and_pack]
 
 # -----loaders-----
 train_dataloader = dict(
@@ -76,6 +70,11 @@ val_dataloader = dict(
         pipeline=test_pipeline,
         backend_args=backend_args))
 test_dataloader = val_dataloader
+# What self-training adds: the images without labels, with pseudo labels.
+pseudo_labels = dict(
+    ann_file='annotations/pseudo_labels_unlabeled2017.json',
+    data_prefix=dict(img='unlabeled2017/'),
+    bad_boxes='drop')
 
 # -----evaluation-----
 val_evaluator = dict(

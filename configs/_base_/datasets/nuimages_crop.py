@@ -4,17 +4,9 @@ _base_ = './coco_crop.py'
 dataset_type = 'NuImagesDataset'
 data_root = 'data/nuimages/'
 train_pipeline = [
-    dict(_base_.load_image, lazy=True),  # the crop takes what it needs
-    dict(
-        type='LoadAnnotations',
-        with_bbox=True,
-        with_mask=True,
-        poly2mask=True),
-    dict(
-        type='EfficientDetResizeCrop',
-        size=640,
-        scale_range=(0.1, 2.0),
-        backend='pillow'),
+    _base_.load_for_crop,
+    dict(_base_.load_boxes, with_mask=True, poly2mask=True),
+    _base_.resize_and_crop,
     dict(type='RandomFlip', prob=0.5),
     dict(
         type='FilterAnnotations',

@@ -1,9 +1,9 @@
 # Tree crowns in aerial photographs: 32 tiles of 400 px to train on, 13 held
 # out. tools/dataset_converters/tree_tiles.py makes them.
-dataset_type = 'CenterNet2CocoDataset'
+_base_ = './coco_ms.py'
+
 data_root = 'data/tree_tiles/'
 metainfo = dict(classes=('tree', ), palette=[(57, 255, 20)])
-backend_args = None
 
 # -----pipelines-----
 # Tiles are enlarged: tree crowns are small, most of them 20 to 60 px of 400.
@@ -12,11 +12,6 @@ backend_args = None
 image_size = 600
 crop_size = (512, 512)
 pad_color = 114
-load_image = dict(
-    type='LoadImageFromFile',
-    _scope_='mmdet_centernet2',
-    imdecode_backend='pillow',
-    backend_args=backend_args)
 # Objects are cut as the tiles were: the centre decides (KeepBoxesByCenter).
 crop = [
     dict(
@@ -27,8 +22,8 @@ crop = [
     dict(type='KeepBoxesByCenter'),
 ]
 train_pipeline = [
-    load_image,
-    dict(type='LoadAnnotations', with_bbox=True),
+    _base_.load_image,
+    _base_.load_boxes,
     dict(
         type='RandomResize',
         scale=(image_size, image_size),
@@ -55,51 +50,40 @@ train_pipeline = [
     dict(type='PackDetInputs')
 ]
 test_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type='Resize',
         _scope_='mmdet_centernet2',
         scale=(image_size, image_size),
-        keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+        keep_ratio=True), *_base_.load_and_pack
 ]
 
-# -----loaders-----
+# -----loaders: 32 tiles need no worker processes-----
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    persistent_workers=False,
+    pin_memory=False,
+    batch_sampler=None,
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
         metainfo=metainfo,
-        pipeline=train_pipeline,
-        backend_args=backend_args))
+        filter_cfg=None,
+        pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    persistent_workers=False,
+    pin_memory=False,
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
-        test_mode=True,
-        pipeline=test_pipeline,
-        backend_args=backend_args))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 # -----evaluation-----
-val_evaluator = dict(
-    type='CenterNet2CocoMetric',
-    ann_file=data_root + 'annotations/val.json',
-    metric='bbox',
-    backend_args=backend_args)
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 """Second stages with the flagship's settings and few channels."""
+from collections.abc import Sequence
 from functools import partial
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -30,8 +30,7 @@ def build(single: bool = False, **test_cfg):
         single: Build the one with a single stage.
         **test_cfg: Settings of testing that differ from the flagship's.
     """
-    cfg = Config.fromfile(CONFIGS / '_base_/models/centernet2_r50-caffe_fpn.py'
-                          ).model
+    cfg = Config.fromfile(CONFIGS / '_base_/models/centernet2.py').model
     roi_cfg = cfg.roi_head
     roi_cfg.bbox_roi_extractor.out_channels = CHANNELS
     roi_cfg.bbox_head.update(
@@ -54,7 +53,7 @@ def build(single: bool = False, **test_cfg):
     return roi_head
 
 
-def features(batch: int = 2) -> Tuple[Tensor, ...]:
+def features(batch: int = 2) -> tuple[Tensor, ...]:
     """Features of all levels, as leaves of a graph."""
     return tuple(
         torch.randn(
@@ -65,7 +64,7 @@ def features(batch: int = 2) -> Tuple[Tensor, ...]:
             requires_grad=True) for s in (8, 16, 32, 64, 128))
 
 
-def metas() -> List[dict]:
+def metas() -> list[dict]:
     """What is known of each image."""
     return [
         dict(
@@ -78,7 +77,7 @@ def metas() -> List[dict]:
 
 
 def proposals(boxes: Sequence[Box],
-              scores: Optional[Sequence[float]] = None) -> InstanceData:
+              scores: Sequence[float] | None = None) -> InstanceData:
     """Proposals of one image; scores fall evenly if not given."""
     if scores is None:
         scores = [.95 - .8 * i / max(len(boxes), 1) for i in range(len(boxes))]
@@ -98,14 +97,14 @@ def samples(boxes: Sequence[Sequence[Box]],
     return found
 
 
-def head_of(roi_head, x: Tuple[Tensor, ...], image: int) -> Head:
+def head_of(roi_head, x: tuple[Tensor, ...], image: int) -> Head:
     """The network's part of the second stage, for the reference to call."""
     return partial(_forward, roi_head, tuple(level.detach() for level in x),
                    image)
 
 
 @torch.no_grad()
-def _forward(roi_head, x, image: int, stage: int, boxes: List[Box]):
+def _forward(roi_head, x, image: int, stage: int, boxes: list[Box]):
     if not boxes:
         return [], []
     rois = torch.tensor([(image, *box) for box in boxes], dtype=torch.float32)
@@ -116,7 +115,7 @@ def _forward(roi_head, x, image: int, stage: int, boxes: List[Box]):
             found['bbox_pred'].double().tolist())
 
 
-def to_detections(found: InstanceData) -> List[Detection]:
+def to_detections(found: InstanceData) -> list[Detection]:
     """Detections of one image as the reference writes them."""
     return [
         Detection(*row) for row in zip(
@@ -125,7 +124,7 @@ def to_detections(found: InstanceData) -> List[Detection]:
     ]
 
 
-def losses_only(found: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def losses_only(found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without the accuracies."""
     return {name: value for name, value in found.items() if 'loss' in name}
 

@@ -1,10 +1,6 @@
-# CenterNet2 with a Caffe-style ResNet-50 and a five-level FPN.
+# CenterNet2 on a five-level pyramid; configs add `backbone` and `neck`.
 # -----shared numbers-----
 strides = [8, 16, 32, 64, 128]
-num_classes = 80
-# Half diagonals, in pixels, of the objects that each level is trained on;
-# inclusive and overlapping.
-regress_ranges = [(0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7)]
 # The original's box weights (10, 10, 5, 5), (20, 20, 10, 10) and
 # (30, 30, 15, 15) are the inverse of mmdet's standard deviations.
 target_stds = [
@@ -12,7 +8,6 @@ target_stds = [
     [1 / 20, 1 / 20, 1 / 10, 1 / 10],
     [1 / 30, 1 / 30, 1 / 15, 1 / 15],
 ]
-stage_iou_thrs = [0.6, 0.7, 0.8]
 
 # -----model-----
 model = dict(
@@ -23,32 +18,15 @@ model = dict(
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         pad_size_divisor=32),
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=False),
-        norm_eval=True,
-        style='caffe',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='open-mmlab://detectron2/resnet50_caffe')),
-    neck=dict(
-        type='FPN',
-        in_channels=[512, 1024, 2048],
-        out_channels=256,
-        num_outs=5,
-        add_extra_convs='on_output',  # P6 from P5's output
-        relu_before_extra_convs=True,
-        init_cfg=dict(type='Caffe2Xavier', layer='Conv2d')),
     rpn_head=dict(
         type='CenterNet2ProposalHead',
         in_channels=256,
         stacked_convs=4,
         strides=strides,
-        regress_ranges=regress_ranges,
+        # Half diagonals, in pixels, of the objects that each level is trained
+        # on; inclusive and overlapping.
+        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640),
+                        (512, 1e7)],
         hm_min_overlap=0.8,
         hm_min_radius=4,
         prior_prob=0.01,
@@ -82,7 +60,7 @@ model = dict(
             in_channels=256,
             fc_out_channels=1024,
             roi_feat_size=7,
-            num_classes=num_classes,
+            num_classes=80,
             reg_class_agnostic=True,
             bbox_coder=dict(
                 type='OneSidedDeltaXYWHBBoxCoder',
@@ -117,7 +95,7 @@ model = dict(
                     add_gt_as_proposals=True) if stage == 0 else dict(
                         type='PseudoSampler'),
                 pos_weight=-1,
-                debug=False) for stage, thr in enumerate(stage_iou_thrs)
+                debug=False) for stage, thr in enumerate([0.6, 0.7, 0.8])
         ]),
     test_cfg=dict(
         rpn=dict(

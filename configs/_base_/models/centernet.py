@@ -1,8 +1,5 @@
-# One-stage CenterNet ("CenterNet*") with a Caffe-style ResNet-50 and FPN.
-strides = [8, 16, 32, 64, 128]
-num_classes = 80
-regress_ranges = [(0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7)]
-
+# One-stage CenterNet ("CenterNet*") on a five-level pyramid; configs add
+# `backbone` and `neck`.
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
@@ -11,33 +8,16 @@ model = dict(
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         pad_size_divisor=32),
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=False),
-        norm_eval=True,
-        style='caffe',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='open-mmlab://detectron2/resnet50_caffe')),
-    neck=dict(
-        type='FPN',
-        in_channels=[512, 1024, 2048],
-        out_channels=256,
-        num_outs=5,
-        add_extra_convs='on_output',  # P6 from P5's output
-        relu_before_extra_convs=True,
-        init_cfg=dict(type='Caffe2Xavier', layer='Conv2d')),
     bbox_head=dict(
         type='CenterNet2Head',
-        num_classes=num_classes,
+        num_classes=80,
         in_channels=256,
         stacked_convs=4,
-        strides=strides,
-        regress_ranges=regress_ranges,
+        strides=[8, 16, 32, 64, 128],
+        # Half diagonals, in pixels, of the objects that each level is trained
+        # on; inclusive and overlapping.
+        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640),
+                        (512, 1e7)],
         hm_min_overlap=0.8,
         hm_min_radius=4,
         more_pos=dict(thresh=0.2, topk=9),
