@@ -66,6 +66,8 @@ def paired(contestants: Mapping[str, Call],
         wait: Returns when the device has nothing more to do.
         progress: Told the name before each call.
     """
+    if rounds < 1:
+        raise ValueError(f'rounds must be at least 1, got {rounds}')
     taken: list[list[float]] = []
     end = 0.
     while len(taken) < warmup + rounds or (

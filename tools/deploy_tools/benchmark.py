@@ -7,6 +7,7 @@ work of a trained model. The export is done here, into --work-dir, unless
 import argparse
 import json
 import logging
+import sys
 import time
 from pathlib import Path
 
@@ -17,16 +18,23 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
-from mmdet_centernet2.benchmarks import detectors
-from mmdet_centernet2.benchmarks.environment import environment
-from mmdet_centernet2.benchmarks.scenes import image_batch
-from mmdet_centernet2.benchmarks.timing import paired, speedup
 from mmdet_centernet2.deploy.parity import build_model
 from mmdet_centernet2.deploy.quantize import quantize
 from mmdet_centernet2.deploy.runtime import (BACKENDS, DeployedModelError,
                                              open_session)
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.cli.checks import PreflightError, load_config
+from mmdet_centernet2.utils.timing import paired, speedup
+
+ROOT = Path(__file__).resolve().parents[2]
+if not (ROOT / 'tools/analysis_tools/speed').is_dir():
+    sys.exit(f'{__file__} needs a clone of the repository, beside it are only '
+             'the tools of an installed package.')
+sys.path.insert(1, str(ROOT / 'tools/analysis_tools'))
+
+from speed import detectors  # noqa: E402
+from speed.machine import environment  # noqa: E402
+from speed.scenes import image_batch  # noqa: E402
 
 #: Seconds between two turns, in which the threads of the last one fall asleep.
 PAUSE = 0.3
@@ -81,9 +89,8 @@ def export(args: argparse.Namespace, cfg: Config, checkpoint: str) -> Path:
     """Write the ONNX file, for images of exactly the shape asked for."""
     from mmdeploy.apis import torch2onnx
     height, width = args.shape
-    root = Path(__file__).resolve().parents[2]
     deploy_cfg = Config.fromfile(
-        root / 'configs/deploy/detection_onnxruntime_static.py')
+        ROOT / 'configs/deploy/detection_onnxruntime_static.py')
     deploy_cfg.ir_config.input_shape = (width, height)
     cfg.test_pipeline = [
         dict(type='LoadImageFromFile'),
@@ -140,7 +147,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
 
 
 def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
-    """Time all in turn; see ``benchmarks.timing.paired``."""
+    """Time all in turn; see ``utils.timing.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
     total, done = (rounds + 2) * len(calls), []
 

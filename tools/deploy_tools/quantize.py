@@ -12,7 +12,6 @@ from mmdet.utils import register_all_modules
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from mmdet_centernet2.benchmarks.timing import paired, speedup
 from mmdet_centernet2.deploy.parity import (TestImages, average_precision,
                                             exported_finder, find_all)
 from mmdet_centernet2.deploy.quantize import METHODS, quantize
@@ -20,6 +19,7 @@ from mmdet_centernet2.deploy.runtime import DeployedModelError, Detector
 from mmdet_centernet2.deploy.runtime.images import list_images
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.cli.checks import check_data, load_config
+from mmdet_centernet2.utils.timing import paired, speedup
 
 
 def parse_args() -> argparse.Namespace:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
-from mmdet_centernet2.benchmarks.dense_targets import dense_heatmap_loss
 from mmdet_centernet2.models.losses import heatmap_focal_loss
 from tests.reference.cases import SETTINGS
+from tests.reference.dense import dense_heatmap_loss
 from tests.reference.losses import heatmap_losses
 from tests.test_models.operators import Operators
 

@@ -1,16 +1,19 @@
 """Targets of the first stage against the slow reference."""
-from typing import Dict, List, Tuple
 
 import pytest
 import torch
 from hypothesis import example as run_also
 from hypothesis import given
 
-from mmdet_centernet2.benchmarks.dense_targets import dense_center_targets
-from mmdet_centernet2.models.task_modules import (BatchBoxes, CenterTargets,
-                                                  LevelLayout, center_targets)
+from mmdet_centernet2.models.task_modules import (
+    BatchBoxes,
+    CenterTargets,
+    LevelLayout,
+    center_targets,
+)
 from tests.reference import adapters, targets
 from tests.reference.cases import SETTINGS, Case, cases
+from tests.reference.dense import dense_center_targets
 from tests.reference.layout import Level, flat_index
 
 from . import worked_example as example
@@ -18,7 +21,7 @@ from . import worked_example as example
 NUM_CLASSES = 3
 
 
-def inputs(case: Case) -> Tuple[BatchBoxes, LevelLayout, torch.Tensor]:
+def inputs(case: Case) -> tuple[BatchBoxes, LevelLayout, torch.Tensor]:
     """Objects, layout and half-diagonal ranges."""
     instances = adapters.to_instances(case.boxes, case.labels)
     layout = LevelLayout.build(
@@ -43,13 +46,13 @@ def heatmap(found: CenterTargets, case: Case,
     return dense
 
 
-def positives(found: CenterTargets) -> List[Tuple[int, int]]:
+def positives(found: CenterTargets) -> list[tuple[int, int]]:
     """(row, class) of the positives, in order."""
     pairs = zip(found.pos_inds.tolist(), found.pos_labels.tolist())
     return [pair for pair in pairs if pair[0] != -1]
 
 
-def boxes_of_rows(found: CenterTargets) -> Dict[int, Tuple[float, ...]]:
+def boxes_of_rows(found: CenterTargets) -> dict[int, tuple[float, ...]]:
     """Regression target of each row that has one, rows ascending."""
     pairs = [(row, tuple(ltrb)) for row, ltrb in zip(
         found.reg_inds.tolist(), found.reg_targets.tolist()) if row != -1]
@@ -57,7 +60,7 @@ def boxes_of_rows(found: CenterTargets) -> Dict[int, Tuple[float, ...]]:
     return dict(sorted(pairs))
 
 
-def cells(case: Case) -> List[Tuple[int, Level, int, int, int]]:
+def cells(case: Case) -> list[tuple[int, Level, int, int, int]]:
     """All (flat index, level, image, x, y) of a batch."""
     batch = len(case.boxes)
     return [(flat_index(case.levels, batch, i, image, x, y), level, image, x,
@@ -66,7 +69,7 @@ def cells(case: Case) -> List[Tuple[int, Level, int, int, int]]:
             for x in range(level.width)]
 
 
-def assert_heats_agree(found: List[float], wanted: List[float]) -> None:
+def assert_heats_agree(found: list[float], wanted: list[float]) -> None:
     """Equal up to rounding, which may also decide what is below 1e-4."""
     for row, (a, b) in enumerate(zip(found, wanted)):
         at_cut = min(a, b) == 0 and max(a, b) < 1.0001e-4
@@ -95,7 +98,7 @@ def test_class_heatmaps(case):
     assert_heats_agree(found.flatten().tolist(), sum(wanted, []))
 
 
-def regression(case: Case) -> Dict[int, targets.Ltrb]:
+def regression(case: Case) -> dict[int, targets.Ltrb]:
     """Regression targets of the reference, by flat index."""
     wanted = {}
     for index, level, image, x, y in cells(case):

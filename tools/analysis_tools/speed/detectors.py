@@ -10,24 +10,22 @@ reach the last suppression.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import mmdet
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-import mmdet_centernet2
 from mmdet_centernet2.models.dense_heads import CenterNet2ProposalHead
 
 from .scenes import Size, image_batch
 
+ROOT = Path(__file__).resolve().parents[3]
 OURS = 'CenterNet2'
 CASCADE = 'mmdet Cascade R-CNN'
 FASTER = 'mmdet Faster R-CNN'
@@ -53,39 +51,19 @@ LOGIT_STD = 1.5
 LEARNING_RATE = 1e-6
 
 
-class Work(NamedTuple):
-    """What a detector did, all images together; no proposals in one stage."""
-
-    proposals: int
-    detections: int
-
-
 def load_config(name: str) -> Config:
     """Config of a detector, ours or one that the installed mmdet brings."""
-    package = mmdet_centernet2 if name == OURS else mmdet
-    root = Path(package.__file__).resolve().parent
-    folders = [root / '.mim' / 'configs', root.parent / 'configs']
-    for folder in folders:
-        if (folder / CONFIGS[name]).is_file():
-            return Config.fromfile(folder / CONFIGS[name])
-    raise FileNotFoundError(
-        f'{CONFIGS[name]} is in neither of {[str(f) for f in folders]}: '
-        f'this {package.__name__} came without its configs; install it from '
-        'a wheel or with pip install -e .')
+    if name == OURS:
+        return Config.fromfile(ROOT / 'configs' / CONFIGS[name])
+    return get_config(f'mmdet::{CONFIGS[name]}')
 
 
 def build(name: str, device: str = 'cpu', small: bool = False,
           model_options: dict | None = None) -> nn.Module:
-    """Build a detector and give its weights the usual work.
+    """Build one of ``CONFIGS`` and give its weights the usual work.
 
-    Args:
-        name: A key of ``CONFIGS``.
-        device: Where it is to work.
-        small: For trying out: ResNet-18, narrow box heads.
-        model_options: Merged into the model's config.
-
-    Returns:
-        In inference mode, the same weights in every run.
+    They are the same in every run. ``small`` is for trying out: ResNet-18 and
+    narrow box heads.
     """
     cfg = load_config(name)
     if small:
@@ -166,13 +144,7 @@ def box_heads(model: nn.Module) -> list[nn.Module]:
 @torch.no_grad()
 def set_score_threshold(model: nn.Module, images: Tensor,
                         samples: list[DetDataSample]) -> None:
-    """Let ``PAIRS_AT_NMS`` pairs an image reach the last suppression.
-
-    Args:
-        model: The test config of its last head is changed.
-        images: Network input, (B, 3, H, W).
-        samples: Of the images.
-    """
+    """Let ``PAIRS_AT_NMS`` pairs an image reach the last suppression."""
     # the head's own: the model's is a copy
     last = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
     cfg = last.test_cfg
@@ -187,16 +159,7 @@ def set_score_threshold(model: nn.Module, images: Tensor,
 
 
 class Prediction:
-    """Inference on a batch that gives a detector the usual work.
-
-    Args:
-        name: A key of ``CONFIGS``.
-        size: Height and width of the images in pixels.
-        batch: Number of images.
-        device: Where it is to work.
-        small: See :func:`build`.
-        amp: Type for autocast; None is FP32.
-    """
+    """Inference of one of ``CONFIGS`` on a batch; each call is one."""
 
     def __init__(self, name: str, size: Size, batch: int = 1,
                  device: str = 'cpu', small: bool = False,
@@ -213,10 +176,10 @@ class Prediction:
                                        rescale=False)
         return sum(len(sample.pred_instances) for sample in found)
 
-    def work(self) -> Work:
-        """What one call does."""
+    def work(self) -> dict[str, int]:
+        """What one call does, all images together."""
         if not getattr(self.model, 'with_rpn', False):
-            return Work(0, self())
+            return dict(proposals=0, detections=self())
         head, counts = self.model.rpn_head, []
         predict = head.predict
 
@@ -228,20 +191,11 @@ class Prediction:
         head.predict = counting
         detections = self()
         del head.predict
-        return Work(sum(counts), detections)
+        return dict(proposals=sum(counts), detections=detections)
 
 
 class TrainingStep:
-    """Loss, backward pass and an SGD step on one batch; each call is one.
-
-    Args:
-        model: A detector; it is put into training mode.
-        size: Height and width of the images in pixels.
-        num_objects: In each image.
-        batch: Number of images.
-        device: Where it works.
-        amp: Type for autocast; None is FP32.
-    """
+    """Loss, backward pass and an SGD step on one batch; each call is one."""
 
     def __init__(self, model: nn.Module, size: Size, num_objects: int,
                  batch: int = 1, device: str = 'cpu',
@@ -288,7 +242,5 @@ class TrainingStep:
 
 def compile_parts(model: nn.Module, **options) -> None:
     """Compile backbone, neck and first stage, where most arithmetic is."""
-    compiled: tuple[Callable, ...] = (
-        model.backbone.compile, model.neck.compile, model.rpn_head.compile)
-    for compile_part in compiled:
-        compile_part(**options)
+    for part in (model.backbone, model.neck, model.rpn_head):
+        part.compile(**options)

@@ -5,22 +5,19 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_centernet2.version import __version__
 
-from .section import Call, Context
+from .section import Call, Context, fork
 
 PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime',
             'faster-coco-eval')
@@ -49,7 +46,7 @@ KINDS = {
 
 
 def environment() -> dict[str, str]:
-    """Machine and versions; starts neither threads nor CUDA."""
+    """Machine and versions; starts no CUDA in this process."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     found = {
         'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
@@ -60,7 +57,7 @@ def environment() -> dict[str, str]:
         'CPU features': ', '.join(cpu_flags()) or 'unknown',
         'memory': f'{memory / 1e9:.1f} GB',
         'load before': f'{os.getloadavg()[0]:.2f} (mean of the last minute)',
-        'GPU': f'CUDA {torch.version.cuda}' if has_gpu() else 'none',
+        'GPU': _gpu() if has_gpu() else 'none',
         'Python': platform.python_version(),
         'torch': torch.__version__,
     }
@@ -78,6 +75,12 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def _gpu() -> str:
+    with fork() as child:  # no CUDA here
+        name = child.submit(torch.cuda.get_device_name).result()
+    return f'{name}, CUDA {torch.version.cuda}'
+
+
 def cpu_flags() -> list[str]:
     """Those of ``CPU_FLAGS`` that this CPU has."""
     present = _cpu_info('flags').split()
@@ -93,13 +96,7 @@ def _cpu_info(key: str) -> str:
 
 
 class Kernel(NamedTuple):
-    """One call of a library's kernel.
-
-    Args:
-        operations: Floating point operations of a call, a multiply-add is
-            two; or bytes.
-        rate: Operations a second.
-    """
+    """A library's kernel: operations of a call, and operations a second."""
 
     call: Call
     operations: int
@@ -109,14 +106,11 @@ class Kernel(NamedTuple):
 
 @torch.no_grad()
 def fastest_convolution(context: Context, dtype: torch.dtype) -> Kernel:
-    """The 3x3 convolution of ``CONV_SHAPES`` that the machine is best at.
-
-    In the better one of the two memory formats.
-    """
+    """The one of ``CONV_SHAPES`` and formats that the machine is best at."""
     kernels = []
-    formats = torch.contiguous_format, torch.channels_last
     for shape, memory_format in itertools.product(
-            context.pick(CONV_SHAPES, CONV_SHAPES[-1:]), formats):
+            context.pick(CONV_SHAPES, CONV_SHAPES[-1:]),
+            (torch.contiguous_format, torch.channels_last)):
         channels, height, width = shape
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).eval()
         x = torch.randn(1, *shape)
@@ -137,14 +131,6 @@ def matrix_product(context: Context, dtype: torch.dtype) -> Kernel:
     return _kernel(context, lambda: a @ b, 2 * size**3, f'{size} x {size}')
 
 
-def memory_copy(context: Context) -> Kernel:
-    """A copy, whose bytes are read and written."""
-    num_bytes = context.pick(2**30, 2**20)
-    source = torch.empty(num_bytes, dtype=torch.uint8, device=context.device)
-    target = torch.empty_like(source)
-    return _kernel(context, lambda: target.copy_(source), 2 * num_bytes, '')
-
-
 def _kernel(context: Context, call: Call, operations: int,
             name: str) -> Kernel:
     timer = Timer('call()', globals=dict(call=call),
@@ -154,63 +140,31 @@ def _kernel(context: Context, call: Call, operations: int,
     return Kernel(call, operations, operations / seconds, name)
 
 
-class Demand(NamedTuple):
-    """What one call needs.
-
-    Args:
-        operations: Of convolutions and matrix products; a multiply-add is
-            two.
-        num_bytes: Read and written, if every operator reads all of its
-            tensors from memory and writes all of its results.
-    """
-
-    operations: int
-    num_bytes: int
-
-
-class _CountBytes(TorchDispatchMode):
-    """Sums up the tensors of every operator that is not a view."""
-
-    num_bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            self.num_bytes += sum(
-                leaf.numel() * leaf.element_size()
-                for leaf in tree_leaves((args, kwargs, out))
-                if isinstance(leaf, Tensor))
-        return out
-
-
-def demand(call: Call) -> Demand:
-    """Count what an eager call does; mmcv's own operators are not seen."""
-    counter, traffic = FlopCounterMode(display=False), _CountBytes()
-    with counter, traffic:
+def count_operations(call: Call) -> int:
+    """Of an eager call's convolutions and products; a multiply-add is two."""
+    with FlopCounterMode(display=False) as counter:
         call()
-    return Demand(counter.get_total_flops(), traffic.num_bytes)
+    return counter.get_total_flops()
 
 
-def kernel_seconds(call: Callable[[], object]) -> dict[str, float]:
+def kernel_seconds(call: Call) -> dict[str, float]:
     """Seconds that a GPU spends in each kind of kernel, the longest first."""
-    with profile(
-            activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities) as record:
         call()
         torch.cuda.synchronize()
-    return sum_kinds([
-        (event.name, event.time_range.elapsed_us() * 1e-6)
-        for event in record.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-        # of annotations, whose kernels are listed themselves
-        and not getattr(event, 'is_user_annotation', False)
-    ])
-
-
-def sum_kinds(kernels: list[tuple[str, float]]) -> dict[str, float]:
-    """Seconds by kind, from (name, seconds) of each kernel."""
     total: dict[str, float] = {}
-    for name, seconds in kernels:
-        kind = next((kind for kind, parts in KINDS.items()
-                     if any(part in name.lower() for part in parts)), 'others')
-        total[kind] = total.get(kind, 0.) + seconds
+    for event in record.events():
+        if (event.device_type == torch.autograd.DeviceType.CUDA
+                # the kernels of an annotation are listed themselves
+                and not getattr(event, 'is_user_annotation', False)):
+            kind = kind_of(event.name)
+            total[kind] = (
+                total.get(kind, 0.) + event.time_range.elapsed_us() * 1e-6)
     return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def kind_of(kernel: str) -> str:
+    """Kind of a GPU kernel."""
+    return next((kind for kind, parts in KINDS.items()
+                 if any(part in kernel.lower() for part in parts)), 'others')

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 from mmdet.utils import register_all_modules
-from rich.console import Console
-from rich.markdown import Markdown
 
 import mmdet_centernet2  # noqa: F401  registers the models
 
@@ -71,18 +69,18 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     register_all_modules(init_default_scope=True)
-    console, about = Console(), environment()
+    about = environment()
     command = 'python ' + shlex.join(sys.argv if argv is None else argv)
     rounds = args.rounds or (2 if args.quick else 5)
     for name, value in about.items():
-        console.print(f'{name}: {value}', highlight=False)
+        print(f'{name}: {value}')
     names = args.sections or [
         name for name in SECTIONS if name != 'gpu' or has_gpu()]
     if 'gpu' not in names and not args.sections:
-        console.print(f'section gpu {NO_GPU}.')
+        print(f'section gpu {NO_GPU}.')
     results: list[Result] = []
     for name in (name for name in SECTIONS if name in names):
-        console.print(f'{len(results) + 1}/{len(names)} {name} ...')
+        print(f'\n{len(results) + 1} of {len(names)}', flush=True)
         results.append(_measure(SECTIONS[name], Context(
             args.quick, rounds, 'cuda' if name == 'gpu' else 'cpu',
             at_least=0.1 if args.quick else 1.)))
@@ -91,12 +89,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
         if args.write_docs is not None:
             report.fill_document(args.write_docs, command, about, results[-1])
         say('')
-        block = report.section_block(results[-1])
-        wide = console.is_terminal and console.width >= 120
-        console.print(Markdown(block)) if wide else console.out(
-            f'\n{block}\n', highlight=False)
-    console.print(f'Wrote {args.out_dir}/speed.json, speed.md and images/',
-                  highlight=False)
+        print(report.section_block(results[-1]), flush=True)
+    print(f'\nWrote {args.out_dir}/speed.json, speed.md and images/')
     return int(any(result.error for result in results))
 
 

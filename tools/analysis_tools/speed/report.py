@@ -28,16 +28,12 @@ def write(folder: Path, command: str, environment: Mapping[str, str],
     blocks = [run_block(command, environment), *map(section_block, results)]
     (folder / 'speed.md').write_text(
         '# Speed\n\n' + '\n\n'.join(blocks) + '\n', encoding='utf-8')
-    draw_all(results[-1], folder / 'images')
+    draw(results[-1], folder / 'images')
 
 
 def fill_document(path: Path, command: str, environment: Mapping[str, str],
                   result: Result) -> None:
-    """Put what was measured between the marks of a Markdown document.
-
-    Marks are ``<!-- speed: NAME -->`` and ``<!-- end of speed: NAME -->``. A
-    section that failed leaves its block as it was.
-    """
+    """Put what was measured between the marks of a Markdown document."""
     if result.error:
         return
     made = f'*{environment["date"]}, `{command}`*'
@@ -46,11 +42,11 @@ def fill_document(path: Path, command: str, environment: Mapping[str, str],
     text = fill(text, result.section.name,
                 f'{section_block(result)}\n\n{made}')
     path.write_text(text, encoding='utf-8')
-    draw_all(result, path.parent / 'images')
+    draw(result, path.parent / 'images')
 
 
 def fill(text: str, name: str, block: str) -> str:
-    """Replace a block of a document; without its marks nothing happens."""
+    """Replace what is between two marks, if there are any."""
     begin, end = f'<!-- speed: {name} -->', f'<!-- end of speed: {name} -->'
     return re.sub(f'{re.escape(begin)}.*?{re.escape(end)}',
                   lambda _: f'{begin}\n\n{block}\n\n{end}', text,
@@ -120,15 +116,16 @@ def _shown(value: Number) -> str:
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
-def draw_all(result: Result, folder: Path) -> None:
+def draw(result: Result, folder: Path) -> None:
     """Draw a section's plots."""
     folder.mkdir(exist_ok=True)
     for plot in () if result.error else result.section.plots:
-        draw(plot, result.rows, folder / plot.file)
+        figure = plot_rows(plot, result.rows)
+        figure.savefig(folder / plot.file, dpi=120)
 
 
-def draw(plot: Plot, rows: Sequence[Row], path: Path) -> None:
-    """Draw one plot of a section's rows into a PNG."""
+def plot_rows(plot: Plot, rows: Sequence[Row]) -> Figure:
+    """A line for each contestant, both axes in logs."""
     lines: dict[str, list] = {}
     for row in rows:
         if plot.x in row.numbers and plot.only in row.work:
@@ -147,4 +144,4 @@ def draw(plot: Plot, rows: Sequence[Row], path: Path) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    return figure

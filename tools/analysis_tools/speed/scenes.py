@@ -21,13 +21,11 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 def random_boxes(num: int, size: Size, seed: int = 0) -> Tensor:
-    """Boxes of all sizes, from 8 pixels to half of the image.
+    """Boxes of all sizes inside an image, xyxy in pixels, shape (num, 4).
 
-    Sides are drawn evenly in their logarithm; as in photographs, crowds have
-    smaller objects: the largest side shrinks with the root of the number.
-
-    Returns:
-        xyxy in pixels, inside the image, shape (num, 4).
+    Sides are drawn evenly in their logarithm, from 8 pixels to half of the
+    image. As in photographs, crowds have smaller objects: the largest side
+    shrinks with the root of the number.
     """
     rng = np.random.RandomState(seed)
     largest = max(min(size) / 2 / max(num / 7, 1)**.5, 32.)
@@ -69,9 +67,7 @@ def image_batch(size: Size, batch: int = 1, num_objects: int = 0,
                 ) -> tuple[Tensor, list[DetDataSample]]:
     """What a detector's ``loss`` and ``predict`` are given.
 
-    Returns:
-        Normalised noise, which a network finds no less work than a
-        photograph, shape (B, 3, H, W), and the images' metas and objects.
+    The images are noise, no less work than photographs, (B, 3, H, W).
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, *size, generator=generator)

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 
@@ -20,18 +21,14 @@ Number = int | float | str
 
 @dataclass
 class Row:
-    """One line of a table: one contestant at one piece of work.
-
-    Args:
-        speedup: Against the first contestant at the same work; None for that
-            one itself.
-        numbers: Whatever else was measured, by column heading with unit.
-    """
+    """One line of a table: one contestant at one piece of work."""
 
     work: str
     contestant: str
     timing: Timing | None = None
+    #: Against the first contestant at the same work; None for that one itself.
     speedup: Speedup | None = None
+    #: Whatever else was measured, by column heading with unit.
     numbers: dict[str, Number] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
@@ -48,45 +45,31 @@ class Row:
 
 @dataclass
 class Context:
-    """How much a section measures, and where.
+    """How much a section measures, and where."""
 
-    Args:
-        quick: All in small, to see that everything runs.
-        rounds: Timed calls of each contestant of long work.
-        device: 'cpu' or 'cuda'.
-        at_least: Seconds that short work is repeated for.
-    """
-
-    quick: bool = False
-    rounds: int = 5
+    quick: bool = False  #: All in small, to see that everything runs.
+    rounds: int = 5  #: Timed calls of each contestant of long work.
     device: str = 'cpu'
-    at_least: float = 1.
+    at_least: float = 1.  #: Seconds that short work is repeated for.
 
     def pick(self, full, quick):
         """One of two, depending on how much to measure."""
         return quick if self.quick else full
 
-    def wait(self) -> None:
-        """Return when the device has nothing more to do."""
-        if self.device == 'cuda':
-            torch.cuda.synchronize()
-
     def compare(self, work: str, contestants: Mapping[str, Call],
                 max_rounds: int | None = None,
                 numbers: Mapping[str, Number] = {},
                 memory: bool = False) -> list[Row]:
-        """Time contestants in turn.
+        """Time contestants in turn; the first is the others' reference.
 
-        Args:
-            work: What they do.
-            contestants: By name; the first is the reference of the speed-ups.
-            max_rounds: Upper limit of the rounds, for long work.
-            numbers: Added to every row.
-            memory: Measure the extra memory, too, in one more call of each.
+        ``numbers`` are added to every row. ``memory`` is measured in one more
+        call of each.
         """
+        on_gpu = self.device == 'cuda'
         timings = paired(
             contestants, min(self.rounds, max_rounds or self.rounds),
-            at_least=self.at_least, wait=self.wait,
+            at_least=self.at_least,
+            wait=torch.cuda.synchronize if on_gpu else lambda: None,
             progress=lambda name: say(f'{work}: {name}'))
         reference = next(iter(timings.values()))
         rows = [
@@ -97,26 +80,20 @@ class Context:
         for row in rows if memory else ():
             call = contestants[row.contestant]
             row.numbers['extra memory (MB)'] = (
-                call.extra_memory() if isinstance(call, Worker) else
+                call(extra_memory) if isinstance(call, Worker) else
                 extra_memory(call, self.device))
         return rows
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Growth of a figure, a line for each contestant, both axes in logs.
-
-    Args:
-        x: Key of ``Row.numbers``.
-        y: 'ms' for the median time, or a key of ``Row.numbers``.
-        only: A text that the work of the rows contains.
-    """
+    """Growth of a figure, a line for each contestant, both axes in logs."""
 
     file: str
     title: str
-    x: str
-    y: str = 'ms'
-    only: str = ''
+    x: str  #: Key of ``Row.numbers``.
+    y: str = 'ms'  #: That is the median time; or a key of ``Row.numbers``.
+    only: str = ''  #: A text that the work of the rows contains.
 
 
 @dataclass(frozen=True)
@@ -161,7 +138,7 @@ def run(section: Section, context: Context) -> Result:
     """
     start, rows, error = time.perf_counter(), [], ''
     try:
-        with _fork() as child:
+        with fork() as child:
             rows = child.submit(section.measure, context).result()
     except Exception as failure:  # the other sections go on
         traceback.print_exc()
@@ -179,9 +156,8 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
     """Highest amount of tensor memory in MB that a call holds at one time.
 
     On a CPU it is summed up from the allocations that torch's profiler
-    records, so it is exact; on a GPU it is the caching allocator's peak. If
-    the call has a ``release``, that is called first, to drop what was kept
-    from the last time.
+    records, so it is exact; on a GPU it is the caching allocator's peak. A
+    ``release`` of the call drops what is kept from the last time.
     """
     getattr(call, 'release', lambda: None)()
     if device == 'cuda':
@@ -202,48 +178,49 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
     return peak / 1e6
 
 
+def call_it(call: Call) -> object:
+    """What the call returns."""
+    return call()
+
+
 class Worker:
     """A contestant in a process of its own, to be timed in turn with others.
 
     For settings that a process cannot undo, or that would help the others.
-    Make all workers before the process computes anything, see :func:`run`.
-
-    Args:
-        make: Run over there once; returns what is to be called. What that
-            returns must be picklable.
+    Make all workers before this process computes anything, see :func:`run`.
+    What ``make`` returns is called over there.
     """
 
     def __init__(self, make: Callable[[], Call]) -> None:
-        self._pool = _fork(_set_up, (make, ))
+        self._pool = fork(_set_up, (make, ))
         self._pool.submit(int).result()  # forks now
 
-    def __call__(self) -> object:
-        return self._pool.submit(_call_here).result()
-
-    def extra_memory(self) -> float:
-        """See the function of this name."""
-        return self._pool.submit(_call_here, extra_memory).result()
+    def __call__(self, use: Callable[[Call], object] = call_it) -> object:
+        """Result of ``use``, a function of a module, on the call."""
+        return self._pool.submit(_use, use).result()
 
     def stop(self) -> None:
         """End the process."""
         self._pool.shutdown()
 
 
-def drop_failures(workers: dict[str, Worker]) -> dict[str, str]:
-    """Call each once; stop and remove those that fail.
-
-    Returns:
-        Why they did, by name.
-    """
+@contextmanager
+def start_workers(makers: Mapping[str, Callable[[], Call]]):
+    """Workers that passed their first call, and why the others failed."""
+    workers = {name: Worker(make) for name, make in makers.items()}
     failures = {}
-    for name, worker in list(workers.items()):
-        say(f'first call of {name}')
-        try:
-            worker()
-        except Exception as error:  # the other contestants go on
-            failures[name] = f'{type(error).__name__}: {error}'
-            workers.pop(name).stop()
-    return failures
+    try:
+        for name, worker in list(workers.items()):
+            say(f'first call of {name}')
+            try:
+                worker()
+            except Exception as error:  # the other contestants go on
+                failures[name] = f'{type(error).__name__}: {error}'
+                workers.pop(name).stop()
+        yield workers, failures
+    finally:
+        for worker in workers.values():
+            worker.stop()
 
 
 _here: dict[str, Callable] = {}  # of a worker's process
@@ -253,12 +230,12 @@ def _set_up(make: Callable[[], Call]) -> None:
     _here['make'] = make
 
 
-def _call_here(use: Callable[[Call], object] = lambda call: call()):
+def _use(use: Callable[[Call], object]) -> object:
     if 'call' not in _here:
         _here['call'] = _here['make']()
     return use(_here['call'])
 
 
-def _fork(*initializer) -> ProcessPoolExecutor:
+def fork(*initializer) -> ProcessPoolExecutor:
     """A process that starts as a copy of this one."""
     return ProcessPoolExecutor(1, get_context('fork'), *initializer)

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
 from ..detectors import (CASCADE, OURS, Prediction, TrainingStep, build,
                          compile_parts)
-from ..machine import (Demand, Kernel, demand, fastest_convolution,
-                       kernel_seconds, matrix_product, memory_copy)
+from ..machine import (count_operations, fastest_convolution, kernel_seconds,
+                       matrix_product)
 from ..scenes import QUICK_SIZE, TEST_SIZE
 from ..section import Call, Context, Row, say, section
 from .parts import targets
@@ -17,38 +18,31 @@ BATCH = 16
 #: What mmdet's --amp does; mmcv's RoIAlign knows no bfloat16 on a GPU.
 AMP = torch.float16
 EAGER = f'{OURS}, eager'
-LIMITS = 'limits of the machine'
 
 
 @section(
     'gpu',
     'On a GPU: CenterNet2 against mmdet\'s Cascade R-CNN at 800 x 1333 '
-    '(padded to 800 x 1344), eager and compiled, and how near the measured '
-    'limits of the machine they come. *Tensor traffic* is what eager '
-    'operators read and write; profiles name kinds of kernels.')
+    '(padded to 800 x 1344), eager and compiled, and the share of the '
+    'measured rate of matrix products that they reach; profiles name kinds of '
+    'kernels.')
 def gpu(context: Context) -> list[Row]:
     torch.backends.cudnn.benchmark = True
     product = matrix_product(context, torch.bfloat16)
-    copy = memory_copy(context)
     kernels = {f'matrix products, bf16, {product.name}': product}
     for dtype in (torch.float32, torch.bfloat16):
         kernel = fastest_convolution(context, dtype)
         kernels[f'convolutions, {str(dtype)[6:]}, {kernel.name}'] = kernel
-    rows = [Row(LIMITS, name, numbers={'TFLOP/s': kernel.rate / 1e12})
+    rows = [Row('limits of the machine', name,
+                numbers={'TFLOP/s': kernel.rate / 1e12})
             for name, kernel in kernels.items()]
-    rows += [Row(LIMITS, 'memory, copy', numbers={'GB/s': copy.rate / 1e9})]
-    batch, steps = _training_steps(context)
-    # only eager calls: the counters do not see through compiled ones
-    needs = {name: demand(steps[f'{name}, eager']) for name in (CASCADE, OURS)}
-    rows += _compare(context, 'training', batch, steps, needs, product, copy)
-    del steps
+    compare = partial(_compare, context, product.rate)
+    rows += compare('training', *_training_steps(context))
     for batch in (1, 8):
-        calls = {f'{name}, {mode}': _prediction(context, name, mode, batch)
-                 for name in (CASCADE, OURS) for mode in ('eager', 'compiled')}
-        needs = {name: demand(calls[f'{name}, eager'])
-                 for name in (CASCADE, OURS)}
-        rows += _compare(context, 'inference', batch, calls, needs, product,
-                         copy)
+        rows += compare('inference', batch, {
+            f'{name}, {mode}': _prediction(context, name, mode, batch)
+            for name in (CASCADE, OURS) for mode in ('eager', 'compiled')
+        })
     return rows + targets(context)
 
 
@@ -92,24 +86,21 @@ def _prediction(context: Context, name: str, mode: str,
     return predict
 
 
-def _compare(context: Context, what: str, batch: int,
-             calls: Mapping[str, Call], needs: Mapping[str, Demand],
-             product: Kernel, copy: Kernel) -> list[Row]:
-    """Times, how near the limits they come, and what ours is busy with."""
-    rows = context.compare(f'{what}, batch {batch}, AMP float16', calls,
-                           memory=True)
+def _compare(context: Context, peak: float, what: str, batch: int,
+             calls: Mapping[str, Call]) -> list[Row]:
+    """Times, how near the limit they come, and what ours is busy with."""
+    # only eager calls: the counter does not see through compiled ones
+    operations = {name: count_operations(calls[f'{name}, eager'])
+                  for name in (CASCADE, OURS)}
+    work = f'{what}, batch {batch}, AMP float16'
+    rows = context.compare(work, calls, memory=True)
     for row in rows:
-        name, _, mode = row.contestant.rpartition(', ')
-        need, seconds = needs[name], row.timing.median
+        name, seconds = row.contestant.rpartition(', ')[0], row.timing.median
         row.numbers.update({
             'images/s': batch / seconds,
-            'TFLOP': need.operations / 1e12,
-            '% of bf16 peak': 100 * need.operations / seconds / product.rate
+            'TFLOP': operations[name] / 1e12,
+            '% of bf16 peak': 100 * operations[name] / seconds / peak
         })
-        if mode == 'eager':  # fused operators move less
-            row.numbers['tensor traffic (GB)'] = need.num_bytes / 1e9
-            row.numbers['% of bandwidth'] = (
-                100 * need.num_bytes / seconds / copy.rate)
     seconds = next(r.timing.median for r in rows if r.contestant == EAGER)
     kinds = kernel_seconds(calls[EAGER])
     kinds['GPU idle'] = max(seconds - sum(kinds.values()), 0.)

@@ -1,7 +1,7 @@
 """Whole detectors: inference, its switches, training steps and options."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -12,9 +12,9 @@ from mmdet_centernet2.engine.hooks.fast_inference import MODES, speed_up
 
 from ..detectors import (CASCADE, CONFIGS, OURS, UPDATE, Prediction,
                          TrainingStep, build, compile_parts)
-from ..machine import cpu_flags, demand, fastest_convolution
+from ..machine import count_operations, fastest_convolution
 from ..scenes import QUICK_SIZE, TEST_SIZE
-from ..section import (Context, Plot, Row, Worker, drop_failures, say, section)
+from ..section import Context, Plot, Row, Worker, section, start_workers
 
 FEW = 7
 GROWTH = 'against the number of objects'
@@ -34,7 +34,7 @@ def inference(context: Context) -> list[Row]:
              for name in CONFIGS}
     rows = context.compare(f'{size[0]} x {size[1]}', calls, memory=True)
     for row in rows:
-        row.numbers.update(calls[row.contestant].work()._asdict())
+        row.numbers.update(calls[row.contestant].work())
     return rows
 
 
@@ -68,20 +68,15 @@ def fast(context: Context) -> list[Row]:
             name += ', torch.compile with freezing' * compiled
             makers[name] = partial(
                 contestant, OURS, partial(speed_up, mode=mode), compiled)
-    workers = {name: Worker(make) for name, make in makers.items()}
-    try:
-        return _against_limits(context, workers, f'{size[0]} x {size[1]}',
-                               partial(contestant, OURS))
-    finally:
-        for worker in workers.values():
-            worker.stop()
+    work = f'{size[0]} x {size[1]}'
+    with start_workers(makers) as (workers, failures):
+        operations = count_operations(contestant(OURS))
+        return (_against_limits(context, workers, work, operations)
+                + _failed(work, failures))
 
 
-def _against_limits(context: Context, workers: dict[str, Worker], work: str,
-                    make: Callable) -> list[Row]:
-    failures = drop_failures(workers)
-    say('counting operations, and their rate')
-    operations = demand(make()).operations
+def _against_limits(context: Context, workers: Mapping[str, Worker],
+                    work: str, operations: int) -> list[Row]:
     calls: dict[str, Callable] = dict(workers)
     machine = {}
     for mode, dtype in MODES.items():
@@ -104,7 +99,7 @@ def _against_limits(context: Context, workers: dict[str, Worker], work: str,
             limit = limits['bf16' if 'bf16' in row.contestant else 'exact']
             row.numbers['arithmetic limit (s)'] = limit
             row.numbers['times the limit'] = row.timing.median / limit
-    return rows + _failed(work, failures)
+    return rows
 
 
 @torch.no_grad()
@@ -172,18 +167,11 @@ def train_options(context: Context) -> list[Row]:
         'activation checkpointing in the backbone': partial(
             contestant, backbone=dict(with_cp=True)),
     }
-    if any('fp16' in flag for flag in cpu_flags()):  # else emulated
-        makers['AMP float16'] = partial(contestant, torch.float16)
     if not context.quick:  # it takes a minute
         makers['torch.compile'] = partial(contestant, None, compile_parts)
-    workers = {name: Worker(make) for name, make in makers.items()}
     work = f'{OURS}, {FEW} objects'
-    try:
-        failures = drop_failures(workers)
+    with start_workers(makers) as (workers, failures):
         rows = context.compare(work, workers, memory=True)
         for row in rows:
             row.numbers['loss'] = workers[row.contestant]()
-        return rows + _failed(work, failures)
-    finally:
-        for worker in workers.values():
-            worker.stop()
+    return rows + _failed(work, failures)
