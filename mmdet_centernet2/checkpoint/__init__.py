@@ -1,10 +1,16 @@
 """Checkpoints: reading them safely, converting them both ways."""
 
-from .backbones import convert_backbone
-from .convert import (Conversion, Fit, Reversion, check_against,
-                      convert_state_dict, revert_state_dict)
+from .convert import (
+                      Conversion,
+                      Fit,
+                      Reversion,
+                      check_against,
+                      convert_state_dict,
+                      revert_state_dict,
+)
 from .errors import CheckpointError
-from .safe_pickle import read_checkpoint, tensors_of
+from .files import read_checkpoint, tensors_of
+from .imagenet import convert_backbone
 
 __all__ = [
     'CheckpointError', 'Conversion', 'Fit', 'Reversion', 'check_against',

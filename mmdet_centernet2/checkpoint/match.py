@@ -17,8 +17,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmdet_centernet2.checkpoint import (CheckpointError, read_checkpoint,
-                                         tensors_of)
+from mmdet_centernet2.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    tensors_of,
+)
 
 _SHOWN = 6  # tensors named in a message; the rest are counted
 

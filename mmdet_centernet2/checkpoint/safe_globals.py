@@ -9,9 +9,10 @@ file that holds anything else is still refused, and nothing in it is executed.
 """
 from _codecs import encode
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache
 from pickle import UnpicklingError
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,8 +89,8 @@ def _safe_globals() -> Iterator[Callable]:
     yield _known_as('builtins.getattr', pickled_method)
 
 
-@lru_cache(maxsize=None)
-def mmengine_safe_globals() -> Tuple[Callable, ...]:
+@cache
+def mmengine_safe_globals() -> tuple[Callable, ...]:
     """The entries for ``torch.serialization.add_safe_globals``."""
     return tuple(_safe_globals())
 

@@ -1,8 +1,10 @@
-"""Which of the original's networks a state dict belongs to, from its names."""
+"""Which of the original's networks a state dict is, from its tensors."""
+from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Optional, Set
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,13 +15,12 @@ from .errors import CheckpointError
 class Variant:
     """The parts that a detector is made of.
 
-    Args:
-        backbone (str): ``resnet`` (also ResNeXt), ``res2net`` or ``dla``.
-        neck (str): ``fpn``, ``bifpn``, ``fcos-bifpn`` or ``dla-up``.
-        roi (str): ``cascade``, ``single``, or ``none`` in one-stage models.
-        mask (bool): Whether there is a mask head.
+    Attributes:
+        backbone: ``resnet`` (also ResNeXt), ``res2net`` or ``dla``.
+        neck: ``fpn``, ``bifpn``, ``fcos-bifpn`` or ``dla-up``.
+        roi: ``cascade``, ``single``, or ``none`` in one-stage models.
+        mask: Whether there is a mask head.
     """
-
     backbone: str
     neck: str
     roi: str
@@ -37,155 +38,173 @@ class Variant:
                 + (', masks' if self.mask else ''))
 
 
-def _choose(names: Iterable[str], signs: Mapping[str, str]) -> Optional[str]:
-    """The first kind whose sign one of the names starts with."""
-    for kind, sign in signs.items():
-        if any(re.match(sign, name) for name in names):
-            return kind
-    return None
+class Network(NamedTuple):
+    """What can be seen of a network in its tensors.
+
+    Attributes:
+        backbone: Name with depth, such as ``resnet50``.
+        levels: Number of feature levels.
+        num_classes: Foreground classes.
+    """
+    backbone: str
+    neck: str
+    roi: str
+    levels: int
+    num_classes: int
+    mask: bool
 
 
-# Kind -> how a tensor's name begins where the kind is present.
-_OFFICIAL_NECKS = {
-    'fcos-bifpn': r'backbone\.(repeated_bifpn|bottom_up\.backbone)\.',
-    'bifpn': r'backbone\.(cell|resample)\.',
-    'dla-up': r'backbone\.(dla_up|ida_up|base)\.',
-    'fpn': r'backbone\.(fpn_lateral|fpn_output|top_block)',
+# Part -> kind -> how a tensor's name begins where the kind is present.
+Signs = Mapping[str, Mapping[str, str]]
+_OFFICIAL: Signs = {
+    'backbone': {
+        'dla': r'backbone\.(base|bottom_up|bottom_up\.backbone)\.'
+               r'(base_layer|level\d)\.',
+        'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d+\.'
+                   r'|res\d\.\d+\.(conv2_offsets|convs)\.)',
+        'resnet': r'backbone\.bottom_up\.(stem\.conv1|res\d)\.',
+    },
+    'neck': {
+        'fcos-bifpn': r'backbone\.(repeated_bifpn|bottom_up\.backbone)\.',
+        'bifpn': r'backbone\.(cell|resample)\.',
+        'dla-up': r'backbone\.(dla_up|ida_up|base)\.',
+        'fpn': r'backbone\.(fpn_lateral|fpn_output|top_block)',
+    },
+    'roi': {
+        'cascade': r'roi_heads\.box_(head|predictor)\.\d+\.',
+        'single': r'roi_heads\.',
+    },
+    'mask': {'mask': r'roi_heads\.mask_head\.'},
 }
-_OFFICIAL_BACKBONES = {
-    'dla': r'backbone\.(base|bottom_up|bottom_up\.backbone)\.'
-           r'(base_layer|level\d)\.',
-    'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d+\.'
-               r'|res\d\.\d+\.(conv2_offsets|convs)\.)',
-    'resnet': r'backbone\.bottom_up\.(stem\.conv1|res\d)\.',
+_OURS: Signs = {
+    'backbone': {
+        'dla': r'backbone\.(base_layer|level\d)\.',
+        'res2net': r'backbone\.(stem\.\d+\.|layer\d\.\d+\.convs\.)',
+        'resnet': r'backbone\.(conv1|layer\d)\.',
+    },
+    'neck': {
+        'fcos-bifpn': r'neck\.(cells|reduction)\.',
+        'bifpn': r'neck\.(cell|resample)\.',
+        'dla-up': r'neck\.(dla_up|ida_up)\.',
+        'fpn': r'neck\.(lateral_convs|fpn_convs)\.',
+    },
+    'roi': {
+        'cascade': r'roi_head\.bbox_head\.\d+\.',
+        'single': r'roi_head\.',
+    },
+    'mask': {'mask': r'roi_head\.mask_head\.'},
 }
-_OFFICIAL_ROI = {
-    'cascade': r'roi_heads\.box_(head|predictor)\.\d+\.',
-    'single': r'roi_heads\.',
-}
-_OUR_NECKS = {
-    'fcos-bifpn': r'neck\.(cells|reduction)\.',
-    'bifpn': r'neck\.(cell|resample)\.',
-    'dla-up': r'neck\.(dla_up|ida_up)\.',
-    'fpn': r'neck\.(lateral_convs|fpn_convs)\.',
-}
-_OUR_BACKBONES = {
-    'dla': r'backbone\.(base_layer|level\d)\.',
-    'res2net': r'backbone\.(stem\.\d+\.|layer\d\.\d+\.convs\.)',
-    'resnet': r'backbone\.(conv1|layer\d)\.',
-}
-_OUR_ROI = {
-    'cascade': r'roi_head\.bbox_head\.\d+\.',
-    'single': r'roi_head\.',
-}
+_CLASSIFIER = re.compile(r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
+                         r'layer\d\.|base_layer\.)')
 
 
 def detect_official(names: Iterable[str]) -> Variant:
     """The variant of a state dict with the original's names.
 
-    Args:
-        names (Iterable[str]): All tensor names.
-
     Raises:
-        CheckpointError: if they are not those of a CenterNet2 detector.
+        CheckpointError: If they are not those of a CenterNet2 detector.
     """
     names = list(names)
-    if _looks_like_ours(names):
+    neck = _first(names, r'neck\.')
+    if neck and _first(names, r'(rpn|bbox)_head\.'):
         raise CheckpointError(
-            'the checkpoint already has the names of this package '
-            f'(such as {_example(names, "neck.")!r}): nothing to convert. To '
-            'turn it back into the original names, use --reverse.')
+            f'the checkpoint already has the names of this package (such as '
+            f'{neck!r}): nothing to convert. To turn it back into the '
+            'original names, use --reverse.')
     if not any('centernet_head.' in name for name in names):
-        raise CheckpointError(_not_a_detector(names))
-    return _detect(names, _OFFICIAL_BACKBONES, _OFFICIAL_NECKS, _OFFICIAL_ROI,
-                   'roi_heads.mask_head.')
+        raise CheckpointError(
+            'not a CenterNet or CenterNet2 detector: no tensor is called '
+            'proposal_generator.centernet_head.* among the '
+            f'{len(names)} in the checkpoint ({_sample(names)}).'
+            + (' It looks like the weights of a backbone alone: convert them '
+               'with --backbone-only.' if any(
+                   map(_CLASSIFIER.match, names)) else ''))
+    return _detect(names, _OFFICIAL)
 
 
 def detect_ours(names: Iterable[str]) -> Variant:
     """The variant of a state dict with this package's names.
 
-    Args:
-        names (Iterable[str]): All tensor names.
-
     Raises:
-        CheckpointError: if they are not those of a CenterNet2 detector.
+        CheckpointError: If they are not those of a CenterNet2 detector.
     """
     names = list(names)
-    if any(name.startswith('proposal_generator.') for name in names):
+    head = _first(names, r'proposal_generator\.')
+    if head:
         raise CheckpointError(
-            'the checkpoint has the original names (such as '
-            f'{_example(names, "proposal_generator.")!r}): there is nothing '
-            'to turn back. Leave out --reverse to convert it.')
-    return _detect(names, _OUR_BACKBONES, _OUR_NECKS, _OUR_ROI,
-                   'roi_head.mask_head.')
+            f'the checkpoint has the original names (such as {head!r}): there '
+            'is nothing to turn back. Leave out --reverse to convert it.')
+    return _detect(names, _OURS)
 
 
-def _detect(names: List[str], backbones, necks, rois, mask: str) -> Variant:
-    backbone, neck = _choose(names, backbones), _choose(names, necks)
-    for part, kind, signs in (('backbone', backbone, backbones),
-                              ('neck', neck, necks)):
-        if kind is None:
+def _detect(names: list[str], signs: Signs) -> Variant:
+    found = {
+        part: next((kind for kind, sign in kinds.items()
+                    if _first(names, sign)), None)
+        for part, kinds in signs.items()
+    }
+    for part in ('backbone', 'neck'):
+        if found[part] is None:
             raise CheckpointError(
                 f'no {part} of CenterNet2 found in the checkpoint: no tensor '
-                f'of a {" or ".join(signs)} {part} among its {len(names)} '
-                f'tensors ({_sample(names)}).')
-    roi = _choose(names, rois) or 'none'
-    masked = any(name.startswith(mask) for name in names)
-    return Variant(backbone, neck, roi, masked)
+                f'of a {" or ".join(signs[part])} {part} among its '
+                f'{len(names)} tensors ({_sample(names)}).')
+    return Variant(found['backbone'], found['neck'], found['roi'] or 'none',
+                   found['mask'] is not None)
 
 
-def _looks_like_ours(names: List[str]) -> bool:
-    return (any(name.startswith('neck.') for name in names)
-            and any(name.startswith(('rpn_head.', 'bbox_head.'))
-                    for name in names))
+def _first(names: Iterable[str], sign: str) -> str | None:
+    """The first name that begins as the regular expression says."""
+    return next((name for name in names if re.match(sign, name)), None)
 
 
-def _not_a_detector(names: List[str]) -> str:
-    text = ('not a CenterNet or CenterNet2 detector: no tensor is called '
-            'proposal_generator.centernet_head.* among the '
-            f'{len(names)} in the checkpoint ({_sample(names)}).')
-    if looks_like_backbone(names):
-        text += (' It looks like the weights of a backbone alone: convert '
-                 'them with --backbone-only.')
-    return text
-
-
-def looks_like_backbone(names: Iterable[str]) -> bool:
-    """Whether the names are those of a classification network's weights."""
-    sign = re.compile(r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
-                      r'layer\d\.|base_layer\.)')
-    return any(sign.match(name) for name in names)
-
-
-def _example(names: List[str], prefix: str) -> str:
-    return next(name for name in names if name.startswith(prefix))
-
-
-def _sample(names: List[str]) -> str:
-    if not names:
-        return 'it holds none'
+def _sample(names: list[str]) -> str:
     text = ', '.join(repr(name) for name in names[:3])
-    return text + (', ...' if len(names) > 3 else '')
+    return text + (', ...' if len(names) > 3 else '') or 'it holds none'
 
 
-def num_classes(state: Mapping[str, Tensor], variant: Variant) -> Set[int]:
-    """Numbers of classes that the classifiers of a state dict have.
+def num_classes(state: Mapping[str, Tensor], variant: Variant) -> set[int]:
+    """Numbers of foreground classes that a state dict's classifiers have.
 
     Args:
-        state (dict): Name in this package -> tensor.
-        variant (Variant): What the state dict is.
+        state: Our name to tensor.
+        variant: What the state dict is.
 
     Returns:
-        set[int]: Empty without a classifier. A second stage has one row
-        more than classes, for the background.
+        Empty without a classifier.
     """
-    if variant.roi == 'none':
-        return {
-            value.shape[0]
-            for name, value in state.items()
-            if name.endswith('bbox_head.conv_cls.weight')
-        }
+    one_stage = variant.roi == 'none'  # two-stage: one row is the background
+    ending = 'bbox_head.conv_cls.weight' if one_stage else '.fc_cls.weight'
     return {
-        value.shape[0] - 1
-        for name, value in state.items() if name.endswith('.fc_cls.weight')
+        value.shape[0] - (not one_stage)
+        for name, value in state.items() if name.endswith(ending)
     }
+
+
+def network_of(state: Mapping[str, Tensor],
+               variant: Variant) -> Network | None:
+    """The network that a state dict with our names is for.
+
+    Returns:
+        None when its classifiers are missing or disagree.
+    """
+    classes = num_classes(state, variant)
+    if len(classes) != 1:
+        return None
+    levels = sum(name.startswith(f'{variant.head}.scales.') for name in state)
+    return Network(_backbone_name(state, variant.backbone), variant.neck,
+                   variant.roi, levels, classes.pop(), variant.mask)
+
+
+def _backbone_name(state: Mapping[str, Tensor], kind: str) -> str:
+    if kind == 'dla':  # DLA-34 has two convolutions in a block, others three
+        deep = any(re.match(r'backbone\..*\.conv3\.weight$', name)
+                   for name in state)
+        return 'dla60' if deep else 'dla34'
+    blocks = {name.split('.')[2] for name in state
+              if name.startswith('backbone.layer3.')}
+    depth = {6: '50', 23: '101'}.get(len(blocks), f'-c4-{len(blocks)}')
+    grouped = state.get('backbone.layer1.0.conv2.weight')
+    if grouped is not None and grouped.shape[0] != grouped.shape[1]:
+        kind = 'resnext'
+    return kind + depth

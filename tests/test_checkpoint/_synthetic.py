@@ -2,8 +2,7 @@
 
 import gzip
 import json
-from functools import lru_cache
-from typing import Dict, List
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,15 +14,15 @@ FLAGSHIP_CONFIG = (
     CONFIGS / 'centernet2' / 'centernet2_r50-caffe_fpn_ms-1x_coco.py')
 
 
-@lru_cache(maxsize=None)
-def original_shapes() -> Dict[str, Dict[str, List[int]]]:
+@cache
+def original_shapes() -> dict[str, dict[str, list[int]]]:
     """Model of the original -> tensor name -> shape."""
     path = DATA / 'original_state_dicts.json.gz'
     with gzip.open(path, 'rt', encoding='utf-8') as file:
         return json.load(file)
 
 
-def synthetic(model: str) -> Dict[str, Tensor]:
+def synthetic(model: str) -> dict[str, Tensor]:
     """A state dict of the original, each tensor with a value of its own.
 
     A tensor holds one number, seen in every element through zero strides:
@@ -36,13 +35,13 @@ def synthetic(model: str) -> Dict[str, Tensor]:
     }
 
 
-def _constant(number: int, name: str, shape: List[int]) -> Tensor:
+def _constant(number: int, name: str, shape: list[int]) -> Tensor:
     if name.endswith('num_batches_tracked'):
         return torch.tensor(number)
     return torch.full((1, ) * len(shape), float(number)).expand(shape)
 
 
-def random_state(model: str, seed: int = 0) -> Dict[str, Tensor]:
+def random_state(model: str, seed: int = 0) -> dict[str, Tensor]:
     """A state dict of the original with random values, in full."""
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -51,7 +50,7 @@ def random_state(model: str, seed: int = 0) -> Dict[str, Tensor]:
     }
 
 
-def same_bits(first: Dict[str, Tensor], second: Dict[str, Tensor]) -> bool:
+def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """Whether names, order, types, shapes and bits are all the same."""
     if list(first) != list(second):
         return False

@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import sys
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,14 +15,20 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner.checkpoint import get_external_models
 
-from mmdet_centernet2.checkpoint import (CheckpointError, check_against,
-                                         convert_backbone, read_checkpoint)
-from mmdet_centernet2.checkpoint.cli import build_parser, main
-from mmdet_centernet2.checkpoint.key_maps.imagenet import SPELLINGS
-from mmdet_centernet2.checkpoint.models import (imagenet_backbone,
-                                                imagenet_state, load_config,
-                                                model_state)
+from mmdet_centernet2.checkpoint import (
+    CheckpointError,
+    check_against,
+    convert_backbone,
+    read_checkpoint,
+)
+from mmdet_centernet2.checkpoint.imagenet import SPELLINGS, imagenet_backbone
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
+from mmdet_centernet2.cli.convert import (
+    build_parser,
+    load_config,
+    main,
+    model_state,
+)
 from tests.golden import golden_state_dict
 from tests.paths import CONFIGS, DATA, ROOT
 
@@ -49,14 +55,14 @@ NETWORKS = {
 STEPS = dict(dla34=1, dla60=2, res2net50d=4)
 
 
-@lru_cache(maxsize=None)
+@cache
 def timm_shapes():
     """timm's network -> tensor name -> shape."""
     with gzip.open(DATA / 'pretrained' / 'timm_state_dicts.json.gz') as file:
         return json.load(file)
 
 
-@lru_cache(maxsize=None)
+@cache
 def timm_weights(network):
     """A state dict of timm, with the values of the stored features."""
     shapes = timm_shapes()[network]
@@ -75,11 +81,11 @@ def light(network):
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def fitting(network):
     """Names and shapes of our network that timm's weights are for."""
     state = convert_backbone(light(network)).state_dict
-    return imagenet_state(state)
+    return model_state(imagenet_backbone(state), network)
 
 
 def features_error(network, backbone) -> float:
@@ -278,7 +284,7 @@ def test_only_offsets_are_new_in_deformable_networks(config, plain):
     with torch.device('meta'):
         plain = MODELS.build(plain).state_dict()
     fit = check_against(
-        model_state(load_config(config), backbone_only=True), plain)
+        model_state(load_config(config).model.backbone, config), plain)
     assert not fit.unexpected and not fit.mismatched
     assert fit.missing
     assert all('.conv_offset.' in name for name in fit.missing)
@@ -344,7 +350,7 @@ def test_lost_statistics_are_not_made_up(lost):
     weights = _without('backbone.bottom_up.', R50)
     del weights[f'res3.1.conv2.norm.{lost}']
     state = convert_backbone(weights).state_dict
-    fit = check_against(imagenet_state(state), state)
+    fit = check_against(model_state(imagenet_backbone(state), ''), state)
     assert fit.missing == [f'layer2.1.bn2.{lost}']
 
 

@@ -13,13 +13,17 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 from mmdet_centernet2.checkpoint import convert_state_dict, read_checkpoint
-from mmdet_centernet2.checkpoint.cli import main
 from mmdet_centernet2.checkpoint.files import save_checkpoint
-from mmdet_centernet2.checkpoint.models import load_config
+from mmdet_centernet2.cli.convert import load_config, main
 from tests.paths import ROOT
 
-from ._synthetic import (FLAGSHIP, FLAGSHIP_CONFIG, random_state, same_bits,
-                         synthetic)
+from ._synthetic import (
+    FLAGSHIP,
+    FLAGSHIP_CONFIG,
+    random_state,
+    same_bits,
+    synthetic,
+)
 
 TOOL = ROOT / 'tools' / 'model_converters' / 'detectron2_to_mmdet.py'
 

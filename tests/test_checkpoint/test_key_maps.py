@@ -5,12 +5,20 @@ Only the maps; whether our models have these names is in ``test_convert.py``.
 
 import pytest
 import torch
-from mmdet_centernet2.checkpoint import (CheckpointError, convert_state_dict,
-                                         revert_state_dict)
-from mmdet_centernet2.checkpoint.key_maps import Rule, key_map, match, spell
-from mmdet_centernet2.checkpoint.variants import (Variant, detect_official,
-                                                  detect_ours)
-from mmdet_centernet2.checkpoint.zoo import entries_of, network_of
+
+from mmdet_centernet2.checkpoint import (
+    CheckpointError,
+    convert_state_dict,
+    revert_state_dict,
+)
+from mmdet_centernet2.checkpoint.key_maps import key_map
+from mmdet_centernet2.checkpoint.rules import Rule, match, spell
+from mmdet_centernet2.checkpoint.variants import (
+    Variant,
+    detect_official,
+    detect_ours,
+)
+from mmdet_centernet2.cli.convert import find_config
 
 from ._synthetic import original_shapes, same_bits, synthetic
 
@@ -233,14 +241,14 @@ def test_without_meta_only_the_extras_are_lost(model):
 
 
 @pytest.mark.parametrize('model', MODELS)
-def test_variant_and_zoo_entry_are_found(model):
+def test_variant_and_config_are_found(model, capsys):
     *parts, entry = VARIANTS[model]
     official = synthetic(model)
     assert detect_official(official) == Variant(*parts)
     conversion = convert_state_dict(official)
     assert detect_ours(conversion.state_dict) == Variant(*parts)
-    network = network_of(conversion.state_dict, conversion.variant)
-    assert [found.name for found in entries_of(network)] == [entry or model]
+    find_config(conversion)
+    assert capsys.readouterr().out == f'Found the network of {entry or model}\n'
 
 
 def test_scale_becomes_a_scalar_and_a_wrong_shape_stays():

@@ -13,7 +13,10 @@ from mmengine.runner import Runner, save_checkpoint
 from torch.utils.data import Dataset
 
 from mmdet_centernet2.checkpoint.safe_globals import (
-    allow_mmengine_checkpoints, mmengine_safe_globals, pickled_method)
+    allow_mmengine_checkpoints,
+    mmengine_safe_globals,
+    pickled_method,
+)
 
 HAS_ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
 needs_allow_list = pytest.mark.skipif(

@@ -15,8 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_centernet2.checkpoint import (CheckpointError, read_checkpoint,
-                                         tensors_of)
+from mmdet_centernet2.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    tensors_of,
+)
 from mmdet_centernet2.checkpoint.safe_pickle import load_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

