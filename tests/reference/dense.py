@@ -15,12 +15,20 @@ from torch import Tensor
 
 from mmdet_centernet2.models.task_modules.center_decoder import (
     Candidates, ltrb_to_boxes)
-from mmdet_centernet2.models.task_modules.center_targets import BatchBoxes
-from mmdet_centernet2.models.task_modules.level_layout import (LevelLayout,
-                                                               cell_centers)
+from mmdet_centernet2.models.task_modules.center_targets import (BatchBoxes,
+                                                                 LevelLayout)
 
 #: Weighted distance of what a location must not regress to.
 FAR = 1e8
+
+
+def cell_centers(size: tuple[int, int], stride: int, dtype: torch.dtype,
+                 device: torch.device) -> Tensor:
+    """(x, y) of a level's cells in pixels, row by row, shape (H * W, 2)."""
+    ys, xs = (torch.arange(n, dtype=dtype, device=device) * stride
+              for n in size)
+    ys, xs = torch.meshgrid(ys, xs, indexing='ij')
+    return torch.stack([xs, ys], dim=-1).reshape(-1, 2) + stride // 2
 
 
 class DenseTargets(NamedTuple):

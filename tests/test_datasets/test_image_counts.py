@@ -1,27 +1,15 @@
-"""Images per category, shipped and counted."""
+"""Images per category, counted."""
 import json
 import runpy
 
 import pytest
 
-from mmdet_centernet2.datasets import (AnnotationError, count_images,
-                                       load_image_counts)
+from mmdet_centernet2.datasets import AnnotationError, count_images
+from mmdet_centernet2.models.losses import load_image_counts
 from tests.paths import DATA, ROOT
 
 TOOL = ROOT / 'tools/dataset_converters/lvis_image_counts.py'
 CASE = DATA / 'lvis_case' / 'gt.json'
-
-
-def test_shipped_counts_are_those_of_the_spec():
-    counts = load_image_counts('lvis_v1')
-    assert (len(counts), min(counts), max(counts), sum(counts)) == (
-        1203, 1, 1977, 360952)
-    groups = [
-        sum(c <= 10 for c in counts),
-        sum(10 < c <= 100 for c in counts),
-        sum(c > 100 for c in counts)
-    ]
-    assert groups == [337, 461, 405]  # rare, common, frequent
 
 
 def write(path, content):
@@ -86,35 +74,6 @@ def test_the_tool_says_what_is_wrong(tmp_path, run_tool):
     assert code == 1
     assert errors.startswith('error:') and 'not a JSON file' in errors
     assert not (tmp_path / 'o.json').exists()
-
-
-def test_reads_lists_and_entries_in_any_order(tmp_path):
-    assert load_image_counts((3, 0, 2.5)) == [3, 0, 2.5]
-    assert load_image_counts(write(tmp_path / 'a.json', [4, 5])) == [4, 5]
-    entries = [
-        dict(id=2, image_count=7, frequency='f'),
-        dict(id=1, image_count=3)
-    ]
-    assert load_image_counts(str(write(tmp_path / 'b.json', entries))) == [
-        3, 7
-    ]
-
-
-@pytest.mark.parametrize('content, message', [
-    (dict(a=1), 'does not hold a list'),
-    ([dict(id=1)], "image_count"),
-    ([1, 'x'], "label 1 is 'x'"),
-    ([1, -1], 'label 1 is -1'),
-    ([], 'is empty'),
-])
-def test_says_which_counts_are_bad(tmp_path, content, message):
-    with pytest.raises(ValueError, match=message):
-        load_image_counts(write(tmp_path / 'a.json', content))
-
-
-def test_says_which_file_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match='nothing.json.*lvis_v1'):
-        load_image_counts(tmp_path / 'nothing.json')
 
 
 @pytest.mark.parametrize('content, message', [

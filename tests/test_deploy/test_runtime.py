@@ -1,7 +1,7 @@
 """Exported models without torch: the same steps as mmdet's, to the last bit.
 
 The torch-free side is compared with mmdet's pipeline, preprocessor, mask
-paste and with this package's ``finish_detections``.
+paste and with this package's ``rescale_and_clip``.
 """
 import json
 import os
@@ -36,7 +36,7 @@ from mmdet_centernet2.deploy.runtime.images import read_image
 from mmdet_centernet2.deploy.runtime.preprocess import (Prepared, prepare,
                                                         resized_size,
                                                         to_batch)
-from mmdet_centernet2.models.task_modules.postprocess import finish_detections
+from mmdet_centernet2.models.task_modules import rescale_and_clip
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
 
@@ -200,7 +200,7 @@ def test_last_steps_are_those_of_the_models(seed, height, width):
     labels = random.randint(0, 2, 30)
     meta = dict(img_shape=shape, ori_shape=(height, width),
                 scale_factor=(shape[1] / width, shape[0] / height))
-    expected = finish_detections(
+    expected = rescale_and_clip(
         InstanceData(bboxes=torch.from_numpy(boxes.copy()),
                      scores=torch.from_numpy(scores),
                      labels=torch.from_numpy(labels)), meta, rescale=True)

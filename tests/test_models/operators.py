@@ -1,5 +1,4 @@
 """Which operators of torch are called, and what for."""
-from typing import List
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,8 +23,8 @@ class Operators(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits: List[str] = []
-        self.new_sizes: List[int] = []
+        self.waits: list[str] = []
+        self.new_sizes: list[int] = []
         self.calls = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

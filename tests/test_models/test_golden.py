@@ -6,7 +6,8 @@ weights travel the way a user's would: through the converter, loaded strictly.
 A further model needs its file there and a line in ``CONFIG_OF``.
 """
 import gc
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet_centernet2.checkpoint.convert import convert_state_dict
+from mmdet_centernet2.models.dense_heads import CenterNet2ProposalHead
 from tests import golden
 from tests.paths import CONFIGS
 from tests.test_checkpoint._synthetic import original_shapes
@@ -75,7 +77,7 @@ TOLERANCE = 1e-4
 ROI_LOSSES = dict(
     loss_cls='loss_cls', loss_box_reg='loss_bbox', loss_mask='s0.loss_mask')
 #: Model -> what was compared -> largest deviation; see ``conftest.py``.
-DEVIATIONS: Dict[str, Dict[str, float]] = {}
+DEVIATIONS: dict[str, dict[str, float]] = {}
 
 
 class Parity(NamedTuple):
@@ -83,9 +85,9 @@ class Parity(NamedTuple):
 
     name: str
     model: nn.Module
-    features: List[Tensor]
-    heats: List[Tensor]
-    ltrbs: List[Tensor]
+    features: list[Tensor]
+    heats: list[Tensor]
+    ltrbs: list[Tensor]
     meta: dict
     truth: dict
 
@@ -159,7 +161,7 @@ def fixed_proposals() -> InstanceData:
         bboxes=golden.PROPOSALS.clone(), scores=golden.PROPOSAL_SCORES.clone())
 
 
-def relative(found: Dict[str, float], wanted: Dict[str, float]) -> float:
+def relative(found: dict[str, float], wanted: dict[str, float]) -> float:
     """Largest relative deviation of named numbers, all names compared.
 
     A loss that is zero has to be zero.
@@ -238,7 +240,8 @@ def test_head_outputs(parity):
 def test_first_stage_boxes(parity):
     """Proposals, or a one-stage model's detections before clipping."""
     head, truth = parity.head, parity.truth['first_stage']
-    (found, ) = head._decode(parity.heats, parity.ltrbs, head.test_cfg)
+    (found, ) = CenterNet2ProposalHead.predict_by_feat(head, parity.heats,
+                                                      parity.ltrbs)
     assert len(found) == truth['n']
     parity.check(
         'first stage',
@@ -345,7 +348,7 @@ def test_number_of_training_proposals(parity):
     assert len(found) == parity.truth['train_num_proposals']
 
 
-def roi_losses(truth: Dict[str, float]) -> Dict[str, float]:
+def roi_losses(truth: dict[str, float]) -> dict[str, float]:
     """Losses of the original under this project's names."""
     renamed = {}
     for name, value in truth.items():

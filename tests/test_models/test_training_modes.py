@@ -5,7 +5,6 @@ the federated loss, DLA with BiFPN and a cascade, and the one-stage detectors,
 of which the DLA's has deformable convolutions.
 """
 import copy
-from typing import Dict
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmdet_centernet2.engine.cpu_speed import use_channels_last
+from mmdet_centernet2.engine.hooks.cpu_speed import use_channels_last
 from tests.paths import CONFIGS
 
 SIZE = (64, 96)
@@ -88,7 +87,7 @@ def build(family: str, **options) -> nn.Module:
     return model.train()
 
 
-def batch(dtype: torch.dtype) -> Dict[str, object]:
+def batch(dtype: torch.dtype) -> dict[str, object]:
     """Two images, as a data preprocessor gives them."""
     samples = []
     for count in (3, 1):
@@ -108,7 +107,7 @@ def batch(dtype: torch.dtype) -> Dict[str, object]:
 
 
 def losses_of(model: nn.Module,
-              dtype: torch.dtype = torch.float32) -> Dict[str, torch.Tensor]:
+              dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     torch.manual_seed(2)
     losses = model(**batch(dtype), mode='loss')
     return {k: v for k, v in losses.items() if 'loss' in k}
@@ -118,7 +117,7 @@ def total(losses) -> torch.Tensor:
     return sum(torch.as_tensor(v).sum() for v in losses.values())
 
 
-def gradients(model: nn.Module) -> Dict[str, torch.Tensor]:
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.grad for n, p in model.named_parameters()
             if p.grad is not None}
 

@@ -1,5 +1,4 @@
 """Res2Net as the original's detectors use it."""
-from typing import List
 
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.models.backbones import Res2Net
@@ -43,7 +42,7 @@ class CaffeRes2Net(Res2Net):
             kaiming_init(conv)
             nn.init.zeros_(conv.conv_offset.weight)
 
-    def _deformable(self) -> List[ModulatedDeformConv2dPack]:
+    def _deformable(self) -> list[ModulatedDeformConv2dPack]:
         return [
             module for module in self.modules()
             if isinstance(module, ModulatedDeformConv2dPack)

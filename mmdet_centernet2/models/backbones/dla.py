@@ -1,5 +1,5 @@
 """Deep layer aggregation backbones."""
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -12,7 +12,7 @@ from ..layers import recompute
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int,
-              norm_cfg: ConfigType) -> List[nn.Module]:
+              norm_cfg: ConfigType) -> list[nn.Module]:
     """A convolution without bias, and its norm."""
     conv = nn.Conv2d(
         in_channels,
@@ -25,14 +25,7 @@ def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int,
 
 
 class DLABasicBlock(nn.Module):
-    """Two 3x3 convolutions and a residual.
-
-    Args:
-        in_channels (int): Input channels.
-        out_channels (int): Output channels.
-        stride (int): Of the first convolution.
-        norm_cfg (dict): Config of the norms.
-    """
+    """Two 3x3 convolutions, the first with the stride, and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int,
                  norm_cfg: ConfigType) -> None:
@@ -49,10 +42,7 @@ class DLABasicBlock(nn.Module):
 
 
 class DLABottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions, half as wide inside, and a residual.
-
-    Args: see :class:`DLABasicBlock`.
-    """
+    """1x1, 3x3, 1x1 convolutions, half as wide inside, and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int,
                  norm_cfg: ConfigType) -> None:
@@ -70,13 +60,7 @@ class DLABottleneck(nn.Module):
 
 
 class DLARoot(nn.Module):
-    """Aggregation node: concatenate, mix by a 1x1 convolution.
-
-    Args:
-        in_channels (int): Of all children together.
-        out_channels (int): Output channels.
-        norm_cfg (dict): Config of the norm.
-    """
+    """Aggregation node: concatenate, mix by a 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int,
                  norm_cfg: ConfigType) -> None:
@@ -96,14 +80,14 @@ class DLATree(nn.Module):
     weights and the original's checkpoints hold it: it is kept frozen.
 
     Args:
-        depth (int): Levels of the hierarchy.
-        block (type): :class:`DLABasicBlock` or :class:`DLABottleneck`.
-        in_channels (int): Input channels.
-        out_channels (int): Output channels.
-        stride (int): 1 or 2.
-        level_root (bool): Whether the input takes part in the aggregation.
-        norm_cfg (dict): Config of the norms.
-        extra_channels (int): Of further children that the parent passes.
+        depth: Levels of the hierarchy.
+        block: :class:`DLABasicBlock` or :class:`DLABottleneck`.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        stride: 1 or 2.
+        level_root: Whether the input takes part in the aggregation.
+        norm_cfg: Config of the norms.
+        extra_channels: Of further children that the parent passes.
     """
 
     def __init__(self,
@@ -140,11 +124,11 @@ class DLATree(nn.Module):
         """Aggregate.
 
         Args:
-            x (Tensor): (B, C_in, H, W).
-            children (Sequence[Tensor]): From the parent, of output size.
+            x: (B, C_in, H, W).
+            children: From the parent, of output size.
 
         Returns:
-            Tensor: (B, C, H / stride, W / stride), rounded up.
+            (B, C, H / stride, W / stride), rounded up.
         """
         children = list(children)
         bottom = x if self.stride == 1 else nn.functional.max_pool2d(
@@ -167,14 +151,14 @@ class DLA(BaseModule):
     Tensor names are those of the original's base network.
 
     Args:
-        depth (int): 34 or 60.
-        out_indices (Sequence[int]): Levels to return, 0 to 5; level ``i``
-            has stride ``2 ** i``. Defaults to (3, 4, 5).
-        norm_cfg (dict): Of all norms. Defaults to trainable BN.
-        norm_eval (bool): Keep norms in evaluation mode. Defaults to False.
-        with_cp (bool): Trade time for memory in training: every level is
-            computed a second time in the backward pass. Defaults to False.
-        init_cfg (dict, optional): Initialisation; Kaiming by default.
+        depth: 34 or 60.
+        out_indices: Levels to return, 0 to 5; level ``i`` has stride ``2 **
+            i``. Defaults to (3, 4, 5).
+        norm_cfg: Of all norms. Defaults to trainable BN.
+        norm_eval: Keep norms in evaluation mode.
+        with_cp: Trade time for memory in training: every level is computed a
+            second time in the backward pass.
+        init_cfg: Initialisation; Kaiming by default.
 
     Raises:
         ValueError: If the depth or a level is unknown, or none is wanted.
@@ -183,7 +167,7 @@ class DLA(BaseModule):
     """
 
     #: depth: (block, tree depths of levels 2 to 5, channels of levels 0 to 5)
-    arch_settings: Dict[int, Tuple[type, Sequence[int], Sequence[int]]] = {
+    arch_settings: dict[int, tuple[type, Sequence[int], Sequence[int]]] = {
         34: (DLABasicBlock, (1, 2, 2, 1), (16, 32, 64, 128, 256, 512)),
         60: (DLABottleneck, (1, 2, 3, 1), (16, 32, 128, 256, 512, 1024)),
     }
@@ -222,15 +206,15 @@ class DLA(BaseModule):
                            i > 2, norm_cfg)
             self.add_module(f'level{i}', tree)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
 
         Args:
-            x (Tensor): Images (B, 3, H, W). The original needs multiples
-                of 32; other sizes are halved rounding up.
+            x: Images (B, 3, H, W). The original needs multiples of 32; other
+                sizes are halved rounding up.
 
         Returns:
-            tuple[Tensor]: Of each level in ``out_indices``.
+            Of each level in ``out_indices``.
         """
         run = recompute if self.with_cp else lambda layer, x: layer(x)
         x = run(self.base_layer, x)

@@ -1,5 +1,4 @@
 """The class-wise CenterNet head, a detector of one stage."""
-from typing import List, Optional
 
 import torch
 from mmdet.models.dense_heads import AnchorFreeHead
@@ -8,7 +7,7 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from ..task_modules.postprocess import finish_detections
+from ..task_modules import rescale_and_clip
 from .centernet2_proposal_head import CenterNet2ProposalHead
 
 
@@ -19,10 +18,10 @@ class CenterNet2Head(CenterNet2ProposalHead):
     A second tower feeds the heat maps; scores are the heat itself.
 
     Args:
-        num_classes (int): Number of classes.
-        more_pos (dict, optional): See :class:`CenterNet2ProposalHead`.
-            Defaults to the original's threshold and number.
-        loss_cls (dict): A :class:`HeatmapFocalLoss`.
+        num_classes: Number of classes.
+        more_pos: See :class:`CenterNet2ProposalHead`. Defaults to the
+            original's threshold and number.
+        loss_cls: A :class:`HeatmapFocalLoss`.
         **kwargs: See :class:`CenterNet2ProposalHead`.
 
     Raises:
@@ -37,7 +36,7 @@ class CenterNet2Head(CenterNet2ProposalHead):
 
     def __init__(self,
                  num_classes: int,
-                 more_pos: Optional[dict] = dict(thresh=0.2, topk=9),
+                 more_pos: dict | None = dict(thresh=0.2, topk=9),
                  loss_cls: ConfigType = dict(type='HeatmapFocalLoss'),
                  **kwargs) -> None:
         super().__init__(
@@ -63,26 +62,25 @@ class CenterNet2Head(CenterNet2ProposalHead):
 
     @torch.no_grad()
     def predict_by_feat(self,
-                        heat_logits: List[Tensor],
-                        ltrbs: List[Tensor],
-                        batch_img_metas: Optional[List[dict]] = None,
-                        cfg: Optional[ConfigDict] = None,
+                        heat_logits: list[Tensor],
+                        ltrbs: list[Tensor],
+                        batch_img_metas: list[dict] | None = None,
+                        cfg: ConfigDict | None = None,
                         rescale: bool = False) -> InstanceList:
         """Decode detections: NMS, then rescaling, then clipping.
 
         Args:
-            heat_logits (list[Tensor]): See :meth:`forward`.
-            ltrbs (list[Tensor]): See :meth:`forward`.
-            batch_img_metas (list[dict], optional): Of each image.
-            cfg (ConfigDict, optional): See
-                :class:`CenterNet2ProposalHead`. Defaults to ``test_cfg``.
-            rescale (bool): Whether to return pixels of the original image.
+            heat_logits: See :meth:`forward`.
+            ltrbs: See :meth:`forward`.
+            batch_img_metas: Of each image.
+            cfg: See :class:`CenterNet2ProposalHead`.
+            rescale: Whether to return pixels of the original image.
 
         Returns:
-            list[InstanceData]: ``bboxes``, ``scores``, ``labels``.
+            ``bboxes``, ``scores``, ``labels``.
         """
-        results = self._decode(heat_logits, ltrbs, cfg or self.test_cfg)
+        results = super().predict_by_feat(heat_logits, ltrbs, cfg=cfg)
         return [
-            finish_detections(result, meta, rescale)
+            rescale_and_clip(result, meta, rescale)
             for result, meta in zip(results, batch_img_metas)
         ]

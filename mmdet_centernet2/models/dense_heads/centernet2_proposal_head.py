@@ -1,6 +1,6 @@
 """The class-agnostic CenterNet head, first stage of CenterNet2."""
 import math
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import Scale
@@ -8,19 +8,29 @@ from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.models.dense_heads import AnchorFreeHead
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
-from mmdet.utils import (ConfigType, InstanceList, OptConfigType,
-                         OptInstanceList, OptMultiConfig, reduce_mean)
+from mmdet.utils import (
+    ConfigType,
+    InstanceList,
+    OptConfigType,
+    OptInstanceList,
+    OptMultiConfig,
+    reduce_mean,
+)
 from mmengine.config import ConfigDict
 from mmengine.model import kaiming_init, normal_init
 from torch import Tensor, nn
 
 from ..layers import ExactDeformConv
-from ..task_modules.center_decoder import decode, select
-from ..task_modules.center_targets import (BatchBoxes, CenterTargets,
-                                           center_targets)
-from ..task_modules.level_layout import (LevelLayout, featmap_sizes,
-                                         flatten_levels)
-from ..task_modules.positive_mining import mine_positives
+from ..task_modules import (
+    BatchBoxes,
+    CenterTargets,
+    LevelLayout,
+    center_targets,
+    decode,
+    flatten_levels,
+    mine_positives,
+    select,
+)
 
 #: Half-diagonal ranges in pixels of the five-level pyramid.
 FPN_RANGES = ((0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7))
@@ -35,32 +45,27 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     stride units, scaled for each level and rectified.
 
     Args:
-        in_channels (int): Channels of every input level.
-        feat_channels (int, optional): Channels of the tower. Defaults to
-            ``in_channels``, as in the original.
-        num_classes (int): Always 1; two-stage detectors of mmdet set it.
-        stacked_convs (int): Convolutions of the tower. Defaults to 4.
-        strides (Sequence[int]): Stride of each level in pixels.
-        regress_ranges (Sequence[tuple[float, float]]): For each level the
-            lowest and highest half diagonal of its objects in pixels, both
-            inclusive. Defaults to those of the five-level pyramid.
-        hm_min_overlap (float): IoU that fixes the Gaussian radius.
-            Defaults to 0.8.
-        hm_min_radius (float): Smallest Gaussian radius in pixels, on every
-            level. Defaults to 4.
-        more_pos (dict, optional): ``thresh`` and ``topk`` of
-            :func:`mine_positives`, which then replaces the one positive for
-            each object and level. Defaults to None.
-        prior_prob (float): Initial probability of the heat map.
-            Defaults to 0.01.
-        bbox_bias (float): Initial distance to the box sides in stride units.
-            Defaults to 8.
-        conv_bias (bool): Whether the tower's convolutions keep their bias
-            beside the group norm. Defaults to True.
-        norm_cfg (dict): Norm of the tower. Defaults to 32-group GN.
-        loss_cls (dict): A :class:`HeatmapFocalLoss`.
-        loss_bbox (dict): A :class:`LTRBIoULoss`.
-        init_cfg (dict, optional): Initialisation.
+        in_channels: Channels of every input level.
+        feat_channels: Channels of the tower. Defaults to ``in_channels``, as
+            in the original.
+        num_classes: Always 1; two-stage detectors of mmdet set it.
+        stacked_convs: Convolutions of the tower.
+        strides: Stride of each level in pixels.
+        regress_ranges: For each level the lowest and highest half diagonal of
+            its objects in pixels, both inclusive. Defaults to those of the
+            five-level pyramid.
+        hm_min_overlap: IoU that fixes the Gaussian radius.
+        hm_min_radius: Smallest Gaussian radius in pixels, on every level.
+        more_pos: ``thresh`` and ``topk`` of :func:`mine_positives`, which then
+            replaces the one positive for each object and level.
+        prior_prob: Initial probability of the heat map.
+        bbox_bias: Initial distance to the box sides in stride units.
+        conv_bias: Whether the tower's convolutions keep their bias beside the
+            group norm.
+        norm_cfg: Norm of the tower. Defaults to 32-group GN.
+        loss_cls: A :class:`HeatmapFocalLoss`.
+        loss_bbox: A :class:`LTRBIoULoss`.
+        init_cfg: Initialisation.
         **kwargs: See mmdet's ``AnchorFreeHead``.
 
     Raises:
@@ -71,22 +76,20 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     docs/differences.md, 1 to 4 and 17 to 26.
     """
 
-    #: Name of the heat-map predictor and middle part of its losses' names.
-    heat_predictor = 'conv_agn'
-    heat_loss_name = 'agn_'
-    #: Proposals carry the square root of the objectness.
-    sqrt_score = True
+    heat_predictor = 'conv_agn'  # in the state dict
+    heat_loss_name = 'agn_'  # in the names of the losses
+    sqrt_score = True  # proposals carry the square root of the objectness
 
     def __init__(self,
                  in_channels: int,
-                 feat_channels: Optional[int] = None,
+                 feat_channels: int | None = None,
                  num_classes: int = 1,
                  stacked_convs: int = 4,
                  strides: Sequence[int] = (8, 16, 32, 64, 128),
-                 regress_ranges: Sequence[Tuple[float, float]] = FPN_RANGES,
+                 regress_ranges: Sequence[tuple[float, float]] = FPN_RANGES,
                  hm_min_overlap: float = 0.8,
                  hm_min_radius: float = 4.,
-                 more_pos: Optional[dict] = None,
+                 more_pos: dict | None = None,
                  prior_prob: float = 0.01,
                  bbox_bias: float = 8.,
                  conv_bias: bool = True,
@@ -100,7 +103,12 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                  loss_bbox: ConfigType = dict(type='LTRBIoULoss'),
                  init_cfg: OptMultiConfig = None,
                  **kwargs) -> None:
-        self._check_levels(strides, regress_ranges)
+        if len(strides) != len(regress_ranges):
+            raise ValueError(
+                f'{len(strides)} strides but {len(regress_ranges)} '
+                'regress_ranges: give one (low, high) range for each stride')
+        if any(stride % 2 for stride in strides):
+            raise ValueError(f'strides must be even, got {tuple(strides)}')
         self._check_num_classes(num_classes)
         super().__init__(
             num_classes=num_classes,
@@ -112,36 +120,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             norm_cfg=norm_cfg,
             loss_cls=loss_cls,
             loss_bbox=loss_bbox,
-            init_cfg=init_cfg or self._default_init_cfg(prior_prob, bbox_bias),
-            **kwargs)
-        self.hm_min_overlap = hm_min_overlap
-        self.hm_min_radius = hm_min_radius
-        self.more_pos = more_pos
-        self.register_buffer(
-            'regress_ranges',
-            torch.tensor(regress_ranges, dtype=torch.float32),
-            persistent=False)
-
-    @staticmethod
-    def _check_levels(strides: Sequence[int],
-                      regress_ranges: Sequence[Tuple[float, float]]) -> None:
-        if len(strides) != len(regress_ranges):
-            raise ValueError(
-                f'{len(strides)} strides but {len(regress_ranges)} '
-                'regress_ranges: give one (low, high) range for each stride')
-        if any(stride % 2 for stride in strides):
-            raise ValueError(f'strides must be even, got {tuple(strides)}')
-
-    def _check_num_classes(self, num_classes: int) -> None:
-        if num_classes != 1:
-            raise ValueError(
-                f'{type(self).__name__} is class-agnostic: num_classes must '
-                f'be 1, got {num_classes}')
-
-    def _default_init_cfg(self, prior_prob: float,
-                          bbox_bias: float) -> List[dict]:
-        return [
-            dict(
+            init_cfg=init_cfg or dict(
                 type='Normal',
                 layer='Conv2d',
                 std=0.01,
@@ -156,8 +135,21 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                         name='conv_reg',
                         std=0.01,
                         bias=bbox_bias),
-                ])
-        ]
+                ]),
+            **kwargs)
+        self.hm_min_overlap = hm_min_overlap
+        self.hm_min_radius = hm_min_radius
+        self.more_pos = more_pos
+        self.register_buffer(
+            'regress_ranges',
+            torch.tensor(regress_ranges, dtype=torch.float32),
+            persistent=False)
+
+    def _check_num_classes(self, num_classes: int) -> None:
+        if num_classes != 1:
+            raise ValueError(
+                f'{type(self).__name__} is class-agnostic: num_classes must '
+                f'be 1, got {num_classes}')
 
     def init_weights(self) -> None:
         """Initialise, offsets of deformable convolutions included.
@@ -193,21 +185,21 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         self.conv_reg = nn.Conv2d(self.feat_channels, 4, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
 
-    def forward(self, x: Tuple[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+    def forward(self, x: tuple[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Predict heat maps and distances on every level.
 
         Args:
-            x (tuple[Tensor]): Features of each level, (B, C_in, H, W).
+            x: Features of each level, (B, C_in, H, W).
 
         Returns:
-            tuple[list[Tensor], list[Tensor]]: Raw heat-map scores of each
-            level, (B, C, H, W), and distances to the left, top, right and
-            bottom side in stride units, (B, 4, H, W), never negative.
+            Raw heat-map scores of each level, (B, C, H, W), and distances to
+            the left, top, right and bottom side in stride units, (B, 4, H, W),
+            never negative.
         """
         return multi_apply(self.forward_single, x, self.scales)
 
     def forward_single(self, x: Tensor,
-                       scale: Scale) -> Tuple[Tensor, Tensor]:
+                       scale: Scale) -> tuple[Tensor, Tensor]:
         """Predict on one level; see :meth:`forward`."""
         reg_feat = x
         for conv in self.reg_convs:
@@ -222,25 +214,25 @@ class CenterNet2ProposalHead(AnchorFreeHead):
 
     def loss_by_feat(
             self,
-            heat_logits: List[Tensor],
-            ltrbs: List[Tensor],
+            heat_logits: list[Tensor],
+            ltrbs: list[Tensor],
             batch_gt_instances: InstanceList,
-            batch_img_metas: List[dict],
+            batch_img_metas: list[dict],
             batch_gt_instances_ignore: OptInstanceList = None
-    ) -> Dict[str, Tensor]:
+    ) -> dict[str, Tensor]:
         """Compute the losses of a batch.
 
         Args:
-            heat_logits (list[Tensor]): See :meth:`forward`.
-            ltrbs (list[Tensor]): See :meth:`forward`.
-            batch_gt_instances (list[InstanceData]): ``bboxes`` in pixels of
-                the network input and ``labels`` of each image.
-            batch_img_metas (list[dict]): Not used.
-            batch_gt_instances_ignore (list[InstanceData], optional): Not
-                used: the original drops crowd boxes.
+            heat_logits: See :meth:`forward`.
+            ltrbs: See :meth:`forward`.
+            batch_gt_instances: ``bboxes`` in pixels of the network input and
+                ``labels`` of each image.
+            batch_img_metas: Not used.
+            batch_gt_instances_ignore: Not used: the original drops crowd
+                boxes.
 
         Returns:
-            dict[str, Tensor]: Positive, negative and box loss.
+            Positive, negative and box loss.
         """
         ltrb_rows = flatten_levels(ltrbs)
         layout, targets = self.get_targets(heat_logits, ltrb_rows,
@@ -248,8 +240,12 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         has_box = targets.reg_inds >= 0
         counts = torch.stack([(targets.pos_inds >= 0).sum(), has_box.sum()])
         num_pos, num_reg = reduce_mean(counts.float()).clamp(min=1)
-        pos_loss, neg_loss = self._heat_losses(heat_logits, layout, targets,
-                                               num_pos)
+        pos_loss, neg_loss = self.loss_cls(
+            heat_logits,
+            layout.elements(targets.heat.rows, targets.heat.labels,
+                            self.num_classes), targets.heat.values,
+            layout.elements(targets.pos_inds, targets.pos_labels,
+                            self.num_classes), num_pos)
         loc_loss = self.loss_bbox(
             ltrb_rows.index_select(0, targets.reg_inds.clamp(min=0)),
             targets.reg_targets, num_reg, has_box)
@@ -260,36 +256,22 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             f'{name}neg': neg_loss
         }
 
-    def _heat_losses(self, heat_logits: List[Tensor], layout: LevelLayout,
-                     targets: CenterTargets,
-                     num_pos: Tensor) -> Tuple[Tensor, Tensor]:
-        """Positive and negative loss of the heat maps."""
-        heat_inds, pos_inds = (
-            layout.elements(rows, labels, self.num_classes)
-            for rows, labels in ((targets.heat.rows, targets.heat.labels),
-                                 (targets.pos_inds, targets.pos_labels)))
-        return self.loss_cls(heat_logits, heat_inds, targets.heat.values,
-                             pos_inds, num_pos)
-
-    @torch.compiler.disable  # of another shape for each batch
+    @torch.compiler.disable  # other shapes for each batch
     def get_targets(
-            self, heat_logits: List[Tensor], ltrb_rows: Tensor,
+            self, heat_logits: list[Tensor], ltrb_rows: Tensor,
             batch_gt_instances: InstanceList
-    ) -> Tuple[LevelLayout, CenterTargets]:
-        """Targets of a batch; a GPU is waited for once.
+    ) -> tuple[LevelLayout, CenterTargets]:
+        """Targets of a batch, see :func:`center_targets`.
 
         Args:
-            heat_logits (list[Tensor]): For their shapes, (B, C, H, W).
-            ltrb_rows (Tensor): Flattened predictions in stride units, (M, 4);
-                only positive mining looks at them.
-            batch_gt_instances (list[InstanceData]): Objects of each image.
-
-        Returns:
-            tuple[LevelLayout, CenterTargets]: See there.
+            heat_logits: For their shapes, (B, C, H, W).
+            ltrb_rows: Flattened predictions in stride units, (M, 4); only
+                positive mining looks at them.
+            batch_gt_instances: Objects of each image.
         """
         layout = LevelLayout.build(
-            featmap_sizes(heat_logits), self.strides, len(heat_logits[0]),
-            heat_logits[0].device)
+            [logits.shape[-2:] for logits in heat_logits], self.strides,
+            len(heat_logits[0]), heat_logits[0].device)
         gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
                                 [gt.labels for gt in batch_gt_instances])
         if self.num_classes == 1:
@@ -304,24 +286,23 @@ class CenterNet2ProposalHead(AnchorFreeHead):
 
     @torch.no_grad()
     def predict_by_feat(self,
-                        heat_logits: List[Tensor],
-                        ltrbs: List[Tensor],
-                        batch_img_metas: Optional[List[dict]] = None,
-                        cfg: Optional[ConfigDict] = None,
+                        heat_logits: list[Tensor],
+                        ltrbs: list[Tensor],
+                        batch_img_metas: list[dict] | None = None,
+                        cfg: ConfigDict | None = None,
                         rescale: bool = False) -> InstanceList:
         """Decode proposals; they are **not clipped** to the image.
 
         Args:
-            heat_logits (list[Tensor]): See :meth:`forward`.
-            ltrbs (list[Tensor]): See :meth:`forward`.
-            batch_img_metas (list[dict], optional): Of each image.
-            cfg (ConfigDict, optional): ``score_thr``, ``nms_pre``, ``nms``
-                and ``max_per_img``. Defaults to ``test_cfg``.
-            rescale (bool): Not supported for proposals. Defaults to False.
+            heat_logits: See :meth:`forward`.
+            ltrbs: See :meth:`forward`.
+            batch_img_metas: Of each image.
+            cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
+            rescale: Not supported for proposals.
 
         Returns:
-            list[InstanceData]: ``bboxes`` in pixels of the network input,
-            ``scores`` and ``labels`` of each image, best first.
+            ``bboxes`` in pixels of the network input, ``scores`` and
+            ``labels`` of each image, best first.
 
         Raises:
             ValueError: If ``rescale`` is asked for.
@@ -330,11 +311,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             raise ValueError(
                 f'{type(self).__name__} gives proposals in pixels of the '
                 'network input: call it with rescale=False')
-        return self._decode(heat_logits, ltrbs, cfg or self.test_cfg)
-
-    def _decode(self, heat_logits: List[Tensor], ltrbs: List[Tensor],
-                cfg: ConfigDict) -> InstanceList:
-        """Top-k, boxes and NMS in FP32; see :meth:`predict_by_feat`."""
+        cfg = cfg or self.test_cfg
         candidates = decode(heat_logits, ltrbs, self.strides, cfg.score_thr,
                             cfg.nms_pre, self.sqrt_score)
         return select(candidates, cfg.get('nms'), cfg.max_per_img)

@@ -1,6 +1,6 @@
 """Layers that several models share."""
 from .deform_conv import ExactDeformConv
-from .full_precision import full_precision
+from .disable_autocast import disable_autocast
 from .recompute import recompute
 
-__all__ = ['ExactDeformConv', 'full_precision', 'recompute']
+__all__ = ['ExactDeformConv', 'disable_autocast', 'recompute']

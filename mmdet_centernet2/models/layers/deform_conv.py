@@ -4,7 +4,7 @@ from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .full_precision import full_precision
+from .disable_autocast import disable_autocast
 
 
 @MODELS.register_module()
@@ -18,30 +18,20 @@ class ExactDeformConv(ModulatedDeformConv2dPack):
 
         dcn=dict(type='ExactDeformConv', deform_groups=1,
                  fallback_on_stride=False)
-
-    Args:
-        *args: See mmcv's ``ModulatedDeformConv2dPack``.
-        **kwargs: See there.
     """
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve.
-
-        Args:
-            x (Tensor): Shape (B, C_in, H, W), of any floating-point type.
-
-        Returns:
-            Tensor: Shape (B, C_out, H', W'), of that type.
-        """
+        """(B, C_in, H, W) to (B, C_out, H', W') of the same dtype."""
         dtype = x.dtype
-        with full_precision(x.device):
+        with disable_autocast(x.device):
             x = x.to(self.weight.dtype).contiguous()
-            both = self.conv_offset(x)
-            cut = 2 * self.deform_groups * self.weight[0, 0].numel()
-            moves, mask = both[:, :cut], both[:, cut:]  # slices export well
+            out = self.conv_offset(x)
+            num_offsets = 2 * self.deform_groups * self.weight[0, 0].numel()
+            # slices, since `chunk` does not export well
+            offset, mask = out[:, :num_offsets], out[:, num_offsets:]
             out = modulated_deform_conv.modulated_deform_conv2d(
-                x, moves.contiguous(),
+                x, offset.contiguous(),
                 mask.sigmoid().contiguous(), self.weight.contiguous(),
                 self.bias, self.stride, self.padding, self.dilation,
                 self.groups, self.deform_groups)

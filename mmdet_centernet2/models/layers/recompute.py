@@ -1,6 +1,7 @@
-"""Activation checkpointing that leaves running statistics alone."""
+"""Activation checkpointing that does not count batches twice."""
 import contextlib
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 
 @contextlib.contextmanager
-def _still_statistics(module: nn.Module) -> Iterator[None]:
-    """Let batch norms normalise without counting the batch again."""
+def _freeze_running_stats(module: nn.Module) -> Iterator[None]:
+    """Let batch norms normalise without updating their statistics."""
     norms = [
         norm for norm in module.modules()
         if isinstance(norm, _BatchNorm) and norm.track_running_stats
@@ -29,17 +30,9 @@ def _still_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def recompute(module: nn.Module, *args: Any) -> Any:
-    """Call a module, keeping its inputs only, not what it needs backward.
+    """Call a module, keep its inputs only and run it again when going back.
 
-    The module runs a second time in the backward pass. Batch norms would
-    count the batch twice; here they do not.
-
-    Args:
-        module (nn.Module): A part of a network.
-        *args: Its inputs.
-
-    Returns:
-        Any: What it returns.
+    Batch norms update their running statistics once.
     """
     if not torch.is_grad_enabled():
         return module(*args)
@@ -47,5 +40,5 @@ def recompute(module: nn.Module, *args: Any) -> Any:
         module,
         *args,
         use_reentrant=False,
-        context_fn=lambda:
-        (contextlib.nullcontext(), _still_statistics(module)))
+        context_fn=lambda: (contextlib.nullcontext(),
+                            _freeze_running_stats(module)))

@@ -1,5 +1,4 @@
 """IoU losses on distances to the four box sides."""
-from typing import Optional
 
 import torch
 from mmdet.registry import MODELS
@@ -16,12 +15,12 @@ def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
     units**, which makes small boxes much cheaper than the textbook GIoU.
 
     Args:
-        pred (Tensor): Predicted ltrb in stride units, shape (N, 4).
-        target (Tensor): Target ltrb in stride units, shape (N, 4).
-        mode (str): 'giou', 'iou' (negative logarithm) or 'linear_iou'.
+        pred: Predicted ltrb in stride units, shape (N, 4).
+        target: Target ltrb in stride units, shape (N, 4).
+        mode: 'giou', 'iou' (negative logarithm) or 'linear_iou'.
 
     Returns:
-        Tensor: Loss of each pair, shape (N, ).
+        Loss of each pair, shape (N, ).
 
     Source: the original's ``iou_loss.py``; docs/differences.md, 23.
     """
@@ -46,8 +45,8 @@ class LTRBIoULoss(nn.Module):
     """Sum of :func:`ltrb_iou_loss` over pairs, divided by ``avg_factor``.
 
     Args:
-        mode (str): See :func:`ltrb_iou_loss`. Defaults to 'giou'.
-        loss_weight (float): Weight of the loss. Defaults to 1.0.
+        mode: See :func:`ltrb_iou_loss`.
+        loss_weight: Weight of the loss.
 
     Raises:
         ValueError: If ``mode`` is unknown.
@@ -64,19 +63,18 @@ class LTRBIoULoss(nn.Module):
                 pred: Tensor,
                 target: Tensor,
                 avg_factor: Tensor,
-                counts: Optional[Tensor] = None) -> Tensor:
+                counts: Tensor | None = None) -> Tensor:
         """Compute the loss in FP32.
 
         Args:
-            pred (Tensor): Predicted ltrb in stride units, shape (N, 4).
-            target (Tensor): Target ltrb in stride units, shape (N, 4).
-            avg_factor (Tensor): Normaliser, a scalar of at least one.
-            counts (Tensor, optional): Which pairs count, boolean, shape
-                (N, ); the targets of others must not be zero. Defaults to
-                all.
+            pred: Predicted ltrb in stride units, shape (N, 4).
+            target: Target ltrb in stride units, shape (N, 4).
+            avg_factor: Normaliser, a scalar of at least one.
+            counts: Which pairs count, boolean, shape (N, ); the targets of
+                others must not be zero. Defaults to all.
 
         Returns:
-            Tensor: Scalar; zero, with a graph, if N is zero.
+            Scalar; zero, with a graph, if N is zero.
         """
         loss = ltrb_iou_loss(pred.float(), target.float(), self.mode)
         if counts is not None:

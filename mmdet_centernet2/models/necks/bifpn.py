@@ -1,5 +1,7 @@
 """Bidirectional feature pyramids in the original's two, unlike, flavours."""
-from typing import List, NamedTuple, Sequence, Tuple
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,28 +17,23 @@ GN = dict(type='GN', num_groups=32, requires_grad=True)
 
 
 class Node(NamedTuple):
-    """One fusion of a cell.
+    """One fusion of a cell, at ``level``, 0 the finest.
 
-    Args:
-        level (int): Level of the result, 0 the finest.
-        inputs (tuple[int]): What is fused: entries of a list that starts
-            with the cell's inputs and grows by each node's result.
+    ``inputs`` are indices into a list that starts with the cell's inputs and
+    grows by each node's result.
     """
     level: int
-    inputs: Tuple[int, ...]
+    inputs: tuple[int, ...]
 
 
-def bifpn_graph(num_levels: int) -> List[Node]:
+def bifpn_graph(num_levels: int) -> list[Node]:
     """Nodes of a cell: down to the finest level, then up again.
 
     The last ``num_levels`` entries of the list of results, inputs included,
-    are the cell's outputs if ``num_levels`` is at least 3.
-
-    Args:
-        num_levels (int): At least 3.
+    are the cell's outputs.
 
     Raises:
-        ValueError: If there are fewer levels.
+        ValueError: If there are fewer than 3 levels.
 
     Source: "EfficientDet", figure 3.
     """
@@ -57,11 +54,7 @@ def bifpn_graph(num_levels: int) -> List[Node]:
 
 
 def fuse(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Fast normalised fusion: weights rectified, divided by their sum.
-
-    Args:
-        maps (Sequence[Tensor]): Of equal shape.
-        weights (Tensor): One for each map, shape (len(maps), ).
+    """Fast normalised fusion of equal shapes: rectified weights over their sum.
     """
     weights = weights.relu()
     total = sum(x * w for x, w in zip(maps, weights))
@@ -79,21 +72,22 @@ class BiFPNBase(BaseModule):
     """What both flavours share.
 
     Args:
-        in_channels (Sequence[int]): Of each input, finest first.
-        out_channels (int): Of all outputs.
-        num_outs (int): Number of levels, at least as many as inputs; the
-            further ones are made from the coarsest input. Defaults to 5.
-        num_cells (int): How often the cell is repeated. Defaults to 3.
-        norm_cfg (dict): Of all norms. Defaults to 32-group GN.
-        with_cp (bool): Trade time for memory in training: every cell is
-            computed a second time in the backward pass. Defaults to False.
-        init_cfg (dict, optional): Initialisation; PyTorch's by default, as
-            in the original.
+        in_channels: Of each input, finest first.
+        out_channels: Of all outputs.
+        num_outs: Number of levels, at least as many as inputs; the further
+            ones are made from the coarsest input.
+        num_cells: How often the cell is repeated.
+        norm_cfg: Of all norms. Defaults to 32-group GN.
+        with_cp: Trade time for memory in training: every cell is computed a
+            second time in the backward pass.
+        init_cfg: Initialisation; PyTorch's by default, as in the original.
 
     Raises:
         ValueError: If there are no inputs or cells, or fewer outputs than
             inputs or than 3.
     """
+
+    cells_name: str  # in the state dict
 
     def __init__(self,
                  in_channels: Sequence[int],
@@ -122,11 +116,7 @@ class BiFPNBase(BaseModule):
                      norm_cfg: ConfigType) -> None:
         """Build the cells, and the projection before the first extra level.
 
-        Args:
-            widths (Sequence[Sequence[int]]): Of each cell, the channels of
-                its inputs.
-            out_channels (int): Of all outputs.
-            norm_cfg (dict): Of all norms.
+        ``widths`` are the channels of each cell's inputs.
         """
         raise NotImplementedError
 
@@ -134,40 +124,24 @@ class BiFPNBase(BaseModule):
         """The next coarser level; only the first extra one is projected."""
         raise NotImplementedError
 
-    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
-        """Run all cells."""
-        raise NotImplementedError
-
-    def _run(self, cells: nn.Sequential, maps: List[Tensor]) -> List[Tensor]:
-        """Run cells one after the other."""
-        for cell in cells:
-            maps = recompute(cell, maps) if self.with_cp else cell(maps)
-        return maps
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Build the pyramid.
 
         Args:
-            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
+            inputs: Finest first, (B, C_i, H_i, W_i).
 
         Returns:
-            tuple[Tensor]: ``num_outs`` maps, (B, out_channels, H_i, W_i).
+            ``num_outs`` maps, (B, out_channels, H_i, W_i).
         """
-        maps = self._check_inputs(inputs)
-        for i in range(self.num_extra):
-            maps.append(self._coarser(maps[-1], project=i == 0))
-        return tuple(self._refine(maps))
-
-    def _check_inputs(self, inputs: Sequence[Tensor]) -> List[Tensor]:
         if len(inputs) != self.num_ins:
             raise ValueError(f'{type(self).__name__} was built for '
                              f'{self.num_ins} inputs, got {len(inputs)}')
-        return list(inputs)
-
-
-# ---------------------------------------------------------------------------
-# The flavour of EfficientDet
-# ---------------------------------------------------------------------------
+        maps = list(inputs)
+        for i in range(self.num_extra):
+            maps.append(self._coarser(maps[-1], project=i == 0))
+        for cell in getattr(self, self.cells_name):
+            maps = recompute(cell, maps) if self.with_cp else cell(maps)
+        return tuple(maps)
 
 
 class ConvBN(nn.Module):
@@ -225,18 +199,6 @@ class _Combine(nn.Module):
         return resize_up(x, size)
 
 
-class _AfterCombine(nn.Module):
-    """Swish, 3x3 convolution, norm."""
-
-    def __init__(self, channels: int, norm_cfg: ConfigType) -> None:
-        super().__init__()
-        self.conv = ConvBN(channels, channels, 3, norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
-        return self.conv(F.silu(x))
-
-
 class _EffdetNode(nn.Module):
     """Fusion and convolution of one node."""
 
@@ -244,7 +206,10 @@ class _EffdetNode(nn.Module):
                  norm_cfg: ConfigType) -> None:
         super().__init__()
         self.combine = _Combine(node.inputs, channels, out_channels, norm_cfg)
-        self.after_combine = _AfterCombine(out_channels, norm_cfg)
+        self.after_combine = nn.Sequential(
+            OrderedDict(
+                act=nn.SiLU(),
+                conv=ConvBN(out_channels, out_channels, 3, norm_cfg)))
 
     def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Result of the node, (B, C, *size)."""
@@ -263,7 +228,7 @@ class _EffdetCell(nn.Module):
             _EffdetNode(node, widths, out_channels, norm_cfg)
             for node in self.graph)
 
-    def forward(self, inputs: List[Tensor]) -> List[Tensor]:
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
         maps = list(inputs)
         for node, module in zip(self.graph, self.fnode):
@@ -283,6 +248,8 @@ class BiFPN(BiFPNBase):
     Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
     """
 
+    cells_name = 'cell'
+
     def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
                      norm_cfg: ConfigType) -> None:
         """See :class:`BiFPNBase`."""
@@ -298,15 +265,6 @@ class BiFPN(BiFPNBase):
         if project:
             x = self.resample[str(self.num_ins)](x)
         return F.max_pool2d(x, 2, ceil_mode=True)
-
-    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
-        """See :class:`BiFPNBase`."""
-        return self._run(self.cell, maps)
-
-
-# ---------------------------------------------------------------------------
-# The flavour of FCOS
-# ---------------------------------------------------------------------------
 
 
 class NormedConv2d(nn.Conv2d):
@@ -369,7 +327,7 @@ class _FCOSCell(nn.Module):
             x = _halve(x)
         return resize_up(x, size)
 
-    def forward(self, inputs: List[Tensor]) -> List[Tensor]:
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
         maps = list(inputs)
         for node in self.graph:
@@ -395,6 +353,8 @@ class FCOSBiFPN(BiFPNBase):
     and 11.
     """
 
+    cells_name = 'cells'
+
     def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
                      norm_cfg: ConfigType) -> None:
         """See :class:`BiFPNBase`."""
@@ -407,7 +367,3 @@ class FCOSBiFPN(BiFPNBase):
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
         """See :class:`BiFPNBase`."""
         return _halve(self.reduction(x) if project else x)
-
-    def _refine(self, maps: List[Tensor]) -> List[Tensor]:
-        """See :class:`BiFPNBase`."""
-        return self._run(self.cells, maps)

@@ -1,5 +1,5 @@
 """Up-sampling neck of the stride-4 DLA models."""
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -12,13 +12,7 @@ from ..layers import ExactDeformConv
 
 
 class DeformNode(nn.Module):
-    """Modulated deformable 3x3 convolution **with bias**, norm, ReLU.
-
-    Args:
-        in_channels (int): Input channels.
-        out_channels (int): Output channels.
-        norm_cfg (dict): Config of the norm.
-    """
+    """Modulated deformable 3x3 convolution **with bias**, norm, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int,
                  norm_cfg: ConfigType) -> None:
@@ -35,12 +29,7 @@ class DeformNode(nn.Module):
 
 
 def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """Trainable depth-wise up-sampling that starts as the bilinear one.
-
-    Args:
-        channels (int): Channels.
-        factor (int): Up-sampling factor.
-    """
+    """Trainable depth-wise up-sampling that starts as the bilinear one."""
     up = nn.ConvTranspose2d(
         channels,
         channels,
@@ -59,11 +48,10 @@ class IDAUp(nn.Module):
     """Iterative aggregation of ever coarser maps into the finest.
 
     Args:
-        out_channels (int): Channels of the result.
-        in_channels (Sequence[int]): Of each map, finest first.
-        factors (Sequence[int]): Up-sampling factor of each map; the first
-            is not used.
-        norm_cfg (dict): Config of the norms.
+        out_channels: Channels of the result.
+        in_channels: Of each map, finest first.
+        factors: Up-sampling factor of each map; the first is not used.
+        norm_cfg: Config of the norms.
     """
 
     def __init__(self, out_channels: int, in_channels: Sequence[int],
@@ -78,15 +66,15 @@ class IDAUp(nn.Module):
             self.add_module(f'node_{i}',
                             DeformNode(out_channels, out_channels, norm_cfg))
 
-    def forward(self, maps: Sequence[Tensor]) -> List[Tensor]:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Aggregate.
 
         Args:
-            maps (Sequence[Tensor]): Finest first.
+            maps: Finest first.
 
         Returns:
-            list[Tensor]: The first map, then each aggregate in turn, all of
-            the first map's size.
+            The first map, then each aggregate in turn, all of the first map's
+            size.
         """
         outs = [maps[0]]
         for i in range(1, len(maps)):
@@ -100,8 +88,8 @@ class DLAUp(nn.Module):
     """Aggregate from the coarsest pair of maps to all of them.
 
     Args:
-        channels (Sequence[int]): Of each map, finest first, strides doubling.
-        norm_cfg (dict): Config of the norms.
+        channels: Of each map, finest first, strides doubling.
+        norm_cfg: Config of the norms.
     """
 
     def __init__(self, channels: Sequence[int], norm_cfg: ConfigType) -> None:
@@ -117,7 +105,7 @@ class DLAUp(nn.Module):
                       norm_cfg))
             incoming[first + 1:] = [out] * (count - 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> List[Tensor]:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of the same sizes, finest first, each an aggregate."""
         maps = list(maps)
         outs = [maps[-1]]
@@ -133,12 +121,11 @@ class DLAUpNeck(BaseModule):
     """The two aggregations on top of a stride-4 DLA: one map, stride 4.
 
     Args:
-        in_channels (Sequence[int]): Of each input, finest first, strides
-            doubling. Defaults to those of DLA-34's levels 2 to 5.
-        num_fused (int): How many of the finest aggregates the last step
-            joins. Defaults to 3.
-        norm_cfg (dict): Of all norms. Defaults to trainable BN.
-        init_cfg (dict, optional): Initialisation.
+        in_channels: Of each input, finest first, strides doubling. Defaults to
+            those of DLA-34's levels 2 to 5.
+        num_fused: How many of the finest aggregates the last step joins.
+        norm_cfg: Of all norms. Defaults to trainable BN.
+        init_cfg: Initialisation.
 
     Source: "Deep Layer Aggregation" (arXiv 1707.06484);
     docs/differences.md, 14.
@@ -155,14 +142,14 @@ class DLAUpNeck(BaseModule):
         self.ida_up = IDAUp(in_channels[0], in_channels[:num_fused],
                             [2**i for i in range(num_fused)], norm_cfg)
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor]:
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Fuse.
 
         Args:
-            inputs (Sequence[Tensor]): Finest first, (B, C_i, H_i, W_i).
+            inputs: Finest first, (B, C_i, H_i, W_i).
 
         Returns:
-            tuple[Tensor]: One map of the finest input's size and channels.
+            One map of the finest input's size and channels.
         """
         maps = self.dla_up(inputs)
         return (self.ida_up(maps[:self.num_fused])[-1], )

@@ -1,14 +1,14 @@
 """RoI extractor with the original's rule for choosing a level."""
 import math
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers import full_precision
-from ..task_modules.roi_pooling import pool_rois
+from ..layers import disable_autocast
+from ..ops import roi_align
 
 
 @MODELS.register_module()
@@ -20,12 +20,11 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
     rule has another offset inside the logarithm.
 
     Args:
-        *args: See mmdet's ``SingleRoIExtractor``.
-        featmap_strides (Sequence[int]): Strides of the pooled levels, each
-            twice the one before.
-        canonical_size (float): Side in pixels. Defaults to 224.
-        canonical_level (int): Level of that size. Defaults to 4, stride 16.
-        **kwargs: See there.
+        *args, **kwargs: See mmdet's ``SingleRoIExtractor``.
+        featmap_strides: Strides of the pooled levels, each twice the one
+            before.
+        canonical_size: Side in pixels.
+        canonical_level: Level of that size. 4 is stride 16.
 
     Source: detectron2's ``assign_boxes_to_levels``; docs/differences.md, 31.
     """
@@ -45,11 +44,11 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         """Level index of each RoI.
 
         Args:
-            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
-            num_levels (int): How many levels are pooled from.
+            rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+            num_levels: How many levels are pooled from.
 
         Returns:
-            Tensor: Shape (n, ), int64, 0 for the finest.
+            Shape (n, ), int64, 0 for the finest.
         """
         side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
         levels = torch.floor(self.canonical_level +
@@ -57,29 +56,27 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         return (levels - self.min_level).clamp(0, num_levels - 1).long()
 
     def forward(self,
-                feats: Tuple[Tensor],
+                feats: tuple[Tensor],
                 rois: Tensor,
-                roi_scale_factor: Optional[float] = None) -> Tensor:
+                roi_scale_factor: float | None = None) -> Tensor:
         """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.
 
         Coordinates and arithmetic are FP32 even under autocast: half
         precision would move boxes by several pixels, and mmcv's operator has
-        no bfloat16 kernel. Maps may have any memory format. The device is
-        waited for once, not once for each level.
+        no bfloat16 kernel. One device-host sync.
 
         Args:
-            feats (tuple[Tensor]): Of each level, (B, C, H, W).
-            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5);
-                one that is not finite pools zeros.
-            roi_scale_factor (float, optional): Enlarges RoIs after the choice
-                of their levels.
+            feats: Of each level, (B, C, H, W).
+            rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5); one that is
+                not finite pools zeros.
+            roi_scale_factor: Enlarges RoIs after the choice of their levels.
 
         Returns:
-            Tensor: Shape (n, C, height, width), of the maps' type.
+            Shape (n, C, height, width), of the maps' type.
         """
         dtype = feats[0].dtype
         exact = torch.promote_types(dtype, torch.float32)
-        with full_precision(rois.device):
+        with disable_autocast(rois.device):
             feats = tuple(feat.to(exact) for feat in feats)
             rois = rois.to(exact)
             if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
@@ -90,18 +87,18 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
 
     @torch.compiler.disable
     def _pool(self, feats: Sequence[Tensor], rois: Tensor,
-              roi_scale_factor: Optional[float]) -> Tensor:
+              roi_scale_factor: float | None) -> Tensor:
         """Sort RoIs by level, pool them level by level, sort them back."""
         finite = rois.isfinite().all(1, keepdim=True)
         rois = torch.where(finite, rois, torch.zeros_like(rois))
         levels = self.map_roi_levels(rois, len(feats))
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        numbers = torch.arange(len(feats), device=rois.device)
-        counts = (levels[:, None] == numbers).sum(0).tolist()
+        indices = torch.arange(len(feats), device=rois.device)
+        counts = (levels[:, None] == indices).sum(0).tolist()
         order = levels.argsort()
         pooled = [
-            pool_rois(*parts)
+            roi_align(*parts)
             for parts in zip(self.roi_layers, feats, rois[order].split(counts))
         ]
         return torch.cat(pooled).index_select(0, order.argsort())

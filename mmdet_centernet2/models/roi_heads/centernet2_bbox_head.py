@@ -1,29 +1,35 @@
 """Box head of the second stage."""
-from typing import List, NamedTuple, Optional, Tuple, Union
+import math
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads import Shared2FCBBoxHead
+from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import InstanceList, OptMultiConfig
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..losses.chosen_rows import chosen_rows
-from ..losses.federated_loss import ChosenScores
-from ..task_modules.postprocess import finish_detections
+from ..ops import gather_rows
+from ..task_modules import rescale_and_clip
 
 
-class DeferredScores(NamedTuple):
-    """In place of logits that wait until it is known which are needed.
+@TASK_UTILS.register_module()
+class OneSidedDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
+    """``DeltaXYWHBBoxCoder`` that limits growth but not shrinkage.
 
-    Args:
-        features (Tensor): Input of the classifier, shape (n, D).
+    The original clamps ``dw`` and ``dh`` from above only. mmdet does that
+    too when a limit on the centre's shift is set: an infinite one here.
+
+    Source: detectron2's ``Box2BoxTransform``; docs/differences.md, 30.
     """
-    features: Tensor
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(
+            *args, add_ctr_clamp=True, ctr_clamp=math.inf, **kwargs)
 
 
 @MODELS.register_module()
@@ -35,12 +41,11 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     are found in pixels of the network input: NMS first, then rescaling.
 
     Args:
-        *args: See mmdet's ``Shared2FCBBoxHead``.
-        init_cfg (dict, optional): Defaults to Caffe2's Xavier for the shared
-            layers, N(0, 0.01) for scores, N(0, 0.001) for boxes. A
-            ``loss_cls`` with a ``prior_prob``, as :class:`FederatedLoss` has,
-            makes the scores start there.
-        **kwargs: See there.
+        *args, **kwargs: See mmdet's ``Shared2FCBBoxHead``.
+        init_cfg: Defaults to Caffe2's Xavier for the shared layers, N(0, 0.01)
+            for scores, N(0, 0.001) for boxes. A ``loss_cls`` with a
+            ``prior_prob``, as :class:`FederatedLoss` has, makes the scores
+            start there.
 
     Raises:
         ValueError: If boxes are not class-agnostic.
@@ -74,82 +79,84 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         """Class probabilities, background last.
 
         Args:
-            cls_score (Tensor): Logits, shape (n, C + 1).
+            cls_score: Logits, shape (n, C + 1).
 
         Returns:
-            Tensor: FP32, shape (n, C + 1); softmax, unless ``loss_cls`` has
-            an activation of its own.
+            FP32, shape (n, C + 1); softmax, unless ``loss_cls`` has an
+            activation of its own.
         """
         if self.custom_activation:
             return self.loss_cls.get_activation(cls_score.float())
         return cls_score.float().softmax(dim=-1)
 
-    def forward_train(
-        self, bbox_feats: Tensor
-    ) -> Tuple[Union[Tensor, DeferredScores], Tensor]:
-        """Predict for :meth:`loss`; like ``forward`` unless classes are few.
+    @property
+    def _defers_scores(self) -> bool:
+        """Whether the loss chooses, by the labels, which logits it needs."""
+        return (self.training
+                and getattr(self.loss_cls, 'samples_classes', False)
+                and type(self.fc_cls) is nn.Linear)
 
-        A loss that samples classes gets its logits only when the labels are
-        known, and no others are computed. Anything hooked to ``fc_cls`` is
-        passed over then.
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict scores and box deltas.
 
         Args:
-            bbox_feats (Tensor): Pooled features, shape (n, C, 7, 7).
+            x: Pooled features, shape (n, C, 7, 7).
 
         Returns:
-            tuple[Tensor or DeferredScores, Tensor]: Scores and deltas.
+            Logits (n, num_classes + 1) and deltas (n, 4). In training with a
+            :class:`FederatedLoss` the classifier's input (n, D) stands for
+            the logits: :meth:`loss` computes those of the sampled classes.
         """
-        samples = getattr(self.loss_cls, 'samples_classes', False)
-        if not samples or type(self.fc_cls) is not nn.Linear:
-            return self(bbox_feats)
+        if not self._defers_scores:
+            return super().forward(x)
         if self.with_avg_pool:
-            bbox_feats = self.avg_pool(bbox_feats)
-        x = bbox_feats.flatten(1)
+            x = self.avg_pool(x)
+        x = x.flatten(1)
         for shared_fc in self.shared_fcs:
             x = self.relu(shared_fc(x))
-        return DeferredScores(x), self.fc_reg(x)
+        return x, self.fc_reg(x)
 
-    @torch.compiler.disable
-    def _score(self, deferred: DeferredScores,
-               labels: Tensor) -> Union[Tensor, ChosenScores]:
-        """Logits of the classes that the loss chooses for these labels."""
-        features = deferred.features
-        if not len(features):
-            return self.fc_cls(features)  # all parameters in the graph
-        classes = self.loss_cls.sample_classes(labels, self.num_classes)
-        logits = F.linear(features, chosen_rows(self.fc_cls.weight, classes),
-                          chosen_rows(self.fc_cls.bias, classes))
-        return ChosenScores(logits, classes, self.num_classes)
-
-    def loss(self, cls_score: Union[Tensor, DeferredScores],
-             bbox_pred: Tensor, rois: Tensor, labels: Tensor, *args,
-             **kwargs) -> dict:
-        """See mmdet's ``BBoxHead.loss``.
+    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor,
+             labels: Tensor, label_weights: Tensor, *args, **kwargs) -> dict:
+        """See mmdet's ``BBoxHead.loss``, and :meth:`forward`.
 
         Without any RoI the same keys come back as zeros with a graph, so
         that all processes of a distributed run agree on the losses.
         """
-        if isinstance(cls_score, DeferredScores):
-            cls_score = self._score(cls_score, labels)
-        if cls_score.numel():
-            return super().loss(cls_score, bbox_pred, rois, labels, *args,
-                                **kwargs)
-        return dict(
-            loss_cls=cls_score.sum(),
-            acc=cls_score.new_zeros(1),
-            loss_bbox=bbox_pred.sum())
+        if not len(rois):
+            if self._defers_scores:
+                cls_score = self.fc_cls(cls_score)
+            return dict(
+                loss_cls=cls_score.sum(),
+                acc=cls_score.new_zeros(1),
+                loss_bbox=bbox_pred.sum())
+        if not self._defers_scores:
+            return super().loss(cls_score, bbox_pred, rois, labels,
+                                label_weights, *args, **kwargs)
+        classes = self.loss_cls.sample_classes(labels, self.num_classes)
+        logits = F.linear(cls_score, gather_rows(self.fc_cls.weight, classes),
+                          gather_rows(self.fc_cls.bias, classes))
+        num_weighted = max((label_weights > 0).sum().item(), 1)
+        losses = dict(
+            loss_cls=self.loss_cls(
+                logits, labels, label_weights, num_weighted, classes=classes,
+                reduction_override=kwargs.get('reduction_override')))
+        losses.update(self.loss_cls.get_accuracy(logits, labels, classes))
+        losses.update(super().loss(None, bbox_pred, rois, labels,
+                                   label_weights, *args, **kwargs))
+        return losses
 
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor,
-                    batch_img_metas: List[dict]) -> Tensor:
+                    batch_img_metas: list[dict]) -> Tensor:
         """Refine RoIs and clip them to their unpadded images.
 
         Args:
-            rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
-            bbox_pred (Tensor): Encoded deltas, shape (n, 4).
-            batch_img_metas (list[dict]): ``img_shape`` of each image.
+            rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+            bbox_pred: Encoded deltas, shape (n, 4).
+            batch_img_metas: ``img_shape`` of each image.
 
         Returns:
-            Tensor: Refined RoIs, shape (n, 5).
+            Refined RoIs, shape (n, 5).
         """
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
         shapes = rois.new_tensor(
@@ -158,18 +165,18 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         boxes = torch.min(boxes.clamp(min=0), limits)
         return torch.cat([rois[:, :1], boxes], dim=1)
 
-    def refine_bboxes(self, sampling_results: List[SamplingResult],
+    def refine_bboxes(self, sampling_results: list[SamplingResult],
                       bbox_results: dict,
-                      batch_img_metas: List[dict]) -> InstanceList:
+                      batch_img_metas: list[dict]) -> InstanceList:
         """Boxes for the next stage in training: all that are not empty.
 
         Args:
-            sampling_results (list[SamplingResult]): Of each image.
-            bbox_results (dict): ``rois`` (n, 5) and ``bbox_pred`` (n, 4).
-            batch_img_metas (list[dict]): ``img_shape`` of each image.
+            sampling_results: Of each image.
+            bbox_results: ``rois`` (n, 5) and ``bbox_pred`` (n, 4).
+            batch_img_metas: ``img_shape`` of each image.
 
         Returns:
-            list[InstanceData]: ``bboxes`` of each image, in pixels.
+            ``bboxes`` of each image, in pixels.
         """
         rois = self.decode_rois(bbox_results['rois'],
                                 bbox_results['bbox_pred'], batch_img_metas)
@@ -186,21 +193,21 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             bbox_pred: Tensor,
             img_meta: dict,
             rescale: bool = False,
-            rcnn_test_cfg: Optional[ConfigDict] = None) -> InstanceData:
+            rcnn_test_cfg: ConfigDict | None = None) -> InstanceData:
         """Detections of one image.
 
         Args:
-            roi (Tensor): RoIs of the last stage, shape (n, 5).
-            cls_score (Tensor): Final **scores**, not logits, background
-                last, shape (n, C + 1).
-            bbox_pred (Tensor): Deltas of the last stage, shape (n, 4).
-            img_meta (dict): See :func:`finish_detections`.
-            rescale (bool): Whether to return pixels of the original image.
-            rcnn_test_cfg (ConfigDict, optional): ``score_thr``, ``nms`` and
-                ``max_per_img``; None returns all boxes with all scores.
+            roi: RoIs of the last stage, shape (n, 5).
+            cls_score: Final **scores**, not logits, background last, shape (n,
+                C + 1).
+            bbox_pred: Deltas of the last stage, shape (n, 4).
+            img_meta: See :func:`rescale_and_clip`.
+            rescale: Whether to return pixels of the original image.
+            rcnn_test_cfg: ``score_thr``, ``nms`` and ``max_per_img``; None
+                returns all boxes with all scores.
 
         Returns:
-            InstanceData: ``bboxes``, ``scores`` and ``labels``.
+            ``bboxes``, ``scores`` and ``labels``.
         """
         boxes = self.bbox_coder.decode(
             roi[:, 1:], bbox_pred.float(), max_shape=img_meta['img_shape'])
@@ -213,4 +220,4 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
                                       rcnn_test_cfg.max_per_img)
         results = InstanceData(
             bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
-        return finish_detections(results, img_meta, rescale)
+        return rescale_and_clip(results, img_meta, rescale)

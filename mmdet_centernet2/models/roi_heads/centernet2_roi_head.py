@@ -1,6 +1,6 @@
 """Second stages of CenterNet2: cascade and single."""
 import copy
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
@@ -12,9 +12,57 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
-from ..task_modules.equal_objects import share_labels
-from ..task_modules.roi_pooling import prepare_for_pooling
-from ..task_modules.score_fusion import fuse_scores, mean_probs
+from ..ops import prepare_features
+
+
+def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
+    """Geometric mean of class probability and proposal score.
+
+    The proposal score is itself a square root, so that a detection scores
+    ``prob^(1/2) * p_object^(1/4)``.
+
+    Args:
+        probs: Class probabilities, shape (n, C + 1).
+        proposal_scores: First-stage scores, shape (n, ).
+
+    Returns:
+        Shape (n, C + 1).
+
+    Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
+    """
+    return torch.sqrt(probs * proposal_scores[:, None])
+
+
+def merge_duplicate_gt_labels(batch_data_samples: SampleList) -> SampleList:
+    """Give equal boxes of an image the label of the first of them.
+
+    The original matches the ground truth among its RoIs like any other RoI,
+    so the first of several equal boxes takes them all. mmdet's samplers
+    match each one to itself.
+
+    Args:
+        batch_data_samples: With ``gt_instances``, boxes as tensors of shape
+            (n, 4). They are not changed.
+
+    Returns:
+        The same but for those labels.
+
+    Source: docs/differences.md, 27.
+    """
+    merged = []
+    for sample in batch_data_samples:
+        gt = sample.gt_instances
+        if len(gt) > 1:
+            equal = (gt.bboxes[:, None] == gt.bboxes).all(-1)
+            indices = torch.arange(len(gt), device=equal.device)
+            first = torch.where(equal, indices, len(gt)).amin(1)
+            labels = gt.labels[first]
+            gt = gt.new()
+            gt.labels = labels
+        sample = sample.new()
+        sample.gt_instances = gt
+        merged.append(sample)
+    return merged
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -26,7 +74,7 @@ class _ScaleGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
 
 
@@ -42,15 +90,13 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     the first stage's samples, applied to the final boxes.
 
     Args:
-        *args: See mmdet's ``CascadeRoIHead``.
-        num_stages (int): Number of stages. Defaults to 3.
-        stage_loss_weights (Sequence[float], optional): Defaults to ones.
-        bbox_head (dict or list[dict]): A :class:`CenterNet2BBoxHead`, one
-            config for all stages or a list of them.
-        stage_target_stds (Sequence[Sequence[float]], optional): With one
-            ``bbox_head`` for all stages: ``target_stds`` of each stage's box
-            coder.
-        **kwargs: See there.
+        *args, **kwargs: See mmdet's ``CascadeRoIHead``.
+        num_stages: Number of stages.
+        stage_loss_weights: Defaults to ones.
+        bbox_head: A :class:`CenterNet2BBoxHead`, one config for all stages or
+            a list of them.
+        stage_target_stds: With one ``bbox_head`` for all stages:
+            ``target_stds`` of each stage's box coder.
 
     Raises:
         ValueError: If there is not one ``stage_target_stds`` for each stage.
@@ -63,8 +109,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
                  *args,
                  bbox_head: MultiConfig,
                  num_stages: int = 3,
-                 stage_loss_weights: Optional[Sequence[float]] = None,
-                 stage_target_stds: Optional[Sequence[Sequence[float]]] = None,
+                 stage_loss_weights: Sequence[float] | None = None,
+                 stage_target_stds: Sequence[Sequence[float]] | None = None,
                  **kwargs) -> None:
         if stage_target_stds is not None:
             bbox_head = self._stage_heads(bbox_head, num_stages,
@@ -79,7 +125,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     @staticmethod
     def _stage_heads(
             bbox_head: ConfigType, num_stages: int,
-            stage_target_stds: Sequence[Sequence[float]]) -> List[ConfigType]:
+            stage_target_stds: Sequence[Sequence[float]]) -> list[ConfigType]:
         """One config for each stage, from the one they share."""
         if len(stage_target_stds) != num_stages:
             raise ValueError(f'{num_stages} stages need as many '
@@ -92,17 +138,17 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         return heads
 
     @torch.compiler.disable
-    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
+    def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList,
              batch_data_samples: SampleList) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`share_labels`.
+        """See mmdet's ``CascadeRoIHead`` and :func:`merge_duplicate_gt_labels`.
 
         ``torch.compile`` leaves it alone: matching and sampling RoIs would
         be compiled anew for each number of them.
         """
         return super().loss(x, rpn_results_list,
-                            share_labels(batch_data_samples))
+                            merge_duplicate_gt_labels(batch_data_samples))
 
-    def _bbox_forward(self, stage: int, x: Tuple[Tensor],
+    def _bbox_forward(self, stage: int, x: tuple[Tensor],
                       rois: Tensor) -> dict:
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
         extractor = self.bbox_roi_extractor[stage]
@@ -110,9 +156,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         if self.training:
             bbox_feats = _ScaleGradient.apply(bbox_feats,
                                               1. / self.num_stages)
-        head = self.bbox_head[stage]
-        predict = head.forward_train if self.training else head
-        cls_score, bbox_pred = predict(bbox_feats)
+        cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(
             cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
@@ -121,20 +165,10 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     _mask_forward = StandardRoIHead._mask_forward
     predict_mask = StandardRoIHead.predict_mask
 
-    def mask_loss(self, stage: int, x: Tuple[Tensor],
-                  sampling_results: List[SamplingResult],
+    def mask_loss(self, stage: int, x: tuple[Tensor],
+                  sampling_results: list[SamplingResult],
                   batch_gt_instances: InstanceList) -> dict:
-        """Mask loss of the first stage, nothing in the later ones.
-
-        Args:
-            stage (int): Stage of the cascade.
-            x (tuple[Tensor]): Features of each level.
-            sampling_results (list[SamplingResult]): Of each image.
-            batch_gt_instances (list[InstanceData]): With ``masks``.
-
-        Returns:
-            dict: ``loss_mask``, itself a dict.
-        """
+        """Mask loss of the first stage, nothing in the later ones."""
         if stage > 0:
             return dict(loss_mask=dict())
         rois = bbox2roi([res.pos_priors for res in sampling_results])
@@ -145,24 +179,15 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             batch_gt_instances,
             rcnn_train_cfg=self.train_cfg[stage])
 
-    def predict_bbox(self, x: Tuple[Tensor], batch_img_metas: List[dict],
+    def predict_bbox(self, x: tuple[Tensor], batch_img_metas: list[dict],
                      rpn_results_list: InstanceList, rcnn_test_cfg: ConfigType,
                      **kwargs) -> InstanceList:
         """Detections of a batch; see mmdet's ``CascadeRoIHead``.
 
-        Args:
-            x (tuple[Tensor]): Features of each level.
-            batch_img_metas (list[dict]): Of each image.
-            rpn_results_list (list[InstanceData]): Proposals with ``bboxes``
-                and ``scores``.
-            rcnn_test_cfg (ConfigDict): Of the second stage.
-            **kwargs: ``rescale``.
-
-        Returns:
-            list[InstanceData]: ``bboxes``, ``scores``, ``labels``.
+        ``rpn_results_list`` needs ``bboxes`` and ``scores``.
         """
         return super().predict_bbox(
-            prepare_for_pooling(x),
+            prepare_features(x),
             batch_img_metas,
             rpn_results_list,
             rcnn_test_cfg,
@@ -170,24 +195,24 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             **kwargs)
 
     def _refine_roi(self,
-                    x: Tuple[Tensor],
+                    x: tuple[Tensor],
                     rois: Tensor,
-                    batch_img_metas: List[dict],
+                    batch_img_metas: list[dict],
                     num_proposals_per_img: Sequence[int],
-                    proposal_scores: Optional[Tensor] = None) -> tuple:
-        """Run all stages.
+                    proposal_scores: Tensor | None = None) -> tuple:
+        """Run all stages; see mmdet's ``CascadeRoIHead``.
 
         Args:
-            x (tuple[Tensor]): Features of each level.
-            rois (Tensor): Proposals, shape (n, 5), not clipped.
-            batch_img_metas (list[dict]): Of each image.
-            num_proposals_per_img (Sequence[int]): Sums to n.
-            proposal_scores (Tensor, optional): First-stage scores, (n, );
-                without them the mean probabilities are returned.
+            x: Features of each level.
+            rois: Proposals, shape (n, 5), not clipped.
+            batch_img_metas: Of each image.
+            num_proposals_per_img: Sums to n.
+            proposal_scores: First-stage scores, (n, ); without them the mean
+                probabilities are returned.
 
         Returns:
-            tuple: For each image RoIs (n_i, 5) and **scores** (n_i, C + 1),
-            deltas (n_i, 4) of the last stage.
+            For each image RoIs (n_i, 5) and **scores** (n_i, C + 1), deltas
+            (n_i, 4) of the last stage.
         """
         stage_probs, bbox_pred = [], None
         for stage in range(self.num_stages):
@@ -198,7 +223,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             bbox_pred = outputs['bbox_pred']
             stage_probs.append(self.bbox_head[stage].get_probs(
                 outputs['cls_score']))
-        scores = mean_probs(stage_probs)
+        scores = sum(stage_probs) / float(self.num_stages)
         if proposal_scores is not None:
             scores = fuse_scores(scores, proposal_scores)
         counts = tuple(num_proposals_per_img)
@@ -211,34 +236,22 @@ class CenterNet2RoIHead(StandardRoIHead):
     """Single second stage that weighs its classes by the proposals' scores.
 
     Args:
-        *args: See mmdet's ``StandardRoIHead``.
-        **kwargs: See there; ``bbox_head`` is a :class:`CenterNet2BBoxHead`.
+        *args, **kwargs: See mmdet's ``StandardRoIHead``; ``bbox_head``
+            is a :class:`CenterNet2BBoxHead`.
 
     Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
 
     @torch.compiler.disable
-    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
+    def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList,
              batch_data_samples: SampleList) -> dict:
-        """See mmdet's ``StandardRoIHead`` and :func:`share_labels`."""
+        """See mmdet's ``StandardRoIHead``."""
         return super().loss(x, rpn_results_list,
-                            share_labels(batch_data_samples))
-
-    def _bbox_forward(self, x: Tuple[Tensor], rois: Tensor) -> dict:
-        """Pool and predict; see mmdet's ``StandardRoIHead``."""
-        extractor = self.bbox_roi_extractor
-        bbox_feats = extractor(x[:extractor.num_inputs], rois)
-        if self.with_shared_head:
-            bbox_feats = self.shared_head(bbox_feats)
-        head = self.bbox_head
-        predict = head.forward_train if self.training else head
-        cls_score, bbox_pred = predict(bbox_feats)
-        return dict(
-            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
+                            merge_duplicate_gt_labels(batch_data_samples))
 
     def predict_bbox(self,
-                     x: Tuple[Tensor],
-                     batch_img_metas: List[dict],
+                     x: tuple[Tensor],
+                     batch_img_metas: list[dict],
                      rpn_results_list: InstanceList,
                      rcnn_test_cfg: ConfigType,
                      rescale: bool = False) -> InstanceList:

@@ -1,15 +1,17 @@
-"""Targets, decoding and score rules: pure functions, and the box coder."""
-from .box_coder import OneSidedDeltaXYWHBBoxCoder
-from .center_decoder import Candidates, decode, select
-from .center_targets import (BatchBoxes, CenterTargets, SparseHeat,
-                             center_targets)
-from .level_layout import LevelLayout, flatten_levels
-from .postprocess import finish_detections
-from .score_fusion import fuse_scores, mean_probs
+"""Targets and decoding of the CenterNet heads, as pure functions."""
+from .center_decoder import Candidates, decode, rescale_and_clip, select
+from .center_targets import (
+    BatchBoxes,
+    CenterTargets,
+    LevelLayout,
+    SparseHeat,
+    center_targets,
+    flatten_levels,
+    mine_positives,
+)
 
 __all__ = [
-    'BatchBoxes', 'Candidates', 'CenterTargets', 'LevelLayout',
-    'OneSidedDeltaXYWHBBoxCoder', 'SparseHeat', 'center_targets', 'decode',
-    'finish_detections', 'flatten_levels', 'fuse_scores', 'mean_probs',
-    'select'
+    'BatchBoxes', 'Candidates', 'CenterTargets', 'LevelLayout', 'SparseHeat',
+    'center_targets', 'decode', 'flatten_levels', 'mine_positives',
+    'rescale_and_clip', 'select'
 ]

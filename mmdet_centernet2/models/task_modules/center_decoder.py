@@ -1,30 +1,29 @@
 """From the maps of the CenterNet head to boxes, as pure functions."""
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import batched_nms
+from mmdet.structures.bbox import scale_boxes
 from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .greedy_nms import greedy_nms
+from ..ops import batched_nms
 
 #: Decoded boxes are at least this wide and high, in pixels.
 MIN_BOX_SIZE = 0.01
 #: Raw score of padding; its probability is zero, in half precision too.
 PAD_LOGIT = -1e4
-#: mmcv's settings that :func:`greedy_nms` knows.
-GREEDY_NMS = {'type', 'iou_threshold', 'class_agnostic'}
 
 
 class Candidates(NamedTuple):
     """Best locations of a batch; padded entries have a score of -1.
 
     Args:
-        boxes (Tensor): xyxy in pixels, not clipped, shape (B, K, 4).
-        scores (Tensor): Shape (B, K).
-        labels (Tensor): Shape (B, K), int64.
+        boxes: xyxy in pixels, not clipped, shape (B, K, 4).
+        scores: Shape (B, K).
+        labels: Shape (B, K), int64.
     """
     boxes: Tensor
     scores: Tensor
@@ -35,11 +34,11 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
     """Boxes around points, at least ``MIN_BOX_SIZE`` large, **not clipped**.
 
     Args:
-        points (Tensor): (x, y) in pixels, shape (..., 2).
-        ltrb (Tensor): Distances to the sides in pixels, shape (..., 4).
+        points: (x, y) in pixels, shape (..., 2).
+        ltrb: Distances to the sides in pixels, shape (..., 4).
 
     Returns:
-        Tensor: xyxy in pixels, shape (..., 4).
+        xyxy in pixels, shape (..., 4).
 
     Source: docs/differences.md, 26.
     """
@@ -49,18 +48,10 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
         [top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
 
 
-def best_pairs(logits: Tensor, count: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """The highest (class, location) pairs of a map, without copying it.
+def _best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, classes and cells of the best (class, cell) pairs, (B, count).
 
-    Args:
-        logits (Tensor): Shape (B, C, H, W), contiguous or channels-last.
-        count (int): How many, at most C * H * W.
-
-    Returns:
-        tuple[Tensor]: Logits, highest first, classes and cells (``y * W +
-        x``), each of shape (B, count). Which of equal logits come first, and
-        which of them are left out, is as little defined as in
-        :func:`torch.topk`, and may differ between memory formats.
+    Which of equal logits are taken may differ between memory formats.
     """
     num_classes, area = logits.size(1), logits.size(2) * logits.size(3)
     if num_classes > 1 and logits.stride(1) == 1:  # channels-last
@@ -72,12 +63,9 @@ def best_pairs(logits: Tensor, count: int) -> Tuple[Tensor, Tensor, Tensor]:
     return best, labels, inds - labels * area
 
 
-def padded_best_pairs(logits: Tensor,
-                      count: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """:func:`best_pairs`, padded to ``count`` where there are fewer.
-
-    For graphs that hold for images of any size: no shape depends on it.
-    """
+def _padded_best_pairs(logits: Tensor,
+                       count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_best_pairs`, padded: no shape depends on the image's size."""
     area = logits.size(2) * logits.size(3)
     pairs = F.pad(logits.flatten(1), (0, count), value=PAD_LOGIT)
     best, inds = pairs.topk(count, dim=1)
@@ -86,34 +74,18 @@ def padded_best_pairs(logits: Tensor,
     return best, labels, inds - labels * area
 
 
-def decode_level(logits: Tensor,
-                 ltrb: Tensor,
-                 stride: int,
-                 score_thr: float,
-                 nms_pre: int,
-                 constant_k: bool = False) -> Candidates:
-    """Best ``nms_pre`` (location, class) pairs of one level.
-
-    They are chosen by their logits; only theirs become probabilities and
-    boxes, in FP32.
-
-    Args:
-        logits (Tensor): Raw scores, shape (B, C, H, W).
-        ltrb (Tensor): Distances in stride units, shape (B, 4, H, W).
-        stride (int): Pixels per cell.
-        score_thr (float): Pairs with a probability above this take part.
-        nms_pre (int): How many to keep at most.
-        constant_k (bool): See :func:`decode`. Defaults to False.
-
-    Returns:
-        Candidates: K = min(nms_pre, C * H * W), a constant for a shape;
-        scores are probabilities.
-    """
+def _decode_level(logits: Tensor,
+                  ltrb: Tensor,
+                  stride: int,
+                  score_thr: float,
+                  nms_pre: int,
+                  constant_k: bool = False) -> Candidates:
+    """:func:`decode` for one level: only the best logits become boxes."""
     height, width = logits.shape[-2:]
     if constant_k:
-        best, labels, cells = padded_best_pairs(logits, nms_pre)
+        best, labels, cells = _padded_best_pairs(logits, nms_pre)
     else:
-        best, labels, cells = best_pairs(
+        best, labels, cells = _best_pairs(
             logits, min(nms_pre, logits.size(1) * height * width))
     scores = best.float().sigmoid()
     scores = torch.where(scores > score_thr, scores, -torch.ones_like(scores))
@@ -132,25 +104,24 @@ def decode(heat_logits: Sequence[Tensor],
            nms_pre: int,
            sqrt_score: bool,
            constant_k: bool = False) -> Candidates:
-    """Candidates of all levels.
+    """Best (location, class) pairs of all levels, in FP32.
 
     Args:
-        heat_logits (Sequence[Tensor]): Raw scores, each (B, C, H, W).
-        ltrbs (Sequence[Tensor]): Stride units, each (B, 4, H, W).
-        strides (Sequence[int]): Pixels per cell of each level.
-        score_thr (float): Compared with the probability, before the square
-            root.
-        nms_pre (int): Kept for each level and image.
-        sqrt_score (bool): Take the square root of the scores.
-        constant_k (bool): Let every level give ``nms_pre`` candidates,
-            padded where it has fewer: for graphs that hold for images of any
-            size. Defaults to False.
+        heat_logits: Raw scores of each level, (B, C, H, W).
+        ltrbs: Distances in stride units, (B, 4, H, W).
+        strides: Pixels per cell of each level.
+        score_thr: Pairs with a probability (before the square root) above
+            this take part.
+        nms_pre: How many to keep at most, for each level and image.
+        sqrt_score: Take the square root of the scores.
+        constant_k: Let every level give ``nms_pre`` candidates, padded where
+            it has fewer: for graphs that hold for images of any size.
 
     Returns:
-        Candidates: Levels joined along K.
+        Levels joined along K, each ``min(nms_pre, C * H * W)`` long.
     """
     levels = [
-        decode_level(logits, ltrb, stride, score_thr, nms_pre, constant_k)
+        _decode_level(logits, ltrb, stride, score_thr, nms_pre, constant_k)
         for logits, ltrb, stride in zip(heat_logits, ltrbs, strides)
     ]
     boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels))
@@ -159,12 +130,12 @@ def decode(heat_logits: Sequence[Tensor],
     return Candidates(boxes, scores, labels)
 
 
-def kept_by_score(scores: Tensor, max_num: int) -> Tensor:
+def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
     """Mask of the ``max_num`` best of sorted scores; **ties keep more**.
 
     Args:
-        scores (Tensor): Descending, shape (n, ); negative ones are padding.
-        max_num (int): Zero or less keeps all that are no padding.
+        scores: Descending, shape (n, ); negative ones are padding.
+        max_num: Zero or less keeps all but padding.
 
     Source: docs/differences.md, 37.
     """
@@ -173,54 +144,17 @@ def kept_by_score(scores: Tensor, max_num: int) -> Tensor:
     return scores >= 0
 
 
-def nms_best_first(boxes: Tensor, scores: Tensor, labels: Tensor,
-                   nms: ConfigType, enough: int) -> Tuple[Tensor, Tensor]:
-    """Boxes that survive, at least the ``enough`` best and their ties.
-
-    mmcv's NMS on a GPU, where it compares all pairs at once; on a CPU
-    :func:`greedy_nms`, which stops when there are enough.
+def select(candidates: Candidates, nms: ConfigType | None,
+           max_per_img: int) -> list[InstanceData]:
+    """Non-maximum suppression over all levels, image by image.
 
     Args:
-        boxes (Tensor): xyxy in pixels, shape (n, 4).
-        scores (Tensor): Shape (n, ), in any order.
-        labels (Tensor): Shape (n, ).
-        nms (ConfigDict or dict): See :func:`select`.
-        enough (int): Zero or less means all.
+        candidates: Of the whole batch.
+        nms: Config of :func:`mmcv.ops.batched_nms`; None skips it.
+        max_per_img: See :func:`topk_with_ties`.
 
     Returns:
-        tuple[Tensor]: (x1, y1, x2, y2, score), best first, shape (m, 5), and
-        their indices, shape (m, ).
-    """
-    if scores.device.type != 'cpu' or set(nms) - GREEDY_NMS or (
-            nms.get('type', 'nms') != 'nms'):
-        return batched_nms(boxes, scores, labels, nms)
-    scores, order = scores.sort(descending=True)
-    groups = labels[order]
-    if nms.get('class_agnostic', False):
-        groups = torch.zeros_like(groups)
-    keep = greedy_nms(boxes[order], scores, groups, nms['iou_threshold'],
-                      enough)
-    order = order[keep]
-    return torch.cat([boxes[order], scores[keep, None]], 1), order
-
-
-def select(candidates: Candidates, nms: Optional[ConfigType],
-           max_per_img: int) -> List[InstanceData]:
-    """Non-maximum suppression over all levels of each image.
-
-    Images one by one: joined, they would have to be moved apart, where
-    coordinates lose precision, and on a CPU boxes of different images would
-    be compared in vain.
-
-    Args:
-        candidates (Candidates): Of the whole batch.
-        nms (ConfigDict or dict, optional): Config of
-            :func:`mmcv.ops.batched_nms`; None skips it.
-        max_per_img (int): See :func:`kept_by_score`.
-
-    Returns:
-        list[InstanceData]: ``bboxes``, ``scores`` and ``labels`` of each
-        image, best score first.
+        ``bboxes``, ``scores`` and ``labels`` of each image, best first.
     """
     return [
         _select_one(*image, nms, max_per_img) for image in zip(*candidates)
@@ -228,17 +162,44 @@ def select(candidates: Candidates, nms: Optional[ConfigType],
 
 
 def _select_one(boxes: Tensor, scores: Tensor, labels: Tensor,
-                nms: Optional[ConfigType], max_per_img: int) -> InstanceData:
+                nms: ConfigType | None, max_per_img: int) -> InstanceData:
     """:func:`select` for one image."""
-    if not scores.is_cuda:  # padding costs time; leaving it out, on a GPU too
+    if not scores.is_cuda:  # there it costs a sync, here padding costs more
         valid = scores >= 0
         boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
     if nms is None or not len(scores):
         scores, keep = scores.sort(descending=True)
         boxes = boxes[keep]
     else:
-        dets, keep = nms_best_first(boxes, scores, labels, nms, max_per_img)
+        dets, keep = batched_nms(boxes, scores, labels, nms, max_per_img)
         boxes, scores = dets[:, :4], dets[:, 4]
-    top = kept_by_score(scores, max_per_img).nonzero().squeeze(1)
+    top = topk_with_ties(scores, max_per_img).nonzero().squeeze(1)
     return InstanceData(
         bboxes=boxes[top], scores=scores[top], labels=labels[keep[top]])
+
+
+def rescale_and_clip(results: InstanceData, img_meta: dict,
+                     rescale: bool) -> InstanceData:
+    """Rescale and clip the detections of one image, and drop empty ones.
+
+    NMS has run before, in pixels of the network input: mmdet's own heads
+    rescale first (docs/differences.md, 38).
+
+    Args:
+        results: ``bboxes`` (n, 4) in pixels of the network input and whatever
+            else belongs to them.
+        img_meta: ``img_shape``; with ``rescale`` also ``ori_shape`` and
+            ``scale_factor`` (width, height).
+        rescale: Whether to return pixels of the original image.
+
+    Returns:
+        At most n detections, in the same order.
+    """
+    boxes, shape = results.bboxes, img_meta['img_shape']
+    if rescale:
+        boxes = scale_boxes(boxes, [1 / s for s in img_meta['scale_factor']])
+        shape = img_meta['ori_shape']
+    boxes[:, 0::2] = boxes[:, 0::2].clamp(min=0, max=shape[1])
+    boxes[:, 1::2] = boxes[:, 1::2].clamp(min=0, max=shape[0])
+    results.bboxes = boxes
+    return results[(boxes[:, 2:] > boxes[:, :2]).all(-1)]

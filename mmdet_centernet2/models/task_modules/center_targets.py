@@ -1,14 +1,18 @@
-"""Training targets of the CenterNet head, as pure functions.
+"""Training targets of the CenterNet head.
 
-Everything is computed for the whole batch at once, and only for cells near
-objects: work and memory grow with locations plus such cells, neither with
-locations times objects nor with locations times classes. A GPU is waited for
-once: how many cells are near objects is the shape of what follows
-(:func:`gaussian_heat`). Everything else is of a shape that is known without
-looking, and what does not apply in it is marked with row -1.
+:func:`center_targets` is called by the head, :func:`mine_positives` by the
+class-wise one, too. Everything is computed for the whole batch at once, and
+only for cells near objects: memory grows with locations plus such cells, not
+with locations times objects. There is one device-host sync, for the number of
+such cells, in :func:`gaussian_heat`; all other shapes are known, and entries
+that do not apply have row -1.
 
-All functions follow the original exactly, traps included
-(docs/differences.md, 17 to 21):
+Rows number the cells of all levels: **level-major, then image, then y, then
+x**::
+
+    row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
+
+As in the original (docs/differences.md, 17 to 21):
 
 * every object has a peak on **every** level, assigned or not;
 * level ranges are inclusive and overlap, an object may be positive on two
@@ -18,28 +22,128 @@ All functions follow the original exactly, traps included
 * base positives ignore whether the cell lies inside the box.
 """
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, Sequence, Tuple
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .level_layout import LevelLayout
+from ..losses.ltrb_iou_loss import ltrb_iou_loss
 
 #: Heat-map values below this are set to zero.
 MIN_HEAT = 1e-4
-#: The cell itself among its nine :func:`neighbours`.
+#: Index of the cell itself in :func:`_offsets_3x3`.
 CENTER = 4
+#: Cost of cells that cannot be positives.
+NO_MATCH = 1e8
+
+
+class LevelLayout(NamedTuple):
+    """Shapes and row offsets of a batch of multi-level maps.
+
+    Layouts are shared between callers: do not change their tensors.
+
+    Args:
+        sizes: (H, W) of each level's map in cells, shape (L, 2), int64.
+        strides: Pixels per cell of each level, shape (L, ), int64.
+        starts: First row of each level, shape (L, ), int64.
+        areas: Cells of each level's map, shape (L, ), int64.
+        batch_size: Number of images, B.
+        num_rows: Total number of rows, ``M = B * sum(H * W)``.
+    """
+    sizes: Tensor
+    strides: Tensor
+    starts: Tensor
+    areas: Tensor
+    batch_size: int
+    num_rows: int
+
+    @classmethod
+    def build(cls, featmap_sizes: Sequence[tuple[int, int]],
+              strides: Sequence[int], batch_size: int,
+              device: torch.device) -> 'LevelLayout':
+        """The layout of ``batch_size`` images, cached for the next batch.
+
+        Args:
+            featmap_sizes: (H, W) of each level.
+            strides: Stride of each level in pixels.
+            batch_size: Number of images.
+            device: Where the index tensors live.
+
+        Raises:
+            ValueError: If the numbers of levels differ.
+        """
+        if len(featmap_sizes) != len(strides):
+            raise ValueError(
+                f'got {len(featmap_sizes)} feature maps but {len(strides)} '
+                'strides; `strides` of the head must name one stride for '
+                'each level that the neck returns')
+        sizes = tuple((int(h), int(w)) for h, w in featmap_sizes)
+        return _layout(sizes, tuple(strides), batch_size, device)
+
+    def rows(self, levels: Tensor, images: Tensor, ys: Tensor,
+             xs: Tensor) -> Tensor:
+        """Rows of cells; all arguments broadcast, no range check."""
+        return (self.starts[levels] + images * self.areas[levels] +
+                ys * self.sizes[levels, 1] + xs)
+
+    def elements(self, rows: Tensor, labels: Tensor,
+                 num_classes: int) -> Tensor:
+        """Elements of the (B, C, H, W) heat maps, laid end to end.
+
+        Args:
+            rows: Shape (K, ), -1 for none.
+            labels: Classes, shape (K, ).
+            num_classes: Channels of the maps, C.
+
+        Returns:
+            ``C * start + (image * C + label) * H * W + y * W + x`` with the
+            start and size of the row's level, -1 for none, shape (K, ), int64.
+        """
+        if num_classes == 1:
+            return rows
+        levels = torch.searchsorted(self.starts, rows, right=True) - 1
+        levels = levels.clamp_(min=0)
+        areas = self.areas.index_select(0, levels)
+        starts = self.starts.index_select(0, levels)
+        images = torch.div(rows - starts, areas, rounding_mode='floor')
+        others = (images * (num_classes - 1) + labels) * areas
+        elements = rows + starts * (num_classes - 1) + others
+        return torch.where(rows < 0, rows, elements)
+
+
+@lru_cache(maxsize=1024)
+def _layout(sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...],
+            batch_size: int, device: torch.device) -> LevelLayout:
+    """See :meth:`LevelLayout.build`."""
+    areas = [height * width for height, width in sizes]
+    starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
+    with torch.inference_mode(False):  # to be used in training, too
+        return LevelLayout(
+            sizes=torch.tensor(sizes, device=device).view(-1, 2),
+            strides=torch.tensor(strides, device=device),
+            starts=torch.tensor(starts, device=device),
+            areas=torch.tensor(areas, device=device),
+            batch_size=batch_size,
+            num_rows=batch_size * sum(areas))
+
+
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Flatten maps (B, C, H, W) into rows (M, C) of a :class:`LevelLayout`."""
+    return torch.cat([
+        level.permute(0, 2, 3, 1).reshape(-1, level.size(1)) for level in maps
+    ])
 
 
 class BatchBoxes(NamedTuple):
     """All objects of a batch, in image order.
 
     Args:
-        boxes (Tensor): xyxy in pixels of the network input, shape (N, 4).
-        labels (Tensor): Class of each object, shape (N, ), int64.
-        images (Tensor): Image of each object, shape (N, ), int64.
+        boxes: xyxy in pixels of the network input, shape (N, 4).
+        labels: Class of each object, shape (N, ), int64.
+        images: Image of each object, shape (N, ), int64.
     """
     boxes: Tensor
     labels: Tensor
@@ -48,12 +152,7 @@ class BatchBoxes(NamedTuple):
     @classmethod
     def collate(cls, boxes: Sequence[Tensor],
                 labels: Sequence[Tensor]) -> 'BatchBoxes':
-        """Join the objects of each image.
-
-        Args:
-            boxes (Sequence[Tensor]): xyxy of each image, (n_i, 4).
-            labels (Sequence[Tensor]): Classes of each image, (n_i, ).
-        """
+        """Join the boxes (n_i, 4) and labels (n_i, ) of each image."""
         images = [
             torch.full((len(b), ), i, dtype=torch.long, device=b.device)
             for i, b in enumerate(boxes)
@@ -74,13 +173,13 @@ class BatchBoxes(NamedTuple):
 
 
 class SparseHeat(NamedTuple):
-    """The heat map where it is not zero, and some cells where it is.
+    """Heat maps where they are not zero.
 
     Args:
-        rows (Tensor): Shape (K, ), int64.
-        labels (Tensor): Heat map of each, shape (K, ), int64.
-        values (Tensor): In [0, 1]. The same cell of the same map may be
-            listed several times: **the highest value counts**. Shape (K, ).
+        rows: Shape (K, ), int64.
+        labels: Heat map of each, shape (K, ), int64.
+        values: In [0, 1], shape (K, ). A cell may be listed several times:
+            **the highest value counts**.
     """
     rows: Tensor
     labels: Tensor
@@ -89,17 +188,14 @@ class SparseHeat(NamedTuple):
 
 @dataclass
 class CenterTargets:
-    """What the CenterNet losses need; rows are those of ``LevelLayout``.
+    """What the losses need; rows are those of :class:`LevelLayout`, or -1.
 
     Args:
-        heat (SparseHeat): The Gaussian heat maps.
-        pos_inds (Tensor): Rows of positives, duplicates kept, and -1 where
-            there is none, shape (P, ).
-        pos_labels (Tensor): Class of each positive, shape (P, ).
-        reg_inds (Tensor): Rows with a regression target, none twice, and -1
-            where there is none, shape (R, ).
-        reg_targets (Tensor): Their ltrb in stride units, shape (R, 4); ones
-            where there is none.
+        heat: The Gaussian heat maps.
+        pos_inds: Rows of positives, duplicates kept, shape (P, ).
+        pos_labels: Class of each positive, shape (P, ).
+        reg_inds: Rows with a regression target, none twice, shape (R, ).
+        reg_targets: Their ltrb in stride units, shape (R, 4); ones for -1.
     """
     heat: SparseHeat
     pos_inds: Tensor
@@ -108,100 +204,47 @@ class CenterTargets:
     reg_targets: Tensor
 
 
-def squared_radii(boxes: Tensor, min_overlap: float,
-                  min_radius: float) -> Tensor:
-    """Squared Gaussian radius of each box in square pixels, shape (N, ).
-
-    ``max(2 delta^2 area, min_radius^2)`` with
-    ``delta = (1 - min_overlap) / (1 + min_overlap)``; the minimum is in
-    pixels on all levels.
-
-    Args:
-        boxes (Tensor): xyxy in pixels, shape (N, 4).
-        min_overlap (float): IoU that a box shifted by the radius keeps.
-        min_radius (float): Smallest radius in pixels.
-    """
+def _squared_radii(boxes: Tensor, min_overlap: float,
+                   min_radius: float) -> Tensor:
+    """Squared Gaussian radius of each box in square pixels, (N, )."""
     delta = (1 - min_overlap) / (1 + min_overlap)
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(-1)
     return (delta**2 * 2 * (width * height)).clamp(min=min_radius**2)
 
 
-def center_cells(centers: Tensor, strides: Tensor) -> Tensor:
-    """Cell of each centre on each level, truncated toward zero.
-
-    Args:
-        centers (Tensor): (x, y) in pixels, shape (N, 2).
-        strides (Tensor): Shape (L, ).
-
-    Returns:
-        Tensor: (x, y) in cells, shape (N, L, 2), int64; may lie outside.
-    """
+def _center_cells(centers: Tensor, strides: Tensor) -> Tensor:
+    """(x, y) of the centres' cells, truncated toward zero, (N, L, 2)."""
     return torch.trunc(centers[:, None] / strides[:, None]).long()
 
 
-def cells_inside(cells: Tensor, sizes: Tensor) -> Tensor:
-    """Whether cells lie on their level's map.
-
-    Args:
-        cells (Tensor): (x, y), shape (..., 2).
-        sizes (Tensor): (H, W), broadcastable to ``cells``.
-    """
+def _cells_inside(cells: Tensor, sizes: Tensor) -> Tensor:
+    """Whether cells (x, y) lie on maps of sizes (H, W)."""
     return ((cells >= 0) & (cells < sizes.flip(-1))).all(-1)
 
 
-def assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
-    """Which levels an object of a given size belongs to.
-
-    The criterion is half the diagonal, both ends of a range are inclusive,
-    ranges may overlap or leave gaps.
-
-    Args:
-        extents (Tensor): Width and height in pixels, shape (..., 2).
-        ranges (Tensor): Lowest and highest half diagonal in pixels, shape
-            (..., 2), broadcastable to ``extents``.
-
-    Returns:
-        Tensor: Boolean, shape (...).
-    """
+def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
+    """Whether half the diagonal of (width, height) is in a closed range."""
     half_diagonal = (extents**2).sum(-1)**0.5 / 2
     return (half_diagonal >= ranges[..., 0]) & (half_diagonal <= ranges[..., 1])
 
 
-@lru_cache(maxsize=None)
-def neighbours(device: torch.device) -> Tensor:
-    """Steps to the 3x3 cells around a cell, dx running fastest.
-
-    Returns:
-        Tensor: (dx, dy), shape (9, 2), int64; the fifth is no step at all.
-    """
+@cache
+def _offsets_3x3(device: torch.device) -> Tensor:
+    """(dx, dy) of the 3x3 cells around a cell, dx running fastest, (9, 2)."""
     with torch.inference_mode(False):
         return torch.tensor([(dx, dy) for dy in (-1, 0, 1)
                              for dx in (-1, 0, 1)], device=device)
 
 
 class _Windows(NamedTuple):
-    """For each object and level the cells that its heat may reach.
-
-    Args:
-        low (Tensor): First column and row, shape (N, L, 2), float.
-        spans (Tensor): Columns and rows, shape (N, L, 2), float; zero if
-            there are none.
-        peaks (Tensor): Number of the centre's cell in the window, row by
-            row, shape (N, L), int64; -1 if it is not on the map.
-    """
-    low: Tensor
-    spans: Tensor
-    peaks: Tensor
+    """The cells that the heat of N objects may reach on L levels."""
+    low: Tensor  # first column and row, (N, L, 2), float
+    spans: Tensor  # columns and rows, 0 if none, (N, L, 2), float
+    peaks: Tensor  # index of the centre's cell in the window, or -1, (N, L)
 
 
 def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
-    """Cells with a value in the heat map, and at most a cell or so more.
-
-    Args:
-        gt (BatchBoxes): The objects.
-        radii2 (Tensor): Squared radii in square pixels, shape (N, ).
-        layout (LevelLayout): Layout of the batch.
-    """
+    """Cells with a value in the heat map, and at most a cell or so more."""
     centers, strides = gt.centers[:, None], layout.strides[:, None]
     # exp(-d^2 / r^2) >= MIN_HEAT  <=>  d <= r * sqrt(-log(MIN_HEAT))
     reach = (radii2 * -math.log(MIN_HEAT)).sqrt()[:, None, None] + 1e-2
@@ -224,21 +267,23 @@ def gaussian_heat(gt: BatchBoxes,
     """Heat of all objects on all levels.
 
     ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds
-    the centre, zero below 1e-4.
+    the centre, zero below 1e-4, with
+    ``r^2 = max(2 delta^2 area, min_radius^2)`` and
+    ``delta = (1 - min_overlap) / (1 + min_overlap)``.
 
     Args:
-        gt (BatchBoxes): The objects; those of one class share a map.
-        layout (LevelLayout): Layout of the batch.
-        min_overlap (float): See :func:`squared_radii`. Defaults to 0.8.
-        min_radius (float): In pixels. Defaults to 4.
+        gt: The objects; those of one class share a map.
+        layout: Layout of the batch.
+        min_overlap: IoU that a box shifted by the radius keeps.
+        min_radius: Smallest radius in pixels, on all levels.
 
     Returns:
-        SparseHeat: Float32; one value for each object and cell in its reach.
+        Float32; one value for each object and cell in its reach.
     """
-    radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
+    radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
     windows = _windows(gt, radii2, layout)
     counts = (windows.spans[..., 0] * windows.spans[..., 1]).long().flatten()
-    total = int(counts.sum())  # the one host synchronisation
+    total = int(counts.sum())  # the one device-host sync
     begins = counts.cumsum(0) - counts
     pairs = torch.repeat_interleave(counts, output_size=total)
     objects = torch.div(pairs, len(layout.strides), rounding_mode='floor')
@@ -268,25 +313,23 @@ def gaussian_heat(gt: BatchBoxes,
 
 
 def center_positives(gt: BatchBoxes, layout: LevelLayout,
-                     ranges: Tensor) -> Tuple[Tensor, Tensor]:
+                     ranges: Tensor) -> tuple[Tensor, Tensor]:
     """One positive for each object and level that it is assigned to.
 
-    The order is image, object, level; duplicates are kept. Whether the cell
-    lies in the box, or even on the map, is not asked; only row numbers that
-    no tensor has are left out.
+    The order is image, object, level; duplicates are kept. The cell may lie
+    outside the box, or off the map: only rows that do not exist are left out.
 
     Args:
-        gt (BatchBoxes): The objects.
-        layout (LevelLayout): Layout of the batch.
-        ranges (Tensor): Half-diagonal ranges in pixels, shape (L, 2).
+        gt: The objects.
+        layout: Layout of the batch.
+        ranges: Inclusive half-diagonal ranges in pixels, shape (L, 2).
 
     Returns:
-        tuple[Tensor, Tensor]: Rows, -1 for none, and classes, each of shape
-        (N * L, ).
+        Rows, -1 for none, and classes, each of shape (N * L, ).
     """
     extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
-    assigned = assigned_levels(extents[:, None], ranges)
-    xs, ys = center_cells(gt.centers, layout.strides).unbind(-1)
+    assigned = _assigned_levels(extents[:, None], ranges)
+    xs, ys = _center_cells(gt.centers, layout.strides).unbind(-1)
     levels = torch.arange(len(ranges), device=ranges.device)
     rows = layout.rows(levels, gt.images[:, None], ys, xs)
     exists = assigned & (rows >= 0) & (rows < layout.num_rows)
@@ -298,7 +341,7 @@ def regression_targets(gt: BatchBoxes,
                        layout: LevelLayout,
                        ranges: Tensor,
                        min_overlap: float = 0.8,
-                       min_radius: float = 4.0) -> Tuple[Tensor, Tensor]:
+                       min_radius: float = 4.0) -> tuple[Tensor, Tensor]:
     """Distances to the box sides for the 3x3 cells around each centre.
 
     A location regresses to an object if it lies strictly inside the box, at
@@ -308,18 +351,18 @@ def regression_targets(gt: BatchBoxes,
     on ties.
 
     Args:
-        gt (BatchBoxes): The objects.
-        layout (LevelLayout): Layout of the batch.
-        ranges (Tensor): Half-diagonal ranges in pixels, shape (L, 2).
-        min_overlap (float): See :func:`squared_radii`. Defaults to 0.8.
-        min_radius (float): In pixels. Defaults to 4.
+        gt: The objects.
+        layout: Layout of the batch.
+        ranges: Half-diagonal ranges in pixels, shape (L, 2).
+        min_overlap: See :func:`gaussian_heat`.
+        min_radius: See :func:`gaussian_heat`.
 
     Returns:
-        tuple[Tensor, Tensor]: Rows, -1 for none, shape (N * L * 9, ), and
-        their ltrb in stride units, ones for none, shape (N * L * 9, 4).
+        Rows, -1 for none, shape (N * L * 9, ), and their ltrb in stride units,
+        ones for none, shape (N * L * 9, 4).
     """
-    around = neighbours(gt.boxes.device)
-    center = center_cells(gt.centers, layout.strides)
+    around = _offsets_3x3(gt.boxes.device)
+    center = _center_cells(gt.centers, layout.strides)
     cells = center[:, :, None] + around  # (N, L, 9, 2)
     strides = layout.strides[:, None, None]
     points = (cells * strides + strides // 2).to(gt.boxes)
@@ -328,12 +371,12 @@ def regression_targets(gt: BatchBoxes,
 
     extents = ltrb[..., :2] + ltrb[..., 2:]
     candidate = (
-        cells_inside(cells, layout.sizes[:, None])
+        _cells_inside(cells, layout.sizes[:, None])
         & (ltrb.amin(-1) > 0)
-        & assigned_levels(extents, ranges[:, None]))
+        & _assigned_levels(extents, ranges[:, None]))
     dist2 = ((points - gt.centers[:, None, None])**2).sum(-1)
     dist2[:, :, CENTER].zero_()
-    radii2 = squared_radii(gt.boxes, min_overlap, min_radius)
+    radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
     costs = dist2 / radii2[:, None, None]
 
     levels = torch.arange(len(ranges), device=ranges.device)[:, None]
@@ -346,16 +389,7 @@ def regression_targets(gt: BatchBoxes,
 
 
 def _cheapest_of_row(rows: Tensor, costs: Tensor, num_rows: int) -> Tensor:
-    """Which candidates win their row: the cheapest, the first on ties.
-
-    Args:
-        rows (Tensor): First index the object, -1 for none, shape (N, ...).
-        costs (Tensor): Not negative, float32, of the same shape.
-        num_rows (int): Number of rows.
-
-    Returns:
-        Tensor: Boolean, of the same shape.
-    """
+    """Mask of the cheapest candidate of each row (-1: none), first on ties."""
     objects = torch.arange(len(rows), device=rows.device).view(
         -1, *[1] * (rows.dim() - 1))
     # The bits of numbers that are not negative are in the numbers' order.
@@ -376,16 +410,15 @@ def center_targets(gt: BatchBoxes,
     """All targets of a batch.
 
     Args:
-        gt (BatchBoxes): The objects.
-        layout (LevelLayout): Layout of the batch.
-        ranges (Tensor): Half-diagonal ranges in pixels, shape (L, 2).
-        num_classes (int): Number of heat maps. One map means class-agnostic:
-            labels are not looked at. Defaults to 1.
-        min_overlap (float): See :func:`squared_radii`. Defaults to 0.8.
-        min_radius (float): In pixels. Defaults to 4.
+        gt: The objects.
+        layout: Layout of the batch.
+        ranges: Half-diagonal ranges in pixels, shape (L, 2).
+        num_classes: Number of heat maps; with one, labels are not looked at.
+        min_overlap: See :func:`gaussian_heat`.
+        min_radius: See :func:`gaussian_heat`.
 
     Returns:
-        CenterTargets: Without gradient.
+        Targets without gradient.
 
     Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
@@ -396,3 +429,74 @@ def center_targets(gt: BatchBoxes,
                                                min_radius)
     heat = gaussian_heat(gt, layout, min_overlap, min_radius)
     return CenterTargets(heat, pos_inds, pos_labels, reg_inds, reg_targets)
+
+
+def _shifted_cells(gt: BatchBoxes,
+                   layout: LevelLayout) -> tuple[Tensor, Tensor]:
+    """The 3x3 cells (x, y) around each centre, (N, L, 9, 2), and their ltrb.
+
+    The ltrb are in stride units, negative outside the box, (N, L, 9, 4).
+    """
+    strides = layout.strides[:, None]
+    center = _center_cells(gt.centers, layout.strides)
+    points = (center * strides + strides // 2).to(gt.boxes)
+    ltrb = torch.cat([
+        points - gt.boxes[:, None, :2], gt.boxes[:, None, 2:] - points
+    ], -1) / strides
+    shift = _offsets_3x3(center.device)
+    ltrb = ltrb[:, :, None] + torch.cat([shift, -shift], -1)
+    return center[:, :, None] + shift, ltrb
+
+
+@torch.no_grad()
+def mine_positives(gt: BatchBoxes,
+                   layout: LevelLayout,
+                   ranges: Tensor,
+                   ltrb_preds: Tensor,
+                   thresh: float = 0.2,
+                   topk: int = 9) -> tuple[Tensor, Tensor]:
+    """Positives among the 3x3 cells around each centre on all levels.
+
+    A cell is positive if its predicted box costs less, in GIoU loss, than
+    both ``thresh`` and the object's ``topk``-th cheapest cell. The centre
+    cell of an assigned level costs nothing; neighbours need not be on an
+    assigned level. Objects smaller than the way to their cell's centre
+    have no positive on that level.
+
+    Args:
+        gt: The objects.
+        layout: Layout of the batch.
+        ranges: Half-diagonal ranges in pixels, shape (L, 2).
+        ltrb_preds: Predictions in stride units, shape (M, 4).
+        thresh: Highest cost of a positive, exclusive.
+        topk: Which cheapest cell limits the costs, exclusive.
+
+    Returns:
+        Rows, -1 for none, and classes, each of shape (N * L * 9, ).
+
+    Source: the original's ``centernet.py``; docs/differences.md, 22.
+    """
+    num_objects, num_levels = len(gt.boxes), len(layout.strides)
+    cells, ltrb = _shifted_cells(gt, layout)
+    levels = torch.arange(num_levels, device=cells.device)[:, None]
+    rows = layout.rows(levels, gt.images[:, None, None], cells[..., 1],
+                       cells[..., 0])
+    valid = _cells_inside(cells, layout.sizes[:, None]) & (ltrb >= 0).all(-1)
+    preds = ltrb_preds[torch.where(valid, rows, torch.zeros_like(rows))]
+    costs = ltrb_iou_loss(
+        preds.reshape(-1, 4).float(),
+        ltrb.clamp(min=0).reshape(-1, 4)).view(rows.shape)
+    costs = torch.where(valid, costs, torch.full_like(costs, NO_MATCH))
+
+    extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
+    centered = _assigned_levels(extents, ranges) & (ltrb[:, :, CENTER]
+                                                   >= 0).all(-1)
+    costs[:, :, CENTER].masked_fill_(centered, 0.)
+    costs = costs.view(num_objects, num_levels * 9)
+    limit = costs.topk(
+        min(topk, costs.size(1)), largest=False).values[:, -1:]
+    rows = rows.view(num_objects, num_levels * 9)
+    mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (
+        rows < layout.num_rows)
+    return (torch.where(mined, rows, -1).flatten(),
+            gt.labels[:, None].expand_as(rows).flatten())

@@ -7,8 +7,11 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from mmdet_centernet2.models.backbones import DLA
-from mmdet_centernet2.models.backbones.dla import (DLABasicBlock,
-                                                   DLABottleneck, DLATree)
+from mmdet_centernet2.models.backbones.dla import (
+    DLABasicBlock,
+    DLABottleneck,
+    DLATree,
+)
 from tests.reference.backbones import dla, dla_tree
 from tests.reference.random_weights import random_map, randomise
 

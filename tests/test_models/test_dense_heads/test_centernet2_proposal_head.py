@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mmdet_centernet2.models.losses import heatmap_focal_loss
+from mmdet_centernet2.models.ops import heatmap_focal
 from tests.reference import adapters, losses, targets
 from tests.reference.cases import SETTINGS, cases
 from tests.reference.layout import half_diagonal
@@ -317,7 +317,7 @@ class TestOnAcceleratorsToo:
                  for i in range(num)]
         gt = instances(boxes)
         rows = sum(x.shape[-2] * x.shape[-1] for x in heats)
-        monkeypatch.setattr(heatmap_focal_loss, 'CPU_BLOCK', 2 * rows)
+        monkeypatch.setattr(heatmap_focal, 'CPU_BLOCK', 2 * rows)
         with Operators() as operators:
             sum(head.loss_by_feat(heats, ltrbs, gt, [{}]).values()).backward()
         sizes = sorted(operators.new_sizes)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
-from mmdet_centernet2.datasets import load_image_counts
+from mmdet_centernet2.models.losses import load_image_counts
 from tests.reference import federated
 from tests.reference.cases import SETTINGS
 

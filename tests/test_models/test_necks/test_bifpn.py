@@ -1,5 +1,4 @@
 """Both BiFPNs against slow references, and what one may rely on."""
-from typing import List, Tuple
 
 import pytest
 import torch
@@ -10,8 +9,13 @@ from torch import Tensor
 
 from mmdet_centernet2.models.necks import BiFPN, FCOSBiFPN
 from mmdet_centernet2.models.necks.bifpn import bifpn_graph
-from tests.reference.necks import (FIVE_LEVELS, THREE_LEVELS, effdet_bifpn,
-                                   fcos_bifpn, node_table)
+from tests.reference.necks import (
+    FIVE_LEVELS,
+    THREE_LEVELS,
+    effdet_bifpn,
+    fcos_bifpn,
+    node_table,
+)
 from tests.reference.random_weights import random_map, randomise
 
 REFERENCES = {BiFPN: effdet_bifpn, FCOSBiFPN: fcos_bifpn}
@@ -25,7 +29,7 @@ def halved(size: int, up: bool) -> int:
 
 
 @st.composite
-def pyramids(draw: st.DrawFn) -> Tuple[List[int], List[Tuple[int, int]], int]:
+def pyramids(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int]], int]:
     """Channels and sizes of inputs, and a number of levels.
 
     Each size is half the finer one's, rounded either way: backbones differ.
@@ -41,8 +45,8 @@ def pyramids(draw: st.DrawFn) -> Tuple[List[int], List[Tuple[int, int]], int]:
     return channels, sizes, draw(st.integers(max(count, 3), 7))
 
 
-def make_inputs(channels: List[int], sizes: List[Tuple[int, int]],
-                seed: int = 0) -> List[Tensor]:
+def make_inputs(channels: list[int], sizes: list[tuple[int, int]],
+                seed: int = 0) -> list[Tensor]:
     return [
         random_map((2, c, *size), seed + i)
         for i, (c, size) in enumerate(zip(channels, sizes))
@@ -99,7 +103,7 @@ def test_the_flavours_differ_in_their_pooling() -> None:
                                                           [2, 1], [2, 2]]
 
 
-def laterals(neck: torch.nn.Module) -> List[str]:
+def laterals(neck: torch.nn.Module) -> list[str]:
     """Names of the weights of projections inside the first cell."""
     names = dict(neck.named_parameters())
     return sorted(n for n in names if n.endswith('weight') and (
@@ -124,7 +128,7 @@ def test_effdet_projects_for_every_node() -> None:
     (5, ['lateral_0_f0', 'lateral_1_f1', 'lateral_2_f2']),
 ])
 def test_fcos_shares_projections_of_a_level(levels: int,
-                                            expected: List[str]) -> None:
+                                            expected: list[str]) -> None:
     neck = FCOSBiFPN([5, 6, 7], 4, levels, 2, GN2)
     assert laterals(neck) == [f'cells.0.{name}.weight' for name in expected]
     for name in expected:

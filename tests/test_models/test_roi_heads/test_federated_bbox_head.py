@@ -7,8 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdet_centernet2.models.losses import ChosenScores
-from mmdet_centernet2.models.task_modules.score_fusion import fuse_scores
+from mmdet_centernet2.models.roi_heads.centernet2_roi_head import fuse_scores
 from tests.test_models.test_roi_heads import small
 
 HEADS = ['CenterNet2BBoxHead', 'Shared2FCBBoxHead']
@@ -36,7 +35,7 @@ def build(head='CenterNet2BBoxHead', **kwargs):
 
 @pytest.mark.parametrize('head', HEADS)
 def test_losses_and_tensors(head):
-    head = build(head)
+    head = build(head).eval()  # all logits
     assert head.fc_cls.weight.shape == (5, 64)
     assert set(head.state_dict()) == {
         f'{layer}.{part}'
@@ -73,9 +72,10 @@ def both_ways(num_classes, num_rois, num_foreground, **loss):
             torch.randn(num_rois, 4), torch.ones(num_rois, 4))
     feats = torch.randn(num_rois, 4, 7, 7, requires_grad=True)
     results = []
-    for predict in (head.forward_train, head):
+    for training in (True, False):
+        head.train(training)
         torch.manual_seed(1)
-        losses = head.loss(*predict(feats), *rest)
+        losses = head.loss(*head(feats), *rest)
         wanted = [feats, *head.parameters()]
         results.append((losses, torch.autograd.grad(
             losses['loss_cls'] + losses['loss_bbox'], wanted)))
@@ -126,7 +126,7 @@ def test_no_logit_of_another_class_exists():
     rest = (torch.zeros(num_rois, 5), labels, torch.ones(num_rois),
             torch.zeros(num_rois, 4), torch.ones(num_rois, 4))
     with Sizes() as made:
-        scores, deltas = head.forward_train(torch.randn(num_rois, 4, 7, 7))
+        scores, deltas = head(torch.randn(num_rois, 4, 7, 7))
         losses = head.loss(scores, deltas, *rest)
         losses['loss_cls'].backward()
     weight = head.fc_cls.weight
@@ -141,12 +141,12 @@ def test_no_logit_of_another_class_exists():
 def test_accuracy_is_that_among_the_chosen_classes():
     loss = MODELS.build(dict(type='FederatedLoss', cat_freq=None))
     logits = torch.tensor([[2., 1], [0, 1], [5, 4]])
-    scores = ChosenScores(logits, torch.tensor([7, 3]), 9)
-    found = loss.get_accuracy(scores, torch.tensor([7, 7, 9]))
+    classes = torch.tensor([7, 3])
+    found = loss.get_accuracy(logits, torch.tensor([7, 7, 9]), classes)
     assert found['acc'].tolist() == [50.]
-    nothing = ChosenScores(logits[:, :0], torch.zeros(0).long(), 9)
-    assert loss.get_accuracy(
-        nothing, torch.tensor([9, 9, 9]))['acc'].tolist() == [0.]
+    nothing = loss.get_accuracy(logits[:, :0], torch.tensor([9, 9, 9]),
+                                classes[:0])
+    assert nothing['acc'].tolist() == [0.]
 
 
 @pytest.mark.parametrize('single', [False, True])

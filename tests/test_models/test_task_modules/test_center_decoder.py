@@ -1,18 +1,22 @@
 """Proposals against the slow reference."""
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmcv.ops import batched_nms
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdet_centernet2.models.task_modules import decode, select
-from mmdet_centernet2.models.task_modules.center_decoder import nms_best_first
+from mmdet_centernet2.models.task_modules import (
+    decode,
+    rescale_and_clip,
+    select,
+)
 from tests.reference import adapters
+from tests.reference.cascade import Detection, final_detections
 from tests.reference.cases import SETTINGS, level_sets
 from tests.reference.decode import Scored, proposals
 from tests.reference.layout import Level, location
@@ -20,8 +24,8 @@ from tests.reference.layout import Level, location
 NMS = dict(type='nms', iou_threshold=0.9, class_agnostic=True)
 
 
-def run(levels: Sequence[Level], logits: List[Tensor], ltrbs: List[Tensor],
-        pre: int, post: int) -> List[List[Scored]]:
+def run(levels: Sequence[Level], logits: list[Tensor], ltrbs: list[Tensor],
+        pre: int, post: int) -> list[list[Scored]]:
     """Proposals of the package, of each image."""
     candidates = decode(logits, ltrbs,
                         adapters.strides(levels), 1e-4, pre, True)
@@ -32,15 +36,15 @@ def run(levels: Sequence[Level], logits: List[Tensor], ltrbs: List[Tensor],
     ] for p in found]
 
 
-def reference(levels: Sequence[Level], logits: List[Tensor],
-              ltrbs: List[Tensor], pre: int, post: int, image: int):
+def reference(levels: Sequence[Level], logits: list[Tensor],
+              ltrbs: list[Tensor], pre: int, post: int, image: int):
     """Proposals of the reference, of one image."""
     return proposals(levels, [x[image, 0].flatten().tolist() for x in logits],
                      [x[image].flatten(1).T.tolist() for x in ltrbs], pre,
                      post)
 
 
-def assert_same(found: List[Scored], wanted: List[Scored]) -> None:
+def assert_same(found: list[Scored], wanted: list[Scored]) -> None:
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted):
         assert a.score == pytest.approx(b.score, rel=1e-5)
@@ -253,42 +257,59 @@ def test_nothing_is_computed_for_whole_maps(classes):
     assert written and max(written)[0] <= 2 * 30 * 4
 
 
-@SETTINGS
-@given(st.integers(0, 10**6), st.integers(1, 900), st.integers(1, 300),
-       st.sampled_from([.3, .6, .9]), st.booleans())
-def test_best_survivors_are_those_of_mmcv(seed, count, enough, thr,
-                                         agnostic):
-    """Many boxes on few places, so that most are suppressed."""
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.randint(0, 6, (count, 2), generator=generator) * 7.
-    sizes = torch.randint(3, 6, (count, 2), generator=generator) * 5.
-    boxes = torch.cat([corners, corners + sizes], 1)
-    scores = (torch.randperm(count, generator=generator) + 1) / count
-    labels = torch.randint(0, 3, (count, ), generator=generator)
-    nms = dict(type='nms', iou_threshold=thr, class_agnostic=agnostic)
-    dets, keep = nms_best_first(boxes, scores, labels, nms, enough)
-    wanted, _ = batched_nms(boxes, scores, labels, nms)
-    assert torch.equal(dets[:enough], wanted[:enough])
-    assert torch.equal(
-        nms_best_first(boxes, scores, labels, nms, 0)[0], wanted)
-    assert torch.equal(scores[keep], dets[:, 4])
-    assert torch.equal(boxes[keep], dets[:, :4])
-
-
-@pytest.mark.parametrize('ties', [1, 30, 256, 800])
-def test_candidates_are_added_until_the_ties_are_complete(ties):
-    """In one block of candidates, or in more."""
-    corners = torch.arange(900.)[:, None].expand(-1, 2) * 20
-    boxes = torch.cat([corners, corners + 10], 1)
-    scores = torch.cat([torch.full((ties, ), .75), torch.arange(900 - ties) /
-                        1800])
-    dets, _ = nms_best_first(boxes, scores, torch.zeros(900).long(), NMS, 5)
-    assert (dets[:, 4] == .75).sum() == ties
-
-
 def test_without_nms_all_come_back_best_first():
     logits, ltrbs = classwise(7)
     candidates = decode(logits, ltrbs, (8, 16), .05, 20, False)
     for found, scores in zip(select(candidates, None, 0), candidates.scores):
         assert torch.equal(found.scores,
                            scores[scores >= 0].sort(descending=True).values)
+
+
+META = dict(
+    img_shape=(100, 200), ori_shape=(50, 400), scale_factor=(0.5, 2.0))
+BOXES = [(10., 20., 60., 80.), (-5., -5., 300., 300.), (201., 5., 230., 9.),
+         (40., 99.5, 60., 120.), (-9., 3., 0., 8.)]
+
+
+def results() -> InstanceData:
+    return InstanceData(
+        bboxes=torch.tensor(BOXES),
+        scores=torch.tensor([.9, .8, .7, .6, .5]),
+        labels=torch.arange(5))
+
+
+def test_rescale_clip_and_drop():
+    found = rescale_and_clip(results(), META, rescale=True)
+    assert found.bboxes.tolist() == [[20, 10, 120, 40], [0, 0, 400, 50],
+                                     [80, 49.75, 120, 50]]
+    assert found.labels.tolist() == [0, 1, 3]
+    assert found.scores.tolist() == pytest.approx([.9, .8, .6])
+
+
+def test_network_pixels():
+    found = rescale_and_clip(results(), META, rescale=False)
+    assert found.bboxes.tolist() == [[10, 20, 60, 80], [0, 0, 200, 100],
+                                     [40, 99.5, 60, 100]]
+    assert found.labels.tolist() == [0, 1, 3]
+
+
+def test_reference_agrees():
+    fused = [[.9 - .1 * i if i == j else 0. for j in range(5)]
+             for i in range(5)]
+    wanted = final_detections(fused, BOXES, META['img_shape'],
+                              META['ori_shape'])
+    found = rescale_and_clip(results(), META, rescale=True)
+    assert wanted == [
+        Detection(pytest.approx(score), label, box)
+        for score, label, box in zip(found.scores.tolist(),
+                                     found.labels.tolist(),
+                                     adapters.to_boxes(found.bboxes))
+    ]
+
+
+def test_no_detection():
+    empty = InstanceData(
+        bboxes=torch.zeros(0, 4),
+        scores=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.long))
+    assert len(rescale_and_clip(empty, META, rescale=True)) == 0

@@ -4,15 +4,18 @@ import pytest
 import torch
 from hypothesis import example as run_also
 from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdet_centernet2.models.task_modules import (
     BatchBoxes,
     CenterTargets,
     LevelLayout,
     center_targets,
+    flatten_levels,
+    mine_positives,
 )
 from tests.reference import adapters, targets
-from tests.reference.cases import SETTINGS, Case, cases
+from tests.reference.cases import SETTINGS, Case, cases, level_sets
 from tests.reference.dense import dense_center_targets
 from tests.reference.layout import Level, flat_index
 
@@ -245,3 +248,125 @@ def test_targets_have_no_gradient():
         torch.tensor([[0, 1e7]]))
     assert not found.heat.values.requires_grad
     assert not found.reg_targets.requires_grad
+
+
+LEVELS = (Level(8, 11, 7, 0, 24), Level(16, 6, 4, 20, 1e7))
+
+
+def layout_of(levels, batch: int) -> LevelLayout:
+    return LevelLayout.build(
+        adapters.map_sizes(levels), adapters.strides(levels), batch,
+        torch.device('cpu'))
+
+
+@SETTINGS
+@given(level_sets())
+def test_rows_and_flattened_maps_are_in_the_reference_order(levels):
+    batch = 2
+    layout = layout_of(levels, batch)
+    maps = [
+        torch.full((batch, 3, level.height, level.width), -1.)
+        for level in levels
+    ]
+    for i, level in enumerate(levels):
+        for image in range(batch):
+            for y in range(level.height):
+                for x in range(level.width):
+                    index = flat_index(levels, batch, i, image, x, y)
+                    maps[i][image, :, y, x] = torch.tensor(
+                        [index, index + .25, index + .5])
+                    row = layout.rows(
+                        *[torch.tensor(v) for v in (i, image, y, x)])
+                    assert row.item() == index
+    flat = flatten_levels(maps)
+    rows = torch.arange(layout.num_rows)
+    assert torch.equal(flat, torch.stack([rows, rows + .25, rows + .5], 1))
+    for label in range(3):
+        places = layout.elements(rows, torch.full_like(rows, label), 3)
+        joined = torch.cat([level.flatten() for level in maps])
+        assert torch.equal(joined[places], flat[:, label])
+
+
+def test_stride_for_each_level_is_asked_for():
+    with pytest.raises(ValueError, match='2 feature maps but 3 strides'):
+        LevelLayout.build([(4, 4), (2, 2)], [8, 16, 32], 1,
+                          torch.device('cpu'))
+
+
+def test_no_row_is_no_element():
+    layout = LevelLayout.build([(4, 4), (2, 2)], [8, 16], 2,
+                               torch.device('cpu'))
+    rows = torch.tensor([-1, 0, 39])
+    labels = torch.tensor([2, 0, 2])
+    assert layout.elements(rows, labels, 1).tolist() == [-1, 0, 39]
+    assert layout.elements(rows, labels, 3).tolist() == [-1, 0, 119]
+
+
+def test_layout_of_the_next_batch_is_the_same_one():
+    """Also if the first was one of inference."""
+    with torch.inference_mode():
+        first = layout_of(LEVELS, 3)
+    assert layout_of(LEVELS, 3) is first
+    assert layout_of(LEVELS, 4) is not first
+    assert not any(part.is_inference() for part in first[:4])
+
+
+def mined(case: Case, predicted: torch.Tensor) -> list:
+    """Positives of the package, chosen by the predicted boxes."""
+    rows, labels = mine_positives(*inputs(case), predicted)
+    pairs = zip(rows.tolist(), labels.tolist())
+    return [targets.Positive(*pair) for pair in pairs if pair[0] != -1]
+
+
+def predictions(case: Case, seed: int, noise: float) -> torch.Tensor:
+    """ltrb of every cell, near those of one of its image's objects."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for level in case.levels:
+        for boxes in case.boxes:
+            for y in range(level.height):
+                for x in range(level.width):
+                    owner = torch.randint(99, (), generator=generator).item()
+                    rows.append(
+                        targets.ltrb_at(boxes[owner % len(boxes)], level, x, y)
+                        if boxes else (2., 2., 2., 2.))
+    exact = torch.tensor(rows)
+    spread = torch.randn(exact.shape, generator=generator) * noise
+    return (exact + spread).clamp(min=0)
+
+
+@SETTINGS
+@given(
+    cases(), st.integers(0, 10**6), st.sampled_from([.05, .3, 1.]))
+def test_mined_positives(case, seed, noise):
+    predicted = predictions(case, seed, noise)
+    wanted = targets.more_positives(case.boxes, case.labels, case.levels,
+                                    predicted.double().tolist())
+    total = len(predicted)
+    assert mined(case, predicted) == [
+        p for p in wanted if 0 <= p.index < total
+    ]
+
+
+def test_mined_positives_of_the_worked_example():
+    """Every prediction is (2, 2, 2, 2)."""
+    case = Case(example.LEVELS, example.BOXES, example.LABELS)
+    assert mined(case, torch.full(
+        (example.NUM_ROWS, 4), 2.)) == example.MORE_POSITIVES
+
+
+def test_neighbour_on_a_level_of_another_size():
+    """The object's size is that of the first level only."""
+    levels = (Level(8, 6, 6, 0, 24), Level(16, 3, 3, 40, 1e7))
+    case = Case(levels, (((8., 8., 40., 40.), ), ), ((1, ), ))
+    predicted = torch.full((45, 4), 50.)
+    row = flat_index(levels, 1, 1, 0, 0, 1)
+    predicted[row] = torch.tensor(
+        targets.ltrb_at(case.boxes[0][0], levels[1], 0, 1)) + .01
+    assert mined(case, predicted) == [(flat_index(levels, 1, 0, 0, 3, 3), 1),
+                                        (row, 1)]
+
+
+def test_nothing_is_mined_without_objects():
+    case = Case((Level(8, 2, 2, 0, 1e7), ), ((), ()), ((), ()))
+    assert mined(case, torch.ones(8, 4)) == []

@@ -3,8 +3,12 @@ import pytest
 
 from tests.reference import cascade, targets
 from tests.reference.layout import Level, assigned_levels, flat_index
-from tests.reference.losses import (giou_loss, heatmap_losses, iou_loss,
-                                    linear_iou_loss)
+from tests.reference.losses import (
+    giou_loss,
+    heatmap_losses,
+    iou_loss,
+    linear_iou_loss,
+)
 
 from . import worked_example as example
 

@@ -8,9 +8,8 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from mmdet_centernet2.models.task_modules import roi_pooling
-from mmdet_centernet2.models.task_modules.roi_pooling import (
-    pool_rois, prepare_for_pooling, roi_align_rows)
+from mmdet_centernet2.models.ops import prepare_features, roi_align
+from mmdet_centernet2.models.ops.roi_align import roi_align_cpu
 from tests.reference.cases import SETTINGS
 
 #: Empty, tiny, beyond the border, all outside, long and thin; in pixels.
@@ -41,7 +40,7 @@ def test_odd_boxes(memory_format, bins, ratio):
     layer = RoIAlign(bins, 1 / 8, ratio)
     feats = maps().contiguous(memory_format=memory_format)
     rois = torch.cat([rois_of(ODD, 0), rois_of(ODD, 1)])
-    found = roi_align_rows(feats, rois, layer.output_size, 1 / 8, ratio)
+    found = roi_align_cpu(feats, rois, layer.output_size, 1 / 8, ratio)
     assert_close(found, layer(feats.contiguous(), rois))
 
 
@@ -59,23 +58,23 @@ def test_any_boxes(sizes, seed, stride):
                     for x, y, w, h in sizes])
     layer, feats = RoIAlign(7, 1 / stride, 0), maps(seed=seed)
     assert_close(
-        roi_align_rows(feats, rois, (7, 7), 1 / stride), layer(feats, rois))
+        roi_align_cpu(feats, rois, (7, 7), 1 / stride), layer(feats, rois))
 
 
 @torch.no_grad()
 def test_absurdly_large_boxes_go_the_slow_way(monkeypatch):
-    monkeypatch.setattr(roi_pooling, 'MAX_TAPS', 100)
+    monkeypatch.setitem(roi_align.__globals__, 'MAX_TAPS', 100)
     layer, rois = RoIAlign(7, 1 / 8, 0), rois_of([(0, 0, 140, 90)])
-    assert roi_align_rows(maps(), rois, (7, 7), 1 / 8) is None
-    assert_close(pool_rois(layer, maps(), rois), layer(maps(), rois))
+    assert roi_align_cpu(maps(), rois, (7, 7), 1 / 8) is None
+    assert_close(roi_align(layer, maps(), rois), layer(maps(), rois))
     thin = rois_of([(0, 0, 1e6, 1)])
-    assert roi_align_rows(maps(), thin, (7, 7), 1 / 8) is None
+    assert roi_align_cpu(maps(), thin, (7, 7), 1 / 8) is None
 
 
 def test_gradients_are_those_of_mmcv():
     layer, rois = RoIAlign(7, 1 / 8, 0), rois_of(ODD)
     grads = []
-    for pool in (layer, lambda *args: pool_rois(layer, *args)):
+    for pool in (layer, lambda *args: roi_align(layer, *args)):
         feats = maps().requires_grad_()
         (pool(feats, rois)**2).sum().backward()
         grads.append(feats.grad)
@@ -89,14 +88,14 @@ def test_half_precision_maps_have_exact_coordinates():
     rois = rois_of([(1203.3, 701.7, 1340.2, 798.4)], 0)
     ramp = torch.arange(168.).expand(1, 1, 100, 168) / 168
     wanted = RoIAlign(7, 1 / 8, 0)(ramp, rois)
-    found = pool_rois(RoIAlign(7, 1 / 8, 0), ramp.bfloat16(), rois)
+    found = roi_align(RoIAlign(7, 1 / 8, 0), ramp.bfloat16(), rois)
     torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=0)
 
 
 @torch.no_grad()
 def test_channels_last_maps_are_not_copied():
-    (ready, ) = prepare_for_pooling([maps()])
-    assert prepare_for_pooling([ready])[0].data_ptr() == ready.data_ptr()
+    (ready, ) = prepare_features([maps()])
+    assert prepare_features([ready])[0].data_ptr() == ready.data_ptr()
     sizes = []
 
     class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
@@ -110,7 +109,7 @@ def test_channels_last_maps_are_not_copied():
     big = ready.repeat(50, 1, 1, 1).contiguous(
         memory_format=torch.channels_last)
     with Sizes():
-        roi_align_rows(big, rois_of([(10, 10, 40, 40)]), (7, 7), 1 / 8)
+        roi_align_cpu(big, rois_of([(10, 10, 40, 40)]), (7, 7), 1 / 8)
     assert sizes and max(size for _, size in sizes) < big.numel() // 4
 
 
@@ -139,7 +138,7 @@ def test_extractor_against_mmdets(count):
     assert_close(pool(feats, rois), wanted)
     with torch.no_grad():
         found = pool(feats, rois)
-        ready = pool(prepare_for_pooling(feats), rois)
+        ready = pool(prepare_features(feats), rois)
     assert found.shape == wanted.shape == (count, 5, 7, 7)
     assert_close(found, wanted)
     assert_close(ready, wanted)

@@ -1,5 +1,6 @@
-"""RoIAlign on a CPU: the same numbers as mmcv's, several times as fast."""
-from typing import NamedTuple, Optional, Sequence, Tuple
+"""RoIAlign; on a CPU with the numbers of mmcv's, several times as fast."""
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,35 +12,18 @@ MAX_TAPS = 8_000_000
 
 
 class _Axis(NamedTuple):
-    """Cells that the bins of RoIs average along one axis.
-
-    Args:
-        first (Tensor): First cell of each bin, shape (n, P), int64.
-        weights (Tensor): Of that cell and those after it, shape (n, P, T).
-        counts (Tensor): How many of the T a RoI needs, shape (n, ), int64.
-    """
-    first: Tensor
-    weights: Tensor
-    counts: Tensor
+    """The T cells that P bins of n RoIs average along one axis."""
+    first: Tensor  # cell of each bin, (n, P), int64
+    weights: Tensor  # of that cell and those after it, (n, P, T)
+    counts: Tensor  # how many of the T a RoI needs, (n, ), int64
 
 
 def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
-          sampling_ratio: int) -> Optional[_Axis]:
-    """Bilinear weights along one axis, averaged over a bin's samples.
+          sampling_ratio: int) -> _Axis | None:
+    """Bilinear weights along one axis; None if there are too many samples.
 
-    Sampling outside the map by more than a cell gives zero, by less the
-    border's value, as in mmcv.
-
-    Args:
-        start (Tensor): First edge of each RoI in cells, shape (n, ).
-        end (Tensor): Second edge, shape (n, ).
-        size (int): Cells of the map.
-        num_bins (int): P.
-        sampling_ratio (int): Samples of a bin; 0 takes one for each cell
-            that the bin is long.
-
-    Returns:
-        _Axis, optional: None if that takes too many samples.
+    As in mmcv, samples more than a cell outside the map are zero, others
+    take the border's value.
     """
     bins = (end - start) / num_bins
     samples = torch.full_like(bins, sampling_ratio)
@@ -69,29 +53,27 @@ def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
     return _Axis(first.long(), weights, counts)
 
 
-def roi_align_rows(feats: Tensor,
-                   rois: Tensor,
-                   output_size: Tuple[int, int],
-                   spatial_scale: float,
-                   sampling_ratio: int = 0) -> Optional[Tensor]:
-    """Aligned RoIAlign with averages, as one weighted sum of rows.
+def roi_align_cpu(feats: Tensor,
+                  rois: Tensor,
+                  output_size: tuple[int, int],
+                  spatial_scale: float,
+                  sampling_ratio: int = 0) -> Tensor | None:
+    """Aligned average RoIAlign as one weighted sum of rows of channels.
 
-    The map is read as rows of channels, one for each cell: where it is
-    channels-last, nothing is copied. A bin's samples share cells, so their
-    bilinear weights are added up first, along each axis: each cell is read
-    once for a bin.
+    The weights of a bin's samples are added up first, along each axis, so
+    that each cell is read once for a bin. Channels-last maps are not copied.
 
     Args:
-        feats (Tensor): Shape (B, C, H, W), floating point.
-        rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5), FP32.
-        output_size (tuple[int, int]): Bins, (height, width).
-        spatial_scale (float): Cells per pixel.
-        sampling_ratio (int): Samples of a bin along each axis; 0 takes one
-            for each cell. Defaults to 0.
+        feats: Shape (B, C, H, W), floating point.
+        rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5), FP32.
+        output_size: Bins, (height, width).
+        spatial_scale: Cells per pixel.
+        sampling_ratio: Samples of a bin along each axis; 0 takes one for each
+            cell.
 
     Returns:
-        Tensor, optional: Shape (n, C, height, width), channels-last, of the
-        map's dtype; None if RoIs are too large for this to pay.
+        Shape (n, C, height, width), channels-last, of the map's type; None if
+        RoIs are too large for this to pay.
     """
     height, width = feats.shape[-2:]
     corners = rois[:, 1:] * spatial_scale - .5
@@ -134,47 +116,42 @@ def roi_align_rows(feats: Tensor,
     return pooled.view(len(rois), *output_size, -1).permute(0, 3, 1, 2)
 
 
-def pools_rows(feats: Tensor) -> bool:
-    """Whether :func:`pool_rois` reads a map as rows: on a CPU."""
-    return feats.device.type == 'cpu'
-
-
-def prepare_for_pooling(feats: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-    """Make maps once what :func:`pool_rois` reads, if it is called often.
+def prepare_features(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Convert maps once to what :func:`roi_align` reads fastest.
 
     Args:
-        feats (Sequence[Tensor]): Each of shape (B, C, H, W).
+        feats: Each of shape (B, C, H, W).
 
     Returns:
-        tuple[Tensor]: The same in FP32 (FP64 stays), in the best order.
+        The same in FP32 (FP64 stays), on a CPU channels-last.
     """
     return tuple(
         feat.to(
             torch.promote_types(feat.dtype, torch.float32),
             memory_format=torch.channels_last
-            if pools_rows(feat) else torch.contiguous_format)
+            if feat.device.type == 'cpu' else torch.contiguous_format)
         for feat in feats)
 
 
-def pool_rois(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
-    """Apply a RoIAlign layer, the fastest way there is.
+def roi_align(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
+    """Apply a RoIAlign layer to maps of any memory format.
 
     Args:
-        layer (RoIAlign): mmcv's.
-        feats (Tensor): Shape (B, C, H, W), of any memory format (mmcv's
-            operator reads others than contiguous maps wrongly).
-        rois (Tensor): (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+        layer: mmcv's.
+        feats: Shape (B, C, H, W).
+        rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
 
     Returns:
-        Tensor: Shape (n, C, height, width); in the maps' graph even without
-        any RoI.
+        Shape (n, C, height, width); part of the maps' graph even if n is 0.
     """
     if not len(rois):
         empty = feats[:0].sum()  # every process of a run needs the gradient
         return empty + feats.new_zeros(0, feats.size(1), *layer.output_size)
-    if pools_rows(feats) and layer.aligned and layer.pool_mode == 'avg':
-        pooled = roi_align_rows(feats, rois, layer.output_size,
-                                layer.spatial_scale, layer.sampling_ratio)
+    if (feats.device.type == 'cpu' and layer.aligned
+            and layer.pool_mode == 'avg'):
+        pooled = roi_align_cpu(feats, rois, layer.output_size,
+                               layer.spatial_scale, layer.sampling_ratio)
         if pooled is not None:
             return pooled
+    # mmcv's operator reads channels-last maps as if they were contiguous.
     return layer(feats.contiguous(), rois)
