@@ -32,12 +32,11 @@ class StrictCocoMixin:
 
     Args:
         *args: See the data set.
-        bad_boxes (str): What to do with boxes that cannot be right (outside
-            of the image, without area, not four numbers): 'error', or
-            'drop', which removes, counts and lists them. Defaults to
-            'error'.
-        check_files (bool): Whether to look for all images at the start, if
-            they are on a local disk. Defaults to True.
+        bad_boxes: What to do with boxes that cannot be right (outside of the
+            image, without area, not four numbers): 'error', or 'drop', which
+            removes, counts and lists them.
+        check_files: Whether to look for all images at the start, if they are
+            on a local disk.
         **kwargs: See the data set.
 
     Raises:
@@ -77,10 +76,7 @@ class StrictCocoMixin:
         return meta
 
     def load_data_list(self) -> list[dict]:
-        """Read and check the annotation file.
-
-        Returns:
-            list[dict]: One entry for each image.
+        """Read and check the annotation file; one entry for each image.
 
         Raises:
             AnnotationError: If the file is at fault, an image is missing, or
@@ -112,23 +108,22 @@ class StrictCocoMixin:
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse one image; see mmdet's ``CocoDataset``.
-
-        Args:
-            raw_data_info (dict): ``raw_img_info`` and ``raw_ann_info`` as
-                :func:`read_annotations` gives them.
-
-        Returns:
-            dict: Image, and all its valid instances.
-        """
+        """An image and all its instances; see mmdet's ``CocoDataset``."""
         image = raw_data_info['raw_img_info']
         image = dict(image, img_id=image['id'], file_name=self.file_of(image))
         data_info = super().parse_data_info(
             dict(raw_img_info=image, raw_ann_info=[]))
-        data_info['instances'] = [
-            self._instance(ann) for ann in raw_data_info['raw_ann_info']
-            if not ann['ignore'] and ann['category_id'] in self.cat2label
-        ]
+        for ann in raw_data_info['raw_ann_info']:
+            if ann['ignore'] or ann['category_id'] not in self.cat2label:
+                continue
+            x, y, width, height = ann['bbox']
+            instance = dict(
+                bbox=[x, y, x + width, y + height],
+                bbox_label=self.cat2label[ann['category_id']],
+                ignore_flag=ann['iscrowd'])
+            if ann.get('segmentation'):
+                instance['mask'] = ann['segmentation']
+            data_info['instances'].append(instance)
         return data_info
 
     def file_of(self, image: dict) -> str:
@@ -155,16 +150,6 @@ class StrictCocoMixin:
                 f'{self._counts}')
         return kept
 
-    def _instance(self, ann: dict) -> dict:
-        x, y, width, height = ann['bbox']
-        instance = dict(
-            bbox=[x, y, x + width, y + height],
-            bbox_label=self.cat2label[ann['category_id']],
-            ignore_flag=ann['iscrowd'])
-        if ann.get('segmentation'):
-            instance['mask'] = ann['segmentation']
-        return instance
-
     def _ids_of_classes(self, content: dict) -> list:
         """Category ids in the order of the classes, which must be there."""
         wanted = list(self.metainfo['classes'])
@@ -181,18 +166,17 @@ class StrictCocoMixin:
     def _report(self, content: dict) -> None:
         """Say what is not trained on, and fail if that is everything."""
         annotations = content['annotations']
-        ignored = sum(a['ignore'] for a in annotations)
-        others = [a['category_id'] for a in annotations
-                  if a['category_id'] not in self.cat2label]
-        crowds = sum(a['iscrowd'] for a in annotations)
+        others = Counter(a['category_id'] for a in annotations
+                         if a['category_id'] not in self.cat2label)
         usable = sum(not a['iscrowd'] and not a['ignore']
                      and a['category_id'] in self.cat2label
                      for a in annotations)
         self._counts = (
             f'{len(content["images"])} images, {len(annotations)} annotations,'
-            f' of these {crowds} crowds, {ignored} marked "ignore", '
-            f'{len(others)} of categories that are not among the classes, '
-            f'{usable} usable objects')
+            f' of these {sum(a["iscrowd"] for a in annotations)} crowds, '
+            f'{sum(a["ignore"] for a in annotations)} marked "ignore", '
+            f'{sum(others.values())} of categories that are not among the '
+            f'classes, {usable} usable objects')
         if usable == 0 and not self.test_mode and (
                 self.filter_cfg or {}).get('filter_empty_gt', False):
             raise AnnotationError(
@@ -201,11 +185,10 @@ class StrictCocoMixin:
             self._warn(f'no usable object: {self._counts}')
         if others:
             names = {c['id']: c['name'] for c in content['categories']}
-            most = ', '.join(
-                f'{names[i]!r} ({n})'
-                for i, n in Counter(others).most_common(_SHOWN))
-            self._warn(f'{len(others)} annotations are left out, as their '
-                       f'categories are not among the classes: {most}')
+            most = ', '.join(f'{names[i]!r} ({n})'
+                             for i, n in others.most_common(_SHOWN))
+            self._warn(f'{sum(others.values())} annotations are left out, as '
+                       f'their categories are not among the classes: {most}')
 
     def _check_files(self, data_list: list[dict]) -> None:
         """Look for all images, one listing for each folder."""
@@ -213,13 +196,15 @@ class StrictCocoMixin:
             return
         paths = [info['img_path'] for info in data_list
                  if '://' not in info['img_path']]
-        folders = {osp.dirname(path) or '.' for path in paths}
-        there = {folder: set(os.listdir(folder)) for folder in folders
-                 if osp.isdir(folder)}
-        missing = [
-            path for path in paths if osp.basename(path) not in there.get(
-                osp.dirname(path) or '.', ())
-        ]
+        there: dict[str, set] = {}
+        missing = []
+        for path in paths:
+            folder, name = osp.split(path)
+            if folder not in there:
+                there[folder] = (set(os.listdir(folder or '.'))
+                                 if osp.isdir(folder or '.') else set())
+            if name not in there[folder]:
+                missing.append(path)
         if missing:
             raise AnnotationError(
                 f'{self.ann_file}: {len(missing)} of {len(paths)} images do '
@@ -268,16 +253,12 @@ class _CheckImageSize:
                 'mend the file')
         return results
 
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
-
 
 def check_class_names(classes: object) -> None:
-    """Refuse classes that are not a list of different names.
+    """Check ``metainfo['classes']``.
 
     Args:
-        classes: ``metainfo['classes']``. A text names a file with a class in
-            each line.
+        classes: Different names, or a file with a name in each line.
 
     Raises:
         ValueError: If it is something else.
@@ -299,7 +280,4 @@ def check_class_names(classes: object) -> None:
 
 @DATASETS.register_module()
 class CenterNet2CocoDataset(StrictCocoMixin, CocoDataset):
-    """``CocoDataset`` read as the original reads it.
-
-    See :class:`StrictCocoMixin`.
-    """
+    """``CocoDataset`` that loses nothing; see :class:`StrictCocoMixin`."""

@@ -14,13 +14,7 @@ def distinct_palette(num_classes: int) -> list[tuple[int, int, int]]:
 
     Each colour is the one farthest, in CIELAB, from all colours before it,
     so the first ones differ most. None is near black, white or grey, and
-    each differs clearly from its eight predecessors.
-
-    Args:
-        num_classes (int): Number of classes.
-
-    Returns:
-        list[tuple[int, int, int]]: RGB in 0..255, one for each class.
+    each differs clearly from its eight predecessors. RGB in 0..255.
     """
     colours = _farthest_colours()
     return [colours[i % len(colours)] for i in range(num_classes)]

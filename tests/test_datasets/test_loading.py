@@ -8,7 +8,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmdet_centernet2.datasets.transforms.loading import (
-    CheckedLoadImageFromFile, ImageReadError, PillowImage)
+    CheckedLoadImageFromFile,
+    ImageReadError,
+    PillowImage,
+)
 
 BACKENDS = ('pillow', 'cv2')
 

@@ -1,5 +1,7 @@
 """Batches of images that are all wide, or all not."""
-from typing import Iterator, List
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmdet.registry import DATA_SAMPLERS
@@ -12,16 +14,12 @@ class OriginalAspectRatioBatchSampler(AspectRatioBatchSampler):
     mmdet puts them among the wide ones. Nothing else differs, but that what
     is left at the end of a stream that ends is not mixed.
 
-    Args:
-        *args: See mmdet's ``AspectRatioBatchSampler``.
-        **kwargs: See mmdet's ``AspectRatioBatchSampler``.
-
     Source: detectron2's ``AspectRatioGroupedDataset``.
     """
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         """Yield image indices of one batch after another."""
-        buckets = {True: [], False: []}
+        buckets: dict[bool, list[int]] = {True: [], False: []}
         for index in self.sampler:
             info = self.sampler.dataset.get_data_info(index)
             bucket = buckets[info['width'] > info['height']]

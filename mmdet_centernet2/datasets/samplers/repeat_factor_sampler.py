@@ -1,5 +1,7 @@
 """Repeating the images of rare classes."""
-from typing import Iterator, Optional
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from mmdet.registry import DATA_SAMPLERS
@@ -9,65 +11,47 @@ from torch import Tensor
 from .image_classes import ImageClasses
 
 
-def repeat_factors(classes: ImageClasses, repeat_thr: float) -> Tensor:
-    """How often each image is to be seen in an epoch, on average.
-
-    A class in the share f of the images asks for max(1, sqrt(t / f)); an
-    image takes the most that one of its classes asks for, and 1 without any.
-
-    Args:
-        classes (ImageClasses): Of the data set.
-        repeat_thr (float): t, the share of images below which a class is
-            repeated.
-
-    Returns:
-        Tensor: float64, shape (number of images,).
-
-    Source: LVIS paper, appendix on repeat factor sampling.
-    """
-    share = classes.images_per_class() / classes.num_images
-    wanted = (repeat_thr / share).sqrt().clamp(min=1)
-    factors = wanted.new_ones(classes.num_images)
-    return factors.scatter_reduce(0, classes.images, wanted[classes.labels],
-                                  'amax')
-
-
 @DATA_SAMPLERS.register_module()
 class RepeatFactorSampler(InfiniteSampler):
     """An endless stream that repeats images of rare classes.
 
-    In every epoch an image comes floor(r) times, and once more with
-    probability r - floor(r), drawn anew (mmdet's
+    A class in the share f of the images asks for max(1, sqrt(t / f)); the
+    repeat factor r of an image is the most that one of its classes asks for,
+    and 1 without any. In every epoch an image comes floor(r) times, and once
+    more with probability r - floor(r), drawn anew (mmdet's
     ``ClassBalancedDataset`` always rounds up); then the epoch is shuffled.
-    Each rank takes its share of one stream, and resuming works as with
-    ``InfiniteSampler``, whose subclass it is: give it an iteration-based
-    loop, and ``randomness=dict(seed=...)`` to come back to the same place.
+
+    Each rank takes its share of one stream, as with ``InfiniteSampler``: use
+    an iteration-based loop, and ``randomness=dict(seed=...)`` to resume at
+    the same place.
 
     Args:
-        dataset (BaseDataset): A detection data set of mmdet, or a wrapper.
-        repeat_thr (float): Share of images below which a class is repeated.
-            Defaults to 0.001.
-        shuffle (bool): Whether to shuffle each epoch. Defaults to True.
-        seed (int, optional): Seed of the stream, the same on all ranks. One
-            is agreed on if None. Defaults to None.
+        dataset: A detection data set of mmdet, or a wrapper.
+        repeat_thr: t, the share of images below which a class is repeated.
+        shuffle: Whether to shuffle each epoch.
+        seed: Seed of the stream, the same on all ranks; agreed on if None.
 
     Raises:
         ValueError: If ``repeat_thr`` is not positive, or no image of the data
             set has an object.
 
-    Source: detectron2's ``RepeatFactorTrainingSampler``.
+    Source: LVIS paper, appendix on repeat factor sampling; detectron2's
+    ``RepeatFactorTrainingSampler``.
     """
 
     def __init__(self,
                  dataset: BaseDataset,
                  repeat_thr: float = 0.001,
                  shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+                 seed: int | None = None) -> None:
         if repeat_thr <= 0:
             raise ValueError(f'repeat_thr must be above 0, got {repeat_thr}')
         super().__init__(dataset, shuffle=shuffle, seed=seed)
-        self.repeat_factors = repeat_factors(
-            ImageClasses.collect(dataset), repeat_thr)
+        classes = ImageClasses.collect(dataset)
+        share = classes.images_per_class() / classes.num_images
+        wanted = (repeat_thr / share).sqrt().clamp(min=1)
+        self.repeat_factors = wanted.new_ones(len(dataset)).scatter_reduce(
+            0, classes.images, wanted[classes.labels], 'amax')
 
     def _infinite_indices(self) -> Iterator[int]:
         """The stream that the ranks share."""

@@ -18,15 +18,7 @@ class RandomQuarterTurns(BaseTransform):
         return int(np.random.randint(4))
 
     def transform(self, results: dict) -> dict:
-        """Turn ``img`` counter-clockwise and ``gt_bboxes`` with it.
-
-        Args:
-            results (dict): ``img`` (h, w, c) and, where there are objects,
-                ``gt_bboxes`` as ``HorizontalBoxes`` in pixels.
-
-        Returns:
-            dict: The same with ``img_shape`` of the turned image.
-        """
+        """Turn ``img`` counter-clockwise and ``gt_bboxes`` with it."""
         for _ in range(self._turns()):
             width = results['img'].shape[1]
             results['img'] = np.rot90(results['img'])
@@ -49,15 +41,7 @@ class KeepBoxesByCenter(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Drop and clip.
-
-        Args:
-            results (dict): ``img_shape``, ``gt_bboxes``,
-                ``gt_bboxes_labels`` and ``gt_ignore_flags``.
-
-        Returns:
-            dict: The same with fewer objects.
-        """
+        """Drop and clip ``gt_bboxes``, with labels and ignore flags."""
         height, width = results['img_shape'][:2]
         boxes = results['gt_bboxes']
         x, y = boxes.centers.unbind(-1)

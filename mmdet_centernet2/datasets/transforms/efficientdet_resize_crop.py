@@ -1,7 +1,7 @@
 """Resizing to a random size and cropping a window, as EfficientDet does."""
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import mmcv
 import numpy as np
@@ -20,44 +20,40 @@ BACKENDS = ('pillow', 'cv2')
 class ResizeCrop(NamedTuple):
     """Which part of an image is kept, and how large it becomes.
 
+    Sizes are (height, width) and offsets (top, left), in pixels.
+
     Attributes:
-        img_scale (float): Exact factor from the image's pixels to those of
-            the scaled image, before its size is cut to whole pixels.
-        scaled_size (tuple[int, int]): Height and width of the whole scaled
-            image in pixels.
-        offset (tuple[int, int]): Top and left of the window in the scaled
-            image in pixels.
-        crop_size (tuple[int, int]): Height and width of the window in pixels.
+        img_scale: Exact factor from the image's pixels to those of the scaled
+            image, before its size is cut to whole pixels.
+        scaled_size: Of the whole scaled image.
+        offset: Of the window in the scaled image.
+        crop_size: Of the window.
     """
     img_scale: float
-    scaled_size: Tuple[int, int]
-    offset: Tuple[int, int]
-    crop_size: Tuple[int, int]
+    scaled_size: tuple[int, int]
+    offset: tuple[int, int]
+    crop_size: tuple[int, int]
 
     @property
-    def window(self) -> Tuple[slice, slice]:
+    def window(self) -> tuple[slice, slice]:
         """Rows and columns of the scaled image that are kept."""
-        return tuple(
-            slice(start, start + length)
-            for start, length in zip(self.offset, self.crop_size))
+        (top, left), (height, width) = self.offset, self.crop_size
+        return slice(top, top + height), slice(left, left + width)
 
 
-def plan_resize_crop(img_size: Tuple[int, int], size: int, factor: float,
-                     position: Tuple[float, float]) -> ResizeCrop:
+def plan_resize_crop(img_size: tuple[int, int], size: int, factor: float,
+                     position: tuple[float, float]) -> ResizeCrop:
     """Where a draw of the random numbers leads; truncates as the original.
-
-    Args:
-        img_size (tuple[int, int]): Height and width of the image in pixels.
-        size (int): Longest side of the window in pixels.
-        factor (float): The scaled image fits a square of ``factor * size``.
-        position (tuple[float, float]): Of the window along the height and
-            the width, from 0 (top, left) to 1 (bottom, right).
-
-    Returns:
-        ResizeCrop: What to do with the image.
 
     A side that would be cut to no pixel, where the original fails, becomes
     one pixel.
+
+    Args:
+        img_size: Height and width of the image in pixels.
+        size: Longest side of the window in pixels.
+        factor: The scaled image fits a square of ``factor * size``.
+        position: Of the window along the height and the width, from 0 (top,
+            left) to 1 (bottom, right).
     """
     side = factor * size
     img_scale = min(side / length for length in img_size)
@@ -88,24 +84,17 @@ class EfficientDetResizeCrop(BaseTransform):
     With ``scale_range=(1, 1)`` it is the original's 'square' test resizing:
     the long edge becomes ``size`` and nothing is cropped.
 
-    Required Keys: img, and optionally gt_bboxes, gt_masks, gt_seg_map.
-
-    Modified Keys: these, and img_shape.
-
-    Added Keys: scale_factor, the ratio (width, height) of the scaled image's
-    size to the image's, by which mmdet takes boxes back to the image.
+    ``scale_factor`` is the ratio (width, height) of the scaled image's size
+    to the image's, by which mmdet takes boxes back to the image.
 
     Args:
-        size (int): Longest side of the window in pixels.
-        scale_range (tuple[float, float]): Smallest and largest factor.
-            Defaults to (0.1, 2.0).
-        backend (str): 'pillow', which gives the original's pixels, or
-            'cv2'. Defaults to 'pillow'.
-        crop_first (bool): Resize only the part that survives the crop, which
-            is faster. Pixels differ from those of resizing everything by at
-            most one grey level, masks and boxes not at all. With 'cv2', which
+        size: Longest side of the window in pixels.
+        scale_range: Smallest and largest factor.
+        backend: 'pillow', which gives the original's pixels, or 'cv2'.
+        crop_first: Resize only the part that survives the crop, which is
+            faster. Pixels differ from those of resizing everything by at most
+            one grey level, masks and boxes not at all. With 'cv2', which
             cannot start between two pixels, everything is always resized.
-            Defaults to True.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -115,7 +104,7 @@ class EfficientDetResizeCrop(BaseTransform):
 
     def __init__(self,
                  size: int,
-                 scale_range: Tuple[float, float] = (0.1, 2.0),
+                 scale_range: tuple[float, float] = (0.1, 2.0),
                  backend: str = 'pillow',
                  crop_first: bool = True) -> None:
         if not isinstance(size, int) or size < 1:
@@ -132,21 +121,14 @@ class EfficientDetResizeCrop(BaseTransform):
         self.crop_first = crop_first
 
     @cache_randomness
-    def _random_draws(self) -> Tuple[float, float, float]:
+    def _random_draws(self) -> tuple[float, float, float]:
         """Factor, then vertical, then horizontal position: always three."""
         return (np.random.uniform(*self.scale_range), np.random.uniform(0, 1),
                 np.random.uniform(0, 1))
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        """Resize and crop the image and its annotations.
-
-        Args:
-            results (dict): See the class.
-
-        Returns:
-            dict: The same, changed.
-        """
+        """Resize and crop ``img``, ``gt_bboxes``, ``gt_masks``, ..."""
         factor, y, x = self._random_draws()
         height, width = results['img'].shape[:2]
         plan = plan_resize_crop((height, width), self.size, factor, (y, x))
@@ -155,7 +137,9 @@ class EfficientDetResizeCrop(BaseTransform):
         results['scale_factor'] = (plan.scaled_size[1] / width,
                                    plan.scaled_size[0] / height)
         if results.get('gt_bboxes') is not None:
-            self._move_boxes(results['gt_bboxes'], plan)
+            results['gt_bboxes'].rescale_((plan.img_scale, plan.img_scale))
+            results['gt_bboxes'].translate_((-plan.offset[1], -plan.offset[0]))
+            results['gt_bboxes'].clip_(plan.crop_size)
         if results.get('gt_masks') is not None:
             results['gt_masks'] = self._move_masks(results['gt_masks'], plan)
         if results.get('gt_seg_map') is not None:
@@ -193,17 +177,14 @@ class EfficientDetResizeCrop(BaseTransform):
     def _crops_first(self) -> bool:
         return self.crop_first and self.backend == 'pillow'
 
-    @staticmethod
-    def _move_boxes(boxes, plan: ResizeCrop) -> None:
-        top, left = plan.offset
-        boxes.rescale_((plan.img_scale, plan.img_scale))
-        boxes.translate_((-left, -top))
-        boxes.clip_(plan.crop_size)
-
     def _move_masks(self, masks: BitmapMasks | PolygonMasks,
                     plan: ResizeCrop) -> BitmapMasks | PolygonMasks:
-        if isinstance(masks, PolygonMasks):
-            return _move_polygons(masks, plan)
+        if isinstance(masks, PolygonMasks):  # scaled and moved, not clipped
+            corner = plan.offset[::-1]  # x, y
+            return PolygonMasks([[
+                (np.asarray(polygon).reshape(-1, 2) * plan.img_scale -
+                 corner).reshape(-1) for polygon in parts
+            ] for parts in masks.masks], *plan.crop_size)
         moved = [  # they may be boolean, which pillow would not resize
             self._resize_labels(np.asarray(mask, np.uint8), plan)
             for mask in masks.masks
@@ -214,15 +195,3 @@ class EfficientDetResizeCrop(BaseTransform):
         return (f'{type(self).__name__}(size={self.size}, '
                 f'scale_range={self.scale_range}, backend={self.backend!r}, '
                 f'crop_first={self.crop_first})')
-
-
-def _move_polygons(masks: PolygonMasks, plan: ResizeCrop) -> PolygonMasks:
-    """Scale and shift flat (x0, y0, x1, y1, ...) polygons; no clipping."""
-    top, left = plan.offset
-
-    def move(polygon: np.ndarray) -> np.ndarray:
-        points = np.asarray(polygon).reshape(-1, 2) * plan.img_scale
-        return (points - (left, top)).reshape(-1)
-
-    moved = [[move(polygon) for polygon in parts] for parts in masks.masks]
-    return PolygonMasks(moved, *plan.crop_size)

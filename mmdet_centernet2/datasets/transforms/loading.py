@@ -25,10 +25,7 @@ class PillowImage:
     """A decoded photograph that is still in pillow's memory.
 
     Stands for ``results['img']`` between :class:`CheckedLoadImageFromFile`
-    with ``lazy=True`` and :class:`EfficientDetResizeCrop`.
-
-    Args:
-        image (Image.Image): Decoded, of mode RGB.
+    with ``lazy=True`` and :class:`EfficientDetResizeCrop`. Of mode RGB.
     """
 
     def __init__(self, image: Image.Image) -> None:
@@ -49,14 +46,7 @@ class PillowImage:
 
 
 def to_bgr(image: Image.Image) -> np.ndarray:
-    """Pixels of an RGB image as mmcv orders them.
-
-    Args:
-        image (Image.Image): Of mode RGB.
-
-    Returns:
-        np.ndarray: BGR, uint8 of shape (h, w, 3), contiguous.
-    """
+    """Pixels of an RGB image as mmcv orders them: BGR, uint8, (h, w, 3)."""
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
@@ -85,9 +75,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
     Args:
         *args: See mmcv's ``LoadImageFromFile``.
-        lazy (bool): Leave the decoded photograph to
-            :class:`EfficientDetResizeCrop`, as a :class:`PillowImage`, rather
-            than making an array of it first. Defaults to False.
+        lazy: Leave the decoded photograph to :class:`EfficientDetResizeCrop`,
+            as a :class:`PillowImage`, rather than making an array of it.
         **kwargs: See mmcv's ``LoadImageFromFile``.
 
     Raises:
@@ -108,13 +97,10 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']``.
 
-        Args:
-            results (dict): Needs ``img_path``.
-
         Returns:
-            dict | None: The results with ``img``, uint8 of shape (h, w, 3) in
-            BGR order, ``img_shape`` and ``ori_shape``; None for an unreadable
-            file with ``ignore_empty=True``.
+            The results with ``img``, uint8 of shape (h, w, 3) in BGR order,
+            ``img_shape`` and ``ori_shape``; None for an unreadable file with
+            ``ignore_empty=True``.
 
         Raises:
             ImageReadError: If the file is missing, empty, truncated or not
@@ -149,11 +135,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
 
 def _eight_bits(image: Image.Image, path: str) -> Image.Image:
-    """A grey image of 16 bits as RGB, turned upright.
-
-    Raises:
-        ImageReadError: If it has 32 bits or floating-point numbers.
-    """
+    """A grey image of 16 bits as RGB, turned upright; others are refused."""
     # pillow widens 16 bits of some formats to its mode of 32
     widened = image.mode == 'I' and image.format in ('PNG', 'PPM')
     if not (image.mode.startswith('I;16') or widened):
@@ -170,8 +152,7 @@ def _explain(path: str, error: Exception) -> str:
     if '://' in path:
         state = 'could not be read'
     elif not osp.exists(path):
-        state = ('does not exist (looked for '
-                 f'{osp.abspath(path)})')
+        state = f'does not exist (looked for {osp.abspath(path)})'
     elif osp.isdir(path):
         state = 'is a folder, not an image'
     elif osp.getsize(path) == 0:

@@ -27,9 +27,8 @@ class Resize(MMDetResize):
 
     Args:
         *args: See mmdet's ``Resize``.
-        rounding (str): With ``keep_ratio=True``: 'nearest', or 'down', which
-            cuts sides to whole pixels as :class:`EfficientDetResizeCrop`
-            does. Defaults to 'nearest'.
+        rounding: With ``keep_ratio=True``: 'nearest', or 'down', which cuts
+            sides to whole pixels as :class:`EfficientDetResizeCrop` does.
         **kwargs: See mmdet's ``Resize``.
 
     Raises:
@@ -44,14 +43,7 @@ class Resize(MMDetResize):
         self.rounding = rounding
 
     def transform(self, results: dict) -> dict:
-        """Resize the image and its annotations.
-
-        Args:
-            results (dict): See mmdet's ``Resize``.
-
-        Returns:
-            dict: The same, changed.
-        """
+        """Resize the image and its annotations."""
         if not (self.keep_ratio and self.scale):
             return super().transform(results)
         plain = copy.copy(self)

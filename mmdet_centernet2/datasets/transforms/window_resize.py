@@ -6,37 +6,24 @@ gives, and look only at the pixels which that depends on.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 
 class Span(NamedTuple):
-    """One axis of a window: what is read, and what is made of it.
-
-    Attributes:
-        source (slice): Pixels of the image that are read.
-        box (tuple[float, float]): Start and end of the part that is resized.
-        length (int): Pixels that it is resized to.
-        surplus (int): How many of them come before the window.
-        taps (float): Pixels of the image that make one.
-    """
-    source: slice
-    box: Tuple[float, float]
-    length: int
-    surplus: int
-    taps: float
-
-    @property
-    def source_length(self) -> int:
-        """Pixels that are read."""
-        return self.source.stop - self.source.start
+    """One axis of a window: what is read, and what is made of it."""
+    source: slice  # pixels of the image that are read
+    box: tuple[float, float]  # start and end of the part that is resized
+    length: int  # pixels that it is resized to
+    surplus: int  # how many of them come before the window
+    taps: float  # pixels of the image that make one
 
 
 def resize_window(image: np.ndarray | Image.Image,
-                  scaled_size: Tuple[int, int], offset: Tuple[int, int],
-                  crop_size: Tuple[int, int]) -> Image.Image:
+                  scaled_size: tuple[int, int], offset: tuple[int, int],
+                  crop_size: tuple[int, int]) -> Image.Image:
     """Window of an image resized with pillow's (antialiased) bilinear filter.
 
     Within one grey level of ``resize(whole image)[window]``. pillow rounds to
@@ -47,20 +34,16 @@ def resize_window(image: np.ndarray | Image.Image,
     to borders without a rounding error, and is exact to the bit.
 
     Args:
-        image (np.ndarray | Image.Image): uint8 of shape (h, w) or (h, w, 3),
-            or pillow's own.
-        scaled_size (tuple[int, int]): Height and width of the whole image
-            when it is resized, in pixels.
-        offset (tuple[int, int]): Top and left of the window in that image.
-        crop_size (tuple[int, int]): Height and width of the window.
-
-    Returns:
-        Image.Image: Of size ``crop_size``.
+        image: uint8 of shape (h, w) or (h, w, 3), or pillow's own.
+        scaled_size: Height and width of the whole image when it is resized,
+            in pixels.
+        offset: Top and left of the window in that image.
+        crop_size: Height and width of the window.
     """
     size = (
         image.size[::-1] if isinstance(image, Image.Image) else image.shape)
     rows, columns = min(
-        (_spans(size, scaled_size, offset, crop_size, exact)
+        (tuple(map(_span, size, scaled_size, offset, crop_size, exact))
          for exact in ((True, False), (False, True))),
         key=_cost)
     top, left = 0, 0
@@ -77,19 +60,12 @@ def resize_window(image: np.ndarray | Image.Image,
     return resized.crop((left, top, left + crop_size[1], top + crop_size[0]))
 
 
-def nearest_window(masks: np.ndarray, scaled_size: Tuple[int, int],
-                   offset: Tuple[int, int],
-                   crop_size: Tuple[int, int]) -> np.ndarray:
-    """Window of masks resized without interpolation; pillow's to the bit.
+def nearest_window(masks: np.ndarray, scaled_size: tuple[int, int],
+                   offset: tuple[int, int],
+                   crop_size: tuple[int, int]) -> np.ndarray:
+    """Window of masks (..., h, w) without interpolation; pillow's to the bit.
 
-    Args:
-        masks (np.ndarray): Of any type, shape (..., h, w).
-        scaled_size (tuple[int, int]): See :func:`resize_window`.
-        offset (tuple[int, int]): See there.
-        crop_size (tuple[int, int]): See there.
-
-    Returns:
-        np.ndarray: Of the same type, shape (..., *crop_size).
+    See :func:`resize_window` for the other arguments.
     """
     rows, columns = (
         _nearest(*axis)
@@ -102,14 +78,6 @@ def _nearest(length: int, scaled: int, start: int, count: int) -> np.ndarray:
     pixels = Image.fromarray(np.arange(length, dtype=np.int32)[None])
     taken = np.asarray(pixels.resize((scaled, 1), Image.NEAREST))
     return taken[0, start:start + count]
-
-
-def _spans(size: Tuple[int, int], scaled_size: Tuple[int, int],
-           offset: Tuple[int, int], crop_size: Tuple[int, int],
-           exact: Tuple[bool, bool]) -> Tuple[Span, Span]:
-    """Vertical and horizontal span."""
-    axes = zip(size, scaled_size, offset, crop_size, exact)
-    return tuple(_span(*axis) for axis in axes)
 
 
 def _span(length: int, scaled: int, start: int, count: int,
@@ -127,7 +95,7 @@ def _span(length: int, scaled: int, start: int, count: int,
 
 
 def _widen(length: int, scaled: int, first: int,
-           last: int) -> Tuple[int, int]:
+           last: int) -> tuple[int, int]:
     """Next borders whose place in the image is a whole number of 2^-k pixels.
 
     Such numbers fit single precision; others, thirds for example, do not.
@@ -141,8 +109,9 @@ def _widen(length: int, scaled: int, first: int,
     return first, last
 
 
-def _cost(spans: Tuple[Span, Span]) -> float:
+def _cost(spans: tuple[Span, Span]) -> float:
     """Multiplications for each channel: along the rows first, then down."""
     rows, columns = spans
+    num_rows = rows.source.stop - rows.source.start
     return columns.length * (
-        columns.taps * rows.source_length + rows.taps * rows.length)
+        columns.taps * num_rows + rows.taps * rows.length)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
 
-from mmdet_centernet2.datasets.transforms import (KeepBoxesByCenter,
-                                                  RandomQuarterTurns)
+from mmdet_centernet2.datasets.transforms import (
+    KeepBoxesByCenter,
+    RandomQuarterTurns,
+)
 
 
 def _results(boxes, height=40, width=60):

@@ -10,8 +10,9 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import \
-    plan_resize_crop
+from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import (
+    plan_resize_crop,
+)
 from tests._tiny import tiny_config, write_dataset
 
 

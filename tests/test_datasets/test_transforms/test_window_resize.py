@@ -8,11 +8,14 @@ from mmdet.registry import TRANSFORMS
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import \
-    plan_resize_crop
+from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import (
+    plan_resize_crop,
+)
 from mmdet_centernet2.datasets.transforms.loading import PillowImage
 from mmdet_centernet2.datasets.transforms.window_resize import (
-    nearest_window, resize_window)
+    nearest_window,
+    resize_window,
+)
 
 
 def noise(height, width, seed=0):
