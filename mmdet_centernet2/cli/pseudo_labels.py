@@ -8,8 +8,8 @@ import argparse
 import json
 import os
 import os.path as osp
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,10 +30,15 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmdet_centernet2.checkpoint.match import (classes_of_checkpoint,
-                                               require_full_match)
-from mmdet_centernet2.cli.checks import (PreflightError, check_devices,
-                                         load_config)
+from mmdet_centernet2.checkpoint.match import (
+    classes_of_checkpoint,
+    require_full_match,
+)
+from mmdet_centernet2.cli.checks import (
+    PreflightError,
+    check_devices,
+    load_config,
+)
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.utils.files import write_atomically
 

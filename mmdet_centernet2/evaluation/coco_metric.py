@@ -5,7 +5,7 @@ import json
 import logging
 import os.path as osp
 import tempfile
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
@@ -15,9 +15,11 @@ from mmengine import fileio
 from mmengine.logging import MMLogger, print_log
 from terminaltables import AsciiTable
 
-from mmdet_centernet2.datasets.annotation_file import (AnnotationError,
-                                                       CheckedCOCO,
-                                                       has_objects)
+from mmdet_centernet2.datasets.annotation_file import (
+    AnnotationError,
+    CheckedCOCO,
+    has_objects,
+)
 
 from .faster_eval import check_backend
 

@@ -6,7 +6,8 @@ all of the time goes, the compiled package compares detections with objects.
 """
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import track

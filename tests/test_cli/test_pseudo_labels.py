@@ -13,9 +13,13 @@ from pycocotools.coco import COCO
 
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.cli.checks import PreflightError
-from mmdet_centernet2.cli.pseudo_labels import (annotations_of, category_block,
-                                                list_images, main,
-                                                make_pseudo_labels)
+from mmdet_centernet2.cli.pseudo_labels import (
+    annotations_of,
+    category_block,
+    list_images,
+    main,
+    make_pseudo_labels,
+)
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from tests import _tiny
 

@@ -15,8 +15,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from mmdet_centernet2.evaluation.coco_eval import FasterCOCOeval
-from mmdet_centernet2.evaluation.lvis_eval import (FasterLVISEval,
-                                                   SparseLVISEval)
+from mmdet_centernet2.evaluation.lvis_eval import FasterLVISEval, SparseLVISEval
 from tests.paths import DATA
 
 from .generated import SIZE, detections_for, ground_truth, separate

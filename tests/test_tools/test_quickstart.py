@@ -10,10 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tools.quickstart.tree_tiles import DEEPFOREST, prepare_tree_tiles
-from tools.quickstart import job
 from tests.paths import CONFIGS, ROOT
 from tests.wheels import tree_members, write_wheel
+from tools.quickstart import job
+from tools.quickstart.tree_tiles import DEEPFOREST, prepare_tree_tiles
 
 CONFIG = CONFIGS / 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
 

@@ -3,8 +3,13 @@ import cv2
 import numpy as np
 
 from tools.quickstart.progress import clock
-from tools.quickstart.report import (Prediction, right_ones, save_loss_curve,
-                                     save_picture, smooth)
+from tools.quickstart.report import (
+    Prediction,
+    right_ones,
+    save_loss_curve,
+    save_picture,
+    smooth,
+)
 
 TRUTH = np.array([[0., 0, 10, 10], [20, 20, 40, 40]])
 

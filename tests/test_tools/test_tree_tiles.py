@@ -12,13 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.quickstart import tree_tiles as tt
-from tools.quickstart.tree_tiles import (Photo, TreeTilesError, cut,
-                                                  grid, parse_voc,
-                                                  prepare_tree_tiles)
 from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
 from tests.paths import ROOT
 from tests.wheels import tree_members, voc, write_wheel
+from tools.quickstart import tree_tiles as tt
+from tools.quickstart.tree_tiles import (
+    Photo,
+    TreeTilesError,
+    cut,
+    grid,
+    parse_voc,
+    prepare_tree_tiles,
+)
 
 LARGE = '2019_YELL_2_528000_4978000_image_crop2'
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from collections.abc import Callable
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner

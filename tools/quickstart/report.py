@@ -1,9 +1,9 @@
 """Pictures of a run: its loss curve, and predictions beside ground truth."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 from matplotlib.cm import ScalarMappable

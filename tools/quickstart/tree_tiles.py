@@ -23,17 +23,22 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator
 
 import cv2
 import numpy as np
 
-from mmdet_centernet2.utils.pinned_wheel import (PinnedFileError, PinnedWheel,
-                                                 check_sha256, fetch_wheel,
-                                                 make_folder_with_space,
-                                                 read_members, sha256_of)
+from mmdet_centernet2.utils.pinned_wheel import (
+    PinnedFileError,
+    PinnedWheel,
+    check_sha256,
+    fetch_wheel,
+    make_folder_with_space,
+    read_members,
+    sha256_of,
+)
 
 DEEPFOREST = PinnedWheel(
     project='deepforest',
