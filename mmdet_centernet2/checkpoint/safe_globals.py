@@ -9,7 +9,7 @@ file that holds anything else is still refused, and nothing in it is executed.
 """
 from _codecs import encode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pickle import UnpicklingError
 from typing import Any
@@ -36,22 +36,14 @@ _PICKLED_METHODS = {
 
 
 def pickled_method(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr`` while a checkpoint is read.
+    """The only attributes that a checkpoint may ask for.
 
     Log histories and ``OneCycleLR`` keep methods of their class in their state,
-    which pickle spells ``getattr(HistoryBuffer, 'mean')``. Allowing the real
-    ``getattr`` would open every attribute of every object, so this function
-    takes its place and knows the methods mmengine writes, no others.
-
-    Args:
-        owner: The class whose method the file asks for.
-        name: The method's name.
-
-    Returns:
-        The method.
+    which pickle spells ``getattr(HistoryBuffer, 'mean')``. The real ``getattr``
+    would open every attribute of every object.
 
     Raises:
-        UnpicklingError: The file asks for any other attribute.
+        UnpicklingError: If the file asks for any other.
     """
     if isinstance(owner, type) and name in _PICKLED_METHODS.get(owner, ()):
         return getattr(owner, name)
@@ -61,10 +53,9 @@ def pickled_method(owner: Any, name: str) -> Callable:
 
 
 def _known_as(path: str, function: Callable) -> Callable:
-    """Wrap ``function`` so that the allow-list finds it under ``path``.
+    """Make the allow-list find ``function`` under ``path``.
 
-    torch reads the name off the object; pairs that give it apart are understood
-    from 2.6 on only.
+    Pairs of both are understood by torch from 2.6 on only.
     """
 
     def call(*args):
@@ -75,24 +66,22 @@ def _known_as(path: str, function: Callable) -> Callable:
     return call
 
 
-def _safe_globals() -> Iterator[Callable]:
-    yield HistoryBuffer
-    yield OneCycleParamScheduler
-    yield Counter
-    yield encode  # how pickle spells the bytes of a numpy array
-    yield np.ndarray
-    yield np.dtype
-    yield from {type(np.dtype(code)) for code in _DTYPE_CODES}
-    for module in _NUMPY_MODULES:
-        for function in (multiarray._reconstruct, multiarray.scalar):
-            yield _known_as(f'{module}.{function.__name__}', function)
-    yield _known_as('builtins.getattr', pickled_method)
-
-
 @cache
 def mmengine_safe_globals() -> tuple[Callable, ...]:
     """The entries for ``torch.serialization.add_safe_globals``."""
-    return tuple(_safe_globals())
+    return (
+        HistoryBuffer,
+        OneCycleParamScheduler,
+        Counter,
+        encode,  # how pickle spells the bytes of a numpy array
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(code)) for code in _DTYPE_CODES},
+        *(_known_as(f'{module}.{function.__name__}', function)
+          for module in _NUMPY_MODULES
+          for function in (multiarray._reconstruct, multiarray.scalar)),
+        _known_as('builtins.getattr', pickled_method),
+    )
 
 
 def allow_mmengine_checkpoints() -> bool:
@@ -100,10 +89,9 @@ def allow_mmengine_checkpoints() -> bool:
 
     Returns:
         Whether this torch has an allow-list (2.4 and newer). Older ones read
-        checkpoints without one, so there is nothing to do.
+        checkpoints without one.
     """
     add = getattr(torch.serialization, 'add_safe_globals', None)
-    if add is None:
-        return False
-    add(list(mmengine_safe_globals()))
-    return True
+    if add is not None:
+        add(list(mmengine_safe_globals()))
+    return add is not None

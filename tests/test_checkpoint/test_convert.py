@@ -18,7 +18,6 @@ from mmdet_centernet2.checkpoint import (
 )
 from mmdet_centernet2.checkpoint.convert import Fit, Mismatch, not_finite
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
-from mmdet_centernet2.checkpoint.zoo import shipped_models
 from mmdet_centernet2.cli.convert import (
     class_advice,
     dataset_meta,
@@ -26,6 +25,8 @@ from mmdet_centernet2.cli.convert import (
     model_state,
     refuse_misfit,
 )
+from tests.paths import CONFIGS
+from tests.test_configs.recipes import RECIPES
 
 from ._synthetic import (
     FLAGSHIP,
@@ -38,12 +39,8 @@ from ._synthetic import (
 
 KEYS = sorted(original_shapes()[FLAGSHIP])
 
-# No config of the original is called like the last of these zoo rows.
-MODELS_OF_ZOO = [
-    (model.original.replace('DLA-BiFPN-P5_640_24x_ST',
-                            'DLA-fcosBiFPN-P5_640_16x_ST'), model.config)
-    for model in shipped_models()
-]
+MODELS_OF_ZOO = [(recipe.original, CONFIGS / name)
+                 for name, recipe in RECIPES.items()]
 
 
 @cache

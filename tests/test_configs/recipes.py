@@ -1,8 +1,9 @@
 """Which of the original's models each config is, and how it may differ."""
 import ast
 import json
-from typing import Any, Dict, NamedTuple
+from typing import Any, NamedTuple
 
+from mmdet_centernet2.checkpoint.zoo import shipped_models
 from tests.paths import CONFIGS, DATA
 
 
@@ -16,13 +17,13 @@ class Difference(NamedTuple):
 class Recipe(NamedTuple):
     """A config's model of the original.
 
-    Args:
-        original (str): Its name.
-        differences (dict[str, Difference]): By the original's keys.
+    Attributes:
+        original: Its name.
+        differences: By the original's keys.
     """
 
     original: str
-    differences: Dict[str, Difference] = {}
+    differences: dict[str, Difference]
 
 
 #: The original downloads DLA's ImageNet weights itself, whatever
@@ -49,45 +50,24 @@ _FROM_THE_DETECTOR = {
     Difference(True, 'else nothing would be trained'),
 }
 
-#: Config below ``configs/`` -> recipe.
-RECIPES: Dict[str, Recipe] = {
-    'centernet/centernet-s4_dla34_crop640-8x_coco.py':
-    Recipe('CenterNet-S4_DLA_8x'),
-    'centernet/centernet_r50-caffe_fpn_ms-1x_coco.py':
-    Recipe('CenterNet-FPN_R50_1x'),
-    'centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco.py':
-    Recipe('CenterNet2-F_R50_1x'),
-    'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py':
-    Recipe('CenterNet2_R50_1x'),
-    'centernet2/centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py':
-    Recipe('CenterNet2_X101-DCN_2x'),
-    'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-4x_coco.py':
-    Recipe('CenterNet2_DLA-BiFPN-P3_4x', {'MODEL.WEIGHTS': _DLA_WEIGHTS}),
-    'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-24x_coco.py':
-    Recipe('CenterNet2_DLA-BiFPN-P3_24x', _SIX_REPEATS),
-    'centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py':
-    Recipe('CenterNet2_DLA-BiFPN-P5_640_16x'),
-    'centernet2/centernet2_dla34_bifpn-p5_crop640-16x-st_coco.py':
-    Recipe('CenterNet2_DLA-BiFPN-P5_640_16x_ST'),
-    'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-16x-st_coco.py':
-    Recipe('CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST'),
-    'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-24x-st_coco.py':
-    Recipe('CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST', _ONE_AND_A_HALF),
-    'centernet2/centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py':
-    Recipe('CenterNet2_R2-101-DCN_896_4x'),
-    'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py':
-    Recipe('CenterNet2_R2-101-DCN-BiFPN_1280_4x'),
-    'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x+4x-st_coco'
-    '.py':
-    Recipe('CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST', _FROM_THE_DETECTOR),
-    'centernet2/centernet2_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py':
-    Recipe('LVIS_CenterNet2_R50_1x'),
-    'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py':
-    Recipe('LVIS_CenterNet2_R50_Fed_1x'),
-    'centernet2/centernet2_r50-caffe_fpn_ms-cas-1x_objects365v1.py':
-    Recipe('O365_CenterNet2_R50_1x'),
-    'centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py':
-    Recipe('nuImages_CenterNet2_DLA_640_8x'),
+#: Original name in the metafile -> what is different.
+_DIFFERENCES = {
+    'CenterNet2_DLA-BiFPN-P3_4x': {'MODEL.WEIGHTS': _DLA_WEIGHTS},
+    'CenterNet2_DLA-BiFPN-P3_24x': _SIX_REPEATS,
+    'CenterNet2_DLA-BiFPN-P5_640_24x_ST': _ONE_AND_A_HALF,
+    'CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST': _FROM_THE_DETECTOR,
+}
+#: A row of the original's zoo that has no config there -> the nearest one.
+_CONFIG_OF_ROW = {
+    'CenterNet2_DLA-BiFPN-P5_640_24x_ST':
+    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
+}
+#: Config below ``configs/`` -> recipe, of all models in the metafiles.
+RECIPES: dict[str, Recipe] = {
+    f'{model.config.parent.name}/{model.config.name}': Recipe(
+        _CONFIG_OF_ROW.get(model.original, model.original),
+        _DIFFERENCES.get(model.original, {}))
+    for model in shipped_models()
 }
 #: Folders whose configs are models of the original's zoo.
 FOLDERS = ('centernet', 'centernet2')
@@ -97,7 +77,7 @@ NO_MODELS = ('_base_/', 'deploy/')
 OWN_CONFIGS = {'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'}
 
 
-def original_settings(name: str) -> Dict[str, Any]:
+def original_settings(name: str) -> dict[str, Any]:
     """Every effective setting of one of the original's models."""
     table = json.loads((DATA / 'original_configs.json').read_text())
     merged = {**table['common'], **table[name]}
