@@ -128,7 +128,7 @@ install_everything() {
     openmmlab=(-r "$requirements/openmmlab.txt")
     if [[ $1 == tests ]]; then
         libraries+=(-r "$requirements/deploy.txt" -r "$requirements/eval.txt"
-            -r "$requirements/tests.txt")
+            -r "$requirements/openvino.txt" -r "$requirements/tests.txt")
         openmmlab+=(-r "$requirements/mmdeploy.txt" -r "$requirements/sahi.txt")
     fi
     write_constraints
