@@ -72,12 +72,12 @@ class CenterNet2Head(CenterNet2ProposalHead):
         Args:
             heat_logits: See :meth:`forward`.
             ltrbs: See :meth:`forward`.
-            batch_img_metas: Of each image.
+            batch_img_metas: See :func:`rescale_and_clip`.
             cfg: See :class:`CenterNet2ProposalHead`.
             rescale: Whether to return pixels of the original image.
 
         Returns:
-            ``bboxes``, ``scores``, ``labels``.
+            ``bboxes``, ``scores`` and ``labels`` of each image.
         """
         results = super().predict_by_feat(heat_logits, ltrbs, cfg=cfg)
         return [

@@ -168,8 +168,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         self.cls_convs = nn.ModuleList()
 
     def _init_reg_convs(self) -> None:
-        """The box tower, with our deformable convolution if one is asked for.
-        """
+        """The box tower; its deformable convolution is ours."""
         super()._init_reg_convs()
         if self.dcn_on_last_conv:
             conv = self.reg_convs[-1].conv
@@ -305,7 +304,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             ``labels`` of each image, best first.
 
         Raises:
-            ValueError: If ``rescale`` is asked for.
+            ValueError: If ``rescale`` is set.
         """
         if rescale:
             raise ValueError(

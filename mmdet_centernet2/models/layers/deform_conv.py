@@ -1,4 +1,4 @@
-"""Deformable convolution that survives half precision and channels-last."""
+"""Deformable convolution for half precision and channels-last, too."""
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS

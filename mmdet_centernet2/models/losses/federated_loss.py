@@ -204,8 +204,8 @@ class FederatedLoss(nn.Module):
             label_weights: Weight of each RoI, shape (n, ).
             avg_factor: Divisor of the mean. Defaults to the number of RoIs.
             reduction_override: In place of ``reduction``.
-            classes: What :meth:`sample_classes` chose for these labels, shape
-                (k, ). By default it is asked here.
+            classes: From :meth:`sample_classes` for these labels, shape (k, ).
+                Sampled here by default.
 
         Returns:
             A scalar, or shape (n, ) for 'none'.

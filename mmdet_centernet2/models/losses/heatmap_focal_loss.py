@@ -53,9 +53,9 @@ class HeatmapFocalLoss(nn.Module):
         Args:
             logits: Raw scores of each level, each (B, C, H, W). Maps in the
                 channels-last format are copied.
-            heat_inds: Elements with heat, as indices into the levels' maps
-                laid end to end, -1 for none, shape (K, ). Where one is listed
-                several times, the highest heat counts.
+            heat_inds: Elements with heat, as indices into the flattened and
+                concatenated maps, -1 for none, shape (K, ). Where one is
+                repeated, the highest heat counts.
             heat_values: Heat in [0, 1], shape (K, ).
             pos_inds: Elements of the positives, -1 for none, shape (P, ).
             avg_factor: Normaliser, a scalar of at least one.

@@ -1,4 +1,4 @@
-"""Bidirectional feature pyramids in the original's two, unlike, flavours."""
+"""BiFPN necks: the variants of EfficientDet and of FCOS."""
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,8 +54,7 @@ def bifpn_graph(num_levels: int) -> list[Node]:
 
 
 def fuse(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Fast normalised fusion of equal shapes: rectified weights over their sum.
-    """
+    """Fast normalised fusion of maps of equal shape."""
     weights = weights.relu()
     total = sum(x * w for x, w in zip(maps, weights))
     return total / (weights.sum() + 1e-4)
@@ -199,23 +198,6 @@ class _Combine(nn.Module):
         return resize_up(x, size)
 
 
-class _EffdetNode(nn.Module):
-    """Fusion and convolution of one node."""
-
-    def __init__(self, node: Node, channels: Sequence[int], out_channels: int,
-                 norm_cfg: ConfigType) -> None:
-        super().__init__()
-        self.combine = _Combine(node.inputs, channels, out_channels, norm_cfg)
-        self.after_combine = nn.Sequential(
-            OrderedDict(
-                act=nn.SiLU(),
-                conv=ConvBN(out_channels, out_channels, 3, norm_cfg)))
-
-    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
-        """Result of the node, (B, C, *size)."""
-        return self.after_combine(self.combine(maps, size))
-
-
 class _EffdetCell(nn.Module):
     """All nodes of one repetition."""
 
@@ -225,14 +207,22 @@ class _EffdetCell(nn.Module):
         self.graph = bifpn_graph(len(channels))
         widths = list(channels) + [out_channels] * len(self.graph)
         self.fnode = nn.ModuleList(
-            _EffdetNode(node, widths, out_channels, norm_cfg)
-            for node in self.graph)
+            nn.ModuleDict(
+                dict(
+                    combine=_Combine(node.inputs, widths, out_channels,
+                                     norm_cfg),
+                    after_combine=nn.Sequential(
+                        OrderedDict(
+                            act=nn.SiLU(),
+                            conv=ConvBN(out_channels, out_channels, 3,
+                                        norm_cfg))))) for node in self.graph)
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
         maps = list(inputs)
-        for node, module in zip(self.graph, self.fnode):
-            maps.append(module(maps, inputs[node.level].shape[-2:]))
+        for node, layers in zip(self.graph, self.fnode):
+            size = inputs[node.level].shape[-2:]
+            maps.append(layers['after_combine'](layers['combine'](maps, size)))
         return maps[-len(inputs):]
 
 

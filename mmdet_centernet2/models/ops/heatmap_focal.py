@@ -165,8 +165,9 @@ def heatmap_focal_sums(terms: FocalTerms, cells: Tensor, weights: Tensor,
 
     Args:
         terms: The loss of one element.
-        cells: Elements of the maps, laid end to end, with a weight, shape
-            (K, ); of several weights for one the least counts; -1 for none.
+        cells: Elements of the flattened and concatenated maps with a weight,
+            -1 for none, shape (K, ). Where one is repeated, its least weight
+            counts.
         weights: Their weights as negatives in [0, 1], shape (K, ).
         positives: Elements that are positives, as often as listed, -1 for
             none, shape (P, ).

@@ -41,15 +41,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         self.min_level = int(math.log2(featmap_strides[0]))
 
     def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
-        """Level index of each RoI.
-
-        Args:
-            rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
-            num_levels: How many levels are pooled from.
-
-        Returns:
-            Shape (n, ), int64, 0 for the finest.
-        """
+        """Level index of RoIs (n, 5) in pixels, 0 the finest, int64, (n, )."""
         side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
         levels = torch.floor(self.canonical_level +
                              torch.log2(side / self.canonical_size + 1e-8))

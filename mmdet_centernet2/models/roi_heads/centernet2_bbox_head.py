@@ -76,14 +76,9 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             ]
 
     def get_probs(self, cls_score: Tensor) -> Tensor:
-        """Class probabilities, background last.
+        """FP32 probabilities of logits (n, C + 1), background last.
 
-        Args:
-            cls_score: Logits, shape (n, C + 1).
-
-        Returns:
-            FP32, shape (n, C + 1); softmax, unless ``loss_cls`` has an
-            activation of its own.
+        Softmax, unless ``loss_cls`` has an activation of its own.
         """
         if self.custom_activation:
             return self.loss_cls.get_activation(cls_score.float())
@@ -148,10 +143,10 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
 
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor,
                     batch_img_metas: list[dict]) -> Tensor:
-        """Refine RoIs and clip them to their unpadded images.
+        """Refine RoIs in pixels and clip them to their unpadded images.
 
         Args:
-            rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+            rois: (image, x1, y1, x2, y2), shape (n, 5).
             bbox_pred: Encoded deltas, shape (n, 4).
             batch_img_metas: ``img_shape`` of each image.
 
@@ -168,16 +163,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     def refine_bboxes(self, sampling_results: list[SamplingResult],
                       bbox_results: dict,
                       batch_img_metas: list[dict]) -> InstanceList:
-        """Boxes for the next stage in training: all that are not empty.
-
-        Args:
-            sampling_results: Of each image.
-            bbox_results: ``rois`` (n, 5) and ``bbox_pred`` (n, 4).
-            batch_img_metas: ``img_shape`` of each image.
-
-        Returns:
-            ``bboxes`` of each image, in pixels.
-        """
+        """Boxes of the next training stage, in pixels: all but empty ones."""
         rois = self.decode_rois(bbox_results['rois'],
                                 bbox_results['bbox_pred'], batch_img_metas)
         counts = [len(res.priors) for res in sampling_results]
@@ -194,20 +180,10 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             img_meta: dict,
             rescale: bool = False,
             rcnn_test_cfg: ConfigDict | None = None) -> InstanceData:
-        """Detections of one image.
+        """Detections of one image; see mmdet's ``BBoxHead``.
 
-        Args:
-            roi: RoIs of the last stage, shape (n, 5).
-            cls_score: Final **scores**, not logits, background last, shape (n,
-                C + 1).
-            bbox_pred: Deltas of the last stage, shape (n, 4).
-            img_meta: See :func:`rescale_and_clip`.
-            rescale: Whether to return pixels of the original image.
-            rcnn_test_cfg: ``score_thr``, ``nms`` and ``max_per_img``; None
-                returns all boxes with all scores.
-
-        Returns:
-            ``bboxes``, ``scores`` and ``labels``.
+        ``cls_score`` (n, C + 1) are final **scores**, not logits, background
+        last. Without ``rcnn_test_cfg`` all boxes with all scores come back.
         """
         boxes = self.bbox_coder.decode(
             roi[:, 1:], bbox_pred.float(), max_shape=img_meta['img_shape'])

@@ -91,7 +91,7 @@ class LevelLayout(NamedTuple):
 
     def elements(self, rows: Tensor, labels: Tensor,
                  num_classes: int) -> Tensor:
-        """Elements of the (B, C, H, W) heat maps, laid end to end.
+        """Indices into the flattened and concatenated (B, C, H, W) heat maps.
 
         Args:
             rows: Shape (K, ), -1 for none.
@@ -413,7 +413,7 @@ def center_targets(gt: BatchBoxes,
         gt: The objects.
         layout: Layout of the batch.
         ranges: Half-diagonal ranges in pixels, shape (L, 2).
-        num_classes: Number of heat maps; with one, labels are not looked at.
+        num_classes: Number of heat maps; with one, labels are ignored.
         min_overlap: See :func:`gaussian_heat`.
         min_radius: See :func:`gaussian_heat`.
 
