@@ -19,6 +19,8 @@ from tests.paths import CONFIGS, ROOT
 from tests.test_checkpoint._synthetic import original_shapes, same_bits
 from tests.test_configs.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 TOOL = ROOT / 'tools' / 'model_converters' / 'detectron2_to_mmdet.py'
 MODELS = {recipe.original: CONFIGS / name for name, recipe in RECIPES.items()}
 

@@ -44,6 +44,7 @@ def run(folder, capsys, monkeypatch, *options):
     return status, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command(folder):
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'five.py'],

@@ -21,6 +21,8 @@ from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import (datasets_of, relocate,
                                           write_dataset)
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(shipped_configs())
 ITERATIONS = 2
 ANALYZE_LOGS = (

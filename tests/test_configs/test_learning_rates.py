@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from mmdet_centernet2.engine.lr_schedules import ClosedFormLR
+from mmdet_centernet2.engine.schedulers.lr_schedules import ClosedFormLR
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import RECIPES, original_settings
 

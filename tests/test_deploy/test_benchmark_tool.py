@@ -8,6 +8,8 @@ import pytest
 from tests._tiny import tiny_config, write_dataset
 from tests.paths import ROOT
 
+pytestmark = [pytest.mark.export, pytest.mark.slow]
+
 
 def run_tool(*args):
     before = sys.argv

@@ -14,6 +14,8 @@ from tests._tiny import tiny_config, write_dataset
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import INFO, write_model
 
+pytestmark = pytest.mark.export
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):

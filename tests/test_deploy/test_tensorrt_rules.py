@@ -8,6 +8,8 @@ from onnx import numpy_helper, parser
 
 from tests.test_deploy.tensorrt_rules import check_tensorrt
 
+pytestmark = pytest.mark.export
+
 #: A detector's skeleton: features, the best cells, their boxes.
 CLEAN = '''
 g (float[1,3,64,64] image, float[1,4,1024] boxes)

@@ -20,6 +20,8 @@ from tests._tiny import tiny_config
 from tests.paths import CONFIGS
 from tests.test_models.test_golden import build
 
+pytestmark = pytest.mark.slow
+
 #: FPN and three stages; DLA, DCN and masks.
 FAMILIES = ('CenterNet2_R50_1x', 'nuImages_CenterNet2_DLA_640_8x')
 #: Norms beside their convolutions, DCN as last convolution, BiFPN.

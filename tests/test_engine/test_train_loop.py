@@ -8,6 +8,8 @@ from torch import nn
 
 from tests.test_datasets.test_samplers.labelled import Labelled
 
+pytestmark = pytest.mark.slow
+
 LABELS = [[0]] * 20 + [[0, 1]] * 4 + [[2]]
 SIZES = [(4, 3)] * 13 + [(3, 4)] * 12  # wide and tall images
 BATCH, STOP, END = 2, 20, 40  # END is more than three epochs

@@ -27,6 +27,8 @@ from tests.paths import CONFIGS
 from tests.test_checkpoint._synthetic import original_shapes
 from tests.test_configs.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 #: Name of the original's model -> config of this project;
 #: those that share tensors stand together.
 CONFIG_OF = {

@@ -17,6 +17,8 @@ from torch import nn
 from mmdet_centernet2.engine.hooks.cpu_speed import use_channels_last
 from tests.paths import CONFIGS
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 96)
 NUM_CLASSES = 3
 BOXES = ((10., 12., 60., 60.), (50., 20., 90., 60.), (20., 30., 44., 50.))

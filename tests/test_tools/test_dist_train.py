@@ -38,6 +38,8 @@ from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.test_every_config_runs import shrink
 from tests.test_tools.ddp_every_config import draw_classes
 
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
+
 WORLD = 2
 RTOL = 1e-5
 QUICKSTART = CONFIGS / 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
