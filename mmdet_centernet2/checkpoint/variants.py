@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -36,22 +35,6 @@ class Variant:
                       cascade='cascaded second stage')[self.roi]
         return (f'{self.backbone} backbone, {self.neck} neck, {stages}'
                 + (', masks' if self.mask else ''))
-
-
-class Network(NamedTuple):
-    """What can be seen of a network in its tensors.
-
-    Attributes:
-        backbone: Name with depth, such as ``resnet50``.
-        levels: Number of feature levels.
-        num_classes: Foreground classes.
-    """
-    backbone: str
-    neck: str
-    roi: str
-    levels: int
-    num_classes: int
-    mask: bool
 
 
 # Part -> kind -> how a tensor's name begins where the kind is present.
@@ -179,32 +162,3 @@ def num_classes(state: Mapping[str, Tensor], variant: Variant) -> set[int]:
         value.shape[0] - (not one_stage)
         for name, value in state.items() if name.endswith(ending)
     }
-
-
-def network_of(state: Mapping[str, Tensor],
-               variant: Variant) -> Network | None:
-    """The network that a state dict with our names is for.
-
-    Returns:
-        None when its classifiers are missing or disagree.
-    """
-    classes = num_classes(state, variant)
-    if len(classes) != 1:
-        return None
-    levels = sum(name.startswith(f'{variant.head}.scales.') for name in state)
-    return Network(_backbone_name(state, variant.backbone), variant.neck,
-                   variant.roi, levels, classes.pop(), variant.mask)
-
-
-def _backbone_name(state: Mapping[str, Tensor], kind: str) -> str:
-    if kind == 'dla':  # DLA-34 has two convolutions in a block, others three
-        deep = any(re.match(r'backbone\..*\.conv3\.weight$', name)
-                   for name in state)
-        return 'dla60' if deep else 'dla34'
-    blocks = {name.split('.')[2] for name in state
-              if name.startswith('backbone.layer3.')}
-    depth = {6: '50', 23: '101'}.get(len(blocks), f'-c4-{len(blocks)}')
-    grouped = state.get('backbone.layer1.0.conv2.weight')
-    if grouped is not None and grouped.shape[0] != grouped.shape[1]:
-        kind = 'resnext'
-    return kind + depth

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections import Counter
@@ -14,35 +15,28 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from mmdet_centernet2.checkpoint import (
+    CheckpointError,
+    Conversion,
+    Fit,
+    check_against,
+    convert_backbone,
+    convert_state_dict,
+    read_checkpoint,
+    revert_state_dict,
+    tensors_of,
+)
 from mmdet_centernet2.checkpoint.convert import (
     EXTRAS,
     KEYS,
-    Conversion,
-    Fit,
     StateDict,
-    check_against,
-    convert_state_dict,
     not_finite,
-    revert_state_dict,
 )
-from mmdet_centernet2.checkpoint.errors import CheckpointError
-from mmdet_centernet2.checkpoint.files import (
-    check_target,
-    read_checkpoint,
-    save_checkpoint,
-    tensors_of,
-)
-from mmdet_centernet2.checkpoint.imagenet import (
-    convert_backbone,
-    imagenet_backbone,
-)
+from mmdet_centernet2.checkpoint.files import check_target, save_checkpoint
+from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.key_maps import key_map
 from mmdet_centernet2.checkpoint.match import num_classes_of
-from mmdet_centernet2.checkpoint.variants import (
-    detect_ours,
-    network_of,
-    num_classes,
-)
+from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
 from mmdet_centernet2.checkpoint.zoo import shipped_models
 from mmdet_centernet2.datasets.palette import distinct_palette
 
@@ -203,28 +197,36 @@ def _meta_of(content: Mapping[str, Any], src: str) -> dict[str, Any]:
 
 
 def find_config(conversion: Conversion) -> Config:
-    """The first config of this package that is for a checkpoint's network.
+    """The config of this package that a checkpoint fits, or nearly fits.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there is none with such parts and classes.
     """
-    network = network_of(conversion.state_dict, conversion.variant)
+    state, variant = conversion.state_dict, conversion.variant
+    classes = num_classes(state, variant)
+    nearest: tuple[float, str, Config | None] = (math.inf, '', None)
     for model in shipped_models():
         cfg = load_config(model.config)
         # Building a model takes a second: look at the config first.
+        kind = cfg.model.backbone.type.lower().replace('resnext', 'resnet')
         counts = {count for _, count in num_classes_of(cfg.model)}
-        backbone = '{type}{depth}'.format_map(cfg.model.backbone).lower()
-        if (network is None or network.num_classes not in counts
-                or not backbone.endswith(network.backbone)):
+        if not kind.endswith(variant.backbone) or not classes & counts:
             continue
-        state = model_state(cfg.model, cfg.filename)
-        if network_of(state, detect_ours(state)) == network:
-            print(f'Found the network of {model.original}')
-            return cfg
+        wanted = model_state(cfg.model, cfg.filename)
+        fit = check_against(wanted, state)
+        wrong = len(fit.missing + fit.unexpected) + len(fit.mismatched)
+        if detect_ours(wanted) == variant and wrong < nearest[0]:
+            nearest = wrong, model.original, cfg
+        if fit:
+            break
+    wrong, name, config = nearest
+    if config is not None:
+        print(f'{"Nearest is" if wrong else "Found"} the network of {name}')
+        return config
     unplaced = conversion.unplaced and _listed(
         '\nno place for', conversion.unplaced)
     raise CheckpointError(
-        f'found: {conversion.variant}; {network or "no single classifier"}. '
+        f'found: {variant}; num_classes={", ".join(map(str, classes))}. '
         'No config of this package is for this network, so give one with '
         f'--config.{unplaced or ""}')
 

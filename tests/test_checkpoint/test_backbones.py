@@ -339,9 +339,14 @@ def test_both_ways_of_caffe2_to_call_a_norm(project):
     renamed = {_caffe2(name, norms): value for name, value in weights.items()}
     assert f'res4_5_branch2c_bn_{norms["weight"]}' in renamed
     assert f'res_conv1_bn_{norms["running_var"]}' in renamed
+    # The bias and the classifier are never loaded by the original.
+    extras = ['conv1_b', 'fc1000_b', 'fc1000_w']
+    renamed.update({name: torch.ones(3) for name in [*extras, 'res9_branch']})
     first, second = convert_backbone(weights), convert_backbone(renamed)
     assert same_bits(first.state_dict, second.state_dict)
-    assert second.unplaced == []
+    assert second.sources['conv1.weight'] == 'conv1_w'
+    assert sorted(second.extras) == extras
+    assert second.unplaced == ['res9_branch']
 
 
 @pytest.mark.parametrize('lost', ['running_mean', 'running_var'])

@@ -53,6 +53,7 @@ def _refused(capsys, target, *arguments) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_full_round_trip_through_files(tmp_path, capsys):
     """Random values in every element, the config found by itself."""
     official = random_state(FLAGSHIP)
@@ -76,19 +77,14 @@ def test_full_round_trip_through_files(tmp_path, capsys):
 
 def test_summary_says_what_became_of_the_tensors(source, tmp_path, capsys):
     assert _convert(source, tmp_path / 'new.pth') == 0
+    content = torch.load(tmp_path / 'new.pth', weights_only=True)
+    assert sorted(content) == ['meta', 'state_dict']
+    assert content['meta']['source'] == 'original.pth'
     said = capsys.readouterr().out
     assert 'Read 330 tensors' in said
     assert 'resnet backbone, fpn neck, cascaded second stage' in said
     assert '53 tensors that the original does not have' in said
     assert 'num_batches_tracked = 0' in said
-
-
-def test_output_is_read_with_weights_only(source, tmp_path):
-    target = tmp_path / 'new.pth'
-    assert _convert(source, target, '--config', FLAGSHIP_CONFIG) == 0
-    content = torch.load(target, weights_only=True)
-    assert sorted(content) == ['meta', 'state_dict']
-    assert content['meta']['source'] == 'original.pth'
 
 
 def test_extras_come_back_bit_for_bit(tmp_path):
@@ -158,19 +154,6 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, capsys):
     assert ('neck.resample.3.conv.bn.bias (from '
             'backbone.resample.3.conv.bn.bias)') in said
     assert 'neck.lateral_convs.0.conv.weight' in said
-
-
-@pytest.mark.parametrize('content, hint', [
-    (b'', 'the file is empty'),
-    (b'<html></html>', 'is a web page'),
-    (b'PK\x03\x04cut', 'damaged'),
-])
-def test_corrupted_checkpoint(tmp_path, capsys, content, hint):
-    source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
-    source.write_bytes(content)
-    said = _refused(capsys, target, source, target)
-    assert hint in said and str(source) in said
-    assert source.read_bytes() == content
 
 
 class _Touch:
@@ -352,6 +335,7 @@ def test_backbone_of_a_config_with_deformable_convolutions(tmp_path, capsys):
     assert 'conv1.weight' in torch.load(target)['state_dict']
 
 
+@pytest.mark.slow
 def test_as_a_process(tmp_path):
     source, target = tmp_path / 'a.pkl', tmp_path / 'b.pth'
     source.write_bytes(b'\x80\x04')

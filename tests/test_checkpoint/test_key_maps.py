@@ -3,6 +3,8 @@
 Only the maps; whether our models have these names is in ``test_convert.py``.
 """
 
+import re
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from mmdet_centernet2.checkpoint.variants import (
     detect_ours,
 )
 from mmdet_centernet2.cli.convert import find_config
+from tests.paths import ROOT
 
 from ._synthetic import original_shapes, same_bits, synthetic
 
@@ -319,3 +322,17 @@ def test_other_checkpoints_are_named(names, hint):
 def test_original_names_cannot_be_reverted():
     with pytest.raises(CheckpointError, match='Leave out --reverse'):
         detect_ours(original_shapes()['CenterNet2_R50_1x'])
+
+
+def test_documented_names_are_the_rules():
+    text = (ROOT / 'docs' / 'convert.md').read_text(encoding='utf-8')
+    documented = re.findall(r'^\| `(\S+)` \| `(\S+)` \|$', text, re.MULTILINE)
+    variants = [
+        Variant('resnet', 'fpn', 'cascade', mask=True),
+        Variant('res2net', 'bifpn', 'cascade', mask=False),
+        Variant('dla', 'dla-up', 'cascade', mask=False),
+        Variant('resnet', 'fcos-bifpn', 'cascade', mask=False),
+    ]
+    used = {(rule.official, rule.ours) for variant in variants
+            for part in key_map(variant).parts for rule in part.rules}
+    assert set(documented) == used
