@@ -14,8 +14,11 @@ PACKAGE = 'mmdet_centernet2'
 ROOT = Path(__file__).resolve().parent
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 # These set up or measure a clone; an installed package has no use for them.
-CLONE_ONLY = ('env', 'quickstart', 'quickstart.py', 'quickstart.sh',
-              'run_tests.sh', 'speed', 'speed.py')
+CLONE_ONLY = (
+    'tools/env', 'tools/quickstart', 'tools/quickstart.py',
+    'tools/quickstart.sh', 'tools/run_tests.sh', 'tools/analysis_tools/speed',
+    'tools/analysis_tools/speed.py', 'tools/dataset_converters/tree_tiles.py',
+    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py')
 
 
 def copy_part(source: Path, target: Path) -> None:
@@ -23,7 +26,13 @@ def copy_part(source: Path, target: Path) -> None:
     if source.is_file():
         shutil.copy2(source, target)
         return
-    ignored = shutil.ignore_patterns('__pycache__', '*.pyc', *CLONE_ONLY)
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        return [
+            name for name in names if name == '__pycache__' or
+            Path(folder, name).relative_to(ROOT).as_posix() in CLONE_ONLY
+        ]
+
     shutil.copytree(source, target, ignore=ignored)
 
 

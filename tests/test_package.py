@@ -14,11 +14,15 @@ import mmdet_centernet2
 from tests import _tiny
 from tests.paths import CONFIGS, ROOT
 
+pytestmark = pytest.mark.slow
+
 NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '.mim', 'build', 'dist',
                                      'work_dirs', '__pycache__', '*.egg-info',
                                      '.*_cache', '.hypothesis', 'tests')
 CLONE_ONLY = ('tools/env/', 'tools/quickstart', 'tools/run_tests.sh',
-              'tools/analysis_tools/speed')
+              'tools/analysis_tools/speed',
+              'tools/dataset_converters/tree_tiles.py',
+              'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py')
 
 
 @pytest.fixture(scope='module')

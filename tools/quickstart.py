@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 CONFIG = (
     Path(__file__).resolve().parents[1] /
@@ -52,18 +53,18 @@ def choose_device(wanted: str) -> None:
     """
     kind, _, index = wanted.partition(':')
     if kind not in ('cpu', 'cuda'):
-        sys.exit(f'error: --device {wanted}: known are cpu, cuda and cuda:N')
+        refuse(f'--device {wanted}: known are cpu, cuda and cuda:N')
     if kind == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     elif index:
         os.environ['CUDA_VISIBLE_DEVICES'] = index
     import torch
     if kind == 'cuda' and not torch.cuda.is_available():
-        sys.exit(f'error: --device {wanted}: torch {torch.__version__} sees '
-                 'no such GPU; leave the option out to use what is there')
+        refuse(f'--device {wanted}: torch {torch.__version__} sees no such '
+               'GPU; leave the option out to use what is there')
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
     # mmengine's and mmcv's own, of no use to whom this command is for
     warnings.filterwarnings('ignore', category=UserWarning)
@@ -73,17 +74,17 @@ def main() -> int:
     # the folder beside this file, not the file
     from quickstart.job import Options, run
 
-    from mmdet_centernet2.checkpoint.errors import CheckpointError
-    from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
+    from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
     options = Options(args.config, args.work_dir, args.data_root, args.seed,
                       args.max_iters, args.quick)
-    try:
+    with errors_as_exit():
         run(options, say=functools.partial(print, flush=True))
-    except (PinnedFileError, CheckpointError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+
+
+def refuse(why: str) -> NoReturn:
+    print(f'quickstart.py: error: {why}', file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

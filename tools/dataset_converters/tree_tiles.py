@@ -3,13 +3,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from quickstart.tree_tiles import prepare_tree_tiles  # noqa: E402
 
-from mmdet_centernet2.utils.pinned_wheel import PinnedFileError  # noqa: E402
 
-
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--out',
@@ -21,20 +21,12 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='the deepforest 2.1.0 wheel, where you already have it; without '
         'this option pip fetches it once')
-    return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-    try:
-        summary = prepare_tree_tiles(args.out, wheel_path=args.wheel)
-    except PinnedFileError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    args = parser.parse_args()
+    summary = prepare_tree_tiles(args.out, wheel_path=args.wheel)
     print('\n'.join(summary.lines()))
     print(f'The data set is in {args.out}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with errors_as_exit():
+        main()

