@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os.path as osp
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mmdet.registry import MODELS
@@ -156,11 +156,7 @@ def explain_mismatch(cfg: Config, checkpoint: dict,
     """Say which tensors do not fit, and the number of classes behind it."""
     lines = [f'{len(match.left_out)} of the model\'s tensors get no value '
              'from it.']
-    keys = {  # config keys that set the classes of the reshaped tensors
-        f'model.{path}.num_classes': count
-        for path, count in num_classes_of(cfg.model)
-        if any(name.startswith(f'{path}.') for name in match.reshaped)
-    }
+    keys = class_keys(cfg, match.reshaped)
     trained = _trained_classes(checkpoint, match)
     if keys and trained is not None and trained not in keys.values():
         numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
@@ -183,14 +179,24 @@ def explain_mismatch(cfg: Config, checkpoint: dict,
     return '\n'.join([*lines, remedy + '.'])
 
 
+def class_keys(cfg: Config, names: Iterable[str]) -> dict[str, int]:
+    """Config keys (and values) that set the classes of the named tensors."""
+    names = list(names)
+    return {
+        f'model.{path}.num_classes': count
+        for path, count in num_classes_of(cfg.model)
+        if any(name.startswith(f'{path}.') for name in names)
+    }
+
+
 def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
     """Walk a model's config: dotted key and value of each ``num_classes``."""
     if isinstance(node, dict):
         if 'num_classes' in node:
             yield path, node['num_classes']
-        items = node.items()
+        items = [*node.items()]
     elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
+        items = [*enumerate(node)]
     else:
         return
     for key, value in items:

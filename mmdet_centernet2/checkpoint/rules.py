@@ -100,8 +100,8 @@ def spell(template: str, values: Values) -> str:
 
     def text(slot: re.Match) -> str:
         if slot['word']:
-            return values[slot['word']]
-        return str(int(slot['factor'] or 1) * values[slot['index']]
+            return str(values[slot['word']])
+        return str(int(slot['factor'] or 1) * int(values[slot['index']])
                    + int(slot['shift'] or 0))
 
     return _FIELD.sub(text, template)

@@ -22,7 +22,7 @@ from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 try:
     from numpy._core import multiarray
 except ImportError:  # numpy 1
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 # Every fixed-size number, plus text. Object and record dtypes stay refused.
 _DTYPE_CODES = '?bhilqBHILQefdgFDGSU'

@@ -132,7 +132,8 @@ def _detect(names: list[str], signs: Signs) -> Variant:
                 f'no {part} of CenterNet2 found in the checkpoint: no tensor '
                 f'of a {" or ".join(signs[part])} {part} among its '
                 f'{len(names)} tensors ({_sample(names)}).')
-    return Variant(found['backbone'], found['neck'], found['roi'] or 'none',
+    return Variant(str(found['backbone']), str(found['neck']),
+                   found['roi'] or 'none',
                    found['mask'] is not None)
 
 

@@ -35,7 +35,7 @@ from mmdet_centernet2.checkpoint.convert import (
 from mmdet_centernet2.checkpoint.files import check_target, save_checkpoint
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.key_maps import key_map
-from mmdet_centernet2.checkpoint.match import num_classes_of
+from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
 from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
 from mmdet_centernet2.checkpoint.zoo import shipped_models
 from mmdet_centernet2.datasets.palette import distinct_palette
@@ -283,11 +283,7 @@ def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
     Returns:
         None when they agree, or when it cannot be told.
     """
-    keys = {
-        f'model.{path}.num_classes': count
-        for path, count in num_classes_of(config.model)
-        if any(item.name.startswith(f'{path}.') for item in fit.mismatched)
-    }
+    keys = class_keys(config, (item.name for item in fit.mismatched))
     if len(found) != 1 or not keys or set(keys.values()) == found:
         return None
     number, = found
