@@ -8,7 +8,7 @@ except ImportError as error:
              'onnxruntime: docs/install.md says how to install them.')
 
 import mmdet_centernet2  # noqa: F401,E402  registers the models
-from mmdet_centernet2.deploy.cli import main  # noqa: E402
+from mmdet_centernet2.cli.deploy import main  # noqa: E402
 
 if __name__ == '__main__':
     main()

@@ -1,26 +1,12 @@
-"""Deployment of the CenterNet2 detectors through mmdeploy.
+"""Deployment of CenterNet2 detectors through mmdeploy.
 
-Importing the package registers all that mmdeploy needs; its deploy configs
-name it::
+Importing this package registers rewriters of this package's own classes.
+:func:`enable` also switches on what replaces parts of mmdeploy; the deploy
+configs in ``configs/deploy`` and ``tools/deploy.py`` call it.
 
-    codebase_config = dict(
-        type='mmdet', task='ObjectDetection',
-        module=['mmdet_centernet2.deploy'])
-
-The sub-package ``runtime`` runs an exported model without torch and does not
-need mmdeploy.
+The sub-package ``runtime`` runs an exported model without torch and mmdeploy.
 """
-from . import compat
+from . import backend_model, finish, rewriters  # noqa: F401
+from .workarounds import enable
 
-compat.install()
-
-from . import (backend_model, finish, openvino_backend,  # noqa: E402
-               rewriters, task)
-
-finish.install()
-openvino_backend.install()
-
-__all__ = [
-    'backend_model', 'compat', 'finish', 'openvino_backend', 'rewriters',
-    'task'
-]
+__all__ = ['enable']

@@ -1,5 +1,6 @@
 """An exported detector that behaves like the detector it was made of."""
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdeploy.codebase.mmdet.deploy import object_detection_model
@@ -9,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..models.task_modules.postprocess import finish_detections
+from ..models.task_modules import rescale_and_clip
 from .metadata import wants_image_sizes
 from .rewriters.detectors import IMAGE_SIZES
 from .task import image_sizes, pad_to_shape
@@ -20,36 +21,18 @@ BACKEND_MODELS = getattr(object_detection_model, '__BACKEND_MODEL')
 
 @BACKEND_MODELS.register_module('centernet2_end2end')
 class CenterNet2End2EndModel(object_detection_model.End2EndModel):
-    """Feeds both inputs and finishes detections as PyTorch does.
-
-    Args:
-        *args: See mmdeploy's ``End2EndModel``.
-        **kwargs: See there.
-    """
+    """Feeds both inputs and finishes detections as PyTorch does."""
 
     def forward(self,
                 inputs: Tensor,
-                data_samples: List[DetDataSample],
+                data_samples: list[DetDataSample],
                 mode: str = 'predict',
-                **kwargs: Any) -> List[DetDataSample]:
-        """Detect.
-
-        Args:
-            inputs (Tensor): Images, shape (B, 3, H, W).
-            data_samples (list[DetDataSample]): Of the images.
-            mode (str): Only ``predict``.
-            **kwargs: Not used.
-
-        Returns:
-            list[DetDataSample]: With ``pred_instances`` in pixels of the
-            original images.
-
-        Raises:
-            ValueError: If ``mode`` is another one.
-        """
+                **kwargs: Any) -> list[DetDataSample]:
+        """Set ``pred_instances`` of images (B, 3, H, W), in their pixels."""
         if mode != 'predict':
             raise ValueError(f'an exported model only predicts, got {mode!r}')
-        feeds = {self.input_name: self._fit(inputs)}
+        shape = get_input_shape(self.deploy_cfg)
+        feeds = {self.input_name: pad_to_shape(inputs, shape).contiguous()}
         if wants_image_sizes(self.deploy_cfg):
             feeds[IMAGE_SIZES] = image_sizes(data_samples, inputs)
         outputs = self.wrapper.output_to_list(self.wrapper(feeds))
@@ -57,10 +40,6 @@ class CenterNet2End2EndModel(object_detection_model.End2EndModel):
             sample.pred_instances = self._finish(
                 [torch.as_tensor(output[i]) for output in outputs], sample)
         return data_samples
-
-    def _fit(self, inputs: Tensor) -> Tensor:
-        return pad_to_shape(inputs,
-                            get_input_shape(self.deploy_cfg)).contiguous()
 
     def _finish(self, outputs: Sequence[Tensor],
                 sample: DetDataSample) -> InstanceData:
@@ -72,7 +51,7 @@ class CenterNet2End2EndModel(object_detection_model.End2EndModel):
         if masks:
             results.masks = masks[0]
         meta = sample.metainfo
-        results = finish_detections(results, meta, 'scale_factor' in meta)
+        results = rescale_and_clip(results, meta, 'scale_factor' in meta)
         if masks:
             results.masks = self._paste(results, meta['ori_shape'])
         return results

@@ -1,42 +1,38 @@
 """The last steps of an export, on the file that has been written.
 
 mmdeploy calls hooks before and after its ``export``; so they also run in the
-processes that its own tools start.
+processes that its own tools start. Other models' exports are left alone.
 """
-from typing import Any, Optional, Tuple
+from collections.abc import Sequence
+from typing import Any
 
+import mmdeploy.apis.onnx  # noqa: F401  registers the pipeline
+import numpy as np
 import onnx
 from mmdeploy.apis.core import PIPELINE_MANAGER
+from onnx import TensorProto, helper, numpy_helper
 
-from .half_features import half_features
 from .metadata import write_metadata
 
 EXPORT = 'mmdeploy.apis.onnx.export.export'
+#: Beginnings of the names of the nodes that ``half_features`` changes.
+SCOPES = ('/backbone/', '/neck/')
+#: Computed in float32 all the same, and inputs that have to be float32.
+KEPT = ('DeformConv', 'Cast', 'Shape', 'Constant')
+FLOAT_INPUTS = {'Resize': (1, 2)}
 
-#: File, metadata and ``half_features`` of the export that is running, if it is
-#: one of ours.
-_running: Optional[Tuple[str, dict, bool]] = None
-
-
-def install() -> None:
-    """Register the hooks; again changes nothing."""
-    import mmdeploy.apis.onnx  # noqa: F401  registers the pipeline
-    before = PIPELINE_MANAGER.get_input_hooks(EXPORT)
-    if remember_export not in before:
-        before.append(remember_export)
-        PIPELINE_MANAGER.get_output_hooks(EXPORT).append(finish_export)
+#: Arguments of :func:`finish_file` for the export that is running.
+_running: tuple[str, dict, bool] | None = None
 
 
 def remember_export(model: Any, args: Any, *rest: Any,
-                    **kwargs: Any) -> Tuple[tuple, dict]:
-    """Note which file is written; see mmdeploy's ``export``."""
+                    **kwargs: Any) -> tuple[tuple, dict]:
+    """Note which file is written; the arguments are those of ``export``."""
     global _running
-    metadata = getattr(model, 'deploy_metadata', None)
     prefix = rest[0] if rest else kwargs['output_path_prefix']
-    half = getattr(model, 'deploy_half_features', False)
-    _running = None
-    if metadata is not None:
-        _running = (prefix + '.onnx', metadata, half)
+    metadata = getattr(model, 'deploy_metadata', None)
+    _running = None if metadata is None else (
+        f'{prefix}.onnx', metadata, model.deploy_half_features)
     return (model, args, *rest), kwargs
 
 
@@ -49,15 +45,12 @@ def finish_export(result: Any) -> Any:
     return result
 
 
-def finish_file(path: str, metadata: dict, half: bool = False) -> None:
-    """Let a file say what it is.
+PIPELINE_MANAGER.get_input_hooks(EXPORT).append(remember_export)
+PIPELINE_MANAGER.get_output_hooks(EXPORT).append(finish_export)
 
-    Args:
-        path (str): The ONNX file, changed in place.
-        metadata (dict): See :func:`build_metadata`.
-        half (bool): Whether backbone and neck become float16, see
-            :func:`half_features`. Defaults to False.
-    """
+
+def finish_file(path: str, metadata: dict, half: bool) -> None:
+    """Add metadata to an ONNX file; with ``half``, see ``half_features``."""
     model = onnx.load(path)
     drop_prefix(model.graph)
     if half:
@@ -67,11 +60,7 @@ def finish_file(path: str, metadata: dict, half: bool = False) -> None:
 
 
 def drop_prefix(graph: onnx.GraphProto) -> None:
-    """Name nodes and values by the detector's own modules.
-
-    The detector is inside :class:`DetectorWithSizes`; so ``/backbone/...``
-    is what a reader, or a tool that picks nodes by name, expects.
-    """
+    """Name nodes as without ``DetectorWithSizes``: ``/backbone/...``."""
 
     def short(name: str) -> str:
         for prefix, left in (('/detector/', '/'), ('detector.', '')):
@@ -85,3 +74,79 @@ def drop_prefix(graph: onnx.GraphProto) -> None:
         node.output[:] = [short(name) for name in node.output]
     for value in (*graph.initializer, *graph.value_info):
         value.name = short(value.name)
+
+
+def half_features(model: onnx.ModelProto,
+                  scopes: Sequence[str] = SCOPES) -> onnx.ModelProto:
+    """Backbone and neck of an ONNX model in float16, the rest in float32.
+
+    Box coordinates do not fit into float16: areas overflow, sides are rounded
+    to a pixel. onnxconverter-common cannot be used: its
+    ``convert_float_to_float16`` (1.16) casts every value that several
+    float32 nodes read to float16 and back.
+
+    Args:
+        model: In float32. Not changed.
+        scopes: Beginnings of the names of nodes.
+
+    Returns:
+        A model of the same inputs and outputs.
+
+    Raises:
+        ValueError: If there is no node in the scopes.
+    """
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    graph = model.graph
+    weights = {t.name: t for t in graph.initializer
+               if t.data_type == TensorProto.FLOAT}
+    floats = set(weights) | {
+        v.name for v in (*graph.value_info, *graph.input, *graph.output)
+        if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+
+    def inside(node: onnx.NodeProto) -> bool:
+        return node.name.startswith(
+            tuple(scopes)) and node.op_type not in KEPT
+
+    made = {name for node in graph.node if inside(node)
+            for name in node.output if name in floats}
+    if not made:
+        raise ValueError(f'no node of the model begins with {scopes}')
+    # What is read outside keeps its name there; inside it has another.
+    border = made & {v.name for v in graph.output} | made & {
+        name for node in graph.node if not inside(node) for name in node.input}
+    half = {name: f'{name}_in_half' for name in border}
+    nodes: list[onnx.NodeProto] = []
+
+    def cast(source: str, target: str, dtype: int) -> None:
+        nodes.append(helper.make_node('Cast', [source], [target],
+                                      f'{target}_cast', to=dtype))
+
+    for node in graph.node:
+        if not inside(node):
+            nodes.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            if (name not in floats or name in made - border
+                    or i in FLOAT_INPUTS.get(node.op_type, ())):
+                continue
+            if name not in half:
+                half[name] = f'{name}_half'
+                if name in weights:
+                    array = numpy_helper.to_array(weights[name])
+                    graph.initializer.append(numpy_helper.from_array(
+                        array.astype(np.float16), half[name]))
+                else:
+                    cast(name, half[name], TensorProto.FLOAT16)
+            node.input[i] = half[name]
+        nodes.append(node)
+        for i, name in enumerate(node.output):
+            if name in border:
+                node.output[i] = half[name]
+                cast(half[name], name, TensorProto.FLOAT)
+    del graph.node[:], graph.value_info[:]  # types have changed
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return model

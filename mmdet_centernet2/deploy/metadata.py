@@ -1,10 +1,11 @@
 """What an exported file says about itself; ``runtime`` reads it."""
 import json
-from typing import Any, List, Optional, Sequence
+from collections.abc import Sequence
 
 import onnx
-from mmdeploy.codebase.mmdet.deploy.object_detection import \
-    _get_dataset_metainfo
+from mmdeploy.codebase.mmdet.deploy.object_detection import (
+    _get_dataset_metainfo,
+)
 from mmdeploy.utils import get_codebase_config, is_dynamic_shape
 from mmengine.config import Config, ConfigDict
 
@@ -16,63 +17,60 @@ from .runtime.model_info import KEY, SCHEMA
 def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
     """Everything between a photograph and named boxes.
 
-    Args:
-        model_cfg (Config): Of the model, with its test pipeline.
-        deploy_cfg (Config): Of the export.
-
     Returns:
-        dict: See ``runtime.model_info.ModelInfo``.
+        See ``runtime.model_info.ModelInfo``.
 
     Raises:
-        ValueError: If the test pipeline resizes in a way that only mmdet can
-            repeat.
+        ValueError: If the test pipeline does not resize, or the names of the
+            classes do not fit the model.
     """
-    preprocessor = model_cfg.model.data_preprocessor
-    return dict(
+    model = model_cfg.model
+    preprocessor = model.data_preprocessor
+    cfg = model.test_cfg.get('rcnn', model.test_cfg)
+    info = dict(
         schema=SCHEMA,
         package=__version__,
         **_classes(model_cfg),
         **_pipeline(test_pipeline(model_cfg)),
-        mean=_numbers(preprocessor.get('mean')),
-        std=_numbers(preprocessor.get('std')),
+        **{key: preprocessor.get(key) and [float(v) for v in preprocessor[key]]
+           for key in ('mean', 'std')},
         bgr_to_rgb=bool(preprocessor.get('bgr_to_rgb', False)),
         pad_divisor=int(preprocessor.get('pad_size_divisor', 1)),
         pad_value=float(preprocessor.get('pad_value', 0)),
-        **_task(model_cfg.model),
+        task='bbox',
+        score_thr=float(cfg.get('score_thr', 0)),
         image_size_input=wants_image_sizes(deploy_cfg),
         dynamic=is_dynamic_shape(deploy_cfg))
+    if model.get('roi_head', {}).get('mask_head'):
+        info.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
+    return info
 
 
 def write_metadata(model: onnx.ModelProto, metadata: dict) -> None:
     """Put it into a model, in the place of what was there."""
-    others = {
-        entry.key: entry.value
-        for entry in model.metadata_props if entry.key != KEY
-    }
-    onnx.helper.set_model_props(model, {**others, KEY: json.dumps(metadata)})
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**entries, KEY: json.dumps(metadata)})
 
 
 def wants_image_sizes(deploy_cfg: Config) -> bool:
     """Whether the graph has the second input."""
-    return bool(
-        get_codebase_config(deploy_cfg).get('image_size_input', True))
+    return bool(get_codebase_config(deploy_cfg).get('image_size_input', True))
 
 
-def test_pipeline(model_cfg: Config) -> List[ConfigDict]:
+def test_pipeline(model_cfg: Config) -> list[ConfigDict]:
     """The transforms of a test image."""
     if 'test_pipeline' in model_cfg:
         return model_cfg.test_pipeline
     return model_cfg.test_dataloader.dataset.pipeline
 
 
-def _numbers(values: Optional[Sequence[float]]) -> Optional[List[float]]:
-    return None if values is None else [float(v) for v in values]
-
-
 def _classes(model_cfg: Config) -> dict:
     """Names and colours; numbers where the config names no data set."""
+    model = model_cfg.model
+    head = model.roi_head.bbox_head if 'roi_head' in model else model.bbox_head
+    head = head[0] if isinstance(head, list) else head
+    num_classes = int(head.num_classes)
     info = _get_dataset_metainfo(model_cfg) or {}
-    num_classes = _num_classes(model_cfg.model)
     names = info.get('classes') or [str(i) for i in range(num_classes)]
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != num_classes:
@@ -83,25 +81,7 @@ def _classes(model_cfg: Config) -> dict:
     palette = info.get('palette')
     if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
         return dict(classes=names, palette=None)
-    return dict(
-        classes=names,
-        palette=[[int(c) for c in colour] for colour in palette])
-
-
-def _num_classes(model: ConfigDict) -> int:
-    if 'roi_head' not in model:
-        return int(model.bbox_head.num_classes)
-    head: Any = model.roi_head.bbox_head
-    return int((head[0] if isinstance(head, list) else head).num_classes)
-
-
-def _task(model: ConfigDict) -> dict:
-    """Boxes or masks, and the scores below which nothing is given."""
-    cfg = model.test_cfg.get('rcnn', model.test_cfg)
-    task = dict(task='bbox', score_thr=float(cfg.get('score_thr', 0)))
-    if 'roi_head' in model and model.roi_head.get('mask_head'):
-        task.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
-    return task
+    return dict(classes=names, palette=[[int(c) for c in p] for p in palette])
 
 
 def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
@@ -111,16 +91,12 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
         kind = transform['type'].split('.')[-1]
         if kind == 'LoadImageFromFile':
             info['decoder'] = transform.get('imdecode_backend', 'cv2')
-        elif kind == 'Resize':
+        elif kind in ('Resize', 'ResizeShortestEdge'):
+            how = _resize if kind == 'Resize' else _resize_shortest_edge
             info['resize'] = dict(
-                **_rounding(transform), **_interpolation(transform))
-        elif kind == 'ResizeShortestEdge':
-            info['resize'] = dict(
-                scale=[_short_edge(transform),
-                       int(transform.get('max_size') or 0)],
-                keep_ratio=True,
-                short_side=True,
-                **_interpolation(transform))
+                **how(transform),
+                backend=transform.get('backend', 'cv2'),
+                interpolation=transform.get('interpolation', 'bilinear'))
     if info['resize'] is None:
         kinds = ', '.join(t['type'] for t in transforms)
         raise ValueError(
@@ -130,24 +106,19 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
     return info
 
 
-def _rounding(transform: ConfigDict) -> dict:
+def _resize(transform: ConfigDict) -> dict:
     """What a ``Resize`` does, mmdet's or ours."""
     scale = [int(side) for side in transform['scale']]
     keep_ratio = bool(transform.get('keep_ratio', False))
     ours = keep_ratio and transform.get('_scope_') == SCOPE
     if ours and transform.get('rounding', 'nearest') == 'nearest':
-        scale = [min(scale), max(scale)]
-        return dict(scale=scale, keep_ratio=True, short_side=True)
+        return dict(scale=sorted(scale), keep_ratio=True, short_side=True)
     return dict(
         scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
 
 
-def _short_edge(transform: ConfigDict) -> int:
+def _resize_shortest_edge(transform: ConfigDict) -> dict:
     scale = transform['scale']
-    return int(scale if isinstance(scale, int) else min(scale))
-
-
-def _interpolation(transform: ConfigDict) -> dict:
-    return dict(
-        backend=transform.get('backend', 'cv2'),
-        interpolation=transform.get('interpolation', 'bilinear'))
+    short = int(scale if isinstance(scale, int) else min(scale))
+    return dict(scale=[short, int(transform.get('max_size') or 0)],
+                keep_ratio=True, short_side=True)

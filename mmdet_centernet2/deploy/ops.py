@@ -1,14 +1,14 @@
-"""Standard ONNX operators that PyTorch has no single function for.
-
-Each computes the same in PyTorch and becomes one or a few nodes when it is
-exported.
-"""
-from typing import Any, Tuple
+"""Standard ONNX operators that PyTorch has no single function for."""
+from typing import Any
 
 import torch
 from mmcv.ops import nms, roi_align
 from torch import Tensor
 from torch.autograd import Function
+
+#: Twice the longest chain of decisions that crowds of random boxes have
+#: shown (the tests count it). A step costs one matrix-vector product.
+STEPS = 20
 
 
 class SuppressNonMaxima(Function):
@@ -16,40 +16,24 @@ class SuppressNonMaxima(Function):
 
     ``NonMaxSuppression`` gives indices, as many as are left; writing their
     scores into a constant shape keeps everything after it of constant shape.
+    Arguments: see :func:`mmdet_centernet2.deploy.postprocess.suppress`.
     """
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, max_per_class: int,
                 iou_threshold: float, score_threshold: float) -> Tensor:
-        """Run it.
-
-        Args:
-            ctx: Not used.
-            boxes (Tensor): xyxy, shape (B, N, 4).
-            scores (Tensor): Shape (B, C, N).
-            max_per_class (int): How many to keep of a class and image.
-            iou_threshold (float): A box that overlaps a better one of its
-                class by more than this is dropped.
-            score_threshold (float): Only scores above it take part.
-
-        Returns:
-            Tensor: Shape (B, C, N).
-        """
+        """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N)."""
         if torch.onnx.is_in_onnx_export():
             return scores.clone()  # only the shape is recorded
         kept = torch.full_like(scores, -1)
-        for image, (image_boxes, image_scores) in enumerate(
-                zip(boxes, scores)):
-            for label, class_scores in enumerate(image_scores):
-                if not (class_scores > score_threshold).any():
-                    continue
-                _, best = nms(
-                    image_boxes,
-                    class_scores.contiguous(),
-                    iou_threshold,
-                    score_threshold=score_threshold,
-                    max_num=max_per_class)
-                kept[image, label, best] = class_scores[best]
+        for image, label in torch.cartesian_prod(
+                *map(torch.arange, scores.shape[:2])):
+            each = scores[image, label].contiguous()
+            if (each > score_threshold).any():
+                _, best = nms(boxes[image], each, iou_threshold,
+                              score_threshold=score_threshold,
+                              max_num=max_per_class)
+                kept[image, label, best] = each[best]
         return kept
 
     @staticmethod
@@ -58,17 +42,14 @@ class SuppressNonMaxima(Function):
         """Nodes of it."""
 
         def constant(value: Any, dtype: torch.dtype) -> Any:
-            return g.op(
-                'Constant', value_t=torch.tensor([value], dtype=dtype))
+            return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
 
         picked = g.op('NonMaxSuppression', boxes, scores,
                       constant(max_per_class, torch.int64),
                       constant(iou_threshold, torch.float32),
                       constant(score_threshold, torch.float32))
-        dropped = g.op(
-            'ConstantOfShape',
-            g.op('Shape', scores),
-            value_t=torch.tensor([-1], dtype=torch.float32))
+        dropped = g.op('ConstantOfShape', g.op('Shape', scores),
+                       value_t=torch.tensor([-1], dtype=torch.float32))
         kept = g.op('ScatterND', dropped, picked,
                     g.op('GatherND', scores, picked))
         kept.setType(scores.type())
@@ -80,42 +61,78 @@ class RoIAlign(Function):
 
     @staticmethod
     def forward(ctx: Any, feats: Tensor, boxes: Tensor, images: Tensor,
-                output_size: Tuple[int, int], scale: float,
+                output_size: tuple[int, int], scale: float,
                 sampling_ratio: int, aligned: bool) -> Tensor:
-        """Run it.
-
-        Args:
-            ctx: Not used.
-            feats (Tensor): One level, (B, C, H, W).
-            boxes (Tensor): xyxy in pixels of the input, shape (n, 4).
-            images (Tensor): Image of each box, shape (n, ), int64.
-            output_size (tuple[int, int]): Height and width of a result.
-            scale (float): Cells per pixel.
-            sampling_ratio (int): Samples of a bin along one axis; 0 for as
-                many as it has cells.
-            aligned (bool): Whether cells are points half a cell off.
-
-        Returns:
-            Tensor: Averages, shape (n, C, *output_size).
-        """
+        """Pool boxes (n, 4) of ``images`` (n, ): (n, C, *output_size)."""
         rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
         return roi_align(feats, rois, output_size, scale, sampling_ratio,
                          'avg', aligned)
 
     @staticmethod
     def symbolic(g: Any, feats: Any, boxes: Any, images: Any,
-                 output_size: Tuple[int, int], scale: float,
+                 output_size: tuple[int, int], scale: float,
                  sampling_ratio: int, aligned: bool) -> Any:
         """The node of it."""
+        mode = 'half_pixel' if aligned else 'output_half_pixel'
         return g.op(
-            'RoiAlign',
-            feats,
-            boxes,
-            images,
-            output_height_i=output_size[0],
-            output_width_i=output_size[1],
-            spatial_scale_f=scale,
-            sampling_ratio_i=sampling_ratio,
-            mode_s='avg',
-            coordinate_transformation_mode_s='half_pixel'
-            if aligned else 'output_half_pixel')
+            'RoiAlign', feats, boxes, images, output_height_i=output_size[0],
+            output_width_i=output_size[1], spatial_scale_f=scale,
+            sampling_ratio_i=sampling_ratio, mode_s='avg',
+            coordinate_transformation_mode_s=mode)
+
+
+def pairwise_iou(boxes: Tensor) -> Tensor:
+    """IoU of all pairs of boxes (..., N, 4), shape (..., N, N)."""
+    one, other = boxes.unsqueeze(-2), boxes.unsqueeze(-3)
+    top_left = torch.max(one[..., :2], other[..., :2])
+    bottom_right = torch.min(one[..., 2:], other[..., 2:])
+    sides = (bottom_right - top_left).clamp(min=0)
+    inter = sides[..., 0] * sides[..., 1]
+    sides = boxes[..., 2:] - boxes[..., :2]
+    areas = sides[..., 0] * sides[..., 1]
+    union = areas.unsqueeze(-1) + areas.unsqueeze(-2) - inter
+    return inter / union.clamp(min=1e-9)
+
+
+def suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """[..., j, i]: whether box j, if kept, suppresses i; (B, C, N, N)."""
+    overlap = pairwise_iou(boxes.unsqueeze(1)) > iou_threshold
+    index = torch.arange(scores.size(-1), device=scores.device)
+    earlier = index.unsqueeze(-1) < index
+    one, other = scores.unsqueeze(-1), scores.unsqueeze(-2)
+    return overlap & ((one > other) | ((one == other) & earlier))
+
+
+def dense_nms(boxes: Tensor,
+              scores: Tensor,
+              iou_threshold: float,
+              score_threshold: float = 0.0,
+              steps: int = STEPS) -> Tensor:
+    """Greedy NMS class by class, all of constant shape, for TensorRT.
+
+    TensorRT's NMS layer has an output whose shape depends on the data, which
+    the layers of a second stage refuse, and looks at the 5,000 best (box,
+    class) pairs only. Here, box ``i`` survives exactly if no surviving box of
+    a higher score overlaps it: ``keep = not (keep @ suppress)`` for all boxes
+    at once, whose one solution iterating reaches. Needs ``C * N * N`` values
+    for each image.
+
+    Args:
+        boxes: xyxy in pixels, float32 (the areas overflow float16), shape
+            (B, N, 4).
+        scores: Shape (B, C, N).
+        iou_threshold: Boxes that overlap more suppress one another.
+        score_threshold: Boxes up to this score are not there at all.
+        steps: Where a chain of decisions is longer, boxes at its far end may
+            be kept or dropped wrongly.
+
+    Returns:
+        Whether each is kept, shape (B, C, N).
+    """
+    valid = scores > score_threshold
+    suppress = suppression(boxes, scores, iou_threshold)
+    suppress = (suppress & valid.unsqueeze(-1)).to(scores.dtype)
+    keep = valid.unsqueeze(-2)
+    for _ in range(steps):
+        keep = torch.matmul(keep.to(scores.dtype), suppress) < 0.5
+    return keep.squeeze(-2) & valid

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Union
 
 import numpy as np
 import torch
@@ -79,12 +79,7 @@ class Agreement:
             self.mask = max(self.mask, _mask_difference(one.masks, two.masks))
 
     def within(self, box: float = 0.1, score: float = 1e-3) -> bool:
-        """Whether all pairs are so close and nothing is left over.
-
-        Args:
-            box (float): Largest difference of coordinates in pixels.
-            score (float): Largest difference of scores.
-        """
+        """Whether nothing is left over and pairs are so close (box in px)."""
         return (self.only_reference + self.only_other == 0
                 and self.box <= box and self.score <= score)
 
@@ -101,12 +96,8 @@ def match(reference: Detections,
     One to one; of all such pairings that with the smallest differences in
     total. Boxes more than a pixel apart are never a pair.
 
-    Args:
-        reference (Detections): n detections.
-        other (Detections): m detections.
-
     Returns:
-        tuple[ndarray, ndarray]: Indices of the k pairs in both, (k, ).
+        Indices of the k pairs in both, each (k, ).
     """
     distance = abs(reference.bboxes[:, None] - other.bboxes).max(-1, initial=0)
     possible = ((distance <= _SAME_OBJECT) &
@@ -126,16 +117,10 @@ def _mask_difference(one: np.ndarray, two: np.ndarray) -> float:
 
 
 class TestImages:
-    """Images as a config's test pipeline gives them.
-
-    Args:
-        cfg (Config): Of the model.
-        folder (str | Path, optional): Take the images of this folder, and not
-            those of the config's test data set.
-    """
+    """Images of a folder, or else of a config's test data set."""
     __test__ = False  # pytest would take it for a test
 
-    def __init__(self, cfg: Config, folder: Union[str, Path, None] = None):
+    def __init__(self, cfg: Config, folder: str | Path | None = None):
         self.dataset = None
         if folder is None:
             self.dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -176,7 +161,7 @@ def exported_finder(detector: Detector) -> Finder:
     return lambda item: detector(item['data_samples'].img_path)
 
 
-def build_model(cfg: Config, checkpoint: Union[str, Path, None],
+def build_model(cfg: Config, checkpoint: str | Path | None,
                 device: str = 'cpu') -> nn.Module:
     """A PyTorch model that is ready to detect."""
     return init_detector(copy.deepcopy(cfg),
@@ -185,25 +170,16 @@ def build_model(cfg: Config, checkpoint: Union[str, Path, None],
 
 
 def find_all(finders: Mapping[str, Finder], images: TestImages,
-             progress: bool = True) -> Dict[str, List[Detections]]:
-    """Let every model look at every image.
-
-    Args:
-        finders (Mapping[str, Callable]): Models by name.
-        images (TestImages): What they look at.
-        progress (bool): Whether to show it.
-
-    Returns:
-        dict[str, list[Detections]]: By name, in the order of the images.
-    """
-    found: Dict[str, List[Detections]] = {name: [] for name in finders}
+             progress: bool = True) -> dict[str, list[Detections]]:
+    """Let every model look at every image; by name, in their order."""
+    found: dict[str, list[Detections]] = {name: [] for name in finders}
     for item in tqdm(images, desc='Images', disable=not progress):
         for name, find in finders.items():
             found[name].append(find(item))
     return found
 
 
-def agreement(reference: List[Detections], other: List[Detections],
+def agreement(reference: list[Detections], other: list[Detections],
               score_thr: float) -> Agreement:
     """Compare two models over many images; see :class:`Agreement`."""
     result = Agreement(score_thr)
@@ -213,17 +189,8 @@ def agreement(reference: List[Detections], other: List[Detections],
 
 
 def average_precision(cfg: Config, images: TestImages,
-                      found: List[Detections]) -> Dict[str, float]:
-    """What the config's test evaluator says of detections.
-
-    Args:
-        cfg (Config): Of the model.
-        images (TestImages): Of the config's data set.
-        found (list[Detections]): In each of the images.
-
-    Returns:
-        dict[str, float]: Such as ``coco/bbox_mAP``.
-    """
+                      found: list[Detections]) -> dict[str, float]:
+    """What the config's test evaluator says, such as ``coco/bbox_mAP``."""
     metric = METRICS.build(copy.deepcopy(cfg.test_evaluator))
     metric.dataset_meta = images.dataset.metainfo
     for item, detections in zip(images, found):
@@ -241,28 +208,27 @@ def _as_instances(found: Detections) -> InstanceData:
 
 
 def compare(cfg: Config,
-            checkpoint: Union[str, Path],
-            model: Union[str, Path],
+            checkpoint: str | Path,
+            model: str | Path,
             backend: str = 'onnxruntime',
-            folder: Union[str, Path, None] = None,
-            score_thr: Optional[float] = None,
+            folder: str | Path | None = None,
+            score_thr: float | None = None,
             progress: bool = True) -> dict:
     """Compare a PyTorch model with what was exported from it.
 
     Args:
-        cfg (Config): Of the PyTorch model.
-        checkpoint (str | Path): Its weights.
-        model (str | Path): The exported file.
-        backend (str): What runs that.
-        folder (str | Path, optional): Images to look at; the config's test
-            data set unless given, and only that has a precision.
-        score_thr (float, optional): Detections count from this score on; all
-            that the model gives unless said.
-        progress (bool): Whether to show it.
+        cfg: Of the PyTorch model.
+        checkpoint: Its weights.
+        model: The exported file.
+        backend: What runs that.
+        folder: Images to look at; the config's test data set by default,
+            and only that has a precision.
+        score_thr: Detections count from this score on; by default all.
+        progress: Whether to show it.
 
     Returns:
-        dict: :class:`Agreement`'s entries; ``reference_ap`` and ``other_ap``
-        with all figures of the evaluator, where there is one.
+        :class:`Agreement`'s entries; ``reference_ap`` and ``other_ap`` with
+        all figures of the evaluator, where there is one.
     """
     detector = Detector(model, backend)
     if score_thr is None:

@@ -3,41 +3,41 @@
 There is where the time goes. The heads stay in float32: boxes are regressed
 there, and scores that decide about ranks have no digits to spare.
 """
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence, Union
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import (CalibrationDataReader,
-                                      CalibrationMethod, QuantFormat,
-                                      QuantType, quantize_static)
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from .runtime import Detector, ModelFileError
 
-#: Modules whose nodes are quantised, as they stand in the nodes' names.
+#: Parts of the names of the nodes that are quantised.
 SCOPES = ('/backbone/', '/neck/')
 METHODS = {
     'minmax': CalibrationMethod.MinMax,
     'entropy': CalibrationMethod.Entropy,
     'percentile': CalibrationMethod.Percentile,
 }
+# What onnxruntime has INT8 kernels for and a backbone consists of. Between
+# two convolutions, one of another kind would mean a way to float and back.
+OPERATORS = frozenset(('Conv', 'Add', 'Relu', 'Clip', 'MaxPool', 'AveragePool',
+                       'GlobalAveragePool', 'Concat', 'Resize'))
 
 
 class _Images(CalibrationDataReader):
-    """Photographs as the model's inputs, with a progress bar.
-
-    Args:
-        detector (Detector): The float model, which knows how to prepare them.
-        paths (Sequence[Path]): The images.
-        progress (bool): Whether to show it.
-    """
+    """Photographs as the model's inputs, with a progress bar."""
 
     def __init__(self, detector: Detector, paths: Sequence[Path],
                  progress: bool) -> None:
@@ -45,7 +45,7 @@ class _Images(CalibrationDataReader):
         self.paths = iter(tqdm(paths, desc='Calibrating', unit='image',
                                disable=not progress))
 
-    def get_next(self) -> Optional[dict[str, np.ndarray]]:
+    def get_next(self) -> dict[str, np.ndarray] | None:
         """Inputs of the graph; None after the last image."""
         path = next(self.paths, None)
         if path is None:
@@ -53,8 +53,8 @@ class _Images(CalibrationDataReader):
         return self.detector.feeds([self.detector.prepare(path)])
 
 
-def quantize(model: Union[str, Path],
-             out: Union[str, Path],
+def quantize(model: str | Path,
+             out: str | Path,
              images: Sequence[Path],
              method: str = 'minmax',
              progress: bool = True) -> int:
@@ -64,58 +64,54 @@ def quantize(model: Union[str, Path],
     from what they are on ``images``.
 
     Args:
-        model (str | Path): An ONNX file that ``tools/deploy.py`` wrote.
-        out (str | Path): The file to write; it says the same about itself.
-        images (Sequence[Path]): Photographs like those to come, some dozens.
-        method (str): How ranges are chosen: a key of :data:`METHODS`.
-        progress (bool): Whether to show it.
+        model: An ONNX file that ``tools/deploy.py`` wrote.
+        out: The file to write; it says the same about itself.
+        images: Photographs like those to come, some dozens.
+        method: How ranges are chosen, a key of :data:`METHODS`.
+        progress: Whether to show it.
 
     Returns:
-        int: Number of quantised convolutions.
+        Number of quantised convolutions.
 
     Raises:
         ModelFileError: If the file was not exported by this package, or the
             names of its nodes do not say which are the backbone's.
     """
     detector = Detector(model)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        prepared = str(Path(folder) / 'prepared.onnx')
-        # folds batch norms into convolutions, where that was not done before
-        quant_pre_process(str(model), prepared, skip_symbolic_shape=True)
-        graph = onnx.load(prepared)
-        nodes = quantised_nodes(graph, str(model))
-        quantize_static(
-            prepared,
-            str(out),
-            _Images(detector, images, progress),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted({n.op_type for n in nodes}),
-            nodes_to_quantize=[n.name for n in nodes],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=METHODS[method])
-    _copy_metadata(model, out)
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it advises what is done already
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = str(Path(folder) / 'prepared.onnx')
+            # folds batch norms into convolutions where that is not done yet
+            quant_pre_process(str(model), prepared, skip_symbolic_shape=True)
+            nodes = quantised_nodes(onnx.load(prepared), str(model))
+            quantize_static(
+                prepared,
+                str(out),
+                _Images(detector, images, progress),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=sorted({n.op_type for n in nodes}),
+                nodes_to_quantize=[n.name for n in nodes],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=METHODS[method])
+    finally:
+        logger.setLevel(level)
+    entries = onnx.load(str(model), load_external_data=False).metadata_props
+    quantised = onnx.load(str(out))
+    onnx.helper.set_model_props(quantised, {e.key: e.value for e in entries})
+    onnx.save(quantised, str(out))
     return sum(node.op_type == 'Conv' for node in nodes)
 
 
-def quantised_nodes(model: onnx.ModelProto,
-                    path: str) -> List[onnx.NodeProto]:
-    """Nodes of the backbone and the neck that INT8 makes faster.
-
-    Args:
-        model (onnx.ModelProto): An exported model.
-        path (str): Its file, for messages.
-
-    Returns:
-        list[onnx.NodeProto]: In the graph's order.
-
-    Raises:
-        ModelFileError: If there is none.
-    """
+def quantised_nodes(model: onnx.ModelProto, path: str) -> list[onnx.NodeProto]:
+    """Nodes of the backbone and the neck that INT8 makes faster."""
     nodes = [node for node in model.graph.node
              if any(scope in node.name for scope in SCOPES)
-             and node.op_type in _FASTER]
+             and node.op_type in OPERATORS]
     if not any(node.op_type == 'Conv' for node in nodes):
         scopes = Counter(node.name.split('/')[1] for node in model.graph.node
                          if node.name.count('/') > 1)
@@ -125,28 +121,3 @@ def quantised_nodes(model: onnx.ModelProto,
             'exported by another tool, or renamed by one. Export it with '
             'tools/deploy.py.')
     return nodes
-
-
-# What onnxruntime has INT8 kernels for and a backbone consists of. Between
-# two convolutions, one of another kind would mean a way to float and back.
-_FASTER = frozenset(('Conv', 'Add', 'Relu', 'Clip', 'MaxPool', 'AveragePool',
-                     'GlobalAveragePool', 'Concat', 'Resize'))
-
-
-def _copy_metadata(source: Union[str, Path], target: Union[str, Path]) -> None:
-    entries = {entry.key: entry.value for entry in
-               onnx.load(str(source), load_external_data=False).metadata_props}
-    model = onnx.load(str(target))
-    onnx.helper.set_model_props(model, entries)
-    onnx.save(model, str(target))
-
-
-class _quiet:
-    """Without the warnings that advise what has been done already."""
-
-    def __enter__(self) -> None:
-        self.level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger().setLevel(self.level)

@@ -1,6 +1,7 @@
 """Small models of every family, exported the way mmdeploy does it."""
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -13,10 +14,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import mmdet_centernet2.deploy  # noqa: F401  registers the rewriters
+from mmdet_centernet2.deploy import enable
 from mmdet_centernet2.deploy.task import CenterNet2Detection
 from tests.paths import CONFIGS
 
+enable()
 WIDTH = 32
 _RESNET = {
     'backbone.depth': 18,
@@ -47,7 +49,7 @@ _BIFPN = {
 _LIGHT_HEAD = {'rpn_head.stacked_convs': 1}
 
 #: Family -> config below ``configs/`` and what is made smaller in its model.
-FAMILIES: Dict[str, Tuple[str, dict]] = {
+FAMILIES: dict[str, tuple[str, dict]] = {
     'one stage, FPN': ('centernet/centernet_r50-caffe_fpn_ms-1x_coco.py', {
         **_RESNET,
         **_NECK,
@@ -133,14 +135,14 @@ class Images(NamedTuple):
         shapes (list[tuple[int, int]]): (height, width) without padding.
     """
     inputs: Tensor
-    shapes: List[Tuple[int, int]]
+    shapes: list[tuple[int, int]]
 
     @property
     def sizes(self) -> Tensor:
         """The graph's second input."""
         return torch.tensor(self.shapes, dtype=torch.float32)
 
-    def samples(self) -> List[DetDataSample]:
+    def samples(self) -> list[DetDataSample]:
         """What the detector is told about them; the originals are larger."""
         return [
             DetDataSample(
@@ -151,7 +153,7 @@ class Images(NamedTuple):
         ]
 
 
-def make_images(shapes: Sequence[Tuple[int, int]], divisor: int = 128,
+def make_images(shapes: Sequence[tuple[int, int]], divisor: int = 128,
                 seed: int = 0) -> Images:
     """Blocks of random colours, padded with zeros to one size."""
     rng = np.random.RandomState(seed)
@@ -248,7 +250,7 @@ def export_model(model: nn.Module, deploy: Config, images: Images,
 
 
 def run_onnx(path: str, images: Images,
-             more: Sequence[str] = ()) -> Dict[str, Tensor]:
+             more: Sequence[str] = ()) -> dict[str, Tensor]:
     """Run a file in onnxruntime.
 
     Args:
@@ -272,14 +274,14 @@ def run_onnx(path: str, images: Images,
 
 
 @torch.no_grad()
-def run_torch(model: nn.Module, images: Images) -> List[InstanceData]:
+def run_torch(model: nn.Module, images: Images) -> list[InstanceData]:
     """Detections in pixels of the network's input."""
     samples = model.predict(
         images.inputs.clone(), images.samples(), rescale=False)
     return [sample.pred_instances for sample in samples]
 
 
-def assert_same(ours: Dict[str, Tensor], theirs: List[InstanceData],
+def assert_same(ours: dict[str, Tensor], theirs: list[InstanceData],
                 pixels: float = 0.01, score: float = 1e-4) -> None:
     """Every detection of PyTorch is there once, and nothing else.
 
@@ -310,7 +312,7 @@ def assert_same(ours: Dict[str, Tensor], theirs: List[InstanceData],
             left.remove(match[0])
 
 
-def find_node(path: str, start: str, kind: str) -> Optional[str]:
+def find_node(path: str, start: str, kind: str) -> str | None:
     """The first output of the first node of a kind whose name starts so."""
     for node in onnx.load(path).graph.node:
         if node.op_type == kind and node.name.startswith(start):

@@ -8,10 +8,21 @@ from torch import nn
 
 from mmdet_centernet2.deploy.metadata import build_metadata
 from mmdet_centernet2.deploy.runtime.model_info import KEY
-from tests.test_deploy.exporting import (FAMILIES, Images, assert_same, build,
-                                         deploy_cfg, export_model, find_node,
-                                         make_images, run_onnx, run_torch,
-                                         tiny_cfg)
+from tests.test_deploy.exporting import (
+    FAMILIES,
+    Images,
+    assert_same,
+    build,
+    deploy_cfg,
+    export_model,
+    find_node,
+    make_images,
+    run_onnx,
+    run_torch,
+    tiny_cfg,
+)
+
+pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 #: What a graph is made from, and what it is run on: other sizes, one image
 #: and two of different sizes, padded.

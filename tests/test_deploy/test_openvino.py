@@ -3,14 +3,21 @@ import openvino
 import pytest
 import torch
 from mmdeploy.apis.utils import to_backend
-from mmdeploy.backend.openvino import OpenVINOManager
 
 from mmdet_centernet2.deploy import openvino_backend
 from mmdet_centernet2.deploy.runtime.model_info import KEY
 from mmdet_centernet2.deploy.task import CenterNet2Detection
-from tests.test_deploy.exporting import (assert_same, build, deploy_cfg,
-                                         export_model, make_images, run_torch,
-                                         tiny_cfg)
+from tests.test_deploy.exporting import (
+    assert_same,
+    build,
+    deploy_cfg,
+    export_model,
+    make_images,
+    run_torch,
+    tiny_cfg,
+)
+
+pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 FAMILIES = ('cascade', 'DLA, BiFPN, P5')
 
@@ -69,16 +76,6 @@ def test_computes_in_float32_and_says_what_it_is(converted):
     assert set(session.input_shapes) == {'input', 'image_sizes'}
     assert session.output_names == ('dets', 'labels')
     assert KEY in session.metadata
-
-
-def test_replaces_only_what_no_longer_works(monkeypatch):
-    ours = OpenVINOManager.to_backend
-    assert not openvino_backend.has_old_interface()
-    assert ours.__func__ is openvino_backend._to_backend
-    monkeypatch.setattr(OpenVINOManager, 'to_backend', 'untouched')
-    monkeypatch.setattr(openvino_backend, 'has_old_interface', lambda: True)
-    openvino_backend.install()
-    assert OpenVINOManager.to_backend == 'untouched'
 
 
 def test_fixed_shapes_and_options_of_the_lost_command():

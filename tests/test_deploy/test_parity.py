@@ -11,14 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.apis import init_detector
 
-from mmdet_centernet2.deploy.parity import (Agreement, TestImages, agreement,
-                                            average_precision, build_model,
-                                            exported_finder, find_all, match,
-                                            torch_finder)
+from mmdet_centernet2.deploy.parity import (
+    Agreement,
+    TestImages,
+    agreement,
+    average_precision,
+    build_model,
+    exported_finder,
+    find_all,
+    match,
+    torch_finder,
+)
 from mmdet_centernet2.deploy.runtime import Detections, Detector
 from tests._tiny import PICTURES, tiny_config, write_dataset
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import INFO, write_model
+
+pytestmark = pytest.mark.export
 
 
 def detections(boxes, scores, labels=None):

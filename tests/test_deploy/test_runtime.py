@@ -24,21 +24,33 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from mmdet_centernet2.datasets.transforms.loading import (
-    CheckedLoadImageFromFile)
-from mmdet_centernet2.deploy.runtime import (KEY, DeployedModelError,
-                                             Detections, Detector, ImageError,
-                                             ModelFileError, ModelInfo,
-                                             ResizeInfo)
-from mmdet_centernet2.deploy.runtime import demo
+    CheckedLoadImageFromFile,
+)
+from mmdet_centernet2.deploy.runtime import (
+    KEY,
+    DeployedModelError,
+    Detections,
+    Detector,
+    ImageError,
+    ModelFileError,
+    ModelInfo,
+    ResizeInfo,
+    demo,
+)
 from mmdet_centernet2.deploy.runtime.detections import finish, paste_masks
 from mmdet_centernet2.deploy.runtime.drawing import class_colours, draw
 from mmdet_centernet2.deploy.runtime.images import read_image
-from mmdet_centernet2.deploy.runtime.preprocess import (Prepared, prepare,
-                                                        resized_size,
-                                                        to_batch)
+from mmdet_centernet2.deploy.runtime.preprocess import (
+    Prepared,
+    prepare,
+    resized_size,
+    to_batch,
+)
 from mmdet_centernet2.models.task_modules import rescale_and_clip
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
+
+pytestmark = pytest.mark.export
 
 DEMO = ROOT / 'tools/image_demo.py'
 
@@ -360,12 +372,39 @@ def test_metadata_that_cannot_be_used(tmp_path):
     path = tmp_path / 'model.onnx'
     assert 'has no metadata' in refusal(write_model(path, None))
     assert 'newer' in refusal(write_model(path, {**INFO, 'schema': 9}))
-    assert "'resize'" in refusal(write_model(path, {'schema': 1}))
-    assert 'decoder' in refusal(write_model(path, {**INFO, 'decoder': 'x'}))
+    assert "'classes'" in refusal(write_model(path, {'schema': 1}))
     said = refusal(write_model(path, {**INFO, 'image_size_input': False}))
     assert 'takes image_sizes, input' in said
     assert 'masks' in refusal(write_model(path, {**INFO, 'task': 'mask'}))
     assert ModelFileError.__base__ is DeployedModelError
+
+
+RESIZE = INFO['resize']
+DAMAGED = [
+    dict(decoder='x'), dict(schema='1'), dict(schema=None), dict(classes=[]),
+    dict(classes='light'), dict(classes=[1, 2]), dict(mean=['1', 2, 3]),
+    dict(mean=None), dict(std=[0, 1, 1]), dict(std=[1, 1]),
+    dict(pad_divisor=0), dict(pad_divisor=32.5), dict(pad_value='0'),
+    dict(pad_value=float('nan')), dict(task=['bbox']), dict(mask_thr=True),
+    dict(palette=[[0, 0, 0]]), dict(palette=[[0, 0, 256]] * 2),
+    dict(resize=[96, 64]), dict(bgr_to_rgb=1),
+    *(dict(resize={**RESIZE, **change}) for change in (
+        dict(scale=[0, 64]), dict(scale=[96, 0]), dict(scale=[-9, 64]),
+        dict(scale=[1e9, 64]), dict(scale='96'), dict(scale=[96]),
+        dict(interpolation='spline'), dict(backend='tf'),
+        dict(backend='cv2', interpolation='hamming')))]
+
+
+@pytest.mark.parametrize('damage', DAMAGED, ids=str)
+def test_damaged_metadata_are_named(damage):
+    with pytest.raises(ModelFileError, match=f"'{next(iter(damage))}"):
+        info_of(**damage)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '7', '{', '[' * 10**5])
+def test_metadata_that_are_no_object(text):
+    with pytest.raises(ModelFileError, match='cannot be used'):
+        ModelInfo.from_metadata({KEY: text}, 'model.onnx')
 
 
 def test_a_device_that_is_not_there(model):

@@ -4,12 +4,24 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdet_centernet2.deploy.parity import (TestImages, agreement,
-                                            exported_finder, find_all,
-                                            torch_finder)
+from mmdet_centernet2.deploy.parity import (
+    TestImages,
+    agreement,
+    exported_finder,
+    find_all,
+    torch_finder,
+)
 from mmdet_centernet2.deploy.runtime import Detector
-from tests.test_deploy.exporting import (awaken, build, deploy_cfg,
-                                         export_model, make_images, tiny_cfg)
+from tests.test_deploy.exporting import (
+    awaken,
+    build,
+    deploy_cfg,
+    export_model,
+    make_images,
+    tiny_cfg,
+)
+
+pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 SIZES = ((90, 140), (150, 80), (64, 64))  # height, width
 

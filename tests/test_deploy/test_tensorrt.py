@@ -7,11 +7,21 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from mmdet_centernet2.deploy.half_features import half_features
-from tests.test_deploy.exporting import (FAMILIES, assert_same, build,
-                                         deploy_cfg, export_model, make_images,
-                                         run_onnx, run_torch, tiny_cfg)
+from mmdet_centernet2.deploy.finish import half_features
+from tests.test_deploy.exporting import (
+    FAMILIES,
+    assert_same,
+    build,
+    deploy_cfg,
+    export_model,
+    make_images,
+    run_onnx,
+    run_torch,
+    tiny_cfg,
+)
 from tests.test_deploy.tensorrt_rules import check_tensorrt
+
+pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 SIDE = 256
 

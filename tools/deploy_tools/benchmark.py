@@ -18,12 +18,15 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
+from mmdet_centernet2.cli.checks import PreflightError, load_config
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import build_model
 from mmdet_centernet2.deploy.quantize import quantize
-from mmdet_centernet2.deploy.runtime import (BACKENDS, DeployedModelError,
-                                             open_session)
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-from mmdet_centernet2.cli.checks import PreflightError, load_config
+from mmdet_centernet2.deploy.runtime import (
+    BACKENDS,
+    DeployedModelError,
+    open_session,
+)
 from mmdet_centernet2.utils.timing import paired, speedup
 
 ROOT = Path(__file__).resolve().parents[2]

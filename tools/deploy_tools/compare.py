@@ -8,11 +8,11 @@ from mmdet.utils import register_all_modules
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
+from mmdet_centernet2.checkpoint.match import require_full_match
+from mmdet_centernet2.cli.checks import check_data, load_config
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import compare
 from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-from mmdet_centernet2.cli.checks import check_data, load_config
-from mmdet_centernet2.checkpoint.match import require_full_match
 
 
 def parse_args() -> argparse.Namespace:

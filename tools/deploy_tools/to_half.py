@@ -7,7 +7,7 @@ import argparse
 
 import onnx
 
-from mmdet_centernet2.deploy.half_features import half_features
+from mmdet_centernet2.deploy.finish import half_features
 
 
 def main() -> None:

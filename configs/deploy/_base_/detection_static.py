@@ -17,6 +17,6 @@ codebase_config = dict(
     # Height and width of each image without padding, to which boxes are
     # clipped. False, and input_names=['input'], for what can feed one tensor.
     image_size_input=True)
-# Also where mmdeploy converts to another format without building a model.
+# Replaces parts of mmdeploy, in its own tools too: see deploy.enable().
 custom_imports = dict(
-    imports=['mmdet_centernet2.deploy'], allow_failed_imports=False)
+    imports=['mmdet_centernet2.deploy.enabled'], allow_failed_imports=False)

@@ -1,3 +1,2 @@
 """mmdeploy rewriters of this package's modules."""
-from . import (deform_conv, dense_heads, detectors,  # noqa: F401
-               roi_heads, tensorrt)
+from . import dense_heads, roi_heads, tensorrt  # noqa: F401

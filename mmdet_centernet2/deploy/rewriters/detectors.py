@@ -3,10 +3,9 @@
 Boxes are clipped to the image between the stages. In PyTorch its size is in
 the data samples; a graph has to be given it.
 """
-from typing import Any, List, Optional
+from typing import Any
 
 import torch
-from mmdeploy.core import MODULE_REWRITER
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -15,17 +14,8 @@ from torch import Tensor, nn
 IMAGE_SIZES = 'image_sizes'
 
 
-@MODULE_REWRITER.register_rewrite_module(
-    'mmdet.models.detectors.two_stage.TwoStageDetector')
-@MODULE_REWRITER.register_rewrite_module(
-    'mmdet.models.detectors.single_stage.SingleStageDetector')
 class DetectorWithSizes(nn.Module):
-    """A detector whose ``forward`` takes the images' sizes as a tensor.
-
-    Args:
-        module (nn.Module): The detector.
-        deploy_cfg (Config): Not used; mmdeploy passes it.
-    """
+    """A detector whose ``forward`` takes the images' sizes as a tensor."""
 
     def __init__(self, module: nn.Module, deploy_cfg: Config) -> None:
         super().__init__()
@@ -34,16 +24,16 @@ class DetectorWithSizes(nn.Module):
 
     def forward(self,
                 batch_inputs: Tensor,
-                image_sizes: Optional[Tensor] = None,
-                data_samples: Optional[List[DetDataSample]] = None,
+                image_sizes: Tensor | None = None,
+                data_samples: list[DetDataSample] | None = None,
                 **kwargs: Any) -> Any:
         """Run the detector as mmdeploy has rewritten it.
 
         Args:
-            batch_inputs (Tensor): Images, (B, 3, H, W).
-            image_sizes (Tensor, optional): Height and width in pixels
-                without padding, shape (B, 2). Defaults to the inputs' size.
-            data_samples (list[DetDataSample], optional): Of the images.
+            batch_inputs: Images, (B, 3, H, W).
+            image_sizes: Height and width in pixels without padding, shape
+                (B, 2). Defaults to the inputs' size.
+            data_samples: Of the images.
             **kwargs: ``mode``.
         """
         samples = data_samples or [DetDataSample()]
@@ -53,16 +43,13 @@ class DetectorWithSizes(nn.Module):
         return self.detector(batch_inputs, data_samples=samples, **kwargs)
 
 
-def get_image_sizes(batch_img_metas: List[dict], like: Tensor) -> Tensor:
-    """Sizes of the images inside a graph.
+def get_image_sizes(batch_img_metas: list[dict], like: Tensor) -> Tensor:
+    """(height, width) of the images inside a graph, in pixels, (B, 2).
 
     Args:
-        batch_img_metas (list[dict]): What the detector has been given; the
-            size of the inputs, ``img_shape``, where there is no second input.
-        like (Tensor): Gives batch size, type and device, (B, ...).
-
-    Returns:
-        Tensor: (height, width) in pixels, shape (B, 2).
+        batch_img_metas: What the detector has been given; without a second
+            input, the size of the inputs (``img_shape``) is taken.
+        like: Gives batch size, type and device, (B, ...).
     """
     meta = batch_img_metas[0]
     sizes = meta.get(IMAGE_SIZES)

@@ -1,5 +1,5 @@
 """The second stages in a graph: every image has the same number of boxes."""
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
@@ -7,19 +7,13 @@ from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
 from torch import Tensor
 
-from ...models.roi_heads import (CanonicalRoIExtractor,
-                                 CenterNet2CascadeRoIHead)
-from ...models.task_modules.score_fusion import fuse_scores, mean_probs
+from ...models.roi_heads import CanonicalRoIExtractor, CenterNet2CascadeRoIHead
+from ...models.roi_heads.centernet2_roi_head import fuse_scores
 from ..ops import RoIAlign
-from ..postprocess import best_classes, clip_to_images, image_numbers
+from ..postprocess import best_classes, clip_to_images, to_rois
 from .detectors import get_image_sizes
 
 HEADS = 'mmdet_centernet2.models.roi_heads.'
-
-
-# ---------------------------------------------------------------------------
-# Pooling
-# ---------------------------------------------------------------------------
 
 
 def pool_level(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
@@ -39,14 +33,14 @@ def pool_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
     for TensorRT, see ``rewriters.tensorrt``.
 
     Args:
-        extractor (CanonicalRoIExtractor): The extractor.
-        feats (Sequence[Tensor]): Levels, each (B, C, H, W).
-        boxes (Tensor): Shape (n, 4).
-        images (Tensor): Image of each box, shape (n, ), int64.
-        levels (Tensor): Level of each box, shape (n, ), int64.
+        extractor: The extractor.
+        feats: Levels, each (B, C, H, W).
+        boxes: Shape (n, 4).
+        images: Image of each box, shape (n, ), int64.
+        levels: Level of each box, shape (n, ), int64.
 
     Returns:
-        Tensor: Shape (n, C, h, w).
+        Shape (n, C, h, w).
     """
     parts, order = [], []
     for level, feat in enumerate(feats):
@@ -66,11 +60,7 @@ def extractor__forward(self: CanonicalRoIExtractor,
                        feats: Sequence[Tensor],
                        rois: Tensor,
                        roi_scale_factor=None) -> Tensor:
-    """Pool ``rois`` (n, 5) from the levels: shape (n, C, h, w).
-
-    Raises:
-        ValueError: If boxes are to be enlarged.
-    """
+    """Pool ``rois`` (n, 5) from the levels: shape (n, C, h, w)."""
     if roi_scale_factor is not None:
         raise ValueError('roi_scale_factor cannot be exported')
     images, boxes = rois[:, 0].long(), rois[:, 1:]
@@ -80,57 +70,37 @@ def extractor__forward(self: CanonicalRoIExtractor,
     return pool_levels(self, feats, boxes, images, levels)
 
 
-# ---------------------------------------------------------------------------
-# Detections
-# ---------------------------------------------------------------------------
-
-
-def _to_rois(boxes: Tensor) -> Tensor:
-    """(B, N, 4) to (B * N, 5) with the image's number in front."""
-    return torch.cat([image_numbers(boxes), boxes], dim=-1).reshape(-1, 5)
-
-
-def run_stages(self: StandardRoIHead, feats: Tuple[Tensor], boxes: Tensor,
-               image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
+def run_stages(self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor,
+               image_sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes and class probabilities after all stages.
 
     Args:
-        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
-        feats (tuple[Tensor]): Levels, each (B, C, H, W).
-        boxes (Tensor): Proposals, not clipped, shape (B, N, 4).
-        image_sizes (Tensor): (height, width) of each image, shape (B, 2).
+        self: The head, a cascade or a single stage.
+        feats: Levels, each (B, C, H, W).
+        boxes: Proposals, not clipped, shape (B, N, 4).
+        image_sizes: (height, width) of each image, shape (B, 2).
 
     Returns:
-        tuple[Tensor, Tensor]: Clipped boxes (B, N, 4) and probabilities,
-        background last, (B * N, C + 1).
+        Clipped boxes (B, N, 4) and probabilities, background last,
+        (B * N, C + 1).
     """
     cascade = isinstance(self, CenterNet2CascadeRoIHead)
-    heads = self.bbox_head if cascade else [self.bbox_head]
     probs = []
-    for stage, head in enumerate(heads):
-        rois = _to_rois(boxes)
+    for stage, head in enumerate(
+            self.bbox_head if cascade else [self.bbox_head]):
+        rois = to_rois(boxes)
         outputs = self._bbox_forward(stage, feats, rois) if cascade else \
             self._bbox_forward(feats, rois)
         probs.append(head.get_probs(outputs['cls_score']))
         deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
         boxes = clip_to_images(
             head.bbox_coder.decode(boxes, deltas), image_sizes)
-    return boxes, mean_probs(probs)
+    return boxes, sum(probs) / float(len(probs))
 
 
-def detect(self: StandardRoIHead, feats: Tuple[Tensor], proposals: Tensor,
-           image_sizes: Tensor) -> Tuple[Tensor, Tensor]:
-    """Detections of a batch.
-
-    Args:
-        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
-        feats (tuple[Tensor]): Levels, each (B, C, H, W).
-        proposals (Tensor): Boxes and scores, shape (B, N, 5).
-        image_sizes (Tensor): (height, width) of each image, shape (B, 2).
-
-    Returns:
-        tuple[Tensor, Tensor]: See :func:`best_boxes`.
-    """
+def detect(self: StandardRoIHead, feats: tuple[Tensor], proposals: Tensor,
+           image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Detections of proposals (B, N, 5), as ``best_classes`` gives them."""
     boxes, probs = run_stages(self, feats, proposals[..., :4], image_sizes)
     scores = fuse_scores(probs, proposals[..., 4].reshape(-1))
     num_proposals, columns = int(proposals.size(1)), int(scores.size(1))
@@ -140,20 +110,10 @@ def detect(self: StandardRoIHead, feats: Tuple[Tensor], proposals: Tensor,
                         cfg.max_per_img)
 
 
-def predict_masks(self: StandardRoIHead, feats: Tuple[Tensor], dets: Tensor,
+def predict_masks(self: StandardRoIHead, feats: tuple[Tensor], dets: Tensor,
                   labels: Tensor) -> Tensor:
-    """Mask probabilities of each detection's class.
-
-    Args:
-        self (CenterNet2CascadeRoIHead or CenterNet2RoIHead): The head.
-        feats (tuple[Tensor]): Levels, each (B, C, H, W).
-        dets (Tensor): Shape (B, N, 5).
-        labels (Tensor): -1 for what is missing, shape (B, N).
-
-    Returns:
-        Tensor: Inside the box, shape (B, N, h, w).
-    """
-    logits = self._mask_forward(feats, _to_rois(dets[..., :4]))['mask_preds']
+    """Mask probabilities (B, N, h, w) of each detection's own class."""
+    logits = self._mask_forward(feats, to_rois(dets[..., :4]))['mask_preds']
     height, width = int(logits.size(2)), int(logits.size(3))
     if int(logits.size(1)) > 1:
         own = labels.clamp(min=0).reshape(-1, 1, 1, 1)
@@ -167,8 +127,8 @@ def predict_masks(self: StandardRoIHead, feats: Tuple[Tensor], dets: Tensor,
 @FUNCTION_REWRITER.register_rewriter(
     HEADS + 'centernet2_roi_head.CenterNet2RoIHead.predict')
 def roi_head__predict(self: StandardRoIHead,
-                      x: Tuple[Tensor],
-                      rpn_results_list: Tuple[Tensor, Tensor],
+                      x: tuple[Tensor],
+                      rpn_results_list: tuple[Tensor, Tensor],
                       batch_data_samples: SampleList,
                       rescale: bool = False) -> tuple:
     """Detections (B, N, 5), labels (B, N) and, with a mask head, masks."""

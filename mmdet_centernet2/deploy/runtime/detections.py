@@ -1,8 +1,8 @@
 """What is found in one image, and the last steps on it."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 

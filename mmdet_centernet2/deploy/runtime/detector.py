@@ -1,8 +1,8 @@
 """From photographs to detections with an exported model."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

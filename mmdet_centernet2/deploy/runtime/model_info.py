@@ -6,8 +6,10 @@ that is needed to go from a photograph to named boxes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
+from typing import Any
 
 from .errors import ModelFileError
 
@@ -16,8 +18,50 @@ KEY = 'mmdet_centernet2'
 #: The newest layout of the entry that this code reads.
 SCHEMA = 1
 
-_CHOICES = dict(decoder=('cv2', 'pillow'), task=('bbox', 'mask'))
-_RESIZE_CHOICES = dict(backend=('cv2', 'pillow'))
+INTERPOLATIONS = dict(
+    cv2=('nearest', 'bilinear', 'bicubic', 'area', 'lanczos'),
+    pillow=('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'))
+
+
+# Each check takes a value from JSON and says whether it can be used.
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(low: float, high: float,
+               whole: bool = False) -> Callable[[Any], bool]:
+    kinds = int if whole else (int, float)
+    return lambda value: (isinstance(value, kinds) and not _is_flag(value)
+                          and isfinite(value) and low <= value <= high)
+
+
+def _is_one_of(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def _is_list(check: Callable[[Any], bool],
+             length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (isinstance(value, list) and len(value) > 0
+                          and length in (None, len(value))
+                          and all(map(check, value)))
+
+
+def _or_null(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+def _entry(check: Callable[[Any], bool], wanted: str,
+           default: Any = MISSING) -> Any:
+    """A field with the check of its value, and what the value must be."""
+    return field(default=default, metadata=dict(check=check, wanted=wanted))
+
+
+_FLAG = (_is_flag, 'true or false')
+_SHARE = (_is_number(0, 1), 'a number from 0 to 1')
 
 
 @dataclass(frozen=True)
@@ -29,20 +73,21 @@ class ResizeInfo:
             long one may be at most (0: anything), in pixels, as in mmdet's
             ``ResizeShortestEdge``. Without: ``scale`` of mmdet's ``Resize``,
             (width, height) in pixels.
-        keep_ratio: As in mmdet's ``Resize``; has no meaning with
-            ``short_side``, which always keeps the ratio.
+        keep_ratio: As in mmdet's ``Resize``; ``short_side`` always does.
         short_side: See ``scale``.
         round_down: With ``keep_ratio``: sides are cut to whole pixels rather
             than rounded to the nearest. Has no meaning with ``short_side``.
         backend: ``cv2`` or ``pillow``; they interpolate differently.
         interpolation: Its name in mmcv, such as ``bilinear``.
     """
-    scale: tuple[int, int]
-    keep_ratio: bool = True
-    short_side: bool = False
-    round_down: bool = False
-    backend: str = 'cv2'
-    interpolation: str = 'bilinear'
+    scale: tuple[int, int] = _entry(
+        _is_list(_is_number(0, 2**15, whole=True), 2),
+        'two whole numbers of pixels')
+    keep_ratio: bool = _entry(*_FLAG, True)
+    short_side: bool = _entry(*_FLAG, False)
+    round_down: bool = _entry(*_FLAG, False)
+    backend: str = _entry(_is_one_of(*INTERPOLATIONS), 'cv2 or pillow', 'cv2')
+    interpolation: str = _entry(_is_text, 'the name of one', 'bilinear')
 
 
 @dataclass(frozen=True)
@@ -67,33 +112,36 @@ class ModelInfo:
         mask_thr: Pixels of a mask are those of at least this probability.
         package: Version of the package that exported the file.
     """
-    classes: tuple[str, ...]
-    resize: ResizeInfo
-    palette: tuple[tuple[int, int, int], ...] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    bgr_to_rgb: bool = False
-    pad_divisor: int = 1
-    pad_value: float = 0
-    task: str = 'bbox'
-    image_size_input: bool = False
-    decoder: str = 'cv2'
-    score_thr: float = 0.
-    mask_thr: float = 0.5
-    package: str = ''
+    classes: tuple[str, ...] = _entry(_is_list(_is_text), 'a list of names')
+    resize: ResizeInfo = _entry(lambda value: isinstance(value, dict),
+                                'an object')
+    palette: tuple[tuple[int, int, int], ...] | None = _entry(
+        _or_null(_is_list(_is_list(_is_number(0, 255, whole=True), 3))),
+        'a list of RGB colours from 0 to 255', None)
+    mean: tuple[float, ...] | None = _entry(
+        _or_null(_is_list(_is_number(-1e6, 1e6), 3)), 'three numbers', None)
+    std: tuple[float, ...] | None = _entry(
+        _or_null(_is_list(_is_number(1e-6, 1e6), 3)),
+        'three positive numbers', None)
+    bgr_to_rgb: bool = _entry(*_FLAG, False)
+    pad_divisor: int = _entry(_is_number(1, 2**12, whole=True),
+                              'a whole number from 1 on', 1)
+    pad_value: float = _entry(_is_number(-1e6, 1e6), 'a number', 0)
+    task: str = _entry(_is_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
+    image_size_input: bool = _entry(*_FLAG, False)
+    decoder: str = _entry(_is_one_of('cv2', 'pillow'), 'cv2 or pillow', 'cv2')
+    score_thr: float = _entry(*_SHARE, 0.)
+    mask_thr: float = _entry(*_SHARE, 0.5)
+    package: str = _entry(_is_text, 'a version', '')
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str],
                       path: str) -> ModelInfo:
-        """Read the metadata of a file.
+        """Read and check the entry :data:`KEY`; unknown keys are left alone.
 
         Args:
-            metadata (Mapping[str, str]): All entries.
-            path (str): The file, for messages.
-
-        Returns:
-            ModelInfo: What the entry :data:`KEY` says. Keys of it that are
-            not known here are left alone.
+            metadata: All entries of a file.
+            path: The file, for messages.
 
         Raises:
             ModelFileError: If there is no such entry, or it cannot be used.
@@ -105,37 +153,71 @@ class ModelInfo:
                 'with tools/deploy.py.')
         try:
             values = json.loads(metadata[KEY])
-            schema = values['schema']
-            if schema > SCHEMA:
-                raise ModelFileError(
-                    f'{path} was written by a newer mmdet_centernet2 '
-                    f'({values.get("package", "?")}, metadata schema {schema}; '
-                    f'this one reads up to {SCHEMA}). Update the package.')
-            resize = _build(ResizeInfo, values.pop('resize'), _RESIZE_CHOICES)
-            return _build(cls, {**values, 'resize': resize}, _CHOICES)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            schema = _schema(values)
+            if schema <= SCHEMA:
+                return _build(cls, values)
+        except (ValueError, RecursionError) as error:
             raise ModelFileError(
-                f'the metadata {KEY!r} of {path} cannot be used '
-                f'({type(error).__name__}: {error}). Export the model anew '
-                'with tools/deploy.py.') from error
+                f'the metadata {KEY!r} of {path} cannot be used ({error}). '
+                'Export the model anew with tools/deploy.py.') from error
+        raise ModelFileError(
+            f'{path} was written by a newer mmdet_centernet2 '
+            f'({values.get("package", "?")}, metadata schema {schema}; '
+            f'this one reads up to {SCHEMA}). Update the package.')
 
 
-def _build(cls: type, values: Mapping[str, Any],
-           choices: Mapping[str, tuple]) -> Any:
-    """Make a dataclass of those values that it knows."""
-    names = {field.name for field in fields(cls)}
-    known = {
-        name: _as_tuples(value)
-        for name, value in values.items() if name in names
-    }
-    for name, allowed in choices.items():
-        if known.get(name, allowed[0]) not in allowed:
-            raise ValueError(f'{name} is {known[name]!r}, not one of '
-                             f'{", ".join(allowed)}')
-    return cls(**known)
+def _schema(values: Any) -> int:
+    if not isinstance(values, dict):
+        raise ValueError('it is no JSON object')
+    schema = values.get('schema')
+    if not _is_number(1, 1e6, whole=True)(schema):
+        raise ValueError(f"'schema' is {_short(schema)}, not a whole number")
+    return schema
+
+
+def _build(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
+    """Make one of the dataclasses, every value checked."""
+    known = {}
+    for entry in fields(cls):
+        name = f'{where}{entry.name}'
+        if entry.name not in values:
+            if entry.default is MISSING:
+                raise ValueError(f'{name!r} is missing')
+            continue
+        value = values[entry.name]
+        if not entry.metadata['check'](value):
+            raise ValueError(f'{name!r} is {_short(value)}, not '
+                             f'{entry.metadata["wanted"]}')
+        known[entry.name] = _as_tuples(value)
+    if cls is ModelInfo:
+        known['resize'] = _build(ResizeInfo, values['resize'], 'resize.')
+    info = cls(**known)
+    if cls is ResizeInfo:
+        _check_resize(info)
+    elif (info.mean is None) != (info.std is None):
+        raise ValueError("'mean' and 'std' go together")
+    elif info.palette and len(info.palette) < len(info.classes):
+        raise ValueError("'palette' has fewer entries than 'classes'")
+    return info
+
+
+def _check_resize(info: ResizeInfo) -> None:
+    """What single values do not show."""
+    if info.scale[0] < 1 or info.scale[1] < 1 and not info.short_side:
+        raise ValueError(f"'resize.scale' is {list(info.scale)}: images would "
+                         'have no pixels')
+    known = INTERPOLATIONS[info.backend]
+    if info.interpolation not in known:
+        raise ValueError(f"'resize.interpolation' is {info.interpolation!r}, "
+                         f'not one of {", ".join(known)}')
 
 
 def _as_tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_as_tuples(part) for part in value)
     return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else f'{text[:57]}...'

@@ -1,7 +1,8 @@
 """From pixels to the network's input, as mmdet's test pipeline goes."""
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np

@@ -9,15 +9,20 @@ import logging
 import os.path as osp
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence
 
 import torch
 from mmdeploy.apis import torch2onnx
 from mmdeploy.apis.utils import build_task_processor, to_backend
 from mmdeploy.codebase.base import BaseTask
-from mmdeploy.utils import (Backend, get_backend, get_input_shape,
-                            get_ir_config, get_root_logger)
+from mmdeploy.utils import (
+    Backend,
+    get_backend,
+    get_input_shape,
+    get_ir_config,
+    get_root_logger,
+)
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -25,18 +30,18 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
-from mmdet_centernet2.utils.mmdet_tools import errors_as_exit
-from mmdet_centernet2.cli.checks import PreflightError
 from mmdet_centernet2.checkpoint.match import require_full_match
-
-from .parity import Agreement
-from .runtime import Detections
-from .task import pad_to_shape
+from mmdet_centernet2.cli.checks import PreflightError
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+from mmdet_centernet2.deploy import enable
+from mmdet_centernet2.deploy.parity import Agreement
+from mmdet_centernet2.deploy.runtime import Detections
+from mmdet_centernet2.deploy.task import pad_to_shape
 
 MODULE = 'mmdet_centernet2.deploy'
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of mmdeploy's ``tools/deploy.py``."""
     parser = argparse.ArgumentParser(
         description='Export a detector and run what has been exported.')
@@ -63,10 +68,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Export, convert, run and compare."""
     args = parse_args(argv)
     register_all_modules()
+    enable()
     quieten(args.log_level)
     with errors_as_exit():
         deploy_cfg, model_cfg = load_configs(args)
@@ -82,7 +88,7 @@ def quieten(log_level: str) -> None:
     warnings.filterwarnings('ignore', 'Constant folding')
 
 
-def load_configs(args: argparse.Namespace) -> List[Config]:
+def load_configs(args: argparse.Namespace) -> list[Config]:
     """Load both configs.
 
     Raises:

@@ -1,45 +1,47 @@
-"""Workarounds for mmdeploy: each where it is needed, and only there."""
+"""What ``enable`` replaces in mmdeploy, and that nothing else does."""
+import subprocess
 import sys
-from types import SimpleNamespace
 
 import onnx
 import torch
-from mmdeploy.core import (FUNCTION_REWRITER, MODULE_REWRITER,
-                           RewriterContext)
+from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, RewriterContext
 from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
 from torch import nn
-from torch.onnx import symbolic_opset9
 
-from mmdet_centernet2.deploy import compat
+from mmdet_centernet2.deploy import enable
 from mmdet_centernet2.deploy.rewriters.detectors import IMAGE_SIZES
+from tests.paths import ROOT
 from tests.test_deploy.exporting import deploy_cfg
 
+IMPORT_ONLY = '''
+import mmdeploy.codebase.mmdet.deploy.object_detection as detection
+from mmdeploy.backend.openvino import OpenVINOManager
+from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER
+from mmdeploy.core.rewriters import function_rewriter, symbolic_rewriter
+from torch.onnx import symbolic_opset9
+def state():
+    registries = [rewriter._registry._rewrite_records for rewriter in (
+        FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER)]
+    records = {(i, name): [id(record) for record in found]
+               for i, registry in enumerate(registries)
+               for name, found in registry.items()
+               if not name.startswith('mmdet_centernet2.')}
+    return records, dict(detection.MMDET_TASK.module_dict), [
+        OpenVINOManager.to_backend, OpenVINOManager.build_wrapper,
+        function_rewriter.get_frame_func, symbolic_rewriter.get_frame_func,
+        set(vars(symbolic_opset9))]
+before = state()
+from mmdet_centernet2.deploy import enable
+assert state() == before
+enable()
+assert state()[1] != before[1]
+'''
 
-def test_cast_long_comes_back_and_an_own_one_stays(monkeypatch):
-    monkeypatch.delattr(symbolic_opset9, '_cast_Long')
-    compat.restore_cast_long()
-    graph = SimpleNamespace(op=lambda *args, **kwargs: (args, kwargs))
-    assert symbolic_opset9._cast_Long(graph, 'x', False) == (('Cast', 'x'),
-                                                             dict(to_i=7))
 
-    def own(g, value, non_blocking):
-        return value
-
-    monkeypatch.setattr(symbolic_opset9, '_cast_Long', own)
-    compat.restore_cast_long()
-    assert symbolic_opset9._cast_Long is own
-
-
-def test_the_tracing_exporter_is_asked_for_where_there_are_two():
-
-    def old(model, args, f, verbose=False):
-        pass
-
-    def new(model, args, f, dynamo=True):
-        pass
-
-    assert not compat.has_new_exporter(old)
-    assert compat.has_new_exporter(new)
+def test_importing_replaces_nothing():
+    done = subprocess.run([sys.executable, '-c', IMPORT_ONLY], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_functions_are_found_where_exec_leaves_no_name(monkeypatch):
@@ -48,6 +50,7 @@ def test_functions_are_found_where_exec_leaves_no_name(monkeypatch):
     def no_names(code):
         exec(code, {})
 
+    enable()
     monkeypatch.setattr(rewriter_utils, 'exec', no_names, raising=False)
     names = {name.split('.')[0] for registry in (FUNCTION_REWRITER,
                                                  MODULE_REWRITER)
@@ -78,20 +81,6 @@ def test_k_is_a_constant_of_a_dynamic_graph(tmp_path):
         n.output[0] for n in graph.node if n.op_type == 'Constant'}
     topk, = (n for n in graph.node if n.op_type == 'TopK')
     assert topk.input[1] in constants
-
-
-def caller_of_get_frame_func():
-    return function_rewriter.get_frame_func(1)
-
-
-def test_rewriters_find_their_function():
-    assert caller_of_get_frame_func() is caller_of_get_frame_func
-
-
-def test_installing_again_changes_nothing():
-    before = symbolic_opset9._cast_Long
-    compat.install()
-    assert symbolic_opset9._cast_Long is before
 
 
 def test_the_second_input_has_the_name_of_the_configs():
