@@ -14,9 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet_centernet2.models.task_modules.center_decoder import (
-    Candidates, ltrb_to_boxes)
-from mmdet_centernet2.models.task_modules.center_targets import (BatchBoxes,
-                                                                 LevelLayout)
+    Candidates,
+    ltrb_to_boxes,
+)
+from mmdet_centernet2.models.task_modules.center_targets import (
+    BatchBoxes,
+    LevelLayout,
+)
 
 #: Weighted distance of what a location must not regress to.
 FAR = 1e8

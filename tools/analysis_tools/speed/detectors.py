@@ -38,24 +38,11 @@ CONFIGS = {
     FASTER: 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
     UPDATE: 'centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py',
 }
-#: Pairs of box and class that the last score threshold lets through.
-PAIRS_AT_NMS = 300
-#: Height and width in pixels of the image that weights are adapted to.
-CALIBRATION_SIZE = (192, 192)
-#: Distance of a proposal's sides in stride units: eight cells across.
-LTRB_BIAS = 4.
-#: Standard deviation of the class logits, about a trained model's.
-LOGIT_STD = 1.5
-#: Small, so that a hundred steps leave the weights, and with them the work,
-#: about as they were.
-LEARNING_RATE = 1e-6
-
-
-def load_config(name: str) -> Config:
-    """Config of a detector, ours or one that the installed mmdet brings."""
-    if name == OURS:
-        return Config.fromfile(ROOT / 'configs' / CONFIGS[name])
-    return get_config(f'mmdet::{CONFIGS[name]}')
+PAIRS_AT_NMS = 300  #: Of box and class that the score threshold lets through.
+CALIBRATION_SIZE = (192, 192)  #: Of the image that weights are adapted to.
+LTRB_BIAS = 4.  #: In stride units: proposals are eight cells wide.
+LOGIT_STD = 1.5  #: Of class logits, about a trained model's.
+LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 
 
 def build(name: str, device: str = 'cpu', small: bool = False,
@@ -65,7 +52,8 @@ def build(name: str, device: str = 'cpu', small: bool = False,
     They are the same in every run. ``small`` is for trying out: ResNet-18 and
     narrow box heads.
     """
-    cfg = load_config(name)
+    cfg = (Config.fromfile(ROOT / 'configs' / CONFIGS[name]) if name == OURS
+           else get_config(f'mmdet::{CONFIGS[name]}'))
     if small:
         cfg.model.backbone.depth = 18
         cfg.model.neck.in_channels = [
@@ -98,15 +86,11 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
 
 @torch.no_grad()
 def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
-    """Let batch norms know the statistics of what they get.
-
-    They are frozen at mean 0 and variance 1 otherwise, and every residual
-    block doubles its input.
-    """
+    """Let batch norms know the statistics of what they get."""
     norms = [m for m in model.modules()
              if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
-    for norm in norms:
+    for norm in norms:  # with mean 0 and variance 1 every block doubles
         norm.train()
         norm.momentum = 1.
     model.extract_feat(images)
@@ -202,7 +186,7 @@ class TrainingStep:
                  amp: torch.dtype | None = None) -> None:
         self.model = model.train()
         self.images, self.samples = image_batch(
-            size, batch, num_objects, device=device)
+            size, batch, num_objects, device)
         self.autocast = torch.autocast(device, amp, enabled=amp is not None)
         self.optimizer = torch.optim.SGD(
             (p for p in model.parameters() if p.requires_grad),

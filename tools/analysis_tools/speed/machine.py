@@ -28,25 +28,11 @@ CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16',
 #: detector's arithmetic is in at 800 x 1344: the towers', then C2 to C5.
 CONV_SHAPES = ((256, 100, 168), (64, 200, 336), (128, 100, 168),
                (256, 50, 84), (512, 25, 42))
-#: Kinds of GPU kernels by what their names contain, the first that fits.
-KINDS = {
-    'NMS': ('nms', ),
-    'RoIAlign': ('roi_align', ),
-    'copies': ('memcpy', 'memset', 'copy', 'cat'),
-    'convolutions and matrix products': (
-        'conv', 'gemm', 'cutlass', 'cudnn', 'wgrad', 'dgrad', 'fprop',
-        'xmma', 'matmul', 'nvjet'),
-    'norms': ('norm', 'bn_'),
-    'optimizer': ('multi_tensor', 'adam', 'sgd'),
-    'sorting, indexing': ('sort', 'topk', 'radix', 'index', 'scatter',
-                          'gather', 'scan'),
-    'reductions': ('reduce', ),
-    'elementwise': ('elementwise', 'triton'),
-}
 
 
 def environment() -> dict[str, str]:
     """Machine and versions; starts no CUDA in this process."""
+    flags = _cpu_info('flags').split()
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     found = {
         'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
@@ -54,7 +40,7 @@ def environment() -> dict[str, str]:
         'CPU': _cpu_info('model name') or platform.processor() or 'unknown',
         'cores, threads': f'{os.cpu_count()} cores, torch uses '
                           f'{torch.get_num_threads()} threads',
-        'CPU features': ', '.join(cpu_flags()) or 'unknown',
+        'CPU features': ', '.join(f for f in CPU_FLAGS if f in flags),
         'memory': f'{memory / 1e9:.1f} GB',
         'load before': f'{os.getloadavg()[0]:.2f} (mean of the last minute)',
         'GPU': _gpu() if has_gpu() else 'none',
@@ -79,12 +65,6 @@ def _gpu() -> str:
     with fork() as child:  # no CUDA here
         name = child.submit(torch.cuda.get_device_name).result()
     return f'{name}, CUDA {torch.version.cuda}'
-
-
-def cpu_flags() -> list[str]:
-    """Those of ``CPU_FLAGS`` that this CPU has."""
-    present = _cpu_info('flags').split()
-    return [flag for flag in CPU_FLAGS if flag in present]
 
 
 def _cpu_info(key: str) -> str:
@@ -147,24 +127,18 @@ def count_operations(call: Call) -> int:
     return counter.get_total_flops()
 
 
-def kernel_seconds(call: Call) -> dict[str, float]:
-    """Seconds that a GPU spends in each kind of kernel, the longest first."""
+def gpu_seconds(call: Call, most: int = 10) -> dict[str, float]:
+    """Seconds that a GPU spends in the operators that take most of them."""
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     with profile(activities=activities) as record:
         call()
         torch.cuda.synchronize()
-    total: dict[str, float] = {}
-    for event in record.events():
-        if (event.device_type == torch.autograd.DeviceType.CUDA
-                # the kernels of an annotation are listed themselves
-                and not getattr(event, 'is_user_annotation', False)):
-            kind = kind_of(event.name)
-            total[kind] = (
-                total.get(kind, 0.) + event.time_range.elapsed_us() * 1e-6)
-    return dict(sorted(total.items(), key=lambda item: -item[1]))
-
-
-def kind_of(kernel: str) -> str:
-    """Kind of a GPU kernel."""
-    return next((kind for kind, parts in KINDS.items()
-                 if any(part in kernel.lower() for part in parts)), 'others')
+    seconds = {
+        event.key: event.self_device_time_total * 1e-6
+        for event in record.key_averages()
+        # kernels and annotations count for the operator that launched them
+        if event.device_type == torch.autograd.DeviceType.CPU
+    }
+    total = sum(seconds.values())
+    longest = dict(sorted(seconds.items(), key=lambda item: -item[1])[:most])
+    return {**longest, 'other operators': total - sum(longest.values())}

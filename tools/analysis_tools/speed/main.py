@@ -5,8 +5,7 @@ import os
 import shlex
 import sys
 import warnings
-from argparse import (ArgumentParser, Namespace,
-                      RawDescriptionHelpFormatter)
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +16,7 @@ import mmdet_centernet2  # noqa: F401  registers the models
 
 from . import report, sections  # noqa: F401  registers the sections
 from .machine import environment, has_gpu
-from .section import SECTIONS, Context, Result, Section, run, say
-
-NO_GPU = ('needs a GPU, and torch sees none on this machine: nothing of it '
-          'was measured')
+from .section import SECTIONS, Context, Result, run, say
 
 
 def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
@@ -53,15 +49,16 @@ def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
         parser.error(f'--rounds must be at least 1, got {args.rounds}')
     if args.write_docs is not None and not args.write_docs.is_file():
         parser.error(f'--write-docs: there is no file {args.write_docs}')
+    if args.sections is None:
+        args.sections = [
+            name for name in SECTIONS if name != 'gpu' or has_gpu()]
+    elif 'gpu' in args.sections and not has_gpu():
+        parser.error('--sections gpu: torch sees no GPU on this machine')
     return args
 
 
 def main(description: str, argv: Sequence[str] | None = None) -> int:
-    """Measure what was asked for, and write all of it after each section.
-
-    Returns:
-        1 if a section failed.
-    """
+    """Measure what was asked for; 1 if a section failed."""
     args = parse_args(description, argv)
     # of torch's profiler, and of the libraries, in every child
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
@@ -74,14 +71,10 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     rounds = args.rounds or (2 if args.quick else 5)
     for name, value in about.items():
         print(f'{name}: {value}')
-    names = args.sections or [
-        name for name in SECTIONS if name != 'gpu' or has_gpu()]
-    if 'gpu' not in names and not args.sections:
-        print(f'section gpu {NO_GPU}.')
     results: list[Result] = []
-    for name in (name for name in SECTIONS if name in names):
-        print(f'\n{len(results) + 1} of {len(names)}', flush=True)
-        results.append(_measure(SECTIONS[name], Context(
+    for name in args.sections:
+        print(f'\n{len(results) + 1} of {len(args.sections)}', flush=True)
+        results.append(run(SECTIONS[name], Context(
             args.quick, rounds, 'cuda' if name == 'gpu' else 'cpu',
             at_least=0.1 if args.quick else 1.)))
         report.write(args.out_dir, command, about,
@@ -92,9 +85,3 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
         print(report.section_block(results[-1]), flush=True)
     print(f'\nWrote {args.out_dir}/speed.json, speed.md and images/')
     return int(any(result.error for result in results))
-
-
-def _measure(section: Section, context: Context) -> Result:
-    if context.device == 'cuda' and not has_gpu():
-        return Result(section, [], 0., NO_GPU)
-    return run(section, context)

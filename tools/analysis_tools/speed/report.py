@@ -79,18 +79,16 @@ def rows_table(rows: Sequence[Row]) -> str:
     header += ['times as fast (medians; pairs)'] if compared else []
     lines = []
     for row in rows:
-        cells = [row.work, row.contestant]
-        if timed and row.timing:
-            cells += [duration(row.timing.median),
-                      ' to '.join(map(duration, row.timing.quartiles))]
-        elif timed:
-            cells += ['', '']
-        if compared and row.speedup:
-            cells += ['**{:.3g}**; {:.3g}'.format(*row.speedup)]
-        elif compared:  # the reference, or nothing to compare with
-            cells += ['1' if row.timing and row.work in compared else '']
-        lines.append(
-            cells + [_shown(row.numbers.get(key, '')) for key in numbers])
+        times, ratio = ['', ''], ''
+        if row.timing:
+            times = [duration(row.timing.median),
+                     ' to '.join(map(duration, row.timing.quartiles))]
+            ratio = '1' if row.work in compared else ''  # the reference
+        if row.speedup:
+            ratio = '**{:.3g}**; {:.3g}'.format(*row.speedup)
+        lines.append([row.work, row.contestant, *times * timed,
+                      *[ratio] * bool(compared),
+                      *[_shown(row.numbers.get(key, '')) for key in numbers]])
     return markdown_table(header + numbers, lines)
 
 

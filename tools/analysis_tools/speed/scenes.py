@@ -7,16 +7,13 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet_centernet2.models.task_modules.center_targets import BatchBoxes
-from mmdet_centernet2.models.task_modules.level_layout import LevelLayout
-
 #: Height and width in pixels.
 Size = tuple[int, int]
 
 #: The network input of a photograph of COCO at test time.
 TEST_SIZE = (800, 1344)
 #: Instead of it, for trying out.
-QUICK_SIZE = (256, 320)
+QUICK_SIZE = (192, 256)
 STRIDES = (8, 16, 32, 64, 128)
 
 
@@ -42,29 +39,14 @@ def random_labels(num: int, num_classes: int, seed: int = 0) -> Tensor:
     return torch.tensor(rng.randint(num_classes, size=num), dtype=torch.long)
 
 
-def objects(num: int, size: Size, num_classes: int, batch: int = 1,
-            device: str = 'cpu') -> BatchBoxes:
-    """``num`` objects in each image of a batch."""
-    return BatchBoxes.collate(
-        [random_boxes(num, size, seed).to(device) for seed in range(batch)],
-        [random_labels(num, num_classes, seed).to(device)
-         for seed in range(batch)])
-
-
 def map_sizes(size: Size) -> list[Size]:
     """Height and width in cells of the five levels' maps."""
     return [(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
 
 
-def layout_of(size: Size, batch: int = 1, device: str = 'cpu') -> LevelLayout:
-    """Layout of the five-level pyramid of a batch."""
-    return LevelLayout.build(map_sizes(size), STRIDES, batch,
-                             torch.device(device))
-
-
-def image_batch(size: Size, batch: int = 1, num_objects: int = 0,
-                num_classes: int = 80, device: str = 'cpu'
-                ) -> tuple[Tensor, list[DetDataSample]]:
+def image_batch(
+        size: Size, batch: int = 1, num_objects: int = 0, device: str = 'cpu'
+) -> tuple[Tensor, list[DetDataSample]]:
     """What a detector's ``loss`` and ``predict`` are given.
 
     The images are noise, no less work than photographs, (B, 3, H, W).
@@ -78,7 +60,7 @@ def image_batch(size: Size, batch: int = 1, num_objects: int = 0,
             pad_shape=size, batch_input_shape=size, scale_factor=(1., 1.)))
         sample.gt_instances = InstanceData(
             bboxes=random_boxes(num_objects, size, seed),
-            labels=random_labels(num_objects, num_classes, seed))
+            labels=random_labels(num_objects, 80, seed))
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
         samples.append(sample.to(device))
     return images.to(device), samples

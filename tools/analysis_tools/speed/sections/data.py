@@ -10,22 +10,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import cv2
 import mmcv.transforms
 import numpy as np
 import torch
 from mmdet.registry import METRICS
 from mmengine.logging import MMLogger
-from PIL import Image
 
-from mmdet_centernet2.datasets.transforms import (CheckedLoadImageFromFile,
-                                                  EfficientDetResizeCrop)
+from mmdet_centernet2.datasets.transforms import (
+    CheckedLoadImageFromFile,
+    EfficientDetResizeCrop,
+)
 from mmdet_centernet2.evaluation.faster_eval import BACKENDS
 
 from ..scenes import random_boxes, random_labels
 from ..section import Context, Row, section
 
-#: Height and width of pictures, and the side of the crop: as in the configs
-#: for COCO and nuImages, and a camera's.
+#: Height and width, side of the crop: COCO's, nuImages', and a camera's.
 PICTURES = (((480, 640), 640), ((480, 640), 1280), ((900, 1600), 640),
             ((3000, 4000), 640))
 SIZE = PICTURES[0][0]
@@ -34,13 +35,11 @@ SIZE = PICTURES[0][0]
 def write_jpeg(path: Path, size: Sequence[int], seed: int) -> None:
     """Write coloured clouds, no easier to decode than a photograph."""
     rng = np.random.RandomState(seed)
-    picture = np.zeros((*size, 3), np.float32)
-    for cells in (4, 16, 64, 256):  # coarse clouds are the strongest
-        noise = rng.randint(0, 256, (cells, cells, 3), np.uint8)
-        layer = Image.fromarray(noise).resize(size[::-1], Image.BICUBIC)
-        picture += np.asarray(layer, np.float32) / cells**0.5
-    picture *= 255 / picture.max()
-    Image.fromarray(picture.astype(np.uint8)).save(path, quality=90)
+    picture = sum(  # coarse clouds are the strongest
+        cv2.resize(rng.rand(cells, cells, 3), size[::-1]) / cells**0.5
+        for cells in (4, 16, 64, 256))
+    cv2.imwrite(str(path), picture * 255 / picture.max(),
+                [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 def _read(paths: Sequence[Path], *transforms: Callable) -> None:
@@ -81,24 +80,24 @@ def pipeline(context: Context) -> list[Row]:
 
 def annotations(num_images: int, num_classes: int, num_objects: int) -> dict:
     """Content of an annotation file in the format of COCO and LVIS."""
-    images, entries = [], []
-    for image in range(1, num_images + 1):
+    entries = []
+    for image in range(num_images):
         boxes = random_boxes(num_objects, SIZE, image)
-        labels = random_labels(num_objects, num_classes, image).tolist()
-        images.append(dict(
-            id=image, file_name=f'{image}.jpg', height=SIZE[0], width=SIZE[1],
-            neg_category_ids=[labels[0] % num_classes + 1],
-            not_exhaustive_category_ids=[]))
-        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels):
+        labels = random_labels(num_objects, num_classes, image)
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist()):
             entries.append(dict(
                 id=len(entries) + 1, image_id=image, category_id=label + 1,
                 bbox=[x1, y1, x2 - x1, y2 - y1],
                 area=(x2 - x1) * (y2 - y1), iscrowd=0))
-    categories = [
-        dict(id=i + 1, name=str(i), frequency='rcf'[i % 3], image_count=1,
-             instance_count=1) for i in range(num_classes)
-    ]
-    return dict(images=images, annotations=entries, categories=categories)
+    return dict(
+        annotations=entries,
+        images=[dict(id=image, file_name=f'{image}.jpg', height=SIZE[0],
+                     width=SIZE[1], neg_category_ids=[1],
+                     not_exhaustive_category_ids=[])
+                for image in range(num_images)],
+        categories=[dict(id=i + 1, name=str(i), frequency='rcf'[i % 3],
+                         image_count=1, instance_count=1)
+                    for i in range(num_classes)])
 
 
 def detections(image: int, num: int, num_classes: int,
@@ -111,11 +110,9 @@ def detections(image: int, num: int, num_classes: int,
     moved = boxes + 4 * torch.randn(boxes.shape, generator=generator)
     found = dict(
         bboxes=torch.cat([moved, random_boxes(others, SIZE, image + 10**6)]),
-        # of classes that are there: LVIS looks at no others
-        labels=torch.cat([
-            labels, labels[random_labels(others, num_objects, image)]
-        ]),
-        scores=torch.rand(num, generator=generator))
+        scores=torch.rand(num, generator=generator),
+        labels=torch.cat([  # of classes that are there: LVIS ignores others
+            labels, labels[random_labels(others, num_objects, image)]]))
     return dict(img_id=image, ori_shape=SIZE, pred_instances=found)
 
 
@@ -134,7 +131,7 @@ def _evaluator(metric_type: str, file: Path, backend: str, num_images: int,
         metric = METRICS.build(
             dict(type=metric_type, ann_file=str(file), backend=backend))
         metric.dataset_meta = dict(classes=[str(i) for i in range(objects[0])])
-        for image in range(1, num_images + 1):
+        for image in range(num_images):
             metric.process({}, [detections(image, num_detections, *objects)])
     results = metric.results
 

@@ -6,10 +6,20 @@ from functools import partial
 
 import torch
 
-from ..detectors import (CASCADE, OURS, Prediction, TrainingStep, build,
-                         compile_parts)
-from ..machine import (count_operations, fastest_convolution, kernel_seconds,
-                       matrix_product)
+from ..detectors import (
+    CASCADE,
+    OURS,
+    Prediction,
+    TrainingStep,
+    build,
+    compile_parts,
+)
+from ..machine import (
+    count_operations,
+    fastest_convolution,
+    gpu_seconds,
+    matrix_product,
+)
 from ..scenes import QUICK_SIZE, TEST_SIZE
 from ..section import Call, Context, Row, say, section
 from .parts import targets
@@ -24,8 +34,8 @@ EAGER = f'{OURS}, eager'
     'gpu',
     'On a GPU: CenterNet2 against mmdet\'s Cascade R-CNN at 800 x 1333 '
     '(padded to 800 x 1344), eager and compiled, and the share of the '
-    'measured rate of matrix products that they reach; profiles name kinds of '
-    'kernels.')
+    'measured rate of matrix products that they reach; profiles name '
+    'operators.')
 def gpu(context: Context) -> list[Row]:
     torch.backends.cudnn.benchmark = True
     product = matrix_product(context, torch.bfloat16)
@@ -102,10 +112,10 @@ def _compare(context: Context, peak: float, what: str, batch: int,
             '% of bf16 peak': 100 * operations[name] / seconds / peak
         })
     seconds = next(r.timing.median for r in rows if r.contestant == EAGER)
-    kinds = kernel_seconds(calls[EAGER])
-    kinds['GPU idle'] = max(seconds - sum(kinds.values()), 0.)
+    spent = gpu_seconds(calls[EAGER])
+    spent['GPU idle'] = max(seconds - sum(spent.values()), 0.)
     return rows + [
-        Row(f'profile: {what}, batch {batch}, {EAGER}', kind,
-            numbers={'% of the time': 100 * spent / seconds})
-        for kind, spent in kinds.items()
+        Row(f'profile: {what}, batch {batch}, {EAGER}', operator,
+            numbers={'% of the time': 100 * part / seconds})
+        for operator, part in spent.items()
     ]

@@ -10,8 +10,16 @@ from torch import nn
 from mmdet_centernet2.engine.hooks.cpu_speed import CPUSpeedHook
 from mmdet_centernet2.engine.hooks.fast_inference import MODES, speed_up
 
-from ..detectors import (CASCADE, CONFIGS, OURS, UPDATE, Prediction,
-                         TrainingStep, build, compile_parts)
+from ..detectors import (
+    CASCADE,
+    CONFIGS,
+    OURS,
+    UPDATE,
+    Prediction,
+    TrainingStep,
+    build,
+    compile_parts,
+)
 from ..machine import count_operations, fastest_convolution
 from ..scenes import QUICK_SIZE, TEST_SIZE
 from ..section import Context, Plot, Row, Worker, section, start_workers
@@ -115,7 +123,7 @@ def _failed(work: str, failures: dict[str, str]) -> list[Row]:
 
 def _step(context: Context, model: nn.Module, num_objects: int = FEW,
           amp: torch.dtype | None = None) -> TrainingStep:
-    size = context.pick((640, 640), (256, 256))
+    size = context.pick((640, 640), (128, 128))
     return TrainingStep(model, size, num_objects, amp=amp)
 
 

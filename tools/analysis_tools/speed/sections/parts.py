@@ -8,19 +8,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet_centernet2.models.dense_heads.centernet2_proposal_head import \
-    FPN_RANGES
+from mmdet_centernet2.models.dense_heads.centernet2_proposal_head import (
+    FPN_RANGES,
+)
 from mmdet_centernet2.models.losses import FederatedLoss, HeatmapFocalLoss
-from mmdet_centernet2.models.losses.chosen_rows import chosen_rows
 from mmdet_centernet2.models.losses.federated_loss import federated_bce
-from mmdet_centernet2.models.task_modules.center_decoder import decode, select
-from mmdet_centernet2.models.task_modules.center_targets import center_targets
-from mmdet_centernet2.models.task_modules.level_layout import flatten_levels
-from mmdet_centernet2.models.task_modules.positive_mining import mine_positives
-from tests.reference.dense import (dense_center_targets, dense_heatmap_loss,
-                                   masked_federated_loss, plain_decode)
+from mmdet_centernet2.models.ops import gather_rows
+from mmdet_centernet2.models.task_modules import (
+    BatchBoxes,
+    LevelLayout,
+    center_targets,
+    decode,
+    flatten_levels,
+    mine_positives,
+    select,
+)
+from tests.reference.dense import (
+    dense_center_targets,
+    dense_heatmap_loss,
+    masked_federated_loss,
+    plain_decode,
+)
 
-from ..scenes import STRIDES, TEST_SIZE, layout_of, map_sizes, objects
+from ..scenes import STRIDES, TEST_SIZE, map_sizes, random_boxes, random_labels
 from ..section import Context, Plot, Row, section
 
 AGNOSTIC = 'class-agnostic'
@@ -32,9 +42,15 @@ MANY = 1000
 def _scene(context: Context, num: int, num_classes: int,
            batch: int = 1) -> tuple:
     """Objects, layout and half-diagonal ranges of a batch."""
-    return (objects(num, TEST_SIZE, num_classes, batch, context.device),
-            layout_of(TEST_SIZE, batch, context.device),
-            torch.tensor(FPN_RANGES, device=context.device))
+    device = torch.device(context.device)
+    boxes, labels = zip(*[
+        (random_boxes(num, TEST_SIZE, image).to(device),
+         random_labels(num, num_classes, image).to(device))
+        for image in range(batch)
+    ])
+    return (BatchBoxes.collate(boxes, labels),
+            LevelLayout.build(map_sizes(TEST_SIZE), STRIDES, batch, device),
+            torch.tensor(FPN_RANGES, device=device))
 
 
 @section(
@@ -84,8 +100,7 @@ def random_maps(channels: int, batch: int = 1,
 class _Backward:
     """A loss and its backward pass; each call is one."""
 
-    def __init__(self, loss: Callable[[], Tensor],
-                 *leaves: Tensor) -> None:
+    def __init__(self, loss: Callable[[], Tensor], *leaves: Tensor) -> None:
         self.loss, self.leaves = loss, leaves
 
     def __call__(self) -> Tensor:
@@ -154,7 +169,7 @@ def federated_losses(context: Context, num_classes: int, rois: int = 512,
 
     def ours() -> Tensor:  # as the box head does
         classes = loss.sample_classes(labels, num_classes)
-        weight, bias = (chosen_rows(p, classes)
+        weight, bias = (gather_rows(p, classes)
                         for p in (classifier.weight, classifier.bias))
         return federated_bce(F.linear(x, weight, bias), labels, classes).mean()
 
@@ -172,15 +187,9 @@ def federated_losses(context: Context, num_classes: int, rois: int = 512,
 def federated(context: Context) -> list[Row]:
     # of LVIS, two between, and of a union of data sets
     nums = context.pick((1203, 3000, 6500, 13204), (1203, 13204))
-    rows, ours = [], {}
-    for num in nums:
-        calls = federated_losses(context, num)
-        rows += context.compare(f'{num:,} classes', calls,
-                                numbers=dict(classes=num))
-        ours[f'{num:,} classes'] = calls['chosen columns (ours)']
-    few, *_, many = ours
-    return rows + context.compare('ours, many classes against few',
-                                  {few: ours[few], many: ours[many]})
+    return [row for num in nums for row in context.compare(
+        f'{num:,} classes', federated_losses(context, num),
+        numbers=dict(classes=num))]
 
 
 @section(
@@ -207,7 +216,7 @@ def decoding(context: Context) -> list[Row]:
 
 
 def decoder_input(num_classes: int, batch: int, device: str) -> tuple:
-    """Logits, distances, strides, threshold, best of a level, square root."""
+    """Arguments of ``decode`` and ``plain_decode``."""
     logits = [level - 4 for level in random_maps(num_classes, batch, device)]
     ltrbs = [level.abs() * 4 for level in random_maps(4, batch, device)]
     return logits, ltrbs, STRIDES, 1e-4, 1000, num_classes == 1
