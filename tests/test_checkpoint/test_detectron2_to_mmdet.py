@@ -322,20 +322,6 @@ def test_incomplete_imagenet_pickle_is_refused(tmp_path, capsys):
     assert 'layer4.2.conv3.weight' in said and 'layer4.2.conv2' not in said
 
 
-def test_backbone_of_a_config_with_deformable_convolutions(tmp_path, capsys):
-    config = Config.fromfile(FLAGSHIP_CONFIG)
-    config.model.backbone.update(
-        dcn=dict(type='DCNv2', deform_groups=1),
-        stage_with_dcn=(False, False, False, True))
-    mmengine.dump(config.to_dict(), tmp_path / 'dcn.json')
-    source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
-    torch.save({k: torch.as_tensor(v) for k, v in _imagenet().items()}, source)
-    assert _convert(source, target, '--backbone-only', '--config',
-                    tmp_path / 'dcn.json') == 0
-    assert 'conv1.weight' in torch.load(target)['state_dict']
-
-
-@pytest.mark.slow
 def test_as_a_process(tmp_path):
     source, target = tmp_path / 'a.pkl', tmp_path / 'b.pth'
     source.write_bytes(b'\x80\x04')

@@ -208,7 +208,7 @@ def test_rule_keeps_to_its_range():
 
 
 @pytest.mark.parametrize('model, official, ours', PAIRS)
-def test_names_of_the_spec(model, official, ours):
+def test_names_written_by_hand(model, official, ours):
     shapes = original_shapes()[model]
     assert official in shapes, 'the pair itself is wrong'
     names = key_map(detect_official(shapes))

@@ -274,6 +274,18 @@ def test_array_with_too_few_bytes_is_refused():
                              b'X\x03\x00\x00\x00' + raw[:3])))
 
 
+def test_dictionaries_that_share_others_are_walked_once():
+    node = {'array': np.arange(3.)}
+    for _ in range(100):  # 2 ** 100 paths
+        node = {'a': node, 'b': node}
+    node['itself'] = node
+    found = load_arrays(io.BytesIO(pickle.dumps(node)))
+    assert found['itself'] is found
+    for _ in range(100):
+        found = found['b']
+    assert np.array_equal(found['array'], np.arange(3.))
+
+
 @pytest.mark.parametrize('content, hint', [
     (b'', 'empty'),
     (b'<!DOCTYPE html><html><body>Sign in</body></html>', 'web page'),
