@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -52,7 +52,7 @@ WORDS: dict[str, str] = {
 
 _FIELD = re.compile(r'\{(?:(?P<factor>\d*)(?P<index>[a-z])(?P<shift>[+-]\d+)?'
                     r'|(?P<word>[A-Z][a-z]*))\}')
-Values = dict[str, 'int | str']
+Values = dict[str, Any]  # index: int, word: str
 
 
 @cache
@@ -80,7 +80,7 @@ def match(template: str, name: str) -> Values | None:
         return None
     values: Values = {}
     for slot, text in zip(fields, found.groups()):
-        value: int | str = text
+        value: Any = text
         if slot['index']:
             value, rest = divmod(
                 int(text) - int(slot['shift'] or 0), int(slot['factor'] or 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -121,7 +122,7 @@ def detect_ours(names: Iterable[str]) -> Variant:
 
 
 def _detect(names: list[str], signs: Signs) -> Variant:
-    found = {
+    found: dict[str, Any] = {
         part: next((kind for kind, sign in kinds.items()
                     if _first(names, sign)), None)
         for part, kinds in signs.items()

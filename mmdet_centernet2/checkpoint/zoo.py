@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+import mmengine
 
 
 class Model(NamedTuple):
@@ -23,5 +23,5 @@ def shipped_models() -> list[Model]:
     return [
         Model(entry['Metadata']['Original Name'], root / entry['Config'])
         for metafile in sorted(root.glob('configs/*/metafile.yml'))
-        for entry in yaml.safe_load(metafile.read_text('utf-8'))['Models']
+        for entry in mmengine.load(metafile)['Models']
     ]
