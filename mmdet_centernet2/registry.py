@@ -33,4 +33,5 @@ def _children() -> dict[str, Registry]:
     }
 
 
+TRANSFORMS: Registry  # one of those that follow
 globals().update(_children())

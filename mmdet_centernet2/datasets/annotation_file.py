@@ -320,7 +320,8 @@ class _Reader:
         """Note boxes without size, or outside of their image."""
         start, size = self.boxes[:, :2], self.boxes[:, 2:]
         with np.errstate(invalid='ignore'):
-            negative, empty = (size < 0).any(1), (size == 0).any(1)
+            negative = np.any(size < 0, axis=1)
+            empty = np.any(size == 0, axis=1)
             outside = ((start >= self.sizes) | (start + size <= 0)).any(1)
         for index in np.flatnonzero(negative | empty | outside).tolist():
             if negative[index]:

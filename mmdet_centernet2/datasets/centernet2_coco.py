@@ -6,6 +6,7 @@ import os
 import os.path as osp
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
@@ -19,7 +20,7 @@ from .palette import distinct_palette
 _SHOWN = 5  # files listed in a message; the rest are counted
 
 
-class StrictCocoMixin:
+class StrictCocoMixin(CocoDataset):
     """Checks annotations and keeps every box, for COCO-format data sets.
 
     mmdet drops small boxes, unknown categories and boxes without area in
@@ -254,7 +255,7 @@ class _CheckImageSize:
         return results
 
 
-def check_class_names(classes: object) -> None:
+def check_class_names(classes: Any) -> None:
     """Check ``metainfo['classes']``.
 
     Args:

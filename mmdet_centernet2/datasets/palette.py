@@ -40,7 +40,7 @@ def _farthest_colours() -> list[tuple[int, int, int]]:
         chosen.append(int(np.where(allowed, distances.min(1), -1).argmax()))
         new = np.linalg.norm(lab - lab[chosen[-1]], axis=1)
         distances = np.concatenate([distances, new[:, None]], axis=1)
-    return [tuple(map(int, rgb[i])) for i in chosen]
+    return [(int(r), int(g), int(b)) for r, g, b in rgb[chosen]]
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:

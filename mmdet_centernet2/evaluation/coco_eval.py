@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 from mmdet.datasets.api_wrappers import COCOeval
 
-from .faster_eval import MatchParams, match_and_accumulate
+from .faster_eval import match_and_accumulate
 
 
 class FasterCOCOeval(COCOeval):
@@ -33,18 +33,18 @@ class FasterCOCOeval(COCOeval):
         self.eval = dict(
             params=params,
             **match_and_accumulate(
-                objects, detections, cat_ids,
-                MatchParams(params.iouType, params.iouThrs, params.recThrs,
-                            params.areaRng, params.maxDets)))
+                objects, detections, cat_ids, params.iouType,
+                dict(
+                    iouThrs=np.asarray(params.iouThrs, dtype=float),
+                    recThrs=np.asarray(params.recThrs, dtype=float),
+                    areaRng=params.areaRng,
+                    maxDets=params.maxDets)))
 
     def accumulate(self, p=None) -> None:
-        """Done already; kept for code that calls all three steps.
-
-        Args:
-            p: Must be None: other parameters need another evaluation.
+        """Done already.
 
         Raises:
-            ValueError: If it is not.
+            ValueError: If other parameters are given.
         """
         if p is not None:
             raise ValueError('FasterCOCOeval cannot accumulate with other '
@@ -54,7 +54,7 @@ class FasterCOCOeval(COCOeval):
 
 def _without_categories(by_pair: dict, params) -> dict:
     """All of an image under category 1, in pycocotools' order."""
-    merged = defaultdict(list)
+    merged: dict[tuple, list] = defaultdict(list)
     for image in params.imgIds:
         for cat in params.catIds:
             if (image, cat) in by_pair:

@@ -52,8 +52,9 @@ class CenterNet2CocoMetric(CocoMetric):
     """
 
     #: Names of the figures, in the order of ``COCOeval.stats``.
-    ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
-             'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+    ITEMS: tuple[str, ...] = (
+        'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
+        'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
 
     def __init__(self,
                  ann_file: str | None = None,

@@ -7,7 +7,7 @@ all of the time goes, the compiled package compares detections with objects.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -18,25 +18,6 @@ _KEYS = ('id', 'image_id', 'bbox', 'area', 'score')
 
 #: Annotations or detections by image id and category id.
 ByPair = Mapping[tuple[int, int], list[dict]]
-
-
-class MatchParams(NamedTuple):
-    """What to compare by, in the names of pycocotools.
-
-    Attributes:
-        iou_type: 'bbox' or 'segm'.
-        iou_thrs: IoU thresholds, shape (T,).
-        rec_thrs: Recall thresholds, shape (R,).
-        area_rng: Smallest and largest area in square pixels of
-            each range, shape (A, 2).
-        max_dets: Most detections of a category in an image
-            that count, ascending, shape (M,).
-    """
-    iou_type: str
-    iou_thrs: np.ndarray
-    rec_thrs: np.ndarray
-    area_rng: Sequence[Sequence[float]]
-    max_dets: Sequence[int]
 
 
 def check_backend(backend: str) -> None:
@@ -59,7 +40,8 @@ def match_and_accumulate(
         objects: ByPair,
         detections: ByPair,
         cat_ids: Sequence[int],
-        params: MatchParams,
+        iou_type: str,
+        params: Mapping[str, Any],
         not_exhaustive: Mapping[int, Sequence[int]] | None = None
 ) -> dict[str, np.ndarray]:
     """Precision and recall of all categories.
@@ -70,7 +52,9 @@ def match_and_accumulate(
             ``segmentation`` as run lengths.
         detections: The same with ``score``, no ``iscrowd``.
         cat_ids: Ids of the K categories, in this order.
-        params: What to compare by.
+        iou_type: 'bbox' or 'segm'.
+        params: pycocotools' ``iouThrs`` (T,), ``recThrs`` (R,), ``areaRng``
+            (A, 2) and ``maxDets`` (M,).
         not_exhaustive: Of LVIS: by image id, the categories in which a
             detection without an object is no error.
 
@@ -78,12 +62,12 @@ def match_and_accumulate(
         ``precision`` (T, R, K, A, M) and ``recall`` (T, K, A, M) as
         pycocotools has them; -1 where there is no object.
     """
-    images = {cat: [] for cat in cat_ids}
+    images: dict[int, list[int]] = {cat: [] for cat in cat_ids}
     for image, cat in sorted({*objects, *detections}):
         if cat in images:
             images[cat].append(image)
     found = [
-        _evaluate(cat, images[cat], objects, detections, params,
+        _evaluate(cat, images[cat], objects, detections, iou_type, params,
                   not_exhaustive) for cat in track(
                       cat_ids, 'evaluating', disable=len(cat_ids) < 2)
     ]
@@ -105,7 +89,7 @@ def _package() -> Any:
 
 
 def _evaluate(category: int, images: Sequence[int], objects: ByPair,
-              detections: ByPair, params: MatchParams,
+              detections: ByPair, iou_type: str, params: Mapping[str, Any],
               not_exhaustive: Mapping | None) -> dict[str, np.ndarray]:
     """Evaluate one category, in the images that have something of it.
 
@@ -113,59 +97,44 @@ def _evaluate(category: int, images: Sequence[int], objects: ByPair,
     given, and keeps a list for it; like this none of them is empty.
     """
     package = _package()
-    entries = [
-        _image(image, category, (*objects.get((image, category), ()),
-                                 *detections.get((image, category), ())),
-               not_exhaustive) for image in images
-    ]
+    entries = {}
+    for image in images:
+        # what was not looked for has been left out before
+        entries[image] = dict(
+            id=image, height=0, width=0, neg_category_ids=[category])
+        if not_exhaustive is not None:
+            entries[image]['not_exhaustive_category_ids'] = not_exhaustive[
+                image]
+
+    def side(by_pair: ByPair) -> list[dict]:
+        """Entries of our own: the package writes into what it is given."""
+        annotations = []
+        for image in images:
+            for ann in by_pair.get((image, category), ()):
+                entry = {key: ann[key] for key in _KEYS if key in ann}
+                entry.update(category_id=category,
+                             iscrowd=int(bool(ann.get('iscrowd', 0))))
+                if iou_type == 'segm':
+                    entry['segmentation'] = mask = ann['segmentation']
+                    height, width = mask['size']
+                    entries[image].update(height=height, width=width)
+                annotations.append(entry)
+        return annotations
+
+    sides = [side(objects), side(detections)]
     # 'f' is of no importance: the original makes the groups
     categories = [dict(id=category, frequency='f')]
-
-    def side(by_pair: ByPair):
-        annotations = [
-            _copy(ann, category, params.iou_type == 'segm')
-            for image in images for ann in by_pair.get((image, category), ())
-        ]
-        return package.COCO(
-            dict(
-                images=entries, annotations=annotations,
-                categories=categories))
-
     evaluation = package.COCOeval_faster(
-        side(objects),
-        side(detections),
-        params.iou_type,
+        *(package.COCO(
+            dict(
+                images=list(entries.values()), annotations=annotations,
+                categories=categories)) for annotations in sides),
+        iou_type,
         lvis_style=not_exhaustive is not None,
         print_function=lambda *args: None)
-    evaluation.params.iouThrs = np.asarray(params.iou_thrs, dtype=float)
-    evaluation.params.recThrs = np.asarray(params.rec_thrs, dtype=float)
-    evaluation.params.areaRng = [list(rng) for rng in params.area_rng]
-    evaluation.params.areaRngLbl = [str(rng) for rng in params.area_rng]
-    evaluation.params.maxDets = list(params.max_dets)
+    for name, value in params.items():
+        setattr(evaluation.params, name, value)
+    evaluation.params.areaRngLbl = [str(rng) for rng in params['areaRng']]
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval
-
-
-def _image(image: int, category: int, annotations: Sequence[dict],
-           not_exhaustive: Mapping | None) -> dict:
-    """Entry of an image of which only one category is looked at."""
-    # what was not looked for has been left out before
-    entry = dict(
-        id=image, height=0, width=0, neg_category_ids=[category])
-    if not_exhaustive is not None:
-        entry['not_exhaustive_category_ids'] = not_exhaustive[image]
-    if annotations and isinstance(annotations[0].get('segmentation'), dict):
-        entry['height'], entry['width'] = annotations[0]['segmentation'][
-            'size']
-    return entry
-
-
-def _copy(ann: dict, category_id: int, segm: bool) -> dict:
-    """An entry of our own: the package writes into what it is given."""
-    entry = {key: ann[key] for key in _KEYS if key in ann}
-    entry.update(
-        category_id=category_id, iscrowd=int(bool(ann.get('iscrowd', 0))))
-    if segm:
-        entry['segmentation'] = ann['segmentation']
-    return entry

@@ -57,14 +57,13 @@ def plan_resize_crop(img_size: tuple[int, int], size: int, factor: float,
     """
     side = factor * size
     img_scale = min(side / length for length in img_size)
-    scaled_size = tuple(max(int(n * img_scale), 1) for n in img_size)
-    offset = tuple(
+    height, width = (max(int(n * img_scale), 1) for n in img_size)
+    top, left = (
         int(max(0., float(n - size)) * where)
-        for n, where in zip(scaled_size, position))
-    crop_size = tuple(
-        min(n, start + size) - start
-        for n, start in zip(scaled_size, offset))
-    return ResizeCrop(img_scale, scaled_size, offset, crop_size)
+        for n, where in zip((height, width), position))
+    return ResizeCrop(
+        img_scale, (height, width), (top, left),
+        (min(height, top + size) - top, min(width, left + size) - left))
 
 
 @TRANSFORMS.register_module()
@@ -123,7 +122,8 @@ class EfficientDetResizeCrop(BaseTransform):
     @cache_randomness
     def _random_draws(self) -> tuple[float, float, float]:
         """Factor, then vertical, then horizontal position: always three."""
-        return (np.random.uniform(*self.scale_range), np.random.uniform(0, 1),
+        low, high = self.scale_range
+        return (np.random.uniform(low, high), np.random.uniform(0, 1),
                 np.random.uniform(0, 1))
 
     @autocast_box_type()

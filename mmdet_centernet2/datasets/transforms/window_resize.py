@@ -52,7 +52,7 @@ def resize_window(image: np.ndarray | Image.Image,
         image = Image.fromarray(image[rows.source, columns.source])
     (y1, y2), (x1, x2) = rows.box, columns.box
     resized = image.resize((columns.length, rows.length),
-                           Image.BILINEAR,
+                           Image.Resampling.BILINEAR,
                            box=(x1 - left, y1 - top, x2 - left, y2 - top))
     if resized.size == crop_size[::-1]:
         return resized
@@ -76,7 +76,7 @@ def nearest_window(masks: np.ndarray, scaled_size: tuple[int, int],
 def _nearest(length: int, scaled: int, start: int, count: int) -> np.ndarray:
     """Which pixel pillow takes for each of the window, shape (count,)."""
     pixels = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    taken = np.asarray(pixels.resize((scaled, 1), Image.NEAREST))
+    taken = np.asarray(pixels.resize((scaled, 1), Image.Resampling.NEAREST))
     return taken[0, start:start + count]
 
 
@@ -109,7 +109,7 @@ def _widen(length: int, scaled: int, first: int,
     return first, last
 
 
-def _cost(spans: tuple[Span, Span]) -> float:
+def _cost(spans: tuple[Span, ...]) -> float:
     """Multiplications for each channel: along the rows first, then down."""
     rows, columns = spans
     num_rows = rows.source.stop - rows.source.start

@@ -64,7 +64,7 @@ class CenterNet2Head(CenterNet2ProposalHead):
     def predict_by_feat(self,
                         heat_logits: list[Tensor],
                         ltrbs: list[Tensor],
-                        batch_img_metas: list[dict] | None = None,
+                        batch_img_metas: list[dict],
                         cfg: ConfigDict | None = None,
                         rescale: bool = False) -> InstanceList:
         """Decode detections: NMS, then rescaling, then clipping.

@@ -18,15 +18,20 @@ def _freeze_running_stats(module: nn.Module) -> Iterator[None]:
         and norm.training
     ]
     momenta = [norm.momentum for norm in norms]
-    counts = [norm.num_batches_tracked.clone() for norm in norms]
+    counters = [
+        norm.num_batches_tracked for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
+    counts = [counter.clone() for counter in counters]
     try:
         for norm in norms:
             norm.momentum = 0.
         yield
     finally:
-        for norm, momentum, count in zip(norms, momenta, counts):
+        for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+        for counter, count in zip(counters, counts):
+            counter.copy_(count)
 
 
 def recompute(module: nn.Module, *args: Any) -> Any:

@@ -170,7 +170,7 @@ class FederatedLoss(nn.Module):
                 another number of classes.
         """
         self._check_num_classes(num_classes)
-        if not self.samples_classes:
+        if self.num_sampled_classes is None:
             return torch.arange(num_classes, device=labels.device)
         appeared = labels.cpu().unique()
         if len(appeared) and (appeared[0] < 0 or appeared[-1] > num_classes):

@@ -222,7 +222,9 @@ class _EffdetCell(nn.Module):
         maps = list(inputs)
         for node, layers in zip(self.graph, self.fnode):
             size = inputs[node.level].shape[-2:]
-            maps.append(layers['after_combine'](layers['combine'](maps, size)))
+            combined = layers['combine'](maps, size)  # type: ignore[index]
+            maps.append(
+                layers['after_combine'](combined))  # type: ignore[index]
         return maps[-len(inputs):]
 
 

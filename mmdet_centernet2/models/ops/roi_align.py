@@ -29,11 +29,10 @@ def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
     samples = torch.full_like(bins, sampling_ratio)
     if sampling_ratio == 0:
         samples = bins.ceil()
-    most = samples.max()
-    if not 0 <= most * num_bins * len(bins) <= MAX_TAPS:
+    largest = samples.max()
+    if not 0 <= largest * num_bins * len(bins) <= MAX_TAPS:
         return None
-    most = int(most)
-    numbers = torch.arange(max(most, 1), device=bins.device)
+    numbers = torch.arange(max(int(largest), 1), device=bins.device)
     lows = start[:, None] + torch.arange(
         num_bins, device=bins.device) * bins[:, None]
     offsets = (numbers + .5) * bins[:, None] / samples.clamp(min=1)[:, None]

@@ -48,7 +48,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         return (levels - self.min_level).clamp(0, num_levels - 1).long()
 
     def forward(self,
-                feats: tuple[Tensor],
+                feats: tuple[Tensor, ...],
                 rois: Tensor,
                 roi_scale_factor: float | None = None) -> Tensor:
         """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.

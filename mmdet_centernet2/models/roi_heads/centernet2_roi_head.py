@@ -214,21 +214,21 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             For each image RoIs (n_i, 5) and **scores** (n_i, C + 1), deltas
             (n_i, 4) of the last stage.
         """
-        stage_probs, bbox_pred = [], None
+        stage_probs: list[Tensor] = []
+        outputs: dict[str, Tensor] = {}
         for stage in range(self.num_stages):
             if stage > 0:
                 rois = self.bbox_head[stage - 1].decode_rois(
-                    rois, bbox_pred, batch_img_metas)
+                    rois, outputs['bbox_pred'], batch_img_metas)
             outputs = self._bbox_forward(stage, x, rois)
-            bbox_pred = outputs['bbox_pred']
             stage_probs.append(self.bbox_head[stage].get_probs(
                 outputs['cls_score']))
-        scores = sum(stage_probs) / float(self.num_stages)
+        scores = sum(stage_probs[1:], stage_probs[0]) / self.num_stages
         if proposal_scores is not None:
             scores = fuse_scores(scores, proposal_scores)
         counts = tuple(num_proposals_per_img)
-        return rois.split(counts), scores.split(counts), bbox_pred.split(
-            counts)
+        return rois.split(counts), scores.split(
+            counts), outputs['bbox_pred'].split(counts)
 
 
 @MODELS.register_module()

@@ -61,7 +61,7 @@ class LevelLayout(NamedTuple):
     num_rows: int
 
     @classmethod
-    def build(cls, featmap_sizes: Sequence[tuple[int, int]],
+    def build(cls, featmap_sizes: Sequence[Sequence[int]],
               strides: Sequence[int], batch_size: int,
               device: torch.device) -> 'LevelLayout':
         """The layout of ``batch_size`` images, cached for the next batch.
