@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 import torch
@@ -32,14 +32,12 @@ class Row:
 
     def as_dict(self) -> dict:
         """For JSON, times in seconds."""
-        out = asdict(self)
-        out.pop('timing')
-        if self.timing is not None:
-            out.update(seconds=self.timing.seconds, median=self.timing.median,
-                       quartiles=self.timing.quartiles)
-        if self.speedup is not None:
-            out['speedup'] = self.speedup._asdict()
-        return out
+        timing = self.timing and dict(
+            seconds=self.timing.seconds, median=self.timing.median,
+            quartiles=self.timing.quartiles)
+        return dict(work=self.work, contestant=self.contestant,
+                    numbers=self.numbers, **(timing or {}),
+                    speedup=self.speedup and self.speedup._asdict())
 
 
 @dataclass

@@ -16,7 +16,6 @@ from ..detectors import (
 )
 from ..machine import (
     count_operations,
-    fastest_convolution,
     gpu_seconds,
     matrix_product,
 )
@@ -39,13 +38,8 @@ EAGER = f'{OURS}, eager'
 def gpu(context: Context) -> list[Row]:
     torch.backends.cudnn.benchmark = True
     product = matrix_product(context, torch.bfloat16)
-    kernels = {f'matrix products, bf16, {product.name}': product}
-    for dtype in (torch.float32, torch.bfloat16):
-        kernel = fastest_convolution(context, dtype)
-        kernels[f'convolutions, {str(dtype)[6:]}, {kernel.name}'] = kernel
-    rows = [Row('limits of the machine', name,
-                numbers={'TFLOP/s': kernel.rate / 1e12})
-            for name, kernel in kernels.items()]
+    rows = [Row('limit of the machine', f'matrix product, {product.name}',
+                numbers={'TFLOP/s': product.rate / 1e12})]
     compare = partial(_compare, context, product.rate)
     rows += compare('training', *_training_steps(context))
     for batch in (1, 8):

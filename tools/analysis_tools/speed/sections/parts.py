@@ -20,15 +20,8 @@ from mmdet_centernet2.models.task_modules import (
     center_targets,
     decode,
     flatten_levels,
-    mine_positives,
-    select,
 )
-from tests.reference.dense import (
-    dense_center_targets,
-    dense_heatmap_loss,
-    masked_federated_loss,
-    plain_decode,
-)
+from tests.reference import dense as reference
 
 from ..scenes import STRIDES, TEST_SIZE, map_sizes, random_boxes, random_labels
 from ..section import Context, Plot, Row, section
@@ -56,7 +49,7 @@ def _scene(context: Context, num: int, num_classes: int,
 @section(
     'targets',
     'Targets of the first stage for images of 800 x 1344, 22,400 locations: '
-    'heat map, positives, regression targets, and extra positives apart. '
+    'heat map, positives and regression targets. '
     '*Dense* is the original\'s way, every location against every object; '
     'both give the same targets.',
     Plot('speed_targets.png', TITLE, 'objects', only=AGNOSTIC),
@@ -75,16 +68,9 @@ def targets(context: Context) -> list[Row]:
         scene = *_scene(context, num, num_classes, images), num_classes
         rows += context.compare(
             f'{kind}, {num} objects',
-            dict(dense=partial(dense_center_targets, *scene),
+            dict(dense=partial(reference.dense_center_targets, *scene),
                  ours=partial(center_targets, *scene)),
             max_rounds=3 if num >= MANY else None,
-            numbers=dict(objects=num), memory=True)
-    for num in few:
-        scene = _scene(context, num, 80)
-        ltrb = torch.rand(scene[1].num_rows, 4, device=context.device) * 8
-        rows += context.compare(
-            f'extra positives, {num} objects',
-            dict(ours=partial(mine_positives, *scene, ltrb)),
             numbers=dict(objects=num), memory=True)
     return rows
 
@@ -126,8 +112,8 @@ def heatmap_losses(context: Context, num_classes: int,
     loss = HeatmapFocalLoss()
 
     def dense() -> Tensor:
-        found = dense_center_targets(gt, layout, ranges, num_classes)
-        return sum(dense_heatmap_loss(
+        found = reference.dense_center_targets(gt, layout, ranges, num_classes)
+        return sum(reference.dense_heatmap_loss(
             flatten_levels(logits), found.heatmap, found.pos_inds,
             found.pos_labels, factor))
 
@@ -165,7 +151,7 @@ def federated_losses(context: Context, num_classes: int, rois: int = 512,
 
     def dense() -> Tensor:
         classes = loss.sample_classes(labels, num_classes)
-        return masked_federated_loss(classifier(x), labels, classes)
+        return reference.masked_federated_loss(classifier(x), labels, classes)
 
     def ours() -> Tensor:  # as the box head does
         classes = loss.sample_classes(labels, num_classes)
@@ -196,23 +182,18 @@ def federated(context: Context) -> list[Row]:
     'decode',
     'From the maps of the first stage, 800 x 1344, to the best 1,000 '
     'candidates of each level. *Plain* computes probabilities and boxes for '
-    'every location before it chooses; ours chooses first. Suppression is '
-    'timed apart.')
+    'every location before it chooses; ours chooses first.')
 @torch.no_grad()
 def decoding(context: Context) -> list[Row]:
     rows = []
-    nms = dict(type='nms', iou_threshold=0.9, class_agnostic=True)
     for num_classes in (1, 80):
         for batch in context.pick((1, 8), (1, )):
             args = decoder_input(num_classes, batch, context.device)
             rows += context.compare(
                 f'decode, {num_classes} classes, batch {batch}',
-                dict(plain=partial(plain_decode, *args),
+                dict(plain=partial(reference.plain_decode, *args),
                      ours=partial(decode, *args)), memory=True)
-    found = decode(*decoder_input(1, batch, context.device))
-    return rows + context.compare(
-        f'NMS of {found.scores.size(1)} candidates, batch {batch}',
-        dict(ours=lambda: select(found, nms, 256)))
+    return rows
 
 
 def decoder_input(num_classes: int, batch: int, device: str) -> tuple:
