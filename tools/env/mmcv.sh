@@ -5,7 +5,7 @@
 # kept in a cache of ours, one folder for each kind.
 declare -A MMCV_TIME=(
     [cpu]='about 3 minutes on 2 cores, once'
-    [cuda]='many times longer than for the CPU, once')
+    [cuda]='longer than the 3 minutes for the CPU, once')
 
 # Set TORCH (version), TORCH_CUDA (version or empty), GPU (1 if torch sees one),
 # PYTAG (cp311-linux_x86_64).
