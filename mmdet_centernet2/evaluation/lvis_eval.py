@@ -10,7 +10,7 @@ from rich.progress import track
 
 from mmdet_centernet2.datasets.annotation_file import read_annotations
 
-from .faster_eval import MatchParams, match_and_accumulate
+from .faster_eval import match_and_accumulate
 
 
 class CheckedLVIS(LVIS):
@@ -113,9 +113,9 @@ class FasterLVISEval(SparseLVISEval):
         # No limit here: `lvis` has limited the detections of an image already.
         most = max(map(len, self._dts.values()), default=1)
         found = match_and_accumulate(
-            objects, self._dts, params.cat_ids,
-            MatchParams(params.iou_type, params.iou_thrs, params.rec_thrs,
-                        params.area_rng, [most]), self.img_nel)
+            objects, self._dts, params.cat_ids, params.iou_type,
+            dict(iouThrs=params.iou_thrs, recThrs=params.rec_thrs,
+                 areaRng=params.area_rng, maxDets=[most]), self.img_nel)
         self.eval = dict(
             params=params,
             precision=found['precision'][..., 0],
