@@ -70,8 +70,8 @@ class LTRBIoULoss(nn.Module):
             pred: Predicted ltrb in stride units, shape (N, 4).
             target: Target ltrb in stride units, shape (N, 4).
             avg_factor: Normaliser, a scalar of at least one.
-            counts: Which pairs count, boolean, shape (N, ); the targets of
-                others must not be zero. Defaults to all.
+            counts: Mask of the pairs that count, shape (N, ), all by default;
+                the targets of others must not be zero.
 
         Returns:
             Scalar; zero, with a graph, if N is zero.

@@ -67,15 +67,7 @@ class IDAUp(nn.Module):
                             DeformNode(out_channels, out_channels, norm_cfg))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Aggregate.
-
-        Args:
-            maps: Finest first.
-
-        Returns:
-            The first map, then each aggregate in turn, all of the first map's
-            size.
-        """
+        """The first of ``maps``, finest first, then each aggregate in turn."""
         outs = [maps[0]]
         for i in range(1, len(maps)):
             project, up, node = (
@@ -143,13 +135,6 @@ class DLAUpNeck(BaseModule):
                             [2**i for i in range(num_fused)], norm_cfg)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """Fuse.
-
-        Args:
-            inputs: Finest first, (B, C_i, H_i, W_i).
-
-        Returns:
-            One map of the finest input's size and channels.
-        """
+        """Maps (B, C_i, H_i, W_i), finest first, to one like the first."""
         maps = self.dla_up(inputs)
         return (self.ida_up(maps[:self.num_fused])[-1], )

@@ -142,8 +142,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
              batch_data_samples: SampleList) -> dict:
         """See mmdet's ``CascadeRoIHead`` and :func:`merge_duplicate_gt_labels`.
 
-        ``torch.compile`` leaves it alone: matching and sampling RoIs would
-        be compiled anew for each number of them.
+        Not compiled: the number of RoIs differs from batch to batch.
         """
         return super().loss(x, rpn_results_list,
                             merge_duplicate_gt_labels(batch_data_samples))
