@@ -14,6 +14,7 @@ from tests.paths import ROOT
 from tests.test_deploy.exporting import deploy_cfg
 
 IMPORT_ONLY = '''
+import mmdeploy.apis.onnx  # registers mmdeploy's own
 import mmdeploy.codebase.mmdet.deploy.object_detection as detection
 from mmdeploy.backend.openvino import OpenVINOManager
 from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER

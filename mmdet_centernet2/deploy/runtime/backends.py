@@ -29,24 +29,16 @@ class Session(Protocol):
 
 
 class OnnxRuntimeSession:
-    """Runs an ONNX file with onnxruntime.
-
-    Args:
-        path (str | Path): The file.
-        device (str): ``cpu``, ``cuda`` or ``cuda:1``.
-        threads (int, optional): Threads of one operator; all of the cores
-            that this process may use unless given.
-
-    Raises:
-        ModelFileError: If the file is not a model that can be run.
-        DeployedModelError: If there is no such device.
-    """
+    """Runs an ONNX file with onnxruntime; see :func:`open_session`."""
 
     def __init__(self, path: str | Path, device: str = 'cpu',
                  threads: int | None = None):
         import onnxruntime as ort
         ort.set_default_logger_severity(3)  # errors
-        options = _ort_options(ort, threads)
+        options = ort.SessionOptions()
+        # Its own guess counts the machine's cores, not those it may use. Not
+        # set_denormal_as_zero: it would hold for the caller's thread, too.
+        options.intra_op_num_threads = threads or _cores()
         providers = _ort_providers(ort, device)
         try:
             self.session = ort.InferenceSession(str(path), options,
@@ -69,16 +61,7 @@ class OnnxRuntimeSession:
 
 
 class OpenVinoSession:
-    """Runs an ONNX file or OpenVINO's own format (``.xml``) with OpenVINO.
-
-    Args:
-        path (str | Path): The file.
-        device (str): ``cpu``, ``gpu`` or another name of OpenVINO's.
-        threads (int, optional): Threads; all cores unless given.
-
-    Raises:
-        ModelFileError: If the file is not a model that can be run.
-    """
+    """Runs an ONNX file or OpenVINO's own ``.xml`` with OpenVINO."""
 
     def __init__(self, path: str | Path, device: str = 'cpu',
                  threads: int | None = None):
@@ -115,16 +98,13 @@ BACKENDS: dict[str, Callable[..., Session]] = dict(
 
 def open_session(path: str | Path, backend: str = 'onnxruntime',
                  device: str = 'cpu', threads: int | None = None) -> Session:
-    """Load a model.
+    """Load a model, ready to run.
 
     Args:
-        path (str | Path): The file.
-        backend (str): A name in :data:`BACKENDS`.
-        device (str): Such as ``cpu`` or ``cuda:0``.
-        threads (int, optional): Threads of the CPU; all cores unless given.
-
-    Returns:
-        Session: Ready to run.
+        path: The file.
+        backend: A name in :data:`BACKENDS`.
+        device: Such as ``cpu`` or ``cuda:0``.
+        threads: Threads of the CPU; all cores unless given.
 
     Raises:
         ModelFileError: If the file is missing or not a model.
@@ -143,17 +123,6 @@ def open_session(path: str | Path, backend: str = 'onnxruntime',
         raise DeployedModelError(
             f'backend {backend} is not installed: pip install {backend} '
             f'({error})') from error
-
-
-def _ort_options(ort, threads: int | None):
-    """onnxruntime's defaults, but for the number of threads.
-
-    Not ``set_denormal_as_zero``: it would hold for the caller's thread, too.
-    """
-    options = ort.SessionOptions()
-    # its own guess counts the machine's cores, not those it may use
-    options.intra_op_num_threads = threads or _cores()
-    return options
 
 
 def _ort_providers(ort, device: str) -> list:

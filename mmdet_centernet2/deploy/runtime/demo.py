@@ -51,11 +51,7 @@ def build_parser() -> ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run on a command line.
-
-    Args:
-        arguments (Sequence[str], optional): This process' unless given.
-    """
+    """Run on a command line, this process' unless given."""
     args = build_parser().parse_args(arguments)
     try:
         if args.batch_size < 1:
@@ -72,14 +68,7 @@ def detect(detector: Detector, images: Sequence[Path],
            args: Namespace) -> None:
     """Detect on files, and draw and write as the arguments say.
 
-    Args:
-        detector (Detector): The model.
-        images (Sequence[Path]): The files.
-        args (Namespace): From :func:`build_parser`.
-
-    Raises:
-        ImageError: If an image cannot be read; what was done before it stays
-            in the output folder.
+    Where an image cannot be read, what was done before it stays.
     """
     where = _where(args)
     best = []  # score in each image

@@ -39,10 +39,10 @@ class Detections:
         """As mmdet's inferencer writes them.
 
         Args:
-            classes (Sequence[str], optional): Names by label.
+            classes: Names by label.
 
         Returns:
-            dict: Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as
+            Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as
             COCO's run lengths if there are masks, and ``label_names`` if
             ``classes`` are given.
         """
@@ -62,15 +62,15 @@ def finish(dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None,
     """Rescale to the image, clip, drop what is empty.
 
     Args:
-        dets (ndarray): (n, 5), x1 y1 x2 y2 in pixels of the network's input,
+        dets: (n, 5), x1 y1 x2 y2 in pixels of the network's input,
             and the score; entries without a score fill the list up.
-        labels (ndarray): (n, ).
-        masks (ndarray | None): (n, h, w), probabilities inside each box.
-        image (Prepared): Where they were found.
-        mask_thr (float): Smallest probability of a mask's pixels.
+        labels: (n, ).
+        masks: (n, h, w), probabilities inside each box.
+        image: Where they were found.
+        mask_thr: Smallest probability of a mask's pixels.
 
     Returns:
-        Detections: In pixels of the original image, in the order given.
+        In pixels of the original image, in the order given.
     """
     height, width = image.original_size
     factors = np.array([1 / s for s in image.scale_factor] * 2, np.float32)
@@ -94,14 +94,14 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
     around the mask; this is mmdet's rule, one axis after the other.
 
     Args:
-        masks (ndarray): (n, h, w), probabilities.
-        boxes (ndarray): (n, 4), x1 y1 x2 y2 in pixels of the image, none
+        masks: (n, h, w), probabilities.
+        boxes: (n, 4), x1 y1 x2 y2 in pixels of the image, none
             empty.
-        size (tuple[int, int]): (height, width) of the image.
-        threshold (float): Smallest probability that counts.
+        size: (height, width) of the image.
+        threshold: Smallest probability that counts.
 
     Returns:
-        ndarray: (n, height, width), bool.
+        (n, height, width), bool.
     """
     pasted = np.zeros((len(masks), *size), bool)
     for place, mask, (x1, y1, x2, y2) in zip(pasted, masks, boxes):
@@ -113,18 +113,7 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
 
 def _weights(low: float, high: float, cells: int,
              length: int) -> tuple[slice, np.ndarray]:
-    """What each cell of a mask gives to each pixel along one axis.
-
-    Args:
-        low (float): Where the box begins, in pixels.
-        high (float): Where it ends.
-        cells (int): Cells of the mask from there to there.
-        length (int): Of the image, in pixels.
-
-    Returns:
-        tuple[slice, ndarray]: The pixels near the box and weights
-        (pixels, cells), float32.
-    """
+    """Pixels near a box along one axis; weights (pixels, cells) of a mask."""
     start, stop = max(int(low) - 1, 0), min(int(np.ceil(high)) + 1, length)
     centres = np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
     places = (centres - low) / (high - low) * cells - 0.5

@@ -20,13 +20,13 @@ class Detector:
     """An exported model that takes photographs and gives detections.
 
     Args:
-        model (str | Path): The file that ``tools/deploy.py`` wrote.
-        backend (str): What runs it, ``onnxruntime`` or ``openvino``.
-        device (str): Such as ``cpu`` or ``cuda:0``.
-        threads (int, optional): Threads of the CPU; all cores unless given.
+        model: The file that ``tools/deploy.py`` wrote.
+        backend: What runs it, ``onnxruntime`` or ``openvino``.
+        device: Such as ``cpu`` or ``cuda:0``.
+        threads: Threads of the CPU; all cores unless given.
 
     Attributes:
-        info (ModelInfo): What the file says about itself.
+        info: What the file says about itself.
         session (Session): Runs the graph on arrays.
 
     Raises:
@@ -52,7 +52,7 @@ class Detector:
             images: A path or pixels (h, w, 3), uint8, BGR; or a list of them.
 
         Returns:
-            Detections | list[Detections]: For each image, in its pixels.
+            For each image, in its pixels.
 
         Raises:
             ImageError: If an image cannot be read.
@@ -79,11 +79,11 @@ class Detector:
         """The graph's inputs for a batch.
 
         Args:
-            images (Sequence[Prepared]): At least one; for a model of fixed
+            images: At least one; for a model of fixed
                 batch size at most that many, the last one then fills it up.
 
         Returns:
-            dict[str, ndarray]: ``input`` (B, 3, H, W) and, if the model wants
+            ``input`` (B, 3, H, W) and, if the model wants
             it, ``image_sizes`` (B, 2).
         """
         missing = (self._fixed_batch or len(images)) - len(images)

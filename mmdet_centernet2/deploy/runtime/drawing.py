@@ -21,13 +21,13 @@ def draw(image: np.ndarray, found: Detections, info: ModelInfo,
     """Draw what is found, the best on top.
 
     Args:
-        image (ndarray): (h, w, 3), uint8, BGR.
-        found (Detections): In pixels of the image.
-        info (ModelInfo): With the names and colours of the classes.
-        score_thr (float): Smallest score that is drawn.
+        image: (h, w, 3), uint8, BGR.
+        found: In pixels of the image.
+        info: With the names and colours of the classes.
+        score_thr: Smallest score that is drawn.
 
     Returns:
-        ndarray: A new picture like ``image``.
+        A new picture like ``image``.
     """
     found = found.keep(found.scores > score_thr)
     colours = class_colours(info)
@@ -83,12 +83,12 @@ def _places(texts: list[tuple], boxes: np.ndarray,
     """Where captions cover least: above, below, right or left of their boxes.
 
     Args:
-        texts (list[tuple]): x1 y1 x2 y2 of each caption written at (0, 0).
-        boxes (ndarray): (n, 4), of the objects, the best first.
-        image (tuple[int, int]): (width, height), in pixels.
+        texts: x1 y1 x2 y2 of each caption written at (0, 0).
+        boxes: (n, 4), of the objects, the best first.
+        image: (width, height), in pixels.
 
     Returns:
-        ndarray: (n, 4), x1 y1 x2 y2 of the captions, inside the image.
+        (n, 4), x1 y1 x2 y2 of the captions, inside the image.
     """
     taken = np.asarray(boxes, float)
     for text, (x1, y1, x2, y2) in zip(texts, boxes):

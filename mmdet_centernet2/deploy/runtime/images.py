@@ -22,10 +22,10 @@ def list_images(inputs: str | Path) -> list[Path]:
     """The images that the user named.
 
     Args:
-        inputs (str | Path): An image file or a folder.
+        inputs: An image file or a folder.
 
     Returns:
-        list[Path]: The file; of a folder all images in it, sorted, whatever
+        The file; of a folder all images in it, sorted, whatever
         the case of their ending.
 
     Raises:
@@ -57,12 +57,12 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
     taken, as OpenCV does.
 
     Args:
-        path (str | Path): The file.
-        decoder (str): ``cv2`` or ``pillow``. OpenCV fills what is missing of
+        path: The file.
+        decoder: ``cv2`` or ``pillow``. OpenCV fills what is missing of
             a truncated JPEG with grey and says nothing, Pillow notices.
 
     Returns:
-        ndarray: (h, w, 3), uint8, BGR.
+        (h, w, 3), uint8, BGR.
 
     Raises:
         ImageError: If the file is missing, empty or not an image, or if its
@@ -94,9 +94,9 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write a picture.
 
     Args:
-        path (str | Path): The file; its ending names the format. Its folder
+        path: The file; its ending names the format. Its folder
             is made.
-        image (ndarray): (h, w, 3), uint8, BGR.
+        image: (h, w, 3), uint8, BGR.
 
     Raises:
         DeployedModelError: If it cannot be written.

@@ -52,13 +52,13 @@ def resized_size(size: tuple[int, int], resize: ResizeInfo,
     """The size of an image after resizing.
 
     Args:
-        size (tuple[int, int]): (width, height) in pixels.
-        resize (ResizeInfo): How to resize.
-        limit (tuple[int, int], optional): (width, height) that a model of
+        size: (width, height) in pixels.
+        resize: How to resize.
+        limit: (width, height) that a model of
             fixed shape takes; a larger image shrinks to fit.
 
     Returns:
-        tuple[int, int]: (width, height), rounded as mmdet and mmcv do.
+        (width, height), rounded as mmdet and mmcv do.
     """
     if resize.short_side:
         resized = _short_side(size, *resize.scale)
@@ -98,13 +98,13 @@ def prepare(image: np.ndarray, info: ModelInfo,
     """Resize and normalise an image.
 
     Args:
-        image (ndarray): (h, w, 3), uint8, BGR.
-        info (ModelInfo): Of the model.
-        limit (tuple[int, int], optional): (width, height) of a model of
+        image: (h, w, 3), uint8, BGR.
+        info: Of the model.
+        limit: (width, height) of a model of
             fixed shape.
 
     Returns:
-        Prepared: The image and its sizes.
+        The image and its sizes.
     """
     height, width = image.shape[:2]
     size = resized_size((width, height), info.resize, limit)
@@ -138,14 +138,14 @@ def to_batch(images: Sequence[Prepared], info: ModelInfo,
     """Pad images below and to the right, and stack them.
 
     Args:
-        images (Sequence[Prepared]): At least one.
-        info (ModelInfo): Of the model.
-        fixed (tuple[int, int], optional): (width, height) of a model of
+        images: At least one.
+        info: Of the model.
+        fixed: (width, height) of a model of
             fixed shape; otherwise the largest image decides, rounded up to
             ``info.pad_divisor``.
 
     Returns:
-        tuple[ndarray, ndarray]: Images (B, 3, H, W) and their sizes without
+        Images (B, 3, H, W) and their sizes without
         the padding (B, 2) as (height, width), float32.
     """
     sizes = np.array([image.size for image in images])
