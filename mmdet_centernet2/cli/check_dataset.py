@@ -38,11 +38,7 @@ _READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr',
 
 
 class Report:
-    """What a check prints, and the faults it has found.
-
-    Attributes:
-        faults (int): Lines that must be mended.
-    """
+    """Prints what is found and counts the faults, which must be mended."""
 
     def __init__(self) -> None:
         self.console = Console(soft_wrap=True, highlight=False)
@@ -71,10 +67,7 @@ class Report:
 
 
 def main() -> int:
-    """Run on this process' command line.
-
-    Returns:
-        int: Exit status: 0, or 1 if something must be mended.
+    """Run on this process' command line; 1 if something must be mended.
 
     Raises:
         PreflightError: If the config or its data are not there.
@@ -164,13 +157,7 @@ def _check_split(cfg: Config, split: str, report: Report,
 
 
 def describe(infos: list[dict], classes: tuple, report: Report) -> None:
-    """Print what a data set holds.
-
-    Args:
-        infos (list[dict]): Data infos of mmdet.
-        classes (tuple[str]): Names of the classes.
-        report (Report): To print to.
-    """
+    """Print what a data set holds, from mmdet's data infos."""
     objects = [i for info in infos for i in info['instances']]
     crowds = sum(i['ignore_flag'] for i in objects)
     empty = sum(not info['instances'] for info in infos)
@@ -354,15 +341,7 @@ def _evaluate(dataset: BaseDataset, infos: list[dict],
 
 
 def perfect_sample(info: dict, masks: bool = False) -> dict:
-    """Detections that equal an image's annotations, as a metric takes them.
-
-    Args:
-        info (dict): Data info of mmdet.
-        masks (bool): Whether masks are evaluated.
-
-    Returns:
-        dict: Data sample with ``pred_instances``.
-    """
+    """An image's annotations as detections, as a metric takes them."""
     seen = [i for i in info['instances'] if not i['ignore_flag']]
     size = (info['height'], info['width'])
     boxes = np.array([i['bbox'] for i in seen], np.float32).reshape(-1, 4)
@@ -417,12 +396,7 @@ def _check_overlap(found: dict[str, BaseDataset], report: Report) -> None:
 
 # -----picture-----
 def draw(found: dict[str, BaseDataset], path: Path) -> None:
-    """Draw the statistics of the labels.
-
-    Args:
-        found (dict[str, BaseDataset]): Data sets by the name of their split.
-        path (Path): Picture to write.
-    """
+    """Draw the statistics of the labels of each split into a picture."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(12, 9), layout='constrained')
     bars, sizes, centres, numbers = figure.subplots(2, 2).flat

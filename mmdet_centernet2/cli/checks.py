@@ -48,10 +48,7 @@ _SOURCES = {
 
 
 def check_train(args: Namespace) -> None:
-    """Check what ``tools/train.py`` was asked to do.
-
-    Args:
-        args: Parsed by mmdet's ``tools/train.py``.
+    """Check what ``tools/train.py`` was asked to do, by its arguments.
 
     Raises:
         PreflightError: If the config, its data, pretrained weights or device
@@ -74,10 +71,7 @@ def check_train(args: Namespace) -> None:
 
 
 def check_test(args: Namespace) -> None:
-    """Check what ``tools/test.py`` was asked to do.
-
-    Args:
-        args: Parsed by mmdet's ``tools/test.py``.
+    """Check what ``tools/test.py`` was asked to do, by its arguments.
 
     Raises:
         PreflightError: If the config, its data or device are not there, or
@@ -126,10 +120,8 @@ def _similar(config: str) -> str:
 def leaf_datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
     """Config key and config of each data set that reads files.
 
-    Args:
-        node: The config of a data set or of a wrapper around some
-            (``dataset=`` or ``datasets=``).
-        key: The dotted config key of ``node``.
+    Walks through wrappers (``dataset=`` or ``datasets=``) from ``node``, whose
+    dotted config key is ``key``.
     """
     if 'ann_file' in node or 'data_root' in node:
         yield key, node
@@ -154,12 +146,7 @@ def _evaluators(cfg: Config, name: str) -> list[tuple[str, dict]]:
 
 def check_data(cfg: Config, loaders: list[str],
                evaluators: list[str]) -> None:
-    """Check that the files and folders of the data are there.
-
-    Args:
-        cfg: The whole config.
-        loaders: Keys of the data loaders that the run uses.
-        evaluators: Keys of the evaluators that it uses.
+    """Check that files and folders of these loaders and evaluators are there.
 
     Raises:
         PreflightError: With every missing path and its config key.
@@ -201,13 +188,7 @@ def _is_missing(path: str) -> bool:
 
 def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
                    checkpoint: dict | None = None) -> None:
-    """Check that classes, heads and evaluators fit the data sets.
-
-    Args:
-        cfg: The whole config.
-        loaders: Keys of the data loaders that the run uses.
-        evaluators: Keys of the evaluators that it uses.
-        checkpoint: Whose labels must mean the same, where it says.
+    """Check that classes, heads, evaluators and a checkpoint fit the data.
 
     Raises:
         PreflightError: If a head's ``num_classes`` is not the number of
@@ -233,12 +214,7 @@ def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
 
 
 def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
-    """Check the heads' number of classes.
-
-    Args:
-        cfg: With ``model``.
-        classes: Names of the classes.
-        key: Config key of the data set that has them.
+    """Check the heads' number of classes against those of a data set.
 
     Raises:
         PreflightError: With every head that has another number.
@@ -317,9 +293,6 @@ def _short(names: tuple) -> str:
 def check_schedule(cfg: Config) -> None:
     """Check that an epoch of an epoch-based training ends.
 
-    Args:
-        cfg: The whole config.
-
     Raises:
         PreflightError: If ``train_cfg`` mixes both kinds of loops, or counts
             epochs of a sampler that never ends.
@@ -355,9 +328,6 @@ def check_pretrained(cfg: Config) -> None:
     """Check that the pretrained weights which a model starts from are there.
 
     What a config names by address is fetched into torch's cache.
-
-    Args:
-        cfg: The whole config.
 
     Raises:
         PreflightError: With every missing file, its config key and the
@@ -436,10 +406,6 @@ def _pretrained_files(node, key: str) -> Iterator[tuple[str, str, dict]]:
 def check_devices(args: Namespace) -> None:
     """Check that the device asked for is there.
 
-    Args:
-        args: ``amp``, ``device`` and ``launcher`` are looked at
-            where they exist.
-
     Raises:
         PreflightError: If a GPU is asked for and not there.
     """
@@ -466,10 +432,6 @@ def check_devices(args: Namespace) -> None:
 
 def check_operators(device: str) -> None:
     """Check that mmcv's operators were compiled for a GPU.
-
-    Args:
-        device: That the model will run on. Other devices than CUDA's are
-            not looked at.
 
     Raises:
         PreflightError: If NMS of two boxes fails.

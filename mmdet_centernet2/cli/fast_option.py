@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from types import ModuleType
 
-from mmdet_centernet2.engine.fast_inference import MODES
+from mmdet_centernet2.engine.hooks.fast_inference import MODES
 from mmdet_centernet2.cli.checks import load_config
 
 

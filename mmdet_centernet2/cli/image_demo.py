@@ -22,7 +22,7 @@ from mmdet_centernet2.cli.checks import (PreflightError, check_datasets,
                                          check_devices, load_config)
 from mmdet_centernet2.cli.fast_option import add_fast_argument
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
-from mmdet_centernet2.engine.fast_inference import speed_up
+from mmdet_centernet2.engine.hooks.fast_inference import speed_up
 
 _ONE_CALL = ('inputs', 'out_dir', 'texts', 'pred_score_thr', 'batch_size',
              'show', 'no_save_vis', 'no_save_pred', 'print_result',

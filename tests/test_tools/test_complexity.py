@@ -1,13 +1,12 @@
 """Counting parameters and multiply-adds."""
 import pytest
 import torch
+from complexity import complexity, shapes_only, test_shape
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from complexity import (complexity, shapes_only,
-                                               test_shape)
 from tests.paths import CONFIGS
 
 FLAGSHIP = CONFIGS / 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'

@@ -25,9 +25,9 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmdet_centernet2.engine import CenterNet2Visualizer
 from mmdet_centernet2.cli import mmdet_tools
 from mmdet_centernet2.cli.checks import PreflightError
+from mmdet_centernet2.engine import CenterNet2Visualizer
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
 
@@ -133,6 +133,8 @@ def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.dist
+@pytest.mark.slow
 def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint,
                                                     folder, tmp_path):
     env = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')

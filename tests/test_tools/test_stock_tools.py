@@ -29,8 +29,10 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms import (CheckedLoadImageFromFile,
-                                                  Resize)
+from mmdet_centernet2.datasets.transforms import (
+    CheckedLoadImageFromFile,
+    Resize,
+)
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import PICTURES, write_dataset
@@ -212,6 +214,7 @@ def test_confusion_matrix(case, tmp_path, monkeypatch):
 
 
 # -----as users run them-----
+@pytest.mark.slow
 @pytest.mark.parametrize('case', [TREES], indirect=True)
 def test_every_tool_as_a_command(case, tmp_path):
     prefix = tmp_path / 'found'

@@ -6,10 +6,12 @@ import torch
 from mmengine.config import Config
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 
-from mmdet_centernet2.models.roi_heads import CenterNet2BBoxHead
 from mmdet_centernet2.cli import checks
+from mmdet_centernet2.models.roi_heads import CenterNet2BBoxHead
 from tests._tiny import tiny_config, write_dataset
 from tests.test_tools.test_mmdet_tools import run_tool
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')

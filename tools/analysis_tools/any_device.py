@@ -8,9 +8,14 @@ from types import ModuleType
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmdet.registry import MODELS
-from mmdet.utils.benchmark import (BaseBenchmark, DataLoaderBenchmark,
-                                   DatasetBenchmark, InferenceBenchmark,
-                                   print_log, print_process_memory)
+from mmdet.utils.benchmark import (
+    BaseBenchmark,
+    DataLoaderBenchmark,
+    DatasetBenchmark,
+    InferenceBenchmark,
+    print_log,
+    print_process_memory,
+)
 from mmengine.device import get_device, get_max_cuda_memory
 from mmengine.runner import load_checkpoint
 from torch import nn

@@ -4,9 +4,8 @@ import sys
 from argparse import Namespace
 
 import mmdet_centernet2  # noqa: F401  registers the data sets
+from mmdet_centernet2.cli.checks import PreflightError, check_data, load_config
 from mmdet_centernet2.cli.mmdet_tools import run_mmdet_tool
-from mmdet_centernet2.cli.checks import (PreflightError, check_data,
-                                              load_config)
 
 
 def check(args: Namespace) -> None:

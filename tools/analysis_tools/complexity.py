@@ -6,7 +6,8 @@ and nothing else: no memory, no weights, and the largest model in seconds.
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator, NamedTuple, Tuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,11 +39,11 @@ class Complexity(NamedTuple):
 
     parameters: int
     multiply_adds: int
-    input_shape: Tuple[int, int]
+    input_shape: tuple[int, int]
 
 
 def complexity(cfg: Config,
-               photograph: Tuple[int, int] = PHOTOGRAPH) -> Complexity:
+               photograph: tuple[int, int] = PHOTOGRAPH) -> Complexity:
     """Count parameters and multiply-adds of a config.
 
     Args:
@@ -70,7 +71,7 @@ def complexity(cfg: Config,
         sum(p.numel() for p in model.parameters()), flops // 2, shape)
 
 
-def test_shape(cfg: Config, photograph: Tuple[int, int]) -> Tuple[int, int]:
+def test_shape(cfg: Config, photograph: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the network input for an image, in pixels."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     resizers = [t for t in pipeline if t['type'] in RESIZERS]
@@ -119,7 +120,7 @@ def _apply(model: nn.Module, image: Tensor) -> None:
                 roi_head.mask_roi_extractor)))
 
 
-def _roi_shape(extractor: nn.Module) -> Tuple[int, int, int]:
+def _roi_shape(extractor: nn.Module) -> tuple[int, int, int]:
     """Channels, height and width of a pooled RoI."""
     if isinstance(extractor, nn.ModuleList):
         extractor = extractor[0]
