@@ -3,6 +3,7 @@
 Like mmdet, the package carries its configs and tools in ``.mim``, so that
 ``_base_ = 'mmdet_centernet2::...'`` works from any folder.
 """
+
 import os
 import shutil
 from pathlib import Path
@@ -15,10 +16,16 @@ ROOT = Path(__file__).resolve().parent
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 # These set up or measure a clone; an installed package has no use for them.
 CLONE_ONLY = (
-    'tools/env', 'tools/quickstart', 'tools/quickstart.py',
-    'tools/quickstart.sh', 'tools/run_tests.sh', 'tools/analysis_tools/speed',
-    'tools/analysis_tools/speed.py', 'tools/dataset_converters/tree_tiles.py',
-    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py')
+    'tools/env',
+    'tools/quickstart',
+    'tools/quickstart.py',
+    'tools/quickstart.sh',
+    'tools/run_tests.sh',
+    'tools/analysis_tools/speed',
+    'tools/analysis_tools/speed.py',
+    'tools/dataset_converters/tree_tiles.py',
+    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py',
+)
 
 
 def copy_part(source: Path, target: Path) -> None:
@@ -29,8 +36,10 @@ def copy_part(source: Path, target: Path) -> None:
 
     def ignored(folder: str, names: list[str]) -> list[str]:
         return [
-            name for name in names if name == '__pycache__' or
-            Path(folder, name).relative_to(ROOT).as_posix() in CLONE_ONLY
+            name
+            for name in names
+            if name == '__pycache__'
+            or Path(folder, name).relative_to(ROOT).as_posix() in CLONE_ONLY
         ]
 
     shutil.copytree(source, target, ignore=ignored)

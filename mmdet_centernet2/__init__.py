@@ -6,6 +6,7 @@ checkpoints with ``weights_only=True``. In a config::
 
     custom_imports = dict(imports=['mmdet_centernet2'])
 """
+
 from .utils.versions import check_versions
 from .version import __version__, version_info
 
@@ -15,10 +16,6 @@ from .checkpoint.safe_globals import allow_mmengine_checkpoints  # noqa: E402
 
 allow_mmengine_checkpoints()
 
-from . import (  # noqa: E402
-    datasets, engine, evaluation, models, registry)
+from . import datasets, engine, evaluation, models, registry  # noqa: E402
 
-__all__ = [
-    '__version__', 'version_info', 'datasets', 'engine', 'evaluation',
-    'models', 'registry'
-]
+__all__ = ['__version__', 'version_info', 'datasets', 'engine', 'evaluation', 'models', 'registry']

@@ -9,6 +9,7 @@ in mmdet's registry.
 mmengine needs these registries, too: a config with
 ``_base_ = 'mmdet_centernet2::...'`` marks what it inherits with this scope.
 """
+
 from mmdet import registry as mmdet_registry
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
@@ -23,13 +24,10 @@ MODULE2PACKAGE.setdefault(SCOPE, f'{SCOPE}.version')
 def _children() -> dict[str, Registry]:
     """A child, in our scope, for each of mmdet's registries."""
     parents = {
-        name: value
-        for name, value in vars(mmdet_registry).items()
-        if isinstance(value, Registry)
+        name: value for name, value in vars(mmdet_registry).items() if isinstance(value, Registry)
     }
     return {
-        name: Registry(parent.name, parent=parent, scope=SCOPE)
-        for name, parent in parents.items()
+        name: Registry(parent.name, parent=parent, scope=SCOPE) for name, parent in parents.items()
     }
 
 

@@ -4,6 +4,7 @@ Shared by the tests that need a whole run: six pictures of bright rectangles
 on noise (two of them without objects) and the flagship config with its parts
 shrunk, none left out.
 """
+
 from __future__ import annotations
 
 import json
@@ -27,7 +28,7 @@ PICTURES = (
     ((5, 40, 44, 40, 1), (60, 10, 60, 60, 1), (90, 74, 24, 16, 2)),
     (),
     (),
-    ((30, 30, 64, 48, 2), ),
+    ((30, 30, 64, 48, 2),),
 )
 
 
@@ -48,15 +49,22 @@ def write_dataset(root: Path, pictures=PICTURES, size=SIZE) -> Path:
     for index, boxes in enumerate(pictures):
         name = f'{index:03d}.png'
         Image.fromarray(_draw(boxes, index, size)).save(root / 'images' / name)
-        images.append(dict(id=index, file_name=name, height=size[0],
-                           width=size[1]))
+        images.append(dict(id=index, file_name=name, height=size[0], width=size[1]))
         for x, y, w, h, category in boxes:
-            annotations.append(dict(id=len(annotations) + 1, image_id=index,
-                                    category_id=category, bbox=[x, y, w, h],
-                                    area=w * h, iscrowd=0))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index,
+                    category_id=category,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                )
+            )
     categories = [dict(id=i, name=n) for i, n in enumerate(CLASSES, 1)]
-    (root / 'annotations.json').write_text(json.dumps(dict(
-        images=images, annotations=annotations, categories=categories)))
+    (root / 'annotations.json').write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories))
+    )
     return root
 
 
@@ -76,14 +84,16 @@ def tiny_config(data: Path, size=SIZE, **options) -> Config:
     """
     cfg = Config.fromfile(FLAGSHIP)
     cfg.merge_from_dict(small_options(data, size))
-    cfg.merge_from_dict({
-        'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop',
-                          max_iters=2, val_interval=2),
-        'default_hooks.checkpoint.interval': 2,
-        'default_hooks.logger.interval': 1,
-    })
     cfg.merge_from_dict(
-        {key.replace('__', '.'): value for key, value in options.items()})
+        {
+            'train_cfg': dict(
+                _delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=2
+            ),
+            'default_hooks.checkpoint.interval': 2,
+            'default_hooks.logger.interval': 1,
+        }
+    )
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
     return cfg
 
 
@@ -112,11 +122,13 @@ def _model_options() -> dict:
         'model.train_cfg.rcnn.0.sampler.num': 64,
     }
     head = 'model.roi_head.bbox_head'
-    options.update({
-        f'{head}.in_channels': width,
-        f'{head}.fc_out_channels': 64,
-        f'{head}.num_classes': len(CLASSES),
-    })
+    options.update(
+        {
+            f'{head}.in_channels': width,
+            f'{head}.fc_out_channels': 64,
+            f'{head}.num_classes': len(CLASSES),
+        }
+    )
     return options
 
 
@@ -124,15 +136,17 @@ def _data_options(data: Path, short_edge: int) -> dict:
     options = {}
     for split in ('train', 'val', 'test'):
         loader = f'{split}_dataloader'
-        options.update({
-            f'{loader}.num_workers': 0,
-            f'{loader}.persistent_workers': False,
-            f'{loader}.pin_memory': False,
-            f'{loader}.dataset.data_root': f'{data}/',
-            f'{loader}.dataset.ann_file': 'annotations.json',
-            f'{loader}.dataset.data_prefix.img': 'images/',
-            f'{loader}.dataset.metainfo': dict(classes=CLASSES),
-        })
+        options.update(
+            {
+                f'{loader}.num_workers': 0,
+                f'{loader}.persistent_workers': False,
+                f'{loader}.pin_memory': False,
+                f'{loader}.dataset.data_root': f'{data}/',
+                f'{loader}.dataset.ann_file': 'annotations.json',
+                f'{loader}.dataset.data_prefix.img': 'images/',
+                f'{loader}.dataset.metainfo': dict(classes=CLASSES),
+            }
+        )
     options['train_dataloader.dataset.pipeline.2.scales'] = [short_edge]
     for split in ('val', 'test'):
         pipeline = f'{split}_dataloader.dataset.pipeline'
@@ -146,5 +160,5 @@ def _draw(boxes, seed: int, size) -> np.ndarray:
     rng = np.random.RandomState(seed)
     picture = rng.randint(90, 150, (*size, 3)).astype(np.uint8)
     for x, y, w, h, category in boxes:
-        picture[y:y + h, x:x + w] = (230, 20)[category - 1]
+        picture[y : y + h, x : x + w] = (230, 20)[category - 1]
     return picture

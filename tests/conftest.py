@@ -1,5 +1,6 @@
 """What every test starts from."""
-from typing import Iterator
+
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -21,8 +22,7 @@ def _plain_config_text() -> Iterator[None]:
 
     It takes half of the time of a small run, and changes line breaks only.
     """
-    with mock.patch('mmengine.config.config.FormatCode',
-                    lambda text, **kwargs: (text, True)):
+    with mock.patch('mmengine.config.config.FormatCode', lambda text, **kwargs: (text, True)):
         yield
 
 

@@ -1,4 +1,5 @@
 """What comments cite can be opened, and what the docs name is there."""
+
 import re
 
 import pytest
@@ -21,14 +22,16 @@ def texts():
         paths += (ROOT / folder).rglob('*')
     return {
         path.relative_to(ROOT): path.read_text(encoding='utf8')
-        for path in paths if path.suffix in ENDINGS and path.is_file()
+        for path in paths
+        if path.suffix in ENDINGS and path.is_file()
     }
 
 
 def test_nothing_private_is_cited(texts):
     found = {
         f'{path}: {match.group()}'
-        for path, text in texts.items() for match in PRIVATE.finditer(text)
+        for path, text in texts.items()
+        for match in PRIVATE.finditer(text)
     }
     assert not found
 
@@ -52,8 +55,10 @@ def test_differences_name_what_is_here(texts):
     places = re.findall(r'\bhere\s+(.+?)(?=\n\d+\. |\n\n|\Z)', kept, re.S)
     assert len(places) == len(re.findall(r'^\d+\. ', kept, re.M))
     code = '\n'.join(
-        f'{path}\n{text}' for path, text in texts.items()
-        if path.parts[0] in ('mmdet_centernet2', CONFIGS.name))
+        f'{path}\n{text}'
+        for path, text in texts.items()
+        if path.parts[0] in ('mmdet_centernet2', CONFIGS.name)
+    )
     for name in re.findall(r'`([^`]+)`', ' '.join(places)):
         for part in name.split('.') if '/' not in name else [name]:
             assert part in code, name

@@ -1,4 +1,5 @@
 """The package as users install it: from a wheel, or editable from a clone."""
+
 import os
 import shutil
 import subprocess
@@ -16,13 +17,27 @@ from tests.paths import CONFIGS, ROOT
 
 pytestmark = pytest.mark.slow
 
-NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '.mim', 'build', 'dist',
-                                     'work_dirs', '__pycache__', '*.egg-info',
-                                     '.*_cache', '.hypothesis', 'tests')
-CLONE_ONLY = ('tools/env/', 'tools/quickstart', 'tools/run_tests.sh',
-              'tools/analysis_tools/speed',
-              'tools/dataset_converters/tree_tiles.py',
-              'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py')
+NOT_SOURCES = shutil.ignore_patterns(
+    '.git',
+    '.venv',
+    '.mim',
+    'build',
+    'dist',
+    'work_dirs',
+    '__pycache__',
+    '*.egg-info',
+    '.*_cache',
+    '.hypothesis',
+    'tests',
+)
+CLONE_ONLY = (
+    'tools/env/',
+    'tools/quickstart',
+    'tools/run_tests.sh',
+    'tools/analysis_tools/speed',
+    'tools/dataset_converters/tree_tiles.py',
+    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py',
+)
 
 
 @pytest.fixture(scope='module')
@@ -34,8 +49,7 @@ def sources(tmp_path_factory) -> Path:
 
 
 def run_python(*arguments: str, **kwargs) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True,
-                          text=True, **kwargs)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **kwargs)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -43,8 +57,17 @@ def run_python(*arguments: str, **kwargs) -> str:
 @pytest.fixture(scope='module')
 def wheel(sources, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('wheel')
-    run_python('-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation',
-               '--disable-pip-version-check', '-w', str(out), str(sources))
+    run_python(
+        '-m',
+        'pip',
+        'wheel',
+        '--no-deps',
+        '--no-build-isolation',
+        '--disable-pip-version-check',
+        '-w',
+        str(out),
+        str(sources),
+    )
     return next(out.glob('*.whl'))
 
 
@@ -52,8 +75,7 @@ def wheel(sources, tmp_path_factory) -> Path:
 def editable_wheel(sources, tmp_path_factory) -> Path:
     """What pip installs for ``pip install -e .``."""
     out = tmp_path_factory.mktemp('editable')
-    code = ('import sys; from setuptools import build_meta; '
-            'build_meta.build_editable(sys.argv[1])')
+    code = 'import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])'
     run_python('-c', code, str(out), cwd=sources)
     return next(out.glob('*.whl'))
 
@@ -68,7 +90,8 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 def relative(folder: Path, pattern: str) -> set:
     return {
         path.relative_to(folder).as_posix()
-        for path in folder.rglob(pattern) if '__pycache__' not in path.parts
+        for path in folder.rglob(pattern)
+        if '__pycache__' not in path.parts
     }
 
 
@@ -96,8 +119,7 @@ def test_wheel_holds_nothing_else(wheel):
     info = f'mmdet_centernet2-{mmdet_centernet2.__version__}.dist-info'
     assert tops == {'mmdet_centernet2', info}  # nothing at Python's start
     for name in zipfile.ZipFile(wheel).namelist():
-        assert not name.startswith(
-            tuple('mmdet_centernet2/.mim/' + part for part in CLONE_ONLY))
+        assert not name.startswith(tuple('mmdet_centernet2/.mim/' + part for part in CLONE_ONLY))
 
 
 def test_editable_install_links_to_the_clone(sources, editable_wheel):
@@ -109,7 +131,7 @@ def test_editable_install_links_to_the_clone(sources, editable_wheel):
 
 # Runs a program in an interpreter that sees one installation and no other: no
 # site folders, then the installed one, then those of the libraries.
-ISOLATED = '''
+ISOLATED = """
 import runpy, site, sys
 installed, program, *paths = sys.argv[1].split('|')
 sys.path[:] = [path for path in sys.path if path]
@@ -118,26 +140,34 @@ sys.path += [path for path in paths if path not in sys.path]
 import setuptools  # has distutils, as its site folder has; Python 3.12 lacks it
 sys.argv = sys.argv[2:]
 runpy.run_path(program, run_name='__main__')
-'''
+"""
 
 
-def run_isolated(installed: Path, program: Path, *arguments: str,
-                 cwd: Path) -> str:
+def run_isolated(installed: Path, program: Path, *arguments: str, cwd: Path) -> str:
     libraries = [
-        path for path in sys.path if Path(path).is_dir()
-        and not (Path(path) / 'mmdet_centernet2').exists()
+        path
+        for path in sys.path
+        if Path(path).is_dir() and not (Path(path) / 'mmdet_centernet2').exists()
     ]
     spec = '|'.join([str(installed), str(program), *libraries])
-    return run_python('-S', '-c', ISOLATED, spec, str(program), *arguments,
-                      cwd=cwd, env={**os.environ, 'PYTHONPATH': ''})
+    return run_python(
+        '-S',
+        '-c',
+        ISOLATED,
+        spec,
+        str(program),
+        *arguments,
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': ''},
+    )
 
 
-WHERE = '''
+WHERE = """
 import mmdet_centernet2
 from mmengine.config import Config
 print(Config.fromfile('config.py').model.rpn_head.type)
 print(mmdet_centernet2.__file__)
-'''
+"""
 INHERITING = """
 _base_ = ('mmdet_centernet2::'
           'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py')
@@ -156,7 +186,8 @@ def user_folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize('kind', ['wheel', 'editable_wheel'])
 def test_inheriting_config_where_the_package_was_imported(
-        kind, request, tmp_path, user_folder, sources):
+    kind, request, tmp_path, user_folder, sources
+):
     installed = unpacked(request.getfixturevalue(kind), tmp_path / 'installed')
     script = user_folder / 'where.py'
     script.write_text(WHERE)
@@ -179,31 +210,51 @@ def as_options(options: dict) -> list:
     return words
 
 
-def test_installed_tools_train_and_test_from_any_folder(wheel, tmp_path,
-                                                        user_folder):
+def test_installed_tools_train_and_test_from_any_folder(wheel, tmp_path, user_folder):
     """The tools in the wheel, which is what ``mim train`` runs."""
     installed = unpacked(wheel, tmp_path / 'installed')
     data = _tiny.write_dataset(user_folder / 'data')
-    options = as_options({
-        **_tiny._model_options(),
-        **_tiny._data_options(data, min(_tiny.SIZE)),
-        'train_cfg._delete_': True,
-        'train_cfg.type': 'IterBasedTrainLoop',
-        'train_cfg.max_iters': 2,
-        'default_hooks.checkpoint.interval': 2,
-    })
+    options = as_options(
+        {
+            **_tiny._model_options(),
+            **_tiny._data_options(data, min(_tiny.SIZE)),
+            'train_cfg._delete_': True,
+            'train_cfg.type': 'IterBasedTrainLoop',
+            'train_cfg.max_iters': 2,
+            'default_hooks.checkpoint.interval': 2,
+        }
+    )
     tools = installed / 'mmdet_centernet2' / '.mim' / 'tools'
-    run_isolated(installed, tools / 'train.py', 'config.py', '--work-dir',
-                 'run', '--cfg-options', *options, cwd=user_folder)
-    said = run_isolated(installed, tools / 'test.py', 'config.py',
-                        'run/iter_2.pth', '--cfg-options', *options,
-                        cwd=user_folder)
+    run_isolated(
+        installed,
+        tools / 'train.py',
+        'config.py',
+        '--work-dir',
+        'run',
+        '--cfg-options',
+        *options,
+        cwd=user_folder,
+    )
+    said = run_isolated(
+        installed,
+        tools / 'test.py',
+        'config.py',
+        'run/iter_2.pth',
+        '--cfg-options',
+        *options,
+        cwd=user_folder,
+    )
     assert 'Average Precision' in said
 
 
 def test_import_registers_the_models():
-    for name in ('CenterNet2ProposalHead', 'CenterNet2CascadeRoIHead',
-                 'CenterNet2RoIHead', 'HeatmapFocalLoss', 'LTRBIoULoss'):
+    for name in (
+        'CenterNet2ProposalHead',
+        'CenterNet2CascadeRoIHead',
+        'CenterNet2RoIHead',
+        'HeatmapFocalLoss',
+        'LTRBIoULoss',
+    ):
         assert MODELS.get(name).__module__.startswith('mmdet_centernet2.')
     assert DATASETS.get('CenterNet2CocoDataset') is not None
 

@@ -1,4 +1,5 @@
 """What the README shows works as it stands there."""
+
 import json
 import re
 import shlex
@@ -28,15 +29,12 @@ def _block(heading: str, number: int = 0) -> str:
 
 def _write_data(folder):
     (folder / 'images').mkdir(parents=True)
-    cv2.imwrite(
-        str(folder / 'images' / 'a.png'), np.zeros((40, 60, 3), np.uint8))
+    cv2.imwrite(str(folder / 'images' / 'a.png'), np.zeros((40, 60, 3), np.uint8))
     content = dict(
         images=[dict(id=1, file_name='a.png', height=40, width=60)],
-        categories=[dict(id=1, name='cat'),
-                    dict(id=2, name='dog')],
-        annotations=[
-            dict(id=1, image_id=1, category_id=2, bbox=[5, 5, 20, 9], area=180)
-        ])
+        categories=[dict(id=1, name='cat'), dict(id=2, name='dog')],
+        annotations=[dict(id=1, image_id=1, category_id=2, bbox=[5, 5, 20, 9], area=180)],
+    )
     for name in ('train.json', 'val.json'):
         (folder / name).write_text(json.dumps(content))
 
@@ -62,30 +60,35 @@ def test_own_schedule(tmp_path, monkeypatch):
     data = write_dataset(tmp_path / 'data' / 'mine')
     for name in ('train.json', 'val.json'):
         (data / name).write_text((data / 'annotations.json').read_text())
-    lines = (_block(OWN_DATA) + _block(OWN_DATA, 2)).replace(
-        "('cat', 'dog')", "('light', 'dark')")
+    lines = (_block(OWN_DATA) + _block(OWN_DATA, 2)).replace("('cat', 'dog')", "('light', 'dark')")
     (tmp_path / 'mine.py').write_text(lines)
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile('mine.py')
     assert cfg.optim_wrapper.optimizer == dict(
-        type='SGD', lr=0.0025, momentum=0.9, weight_decay=1e-4)
+        type='SGD', lr=0.0025, momentum=0.9, weight_decay=1e-4
+    )
     assert [s.end for s in cfg.param_scheduler] == [300, 3000]
     cfg.merge_from_dict(small_options(data))  # data, model and image size
-    cfg.merge_from_dict({
-        'train_cfg.max_iters': 100, 'train_cfg.val_interval': 2,
-        'default_hooks.checkpoint.interval': 2, 'custom_hooks.3.patience': 1,
-        'custom_hooks.3.min_delta': 1.0, 'work_dir': 'work'})
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_iters': 100,
+            'train_cfg.val_interval': 2,
+            'default_hooks.checkpoint.interval': 2,
+            'custom_hooks.3.patience': 1,
+            'custom_hooks.3.min_delta': 1.0,
+            'work_dir': 'work',
+        }
+    )
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert 2 <= runner.iter < 20  # stopped: the AP cannot rise by 1
-    best, = (tmp_path / 'work').glob('best_coco_bbox_mAP_iter_*.pth')
+    (best,) = (tmp_path / 'work').glob('best_coco_bbox_mAP_iter_*.pth')
     saved = torch.load(best, weights_only=False)
     assert any('ema' in key for key in saved)
     assert list((tmp_path / 'work').rglob('events.out.tfevents*'))
 
 
-@pytest.mark.parametrize('link', sorted(set(re.findall(r'\]\(([^)]+)\)',
-                                                       README))))
+@pytest.mark.parametrize('link', sorted(set(re.findall(r'\]\(([^)]+)\)', README))))
 def test_links_lead_somewhere(link):
     assert link.startswith('https://') or (ROOT / link).exists()
 

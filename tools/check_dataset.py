@@ -1,4 +1,5 @@
 """Check the data of a config before training; see --help."""
+
 import sys
 
 import mmdet_centernet2  # noqa: F401  registers the data sets

@@ -2,6 +2,7 @@
 
 With a file that ``tools/deploy.py`` wrote, torch and mmdet are not imported.
 """
+
 import importlib.util
 import sys
 from argparse import ArgumentParser
@@ -15,10 +16,10 @@ def exported(arguments: list) -> bool:
     """Whether a command line names an exported model to run.
 
     Args:
-        arguments (list[str]): Without the program's name.
+        arguments: Without the program's name.
 
     Returns:
-        bool: True for ``--backend`` of another name than ``pytorch``, or
+        True for ``--backend`` of another name than ``pytorch``, or
         without one for a model that ends in ``.onnx``.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
@@ -36,15 +37,18 @@ def load_runtime() -> ModuleType:
     an import would find it, or beside this file in a clone.
 
     Returns:
-        ModuleType: The folder as a package of its own.
+        The folder as a package of its own.
     """
     spec = importlib.util.find_spec('mmdet_centernet2')
-    folders = spec.submodule_search_locations if spec else [
-        Path(__file__).resolve().parents[1] / 'mmdet_centernet2']
+    folders = (
+        spec.submodule_search_locations
+        if spec
+        else [Path(__file__).resolve().parents[1] / 'mmdet_centernet2']
+    )
     folder = Path(list(folders)[0]) / 'deploy' / 'runtime'
     spec = importlib.util.spec_from_file_location(
-        _RUNTIME, folder / '__init__.py',
-        submodule_search_locations=[str(folder)])
+        _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[_RUNTIME] = module
     spec.loader.exec_module(module)
@@ -59,5 +63,6 @@ if __name__ == '__main__':
         import mmdet_centernet2  # noqa: F401  registers the models
         from mmdet_centernet2.cli.image_demo import main
         from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+
         with errors_as_exit():
             main()

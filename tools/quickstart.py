@@ -5,6 +5,7 @@ checked), trains for about ten minutes on two CPU cores or one on a GPU,
 evaluates on photographs that training never saw, and leaves the checkpoint,
 metrics, the loss curve and pictures in one folder.
 """
+
 import argparse
 import functools
 import os
@@ -14,35 +15,36 @@ from pathlib import Path
 from typing import NoReturn
 
 CONFIG = (
-    Path(__file__).resolve().parents[1] /
-    'configs/centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py')
+    Path(__file__).resolve().parents[1]
+    / 'configs/centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--config', type=Path, default=CONFIG)
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=Path('work_dirs/quickstart'),
-        help='folder for everything the job makes (default: %(default)s)')
+        help='folder for everything the job makes (default: %(default)s)',
+    )
     parser.add_argument(
         '--data-root',
         type=Path,
         default=Path('data/tree_tiles'),
-        help='folder of the photographs\' tiles (default: %(default)s)')
+        help="folder of the photographs' tiles (default: %(default)s)",
+    )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--device',
-        help='cpu, cuda or cuda:N; without it a GPU where there is one')
-    parser.add_argument(
-        '--max-iters', type=int, help='iterations instead of the config\'s')
+    parser.add_argument('--device', help='cpu, cuda or cuda:N; without it a GPU where there is one')
+    parser.add_argument('--max-iters', type=int, help="iterations instead of the config's")
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='two iterations, two pictures: only to see that all parts work')
+        help='two iterations, two pictures: only to see that all parts work',
+    )
     return parser.parse_args()
 
 
@@ -59,9 +61,12 @@ def choose_device(wanted: str) -> None:
     elif index:
         os.environ['CUDA_VISIBLE_DEVICES'] = index
     import torch
+
     if kind == 'cuda' and not torch.cuda.is_available():
-        refuse(f'--device {wanted}: torch {torch.__version__} sees no such '
-               'GPU; leave the option out to use what is there')
+        refuse(
+            f'--device {wanted}: torch {torch.__version__} sees no such '
+            'GPU; leave the option out to use what is there'
+        )
 
 
 def main() -> None:
@@ -75,8 +80,10 @@ def main() -> None:
     from quickstart.job import Options, run
 
     from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-    options = Options(args.config, args.work_dir, args.data_root, args.seed,
-                      args.max_iters, args.quick)
+
+    options = Options(
+        args.config, args.work_dir, args.data_root, args.seed, args.max_iters, args.quick
+    )
     with errors_as_exit():
         run(options, say=functools.partial(print, flush=True))
 

@@ -1,4 +1,5 @@
 """Test a detector: mmdet's tools/test.py with our models and checks."""
+
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.cli.checks import check_test
 from mmdet_centernet2.cli.fast_option import accept_fast_option

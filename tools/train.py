@@ -1,4 +1,5 @@
 """Train a detector: mmdet's tools/train.py with our models and checks."""
+
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.cli.checks import check_train
 from mmdet_centernet2.cli.mmdet_tools import run_mmdet_tool

@@ -17,17 +17,13 @@ model = dict(
         stacked_convs=1,
         strides=[4],
         regress_ranges=[(0, 1e6)],
-        loss_bbox=dict(loss_weight=1.0)))
+        loss_bbox=dict(loss_weight=1.0),
+    ),
+)
 
 # -----schedule: 128 images, 8 GPUs with 16 each-----
 train_dataloader = dict(batch_size=16, num_workers=8)
 max_iters = 90000
 train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(
-        _base_.cosine,
-        max_iters=max_iters,
-        warmup_iters=1000,
-        warmup_factor=0.001)
-]
+param_scheduler = [dict(_base_.cosine, max_iters=max_iters, warmup_iters=1000, warmup_factor=0.001)]
 auto_scale_lr = dict(base_batch_size=128)

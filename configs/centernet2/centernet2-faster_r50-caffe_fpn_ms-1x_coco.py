@@ -16,6 +16,7 @@ model = dict(
         _delete_=True,
         type='CenterNet2RoIHead',
         bbox_roi_extractor=_base_.model.roi_head.bbox_roi_extractor,
-        bbox_head=_base_.model.roi_head.bbox_head),
-    train_cfg=dict(
-        rcnn=dict(_delete_=True, **_base_.model.train_cfg.rcnn[0])))
+        bbox_head=_base_.model.roi_head.bbox_head,
+    ),
+    train_cfg=dict(rcnn=dict(_delete_=True, **_base_.model.train_cfg.rcnn[0])),
+)

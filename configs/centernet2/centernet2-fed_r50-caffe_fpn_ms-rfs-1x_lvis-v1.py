@@ -11,4 +11,8 @@ model = dict(
                 freq_power=0.5,
                 cat_freq='lvis_v1',
                 prior_prob=0.01,
-                loss_weight=1.0))))
+                loss_weight=1.0,
+            )
+        )
+    )
+)

@@ -7,4 +7,6 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
-        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)]))
+        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)],
+    )
+)

@@ -12,7 +12,6 @@ model = dict(
     backbone=_base_.backbone,
     neck=_base_.neck,
     rpn_head=dict(in_channels=160),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=160),
-        bbox_head=dict(in_channels=160)),
-    test_cfg=dict(rpn=dict(max_per_img=128)))
+    roi_head=dict(bbox_roi_extractor=dict(out_channels=160), bbox_head=dict(in_channels=160)),
+    test_cfg=dict(rpn=dict(max_per_img=128)),
+)

@@ -12,6 +12,7 @@ param_scheduler = [
         milestones=_base_.param_scheduler[1].milestones,
         gamma=0.1,
         warmup_iters=_base_.warmup_iters,
-        warmup_factor=_base_.warmup_factor)
+        warmup_factor=_base_.warmup_factor,
+    )
 ]
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -13,10 +13,9 @@ model = dict(
     backbone=_base_.backbone,
     neck=dict(_base_.neck, type='FCOSBiFPN'),
     rpn_head=dict(in_channels=160),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=160),
-        bbox_head=dict(in_channels=160)),
-    test_cfg=dict(rpn=dict(max_per_img=128)))
+    roi_head=dict(bbox_roi_extractor=dict(out_channels=160), bbox_head=dict(in_channels=160)),
+    test_cfg=dict(rpn=dict(max_per_img=128)),
+)
 
 # -----data: COCO, and its unlabelled images with pseudo labels-----
 labelled = _base_.train_dataloader.dataset
@@ -24,4 +23,6 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
-        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)]))
+        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)],
+    )
+)

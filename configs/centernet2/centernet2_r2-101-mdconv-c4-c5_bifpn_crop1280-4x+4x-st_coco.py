@@ -4,9 +4,7 @@
 _base_ = './centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py'
 
 model = dict(data_preprocessor=dict(bgr_to_rgb=True))
-load_from = ('work_dirs/'
-             'centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco/'
-             'iter_180000.pth')
+load_from = 'work_dirs/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco/iter_180000.pth'
 
 # -----data: COCO, and its unlabelled images with pseudo labels-----
 labelled = _base_.train_dataloader.dataset
@@ -14,13 +12,15 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
-        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)]))
+        datasets=[labelled, dict(labelled, **_base_.pseudo_labels)],
+    )
+)
 
 # -----testing-----
 test_pipeline = [
     _base_.load_image,
     dict(_base_.resize, scale=(1560, 1560), rounding='down'),
-    *_base_.load_and_pack
+    *_base_.load_and_pack,
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -16,17 +16,21 @@ model = dict(
         out_channels=288,
         num_outs=5,
         num_cells=7,
-        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True)),
+        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
+    ),
     rpn_head=dict(in_channels=288, dcn_on_last_conv=True),
     roi_head=dict(
-        bbox_roi_extractor=dict(
-            out_channels=288, featmap_strides=[8, 16]),
-        bbox_head=dict(in_channels=288)))
+        bbox_roi_extractor=dict(out_channels=288, featmap_strides=[8, 16]),
+        bbox_head=dict(in_channels=288),
+    ),
+)
 
 # -----data-----
 train_pipeline = [
-    _base_.load_for_crop, _base_.load_boxes,
-    dict(_base_.resize_and_crop, size=1280), *_base_.flip_and_pack
+    _base_.load_for_crop,
+    _base_.load_boxes,
+    dict(_base_.resize_and_crop, size=1280),
+    *_base_.flip_and_pack,
 ]
 test_pipeline = [_base_.load_image, _base_.resize, *_base_.load_and_pack]
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))

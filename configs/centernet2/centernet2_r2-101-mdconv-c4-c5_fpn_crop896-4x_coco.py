@@ -12,12 +12,15 @@ model = dict(
     backbone=_base_.backbone,
     neck=_base_.neck,
     rpn_head=dict(dcn_on_last_conv=True),
-    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16])))
+    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16])),
+)
 
 # -----data-----
 train_pipeline = [
-    _base_.load_for_crop, _base_.load_boxes,
-    dict(_base_.resize_and_crop, size=896), *_base_.flip_and_pack
+    _base_.load_for_crop,
+    _base_.load_boxes,
+    dict(_base_.resize_and_crop, size=896),
+    *_base_.flip_and_pack,
 ]
 test_pipeline = [_base_.load_image, _base_.resize, *_base_.load_and_pack]
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))

@@ -11,4 +11,5 @@ model = dict(
     backbone=_base_.backbone,
     neck=_base_.neck,
     roi_head=dict(bbox_head=dict(num_classes=365)),
-    test_cfg=dict(rcnn=dict(max_per_img=300)))
+    test_cfg=dict(rcnn=dict(max_per_img=300)),
+)

@@ -12,7 +12,6 @@ model = dict(
     neck=_base_.neck,
     roi_head=dict(bbox_head=dict(num_classes=1203)),
     test_cfg=dict(
-        rcnn=dict(
-            score_thr=0.02,
-            nms=dict(type='nms', iou_threshold=0.5),
-            max_per_img=300)))
+        rcnn=dict(score_thr=0.02, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300)
+    ),
+)

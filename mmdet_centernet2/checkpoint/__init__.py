@@ -1,19 +1,26 @@
 """Checkpoints: reading them safely, converting them both ways."""
 
 from .convert import (
-                      Conversion,
-                      Fit,
-                      Reversion,
-                      check_against,
-                      convert_state_dict,
-                      revert_state_dict,
+    Conversion,
+    Fit,
+    Reversion,
+    check_against,
+    convert_state_dict,
+    revert_state_dict,
 )
 from .errors import CheckpointError
 from .files import read_checkpoint, tensors_of
 from .imagenet import convert_backbone
 
 __all__ = [
-    'CheckpointError', 'Conversion', 'Fit', 'Reversion', 'check_against',
-    'convert_backbone', 'convert_state_dict', 'read_checkpoint',
-    'revert_state_dict', 'tensors_of'
+    'CheckpointError',
+    'Conversion',
+    'Fit',
+    'Reversion',
+    'check_against',
+    'convert_backbone',
+    'convert_state_dict',
+    'read_checkpoint',
+    'revert_state_dict',
+    'tensors_of',
 ]

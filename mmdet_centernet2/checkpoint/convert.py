@@ -1,4 +1,5 @@
 """Conversion of state dicts between the original's names and ours."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -34,6 +35,7 @@ class Conversion:
         unplaced: The original's names that no rule knows.
         original_keys: All of the original's names, in order.
     """
+
     state_dict: StateDict = field(default_factory=dict)
     variant: Variant | None = None
     sources: dict[str, str] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Reversion:
         left_out: Our names that the original does not have.
         unplaced: Our names that no rule knows.
     """
+
     state_dict: StateDict = field(default_factory=dict)
     variant: Variant | None = None
     left_out: list[str] = field(default_factory=list)
@@ -85,8 +88,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
     return conversion
 
 
-def apply_key_map(official: Mapping[str, Tensor],
-                  names: KeyMap) -> Conversion:
+def apply_key_map(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
     """Give tensors our names by the rules of a key map.
 
     Raises:
@@ -105,7 +107,7 @@ def apply_key_map(official: Mapping[str, Tensor],
         if place.name in state:
             raise collision(result.sources[place.name], name, place.name)
         # Another shape stays, to be reported as wrong.
-        scalar = place.rule.scalar and value.shape == (1, )
+        scalar = place.rule.scalar and value.shape == (1,)
         state[place.name] = value.reshape(()) if scalar else value
         result.sources[place.name] = name
         result.parts[place.part.name] += 1
@@ -124,11 +126,13 @@ def collision(first: str, second: str, new: str) -> CheckpointError:
     """What is wrong when two names in a file are for one tensor."""
     return CheckpointError(
         f'{first!r} and {second!r} in the checkpoint both stand for {new!r}; '
-        'they come from two different networks.')
+        'they come from two different networks.'
+    )
 
 
-def revert_state_dict(state: Mapping[str, Tensor],
-                      meta: Mapping[str, Any] | None = None) -> Reversion:
+def revert_state_dict(
+    state: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None
+) -> Reversion:
     """Give a detector's tensors the original's names back.
 
     Args:
@@ -148,23 +152,24 @@ def revert_state_dict(state: Mapping[str, Tensor],
     names = key_map(variant)
     meta = meta or {}
     order = meta.get(KEYS, ())
-    fills = {new: (name, fill) for name in state
-             for new, fill in names.fills(name) if new in state}
+    fills = {new: (name, fill) for name in state for new, fill in names.fills(name) if new in state}
     result, kept = Reversion(variant=variant), set(order)
     official = dict(meta.get(EXTRAS, {}))
     for name, value in state.items():
         place = names.to_official(name, state)
         stays = place is not None and place.name in kept
-        if not stays and name in fills and _is_fill(
-                name, value, state[fills[name][0]], fills[name][1]):
+        if (
+            not stays
+            and name in fills
+            and _is_fill(name, value, state[fills[name][0]], fills[name][1])
+        ):
             result.left_out.append(name)
         elif place is None:
             result.unplaced.append(name)
         else:
             scalar = place.rule.scalar and value.dim() == 0
             official[place.name] = value.reshape(1) if scalar else value
-    result.state_dict = {key: official[key] for key in order
-                         if key in official}
+    result.state_dict = {key: official[key] for key in order if key in official}
     result.state_dict.update(official)
     return result
 
@@ -177,12 +182,14 @@ def _is_fill(name: str, value: Tensor, beside: Tensor, fill: Fill) -> bool:
         raise CheckpointError(
             f'{name!r} cannot go back to the original, which has no such '
             f'tensor and computes with {fill.text}: it holds other values, '
-            f'up to {value.abs().max().item():.3g}.')
+            f'up to {value.abs().max().item():.3g}.'
+        )
     return False
 
 
 class Mismatch(NamedTuple):
     """A tensor that has the right name and does not fit."""
+
     name: str
     found: str
     expected: str
@@ -197,6 +204,7 @@ class Fit:
         unexpected: Names that only the state dict has.
         mismatched: Names with another shape or kind.
     """
+
     missing: list[str]
     unexpected: list[str]
     mismatched: list[Mismatch]
@@ -206,8 +214,7 @@ class Fit:
         return not (self.missing or self.unexpected or self.mismatched)
 
 
-def check_against(model_state: Mapping[str, Tensor],
-                  converted: Mapping[str, Tensor]) -> Fit:
+def check_against(model_state: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> Fit:
     """Compare a state dict with a model's, name by name.
 
     Stricter than ``load_state_dict(strict=True)``, which takes a [1] for a
@@ -217,12 +224,16 @@ def check_against(model_state: Mapping[str, Tensor],
         model_state: The model's ``state_dict()``, its values unused.
         converted: The state dict to be loaded.
     """
-    kinds = [(name, _kind(converted[name]), _kind(expected))
-             for name, expected in model_state.items() if name in converted]
+    kinds = [
+        (name, _kind(converted[name]), _kind(expected))
+        for name, expected in model_state.items()
+        if name in converted
+    ]
     return Fit(
         missing=[name for name in model_state if name not in converted],
         unexpected=[name for name in converted if name not in model_state],
-        mismatched=[Mismatch(*kind) for kind in kinds if kind[1] != kind[2]])
+        mismatched=[Mismatch(*kind) for kind in kinds if kind[1] != kind[2]],
+    )
 
 
 def _kind(value: Tensor) -> str:

@@ -1,4 +1,5 @@
 """Reading checkpoint files safely, and writing them whole or not at all."""
+
 from __future__ import annotations
 
 import os
@@ -48,7 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f'{path}: holds a {type(content).__name__} instead of a '
-            'dictionary of tensors; it is no checkpoint.')
+            'dictionary of tensors; it is no checkpoint.'
+        )
     return dict(content)
 
 
@@ -67,14 +69,12 @@ def _read(path: Path) -> Any:
                 _check_archive(file)
             if head.startswith(_ZIP) or _TORCH_LEGACY in head[:32]:
                 return load_torch(file)
-            if (head[8:9] == b'{' and int.from_bytes(head[:8], 'little')
-                    <= _MAX_SAFETENSORS_HEADER):
+            if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= _MAX_SAFETENSORS_HEADER:
                 return _load_safetensors(path)
             _must_be_pickle(head, file)
             return load_arrays(file)
     except OSError as error:
-        raise CheckpointError(
-            f'cannot be read: {error.strerror or error}') from error
+        raise CheckpointError(f'cannot be read: {error.strerror or error}') from error
 
 
 def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
@@ -83,18 +83,19 @@ def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
     if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
         raise CheckpointError(
             'is a web page, not a checkpoint: the download got an error or '
-            'log-in page. Download the file itself.')
+            'log-in page. Download the file itself.'
+        )
     if text.startswith(b'version https://git-lfs'):
-        raise CheckpointError(
-            'is a Git LFS pointer, not the file; run `git lfs pull`.')
+        raise CheckpointError('is a Git LFS pointer, not the file; run `git lfs pull`.')
     if _is_tar(file):
         raise CheckpointError(
             'is a tar archive. Unpack it first; a checkpoint in the tar '
-            'format of torch before 0.1.10 cannot be read safely.')
+            'format of torch before 0.1.10 cannot be read safely.'
+        )
     if not head.startswith(b'\x80') and head[:1] not in b'(}]c':
         raise CheckpointError(
-            f'starts with {head[:8]!r}: neither a file of torch.save nor a '
-            f'pickle. {FETCH_AGAIN}')
+            f'starts with {head[:8]!r}: neither a file of torch.save nor a pickle. {FETCH_AGAIN}'
+        )
 
 
 def _is_tar(file: BinaryIO) -> bool:
@@ -113,17 +114,16 @@ def _check_archive(file: BinaryIO) -> None:
         with zipfile.ZipFile(file) as archive:
             names, damaged = archive.namelist(), archive.testzip()
     except Exception as error:  # damaged archives fail in many ways
-        raise CheckpointError('the file is damaged or cut off '
-                              f'({error}). {FETCH_AGAIN}') from error
+        raise CheckpointError(f'the file is damaged or cut off ({error}). {FETCH_AGAIN}') from error
     file.seek(0)
     if damaged is not None:
         raise CheckpointError(
-            f'the file is damaged: the checksum of {damaged!r} in it is '
-            f'wrong. {FETCH_AGAIN}')
+            f'the file is damaged: the checksum of {damaged!r} in it is wrong. {FETCH_AGAIN}'
+        )
     if any(name.endswith('/constants.pkl') for name in names):
         raise CheckpointError(
-            'is a TorchScript program, not a checkpoint; save the state '
-            'dict of the model instead.')
+            'is a TorchScript program, not a checkpoint; save the state dict of the model instead.'
+        )
 
 
 def load_torch(file: BinaryIO) -> Any:
@@ -135,8 +135,9 @@ def load_torch(file: BinaryIO) -> Any:
     try:
         return torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # damaged files fail in any way
-        foreign = re.search(r'nsupported (?:global: )?(.*?)(?: was |\. |$)',
-                            str(error), re.MULTILINE)
+        foreign = re.search(
+            r'nsupported (?:global: )?(.*?)(?: was |\. |$)', str(error), re.MULTILINE
+        )
         if isinstance(error, pickle.UnpicklingError) and foreign:
             raise CheckpointError(
                 'holds more than tensors and plain values, and reading that '
@@ -146,7 +147,8 @@ def load_torch(file: BinaryIO) -> Any:
         reason = (str(error).strip().splitlines() or ['no reason given'])[0]
         raise CheckpointError(
             f'the file is damaged or cut off ({type(error).__name__}: '
-            f'{reason[:200]}). {FETCH_AGAIN}') from error
+            f'{reason[:200]}). {FETCH_AGAIN}'
+        ) from error
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -158,16 +160,15 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             'is a file of the safetensors format, which needs the package '
             'safetensors: install it with `pip install safetensors`, or save '
-            'the tensors with torch.save.') from error
+            'the tensors with torch.save.'
+        ) from error
     try:
         return load_file(str(path), device='cpu')
     except SafetensorError as error:
-        raise CheckpointError('the file is damaged or cut off '
-                              f'({error}). {FETCH_AGAIN}') from error
+        raise CheckpointError(f'the file is damaged or cut off ({error}). {FETCH_AGAIN}') from error
 
 
-def tensors_of(content: Mapping[str, Any],
-               path: str | Path) -> dict[str, Tensor]:
+def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
     """The tensors in a checkpoint's content, out of what is around them.
 
     Args:
@@ -188,16 +189,15 @@ def tensors_of(content: Mapping[str, Any],
     tensors = {}
     for name, value in content.items():
         if not isinstance(name, str):
-            raise CheckpointError(
-                f'{path}: {name!r} is no name of a tensor; names are strings.')
+            raise CheckpointError(f'{path}: {name!r} is no name of a tensor; names are strings.')
         if name.endswith('_momentum') or name in _NOTES:
             continue
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)
         if not isinstance(value, Tensor) or value.layout != torch.strided:
             raise CheckpointError(
-                f'{path}: {name!r} is a {type(value).__name__}, not a tensor '
-                'or an array.')
+                f'{path}: {name!r} is a {type(value).__name__}, not a tensor or an array.'
+            )
         tensors[name] = value.detach()
     if not tensors:
         raise CheckpointError(f'{path}: holds no tensor.')
@@ -217,17 +217,13 @@ def check_target(dst: str | Path, src: str | Path, overwrite: bool) -> None:
     """
     dst, src = Path(dst), Path(src)
     if dst.is_dir():
-        raise CheckpointError(
-            f'{dst}: is a folder; give the name of the file to write.')
+        raise CheckpointError(f'{dst}: is a folder; give the name of the file to write.')
     if not dst.parent.is_dir():
-        raise CheckpointError(
-            f'{dst}: the folder {dst.parent} does not exist; make it first.')
+        raise CheckpointError(f'{dst}: the folder {dst.parent} does not exist; make it first.')
     if dst.exists() and src.exists() and dst.samefile(src):
-        raise CheckpointError(
-            f'{dst}: is the file that is read; give another name to write.')
+        raise CheckpointError(f'{dst}: is the file that is read; give another name to write.')
     if dst.exists() and not overwrite:
-        raise CheckpointError(
-            f'{dst}: exists already; add --overwrite to replace it.')
+        raise CheckpointError(f'{dst}: exists already; add --overwrite to replace it.')
 
 
 def save_checkpoint(content: Any, dst: str | Path) -> None:
@@ -239,8 +235,7 @@ def save_checkpoint(content: Any, dst: str | Path) -> None:
     dst = Path(dst)
     try:
         # A folder, because files of mkstemp can be read by their owner only.
-        with tempfile.TemporaryDirectory(
-                dir=dst.parent, prefix=f'.{dst.name}.') as folder:
+        with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f'.{dst.name}.') as folder:
             part = Path(folder, dst.name)
             with part.open('wb') as file:
                 torch.save(content, file)
@@ -250,5 +245,4 @@ def save_checkpoint(content: Any, dst: str | Path) -> None:
     # torch reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise CheckpointError(
-            f'{dst}: cannot be written: {reason}') from error
+        raise CheckpointError(f'{dst}: cannot be written: {reason}') from error

@@ -7,6 +7,7 @@ and FAIR ResNets are kept, or, for a Res2Net, that of its authors and of timm
 and from there a key map to ours. A DLA has one spelling, but timm leaves out
 the projections that are never used.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -26,24 +27,29 @@ _OURS, _D2 = 'backbone.', 'backbone.bottom_up.'
 # Detectron's Caffe2 files hold a norm layer as scale and shift only: mean 0
 # and variance 1 - eps make it exactly that. Only norm layers have a bias.
 _STATISTICS = (
-    Fill('backbone.{Path}.bias', 'backbone.{Path}.running_mean',
-         torch.zeros_like, '0'),
-    Fill('backbone.{Path}.bias', 'backbone.{Path}.running_var',
-         lambda bias: torch.full_like(bias, 1 - 1e-5), '1 - 1e-5'),
+    Fill('backbone.{Path}.bias', 'backbone.{Path}.running_mean', torch.zeros_like, '0'),
+    Fill(
+        'backbone.{Path}.bias',
+        'backbone.{Path}.running_var',
+        lambda bias: torch.full_like(bias, 1 - 1e-5),
+        '1 - 1e-5',
+    ),
     *COUNTERS,
 )
 
 # In a DLA tree deeper than one only the innermost projection is used.
-_USED, _UNUSED = '{Tree}.tree1.project.{Projection}', (
-    '{Tree}.project.{Projection}')
+_USED, _UNUSED = '{Tree}.tree1.project.{Projection}', ('{Tree}.project.{Projection}')
 _UNUSED_PROJECTIONS = Fill(
-    f'backbone.{_USED}', f'backbone.{_UNUSED}', Tensor.clone,
-    'a copy of the projection in the tree below', idle=True)
+    f'backbone.{_USED}',
+    f'backbone.{_UNUSED}',
+    Tensor.clone,
+    'a copy of the projection in the tree below',
+    idle=True,
+)
 
 # Classifiers, and the bias of Caffe's first convolution, which the original
 # never loads.
-_NOT_LOADED = ('fc.{Y}', 'linear.{Y}', 'fc1000.{Y}', 'stem.fc.{Y}',
-               'stem.conv1.bias')
+_NOT_LOADED = ('fc.{Y}', 'linear.{Y}', 'fc1000.{Y}', 'stem.fc.{Y}', 'stem.conv1.bias')
 
 
 def _backbone(part: Part, *fills: Fill) -> KeyMap:
@@ -56,8 +62,7 @@ def _key_map(names: Collection[str]) -> KeyMap | None:
     if 'base_layer.0.weight' in names:
         used = filter(None, (match(_USED, name) for name in names))
         timms = not any(spell(_UNUSED, values) in names for values in used)
-        return _backbone(dla(_D2), *COUNTERS,
-                         *[_UNUSED_PROJECTIONS] * timms)
+        return _backbone(dla(_D2), *COUNTERS, *[_UNUSED_PROJECTIONS] * timms)
     if any(name.startswith('stem.conv1.0.') for name in names):
         return _backbone(RES2NET, *COUNTERS)
     if 'stem.conv1.weight' in names:
@@ -74,14 +79,13 @@ class Spelling:
         signs: Templates that some name must spell, each of them.
         rules: Lead to detectron2's names.
     """
+
     signs: tuple[str, ...]
     rules: tuple[Rule, ...]
 
     def is_used_by(self, names: Collection[str]) -> bool:
         """Whether a file with these names is spelled in this way."""
-        return all(
-            any(match(sign, name) is not None for name in names)
-            for sign in self.signs)
+        return all(any(match(sign, name) is not None for name in names) for sign in self.signs)
 
     def to_detectron2(self, name: str) -> str:
         """detectron2's name; one that nobody knows stays, to be reported."""
@@ -92,26 +96,41 @@ class Spelling:
 # detectron2's files say gamma, beta, running_mean, running_var; Detectron's
 # say s, b, rm, riv (which is the running variance).
 _CAFFE2_NORMS = dict(
-    s='weight', b='bias', rm='running_mean', riv='running_var',
-    gamma='weight', beta='bias', running_mean='running_mean',
-    running_var='running_var')
-_CAFFE2_LAYERS = dict(
-    branch1='shortcut', branch2a='conv1', branch2b='conv2', branch2c='conv3')
-_CAFFE2 = Spelling(('res{s}_{b}_branch2a_w', ), (
-    Rule('conv1_w', 'stem.conv1.weight'),
-    Rule('conv1_b', 'stem.conv1.bias'),
-    *(Rule(f'{theirs}_{letter}', f'fc1000.{tensor}')
-      for theirs in ('fc1000', 'pred')
-      for letter, tensor in (('w', 'weight'), ('b', 'bias'))),
-    *(Rule(f'res_conv1_bn_{theirs}', f'stem.conv1.norm.{d2}')
-      for theirs, d2 in _CAFFE2_NORMS.items()),
-    *(Rule(f'res{{s}}_{{b}}_{branch}_w', f'res{{s}}.{{b}}.{layer}.weight')
-      for branch, layer in _CAFFE2_LAYERS.items()),
-    *(Rule(f'res{{s}}_{{b}}_{branch}_bn_{theirs}',
-           f'res{{s}}.{{b}}.{layer}.norm.{d2}')
-      for branch, layer in _CAFFE2_LAYERS.items()
-      for theirs, d2 in _CAFFE2_NORMS.items()),
-))
+    s='weight',
+    b='bias',
+    rm='running_mean',
+    riv='running_var',
+    gamma='weight',
+    beta='bias',
+    running_mean='running_mean',
+    running_var='running_var',
+)
+_CAFFE2_LAYERS = dict(branch1='shortcut', branch2a='conv1', branch2b='conv2', branch2c='conv3')
+_CAFFE2 = Spelling(
+    ('res{s}_{b}_branch2a_w',),
+    (
+        Rule('conv1_w', 'stem.conv1.weight'),
+        Rule('conv1_b', 'stem.conv1.bias'),
+        *(
+            Rule(f'{theirs}_{letter}', f'fc1000.{tensor}')
+            for theirs in ('fc1000', 'pred')
+            for letter, tensor in (('w', 'weight'), ('b', 'bias'))
+        ),
+        *(
+            Rule(f'res_conv1_bn_{theirs}', f'stem.conv1.norm.{d2}')
+            for theirs, d2 in _CAFFE2_NORMS.items()
+        ),
+        *(
+            Rule(f'res{{s}}_{{b}}_{branch}_w', f'res{{s}}.{{b}}.{layer}.weight')
+            for branch, layer in _CAFFE2_LAYERS.items()
+        ),
+        *(
+            Rule(f'res{{s}}_{{b}}_{branch}_bn_{theirs}', f'res{{s}}.{{b}}.{layer}.norm.{d2}')
+            for branch, layer in _CAFFE2_LAYERS.items()
+            for theirs, d2 in _CAFFE2_NORMS.items()
+        ),
+    ),
+)
 
 
 def _block(theirs: str, d2: str) -> Rule:
@@ -119,7 +138,8 @@ def _block(theirs: str, d2: str) -> Rule:
 
 
 _TORCH_RES2NET = Spelling(
-    ('conv1.0.weight', 'layer{s}.{b}.convs.{i}.weight'), (
+    ('conv1.0.weight', 'layer{s}.{b}.convs.{i}.weight'),
+    (
         Rule('conv1.{i}.{X}', 'stem.conv1.{i}.{X}'),
         Rule('bn1.{X}', 'stem.bn1.{X}'),
         Rule('fc.{Y}', 'fc.{Y}'),
@@ -130,13 +150,16 @@ _TORCH_RES2NET = Spelling(
         # The pooling before the 1x1 convolution is number 0.
         _block('downsample.1.weight', 'shortcut.1.weight'),
         _block('downsample.2.{X}', 'shortcut.1.norm.{X}'),
-    ))
+    ),
+)
 SPELLINGS = (_CAFFE2, _TORCH_RES2NET)
 
 # First convolution of mmdet's ResNet and ResNeXt, and of its Res2Net, with a
 # convolution of its first block.
-_MMDET_SIGNS = ({'conv1.weight', 'layer1.0.conv1.weight'},
-                {'stem.0.weight', 'layer1.0.convs.0.weight'})
+_MMDET_SIGNS = (
+    {'conv1.weight', 'layer1.0.conv1.weight'},
+    {'stem.0.weight', 'layer1.0.convs.0.weight'},
+)
 
 
 def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
@@ -163,14 +186,13 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
     names = _key_map(files)
     if names is None:
         raise CheckpointError(_unknown(official))
-    found = apply_key_map(
-        {_D2 + new: official[old] for new, old in files.items()}, names)
+    found = apply_key_map({_D2 + new: official[old] for new, old in files.items()}, names)
 
     def ours(name: str) -> str:
-        return name[len(_OURS):]
+        return name[len(_OURS) :]
 
     def file(name: str) -> str:
-        return files[name[len(_D2):]]
+        return files[name[len(_D2) :]]
 
     return Conversion(
         state_dict={ours(k): v for k, v in found.state_dict.items()},
@@ -180,7 +202,8 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
         filled={ours(k): v for k, v in found.filled.items()},
         idle=[ours(k) for k in found.idle],
         unplaced=[file(k) for k in found.unplaced],
-        original_keys=list(official))
+        original_keys=list(official),
+    )
 
 
 def _unknown(names: Mapping[str, Tensor]) -> str:
@@ -188,13 +211,15 @@ def _unknown(names: Mapping[str, Tensor]) -> str:
         return (
             "the weights already have the names of mmdet's ResNets: nothing "
             'to convert. Give the file itself to '
-            "init_cfg=dict(type='Pretrained', checkpoint=...).")
+            "init_cfg=dict(type='Pretrained', checkpoint=...)."
+        )
     return (
         'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the original '
         'names: none of stem.conv1.weight (or conv1_w), stem.conv1.0.weight '
         '(or conv1.0.weight with layer1.0.convs.0.weight) and '
         'base_layer.0.weight is there; the first names are '
-        f'{list(names)[:3]}.')
+        f'{list(names)[:3]}.'
+    )
 
 
 # Blocks in the third stage -> depth.
@@ -211,23 +236,21 @@ def imagenet_backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
     if 'base_layer.0.weight' in state:
         deep = any(name.endswith('.conv3.weight') for name in state)
         return dict(type='DLA', depth=60 if deep else 34)
-    blocks = {name.split('.')[1] for name in state
-              if name.startswith('layer3.')}
+    blocks = {name.split('.')[1] for name in state if name.startswith('layer3.')}
     depth = _DEPTHS.get(len(blocks))
     kernel = state.get('layer1.0.conv2.weight')
     first = state.get('layer1.0.convs.0.weight')
     if depth is not None and first is not None:
         splits = sum(name.startswith('layer1.0.convs.') for name in state)
-        return dict(type='Res2Net', depth=depth, scales=splits + 1,
-                    base_width=first.shape[0])
+        return dict(type='Res2Net', depth=depth, scales=splits + 1, base_width=first.shape[0])
     if depth is None or kernel is None:
         raise CheckpointError(
             'the weights are not those of a ResNet, ResNeXt or Res2Net of '
             f'depth {", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, '
             'so it cannot be told what they must fit. Give a config with such '
-            'a backbone with --config.')
+            'a backbone with --config.'
+        )
     groups = kernel.shape[0] // kernel.shape[1]
     if groups == 1:
         return dict(type='ResNet', depth=depth)
-    return dict(type='ResNeXt', depth=depth, groups=groups,
-                base_width=kernel.shape[1])
+    return dict(type='ResNeXt', depth=depth, groups=groups, base_width=kernel.shape[1])

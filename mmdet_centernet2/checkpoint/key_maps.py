@@ -1,4 +1,5 @@
 """Names of the original's tensors and of ours: one table for each part."""
+
 from __future__ import annotations
 
 import torch
@@ -22,15 +23,18 @@ def _no_offset(kernel: Tensor) -> Tensor:
 # FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
 # Either statistic brings it in: when one is missing, only that is said.
 COUNTERS = tuple(
-    Fill(f'backbone.{{Path}}.{name}', 'backbone.{Path}.num_batches_tracked',
-         _not_counted, '0') for name in ('running_mean', 'running_var'))
+    Fill(f'backbone.{{Path}}.{name}', 'backbone.{Path}.num_batches_tracked', _not_counted, '0')
+    for name in ('running_mean', 'running_var')
+)
 
 
 def _block(official: str, ours: str, **where) -> Rule:
     """A rule for the tensors of one residual block."""
-    return Rule(f'{_D2}res{{s}}.{{b}}.{official}',
-                f'backbone.layer{{s-1}}.{{b}}.{ours}',
-                where=dict(s=range(2, 6), **where))
+    return Rule(
+        f'{_D2}res{{s}}.{{b}}.{official}',
+        f'backbone.layer{{s-1}}.{{b}}.{ours}',
+        where=dict(s=range(2, 6), **where),
+    )
 
 
 RESNET = Part(
@@ -41,18 +45,19 @@ RESNET = Part(
         _block('conv{i}.weight', 'conv{i}.weight', i=(1, 2, 3)),
         _block('conv{i}.norm.{X}', 'bn{i}.{X}', i=(1, 2, 3)),
         _block('conv2_offset.{Y}', 'conv2.conv_offset.{Y}'),
-        _block('shortcut.weight', 'downsample.0.weight', b=(0, )),
-        _block('shortcut.norm.{X}', 'downsample.1.{X}', b=(0, )),
+        _block('shortcut.weight', 'downsample.0.weight', b=(0,)),
+        _block('shortcut.norm.{X}', 'downsample.1.{X}', b=(0,)),
     ),
-    fills=COUNTERS)
+    fills=COUNTERS,
+)
 
 RES2NET = Part(
     'backbone (Res2Net)',
     rules=(
-        Rule(f'{_D2}stem.conv1.{{3i}}.weight', 'backbone.stem.{3i}.weight',
-             where=dict(i=(0, 1, 2))),
-        Rule(f'{_D2}stem.conv1.{{3i+1}}.{{X}}', 'backbone.stem.{3i+1}.{X}',
-             where=dict(i=(0, 1))),
+        Rule(
+            f'{_D2}stem.conv1.{{3i}}.weight', 'backbone.stem.{3i}.weight', where=dict(i=(0, 1, 2))
+        ),
+        Rule(f'{_D2}stem.conv1.{{3i+1}}.{{X}}', 'backbone.stem.{3i+1}.{X}', where=dict(i=(0, 1))),
         Rule(f'{_D2}stem.bn1.{{X}}', 'backbone.stem.7.{X}'),
         _block('conv{i}.weight', 'conv{i}.weight', i=(1, 3)),
         _block('conv{i}.norm.{X}', 'bn{i}.{X}', i=(1, 3)),
@@ -60,56 +65,68 @@ RES2NET = Part(
         _block('bns.{i}.{X}', 'bns.{i}.{X}'),
         _block('conv2_offsets.{i}.weight', 'convs.{i}.conv_offset.weight'),
         # The pooling before the 1x1 convolution is number 0 in both.
-        _block('shortcut.1.weight', 'downsample.1.weight', b=(0, )),
-        _block('shortcut.1.norm.{X}', 'downsample.2.{X}', b=(0, )),
+        _block('shortcut.1.weight', 'downsample.1.weight', b=(0,)),
+        _block('shortcut.1.norm.{X}', 'downsample.2.{X}', b=(0,)),
     ),
     fills=(
         *COUNTERS,
         # The original's offset convolutions have no bias, mmcv's have.
-        Fill('backbone.{Path}.conv_offset.weight',
-             'backbone.{Path}.conv_offset.bias', _no_offset, 'zeros',
-             required=True),
-    ))
+        Fill(
+            'backbone.{Path}.conv_offset.weight',
+            'backbone.{Path}.conv_offset.bias',
+            _no_offset,
+            'zeros',
+            required=True,
+        ),
+    ),
+)
 
 
 def dla(prefix: str) -> Part:
     """The DLA base network, which the original keeps under ``prefix``."""
     return Part(
         'backbone (DLA)',
-        rules=(Rule(f'{prefix}{{Dla}}', 'backbone.{Dla}'), ),
+        rules=(Rule(f'{prefix}{{Dla}}', 'backbone.{Dla}'),),
         # The ImageNet classifier, kept unused in every stride-4 checkpoint.
-        drops=(f'{prefix}fc.{{Y}}', ))
+        drops=(f'{prefix}fc.{{Y}}',),
+    )
 
 
 FPN = Part(
     'neck (FPN)',
     rules=(
-        Rule('backbone.fpn_lateral{l}.{Y}',
-             'neck.lateral_convs.{l-3}.conv.{Y}', where=dict(l=(3, 4, 5))),
-        Rule('backbone.fpn_output{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}',
-             where=dict(l=(3, 4, 5))),
-        Rule('backbone.top_block.p{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}',
-             where=dict(l=(6, 7))),
-    ))
+        Rule(
+            'backbone.fpn_lateral{l}.{Y}',
+            'neck.lateral_convs.{l-3}.conv.{Y}',
+            where=dict(l=(3, 4, 5)),
+        ),
+        Rule(
+            'backbone.fpn_output{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}', where=dict(l=(3, 4, 5))
+        ),
+        Rule('backbone.top_block.p{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}', where=dict(l=(6, 7))),
+    ),
+)
 
 BIFPN = Part(
     'neck (BiFPN)',
     rules=(
         Rule('backbone.resample.{i}.{Unit}', 'neck.resample.{i}.{Unit}'),
-        Rule('backbone.cell.{r}.fnode.{n}.{Node}',
-             'neck.cell.{r}.fnode.{n}.{Node}'),
-        Rule('backbone.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}',
-             'neck.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}'),
-    ))
+        Rule('backbone.cell.{r}.fnode.{n}.{Node}', 'neck.cell.{r}.fnode.{n}.{Node}'),
+        Rule(
+            'backbone.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}',
+            'neck.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}',
+        ),
+    ),
+)
 
 FCOS_BIFPN = Part(
     'neck (fcos-BiFPN)',
     rules=(
         # dla6, the first of the two added levels; the second has no tensors.
-        Rule('backbone.bottom_up.dla6.reduction.{Conv}',
-             'neck.reduction.{Conv}'),
+        Rule('backbone.bottom_up.dla6.reduction.{Conv}', 'neck.reduction.{Conv}'),
         Rule('backbone.repeated_bifpn.{r}.{Cell}', 'neck.cells.{r}.{Cell}'),
-    ))
+    ),
+)
 
 
 def _dcn_unit(name: str) -> tuple[Rule, ...]:
@@ -117,8 +134,7 @@ def _dcn_unit(name: str) -> tuple[Rule, ...]:
     unit = f'{{Ida}}.{name}_{{i}}'
     return (
         Rule(f'backbone.{unit}.conv.{{Y}}', f'neck.{unit}.conv.{{Y}}'),
-        Rule(f'backbone.{unit}.offset.{{Y}}',
-             f'neck.{unit}.conv.conv_offset.{{Y}}'),
+        Rule(f'backbone.{unit}.offset.{{Y}}', f'neck.{unit}.conv.conv_offset.{{Y}}'),
         Rule(f'backbone.{unit}.actf.0.{{X}}', f'neck.{unit}.actf.0.{{X}}'),
     )
 
@@ -129,18 +145,21 @@ DLA_UP = Part(
         *_dcn_unit('proj'),
         *_dcn_unit('node'),
         Rule('backbone.{Ida}.up_{i}.weight', 'neck.{Ida}.up_{i}.weight'),
-    ))
+    ),
+)
 
 
 def _tower(official: str, ours: str) -> tuple[Rule, ...]:
     """Rules of a tower: units of convolution (3i), norm (3i+1), ReLU."""
     return (
-        Rule(f'{official}.{{3i}}.offset.{{Y}}',
-             f'{ours}.{{i}}.conv.conv_offset.{{Y}}'),
+        Rule(f'{official}.{{3i}}.offset.{{Y}}', f'{ours}.{{i}}.conv.conv_offset.{{Y}}'),
         # A deformable convolution: our name is a plain one's, so on the way
         # back the offsets beside it tell.
-        Rule(f'{official}.{{3i}}.conv.{{Y}}', f'{ours}.{{i}}.conv.{{Y}}',
-             needs=f'{ours}.{{i}}.conv.conv_offset.weight'),
+        Rule(
+            f'{official}.{{3i}}.conv.{{Y}}',
+            f'{ours}.{{i}}.conv.{{Y}}',
+            needs=f'{ours}.{{i}}.conv.conv_offset.weight',
+        ),
         Rule(f'{official}.{{3i}}.{{Y}}', f'{ours}.{{i}}.conv.{{Y}}'),
         Rule(f'{official}.{{3i+1}}.{{Y}}', f'{ours}.{{i}}.gn.{{Y}}'),
     )
@@ -156,11 +175,11 @@ def _centernet_head(ours: str) -> Part:
             Rule(f'{_HEAD}bbox_pred.{{Y}}', f'{ours}.conv_reg.{{Y}}'),
             Rule(f'{_HEAD}agn_hm.{{Y}}', f'{ours}.conv_agn.{{Y}}'),
             Rule(f'{_HEAD}cls_logits.{{Y}}', f'{ours}.conv_cls.{{Y}}'),
-            Rule(f'{_HEAD}scales.{{l}}.scale', f'{ours}.scales.{{l}}.scale',
-                 scalar=True),
+            Rule(f'{_HEAD}scales.{{l}}.scale', f'{ours}.scales.{{l}}.scale', scalar=True),
         ),
         # One-stage models persist them; here the data preprocessor has them.
-        drops=('pixel_mean', 'pixel_std'))
+        drops=('pixel_mean', 'pixel_std'),
+    )
 
 
 def _box_heads(k: str) -> Part:
@@ -169,28 +188,23 @@ def _box_heads(k: str) -> Part:
     return Part(
         'roi_head (boxes)',
         rules=(
-            Rule(f'{theirs}_head.{k}fc{{j}}.{{Y}}',
-                 f'{ours}shared_fcs.{{j-1}}.{{Y}}'),
-            Rule(f'{theirs}_predictor.{k}cls_score.{{Y}}',
-                 f'{ours}fc_cls.{{Y}}'),
-            Rule(f'{theirs}_predictor.{k}bbox_pred.{{Y}}',
-                 f'{ours}fc_reg.{{Y}}'),
+            Rule(f'{theirs}_head.{k}fc{{j}}.{{Y}}', f'{ours}shared_fcs.{{j-1}}.{{Y}}'),
+            Rule(f'{theirs}_predictor.{k}cls_score.{{Y}}', f'{ours}fc_cls.{{Y}}'),
+            Rule(f'{theirs}_predictor.{k}bbox_pred.{{Y}}', f'{ours}fc_reg.{{Y}}'),
         ),
         # Class frequencies of the federated loss, written by some versions.
-        drops=(f'{theirs}_predictor.{k}freq_weight',
-               f'{theirs}_predictor.{k}fed_loss_cls_weights'))
+        drops=(f'{theirs}_predictor.{k}freq_weight', f'{theirs}_predictor.{k}fed_loss_cls_weights'),
+    )
 
 
 MASK_HEAD = Part(
     'roi_head (masks)',
     rules=(
-        Rule('roi_heads.mask_head.mask_fcn{i}.{Y}',
-             'roi_head.mask_head.convs.{i-1}.conv.{Y}'),
-        Rule('roi_heads.mask_head.deconv.{Y}',
-             'roi_head.mask_head.upsample.{Y}'),
-        Rule('roi_heads.mask_head.predictor.{Y}',
-             'roi_head.mask_head.conv_logits.{Y}'),
-    ))
+        Rule('roi_heads.mask_head.mask_fcn{i}.{Y}', 'roi_head.mask_head.convs.{i-1}.conv.{Y}'),
+        Rule('roi_heads.mask_head.deconv.{Y}', 'roi_head.mask_head.upsample.{Y}'),
+        Rule('roi_heads.mask_head.predictor.{Y}', 'roi_head.mask_head.conv_logits.{Y}'),
+    ),
+)
 
 # Neck -> its part, and where the original keeps a DLA below it.
 _NECKS: dict[str, tuple[Part, str]] = {
@@ -199,14 +213,18 @@ _NECKS: dict[str, tuple[Part, str]] = {
     'fcos-bifpn': (FCOS_BIFPN, 'backbone.bottom_up.backbone.'),
     'dla-up': (DLA_UP, 'backbone.base.'),
 }
-_BOXES = {'none': (), 'single': (_box_heads(''), ),
-          'cascade': (_box_heads('{k}.'), )}
+_BOXES = {'none': (), 'single': (_box_heads(''),), 'cascade': (_box_heads('{k}.'),)}
 
 
 def key_map(variant: Variant) -> KeyMap:
     """The key map of a detector made of the given parts."""
     neck, prefix = _NECKS[variant.neck]
     backbones = dict(resnet=RESNET, res2net=RES2NET, dla=dla(prefix))
-    masks = (MASK_HEAD, ) if variant.mask else ()
-    return KeyMap(backbones[variant.backbone], neck,
-                  _centernet_head(variant.head), *_BOXES[variant.roi], *masks)
+    masks = (MASK_HEAD,) if variant.mask else ()
+    return KeyMap(
+        backbones[variant.backbone],
+        neck,
+        _centernet_head(variant.head),
+        *_BOXES[variant.roi],
+        *masks,
+    )

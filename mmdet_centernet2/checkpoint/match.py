@@ -3,6 +3,7 @@
 mmengine loads what fits and logs the rest, so a detector whose class layers
 stayed random would be tested without a word.
 """
+
 from __future__ import annotations
 
 import copy
@@ -17,11 +18,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmdet_centernet2.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    tensors_of,
-)
+from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint, tensors_of
 
 _SHOWN = 6  # tensors named in a message; the rest are counted
 
@@ -37,6 +34,7 @@ class WeightsMatch:
         reshaped: Name to (shape in the checkpoint, shape in the model) where
             the two differ.
     """
+
     loaded: int = 0
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -64,13 +62,14 @@ def load_checkpoint(path: str) -> dict:
         raise CheckpointError(
             f'checkpoint {path} does not exist (looked for '
             f'{osp.abspath(path)}). A training run writes its checkpoints '
-            'into its work_dir.')
+            'into its work_dir.'
+        )
     try:
         return read_checkpoint(path)
     except CheckpointError as error:
         raise CheckpointError(
-            f'checkpoint {error} Its size is {osp.getsize(path)} bytes. '
-            'Nothing was changed.') from error
+            f'checkpoint {error} Its size is {osp.getsize(path)} bytes. Nothing was changed.'
+        ) from error
 
 
 def classes_of_checkpoint(checkpoint: dict) -> tuple | None:
@@ -91,14 +90,16 @@ def match_weights(model: nn.Module, state: dict[str, Tensor]) -> WeightsMatch:
     # Through load_state_dict, so that a module's own renaming takes part.
     result = model.load_state_dict(fitting, strict=False)
     missing = [
-        name for name in result.missing_keys
+        name
+        for name in result.missing_keys
         if name not in reshaped and not name.endswith('num_batches_tracked')
     ]
     return WeightsMatch(
         loaded=len(fitting) - len(result.unexpected_keys),
         missing=missing,
         unexpected=list(result.unexpected_keys),
-        reshaped=reshaped)
+        reshaped=reshaped,
+    )
 
 
 def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
@@ -112,8 +113,7 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     Raises:
         CheckpointError: If not a single tensor fits.
     """
-    with DefaultScope.overwrite_default_scope(
-            cfg.get('default_scope', 'mmdet')):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         model = MODELS.build(copy.deepcopy(cfg.model))
     tensors = {  # "module." is what DDP adds
         re.sub(r'^module\.', '', name): value
@@ -121,13 +121,13 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     }
     match = match_weights(model, tensors)
     if match.loaded == 0:
-        first = (f'Its first tensor is {next(iter(tensors))}. '
-                 if tensors else '')
+        first = f'Its first tensor is {next(iter(tensors))}. ' if tensors else ''
         raise CheckpointError(
             f'{path} is for another model: none of its {len(tensors)} tensors '
             f'fits the config {cfg.filename}. {first}An original detectron2 '
             'checkpoint is converted first, with '
-            'tools/model_converters/detectron2_to_mmdet.py.')
+            'tools/model_converters/detectron2_to_mmdet.py.'
+        )
     return match
 
 
@@ -147,35 +147,35 @@ def require_full_match(cfg: Config, path: str) -> dict:
     if match.left_out:
         raise CheckpointError(
             f'{path} does not fit the config {cfg.filename}: '
-            f'{explain_mismatch(cfg, checkpoint, match)}')
+            f'{explain_mismatch(cfg, checkpoint, match)}'
+        )
     return checkpoint
 
 
-def explain_mismatch(cfg: Config, checkpoint: dict,
-                     match: WeightsMatch) -> str:
+def explain_mismatch(cfg: Config, checkpoint: dict, match: WeightsMatch) -> str:
     """Say which tensors do not fit, and the number of classes behind it."""
-    lines = [f'{len(match.left_out)} of the model\'s tensors get no value '
-             'from it.']
+    lines = [f"{len(match.left_out)} of the model's tensors get no value from it."]
     keys = class_keys(cfg, match.reshaped)
     trained = _trained_classes(checkpoint, match)
     if keys and trained is not None and trained not in keys.values():
         numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
-        lines[0] = (f'it was trained for {trained} classes, the config has '
-                    f'{numbers} ({", ".join(keys)}). ' + lines[0])
+        lines[0] = (
+            f'it was trained for {trained} classes, the config has '
+            f'{numbers} ({", ".join(keys)}). ' + lines[0]
+        )
     lines += [
         f'  {name}: {theirs} in the checkpoint, {ours} in the model'
         for name, (theirs, ours) in list(match.reshaped.items())[:_SHOWN]
     ]
-    lines += [f'  {name}: not in the checkpoint'
-              for name in match.missing[:_SHOWN]]
-    hidden = (max(len(match.reshaped) - _SHOWN, 0) +
-              max(len(match.missing) - _SHOWN, 0))
+    lines += [f'  {name}: not in the checkpoint' for name in match.missing[:_SHOWN]]
+    hidden = max(len(match.reshaped) - _SHOWN, 0) + max(len(match.missing) - _SHOWN, 0)
     lines += [f'  and {hidden} more'] * bool(hidden)
     remedy = 'What to do: use the config that it was trained with'
     if keys and trained is not None:
         options = ' '.join(f'{key}={trained}' for key in keys)
-        remedy += (f', or set {options} and the classes of the data set '
-                   '(metainfo) to the same number')
+        remedy += (
+            f', or set {options} and the classes of the data set (metainfo) to the same number'
+        )
     return '\n'.join([*lines, remedy + '.'])
 
 

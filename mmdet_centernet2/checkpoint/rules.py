@@ -6,6 +6,7 @@ shift (``{3i+1}`` stands for 1, 4, 7, ...); a capitalised word stands for text
 that matches a pattern of :data:`WORDS` (``{Y}`` for ``weight`` or ``bias``).
 Both templates hold the same fields, which makes the rule reversible.
 """
+
 from __future__ import annotations
 
 import re
@@ -31,27 +32,35 @@ WORDS: dict[str, str] = {
     'Tree': r'level[2-5](?:\.tree1)*',
     'Projection': rf'0\.weight|1\.{_NORM}',
     # Everything inside a DLA base network.
-    'Dla': (r'(?:base_layer\.[01]|level[01]\.\d+'
-            r'|level[2-5](?:\.tree[12])*'
-            r'\.(?:conv[123]|bn[123]|root\.conv|root\.bn|project\.[01]))'
-            rf'\.{_NORM}'),
+    'Dla': (
+        r'(?:base_layer\.[01]|level[01]\.\d+'
+        r'|level[2-5](?:\.tree[12])*'
+        r'\.(?:conv[123]|bn[123]|root\.conv|root\.bn|project\.[01]))'
+        rf'\.{_NORM}'
+    ),
     # The convolution or the norm of one effdet-BiFPN unit.
     'Unit': rf'conv\.(?:conv\.{_NORM}|bn\.{_NORM})',
     # The tensors of one node of the effdet-BiFPN, but for its resamplers.
-    'Node': (r'(?:combine\.edge_weights'
-             rf'|after_combine\.conv\.(?:conv\.{_NORM}|bn\.{_NORM}))'),
+    'Node': (
+        r'(?:combine\.edge_weights'
+        rf'|after_combine\.conv\.(?:conv\.{_NORM}|bn\.{_NORM}))'
+    ),
     # The tensors of one cell of the fcos-BiFPN.
-    'Cell': (r'(?:weights_f\d+(?:_\d+){2,3}'
-             rf'|outputs_f\d+(?:_\d+){{2,3}}\.{_CONV_NORM}'
-             rf'|lateral_\d+_f\d+\.{_CONV_NORM})'),
+    'Cell': (
+        r'(?:weights_f\d+(?:_\d+){2,3}'
+        rf'|outputs_f\d+(?:_\d+){{2,3}}\.{_CONV_NORM}'
+        rf'|lateral_\d+_f\d+\.{_CONV_NORM})'
+    ),
     # The up-sampling stages around a DLA.
     'Ida': r'dla_up\.ida_\d+|ida_up',
     # A convolution followed by its norm, in detectron2's way of naming.
     'Conv': _CONV_NORM,
 }
 
-_FIELD = re.compile(r'\{(?:(?P<factor>\d*)(?P<index>[a-z])(?P<shift>[+-]\d+)?'
-                    r'|(?P<word>[A-Z][a-z]*))\}')
+_FIELD = re.compile(
+    r'\{(?:(?P<factor>\d*)(?P<index>[a-z])(?P<shift>[+-]\d+)?'
+    r'|(?P<word>[A-Z][a-z]*))\}'
+)
 Values = dict[str, Any]  # index: int, word: str
 
 
@@ -60,7 +69,7 @@ def _compile(template: str) -> tuple[re.Pattern, list[re.Match]]:
     """Regular expression of a template, and its fields in order."""
     pattern, fields, end = '', list(_FIELD.finditer(template)), 0
     for found in fields:
-        pattern += re.escape(template[end:found.start()])
+        pattern += re.escape(template[end : found.start()])
         # No leading zeros: 'res02' is not another spelling of 'res2'.
         text = WORDS[found['word']] if found['word'] else r'0|[1-9]\d*'
         pattern += f'({text})'
@@ -82,8 +91,7 @@ def match(template: str, name: str) -> Values | None:
     for slot, text in zip(fields, found.groups()):
         value: Any = text
         if slot['index']:
-            value, rest = divmod(
-                int(text) - int(slot['shift'] or 0), int(slot['factor'] or 1))
+            value, rest = divmod(int(text) - int(slot['shift'] or 0), int(slot['factor'] or 1))
             if rest or value < 0:
                 return None
         if values.setdefault(slot['word'] or slot['index'], value) != value:
@@ -101,8 +109,7 @@ def spell(template: str, values: Values) -> str:
     def text(slot: re.Match) -> str:
         if slot['word']:
             return str(values[slot['word']])
-        return str(int(slot['factor'] or 1) * int(values[slot['index']])
-                   + int(slot['shift'] or 0))
+        return str(int(slot['factor'] or 1) * int(values[slot['index']]) + int(slot['shift'] or 0))
 
     return _FIELD.sub(text, template)
 
@@ -120,6 +127,7 @@ class Rule:
             a plain one where our names are the same.
         scalar: The original has shape [1] where mmcv has a scalar.
     """
+
     official: str
     ours: str
     where: Mapping[str, Container[int]] = field(default_factory=dict)
@@ -139,8 +147,7 @@ class Rule:
 
     def _rename(self, old: str, new: str, name: str) -> str | None:
         values = match(old, name)
-        if values is None or any(values[key] not in allowed
-                                 for key, allowed in self.where.items()):
+        if values is None or any(values[key] not in allowed for key, allowed in self.where.items()):
             return None
         renamed = spell(new, values)
         # Below the first layer there is no name to go to ('fc0').
@@ -159,6 +166,7 @@ class Fill:
         required: Whether any other value cannot be turned back.
         idle: Whether no output depends on it.
     """
+
     beside: str
     add: str
     make: Callable[[Tensor], Tensor]
@@ -177,6 +185,7 @@ class Part:
         drops: Templates of the original's tensors without counterpart here.
         fills: Tensors that only our modules have.
     """
+
     name: str
     rules: tuple[Rule, ...]
     drops: tuple[str, ...] = ()
@@ -185,6 +194,7 @@ class Part:
 
 class Place(NamedTuple):
     """Where a tensor goes: the new name, and the rule and part that say it."""
+
     name: str
     rule: Rule
     part: Part
@@ -215,11 +225,14 @@ class KeyMap:
     def is_dropped(self, name: str) -> bool:
         """Whether the original's tensor has no counterpart by design."""
         return any(
-            match(template, name) is not None for part in self.parts
-            for template in part.drops)
+            match(template, name) is not None for part in self.parts for template in part.drops
+        )
 
     def fills(self, name: str) -> list[tuple[str, Fill]]:
         """Tensors that only our modules have beside our tensor ``name``."""
-        return [(spell(fill.add, values), fill) for part in self.parts
-                for fill in part.fills
-                if (values := match(fill.beside, name)) is not None]
+        return [
+            (spell(fill.add, values), fill)
+            for part in self.parts
+            for fill in part.fills
+            if (values := match(fill.beside, name)) is not None
+        ]

@@ -7,6 +7,7 @@ the data set's meta information, and the state of the parameter schedulers. This
 module puts exactly these on the list. It never turns the restriction off: a
 file that holds anything else is still refused, and nothing in it is executed.
 """
+
 from _codecs import encode
 from collections import Counter
 from collections.abc import Callable
@@ -49,7 +50,8 @@ def pickled_method(owner: Any, name: str) -> Callable:
         return getattr(owner, name)
     raise UnpicklingError(
         f'refused: the file asks for the attribute {name!r} of {owner!r}, '
-        'which no checkpoint of mmengine needs')
+        'which no checkpoint of mmengine needs'
+    )
 
 
 def _known_as(path: str, function: Callable) -> Callable:
@@ -77,9 +79,11 @@ def mmengine_safe_globals() -> tuple[Callable, ...]:
         np.ndarray,
         np.dtype,
         *{type(np.dtype(code)) for code in _DTYPE_CODES},
-        *(_known_as(f'{module}.{function.__name__}', function)
-          for module in _NUMPY_MODULES
-          for function in (multiarray._reconstruct, multiarray.scalar)),
+        *(
+            _known_as(f'{module}.{function.__name__}', function)
+            for module in _NUMPY_MODULES
+            for function in (multiarray._reconstruct, multiarray.scalar)
+        ),
         _known_as('builtins.getattr', pickled_method),
     )
 

@@ -6,6 +6,7 @@ are built from their bytes here, not by numpy's own methods:
 ``numpy.dtype.__setstate__`` trusts flags in the file, and wrong ones corrupt
 memory.
 """
+
 from __future__ import annotations
 
 import math
@@ -30,18 +31,21 @@ class _DType:
         if number in ('O', 'O8', 'object'):
             raise CheckpointError(
                 'an array of Python objects is in the file; only arrays of '
-                'numbers are read, because objects can run code.')
+                'numbers are read, because objects can run code.'
+            )
         if number not in _NUMBERS:
             raise CheckpointError(
                 f'an array of type {code!r} is in the file; only numbers '
-                f'({", ".join(_NUMBERS)}) are read.')
+                f'({", ".join(_NUMBERS)}) are read.'
+            )
         self.dtype = np.dtype(('>' if code[0] == '>' else '<') + number)
 
     def __setstate__(self, state: tuple) -> None:
         # (version, byte order, sub-array, names, fields, ...)
         if any(state[2:5]):
-            raise CheckpointError('a structured array is in the file; only '
-                                  'plain arrays of numbers are read.')
+            raise CheckpointError(
+                'a structured array is in the file; only plain arrays of numbers are read.'
+            )
         self.dtype = self.dtype.newbyteorder('>' if state[1] == '>' else '<')
 
 
@@ -56,23 +60,20 @@ class _Array:
         shape, kind, fortran, raw = state[-4:]
         if isinstance(raw, str):  # written by Python 2
             raw = raw.encode('latin1')
-        if not (isinstance(kind, _DType)
-                and isinstance(raw, (bytes, bytearray))):
+        if not (isinstance(kind, _DType) and isinstance(raw, (bytes, bytearray))):
             raise CheckpointError('an array is made of something but bytes.')
         dtype, shape = kind.dtype, tuple(int(size) for size in shape)
-        if (min(shape, default=1) < 0
-                or len(raw) != dtype.itemsize * math.prod(shape)):
+        if min(shape, default=1) < 0 or len(raw) != dtype.itemsize * math.prod(shape):
             raise CheckpointError(
                 f'an array of shape {list(shape)} and type {dtype} is given '
-                f'{len(raw)} bytes; the file is damaged.')
-        array = np.frombuffer(raw, dtype).reshape(
-            shape, order='F' if fortran else 'C')
+                f'{len(raw)} bytes; the file is damaged.'
+            )
+        array = np.frombuffer(raw, dtype).reshape(shape, order='F' if fortran else 'C')
         # torch needs native byte order and memory that can be written.
         self.array = np.array(array, dtype.newbyteorder('='), order='C')
 
 
-def _from_buffer(raw: Any, dtype: Any, shape: Any = (), order: str = 'C',
-                 *_: Any) -> _Array:
+def _from_buffer(raw: Any, dtype: Any, shape: Any = (), order: str = 'C', *_: Any) -> _Array:
     """In place of numpy's ``_frombuffer`` (protocol 5)."""
     array = _Array()
     array.__setstate__((shape, dtype, order == 'F', raw))
@@ -97,8 +98,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
     _ALLOWED[f'{_core}.multiarray', '_reconstruct'] = _Array
-    _ALLOWED[f'{_core}.multiarray', 'scalar'] = (
-        lambda dtype, raw=b'': _from_buffer(raw, dtype))
+    _ALLOWED[f'{_core}.multiarray', 'scalar'] = lambda dtype, raw=b'': _from_buffer(raw, dtype)
     _ALLOWED[f'{_core}.numeric', '_frombuffer'] = _from_buffer
 
 
@@ -111,7 +111,8 @@ class _Unpickler(pickle.Unpickler):
                 f'the file names the function or class {module}.{name}. '
                 'Reading it could run code, so it was not read. Only numpy '
                 'arrays in dictionaries are; take the file from its '
-                'authors, or save its arrays again.')
+                'authors, or save its arrays again.'
+            )
         return _ALLOWED[module, name]
 
 
@@ -142,9 +143,8 @@ def load_arrays(file: BinaryIO) -> Any:
         raise
     except Exception as error:  # a damaged pickle fails in any way
         raise CheckpointError(
-            'the pickle is damaged or cut off '
-            f'({type(error).__name__}: {error}). {FETCH_AGAIN}') from error
+            f'the pickle is damaged or cut off ({type(error).__name__}: {error}). {FETCH_AGAIN}'
+        ) from error
     if file.read(1):
-        raise CheckpointError(
-            f'there is data after the end of the pickle. {FETCH_AGAIN}')
+        raise CheckpointError(f'there is data after the end of the pickle. {FETCH_AGAIN}')
     return root['content']

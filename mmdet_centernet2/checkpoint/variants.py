@@ -1,4 +1,5 @@
 """Which of the original's networks a state dict is, from its tensors."""
+
 from __future__ import annotations
 
 import re
@@ -21,6 +22,7 @@ class Variant:
         roi: ``cascade``, ``single``, or ``none`` in one-stage models.
         mask: Whether there is a mask head.
     """
+
     backbone: str
     neck: str
     roi: str
@@ -32,10 +34,12 @@ class Variant:
         return 'bbox_head' if self.roi == 'none' else 'rpn_head'
 
     def __str__(self) -> str:
-        stages = dict(none='one stage', single='one second stage',
-                      cascade='cascaded second stage')[self.roi]
-        return (f'{self.backbone} backbone, {self.neck} neck, {stages}'
-                + (', masks' if self.mask else ''))
+        stages = dict(none='one stage', single='one second stage', cascade='cascaded second stage')[
+            self.roi
+        ]
+        return f'{self.backbone} backbone, {self.neck} neck, {stages}' + (
+            ', masks' if self.mask else ''
+        )
 
 
 # Part -> kind -> how a tensor's name begins where the kind is present.
@@ -43,9 +47,9 @@ Signs = Mapping[str, Mapping[str, str]]
 _OFFICIAL: Signs = {
     'backbone': {
         'dla': r'backbone\.(base|bottom_up|bottom_up\.backbone)\.'
-               r'(base_layer|level\d)\.',
+        r'(base_layer|level\d)\.',
         'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d+\.'
-                   r'|res\d\.\d+\.(conv2_offsets|convs)\.)',
+        r'|res\d\.\d+\.(conv2_offsets|convs)\.)',
         'resnet': r'backbone\.bottom_up\.(stem\.conv1|res\d)\.',
     },
     'neck': {
@@ -54,10 +58,7 @@ _OFFICIAL: Signs = {
         'dla-up': r'backbone\.(dla_up|ida_up|base)\.',
         'fpn': r'backbone\.(fpn_lateral|fpn_output|top_block)',
     },
-    'roi': {
-        'cascade': r'roi_heads\.box_(head|predictor)\.\d+\.',
-        'single': r'roi_heads\.',
-    },
+    'roi': {'cascade': r'roi_heads\.box_(head|predictor)\.\d+\.', 'single': r'roi_heads\.'},
     'mask': {'mask': r'roi_heads\.mask_head\.'},
 }
 _OURS: Signs = {
@@ -72,14 +73,13 @@ _OURS: Signs = {
         'dla-up': r'neck\.(dla_up|ida_up)\.',
         'fpn': r'neck\.(lateral_convs|fpn_convs)\.',
     },
-    'roi': {
-        'cascade': r'roi_head\.bbox_head\.\d+\.',
-        'single': r'roi_head\.',
-    },
+    'roi': {'cascade': r'roi_head\.bbox_head\.\d+\.', 'single': r'roi_head\.'},
     'mask': {'mask': r'roi_head\.mask_head\.'},
 }
-_CLASSIFIER = re.compile(r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
-                         r'layer\d\.|base_layer\.)')
+_CLASSIFIER = re.compile(
+    r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
+    r'layer\d\.|base_layer\.)'
+)
 
 
 def detect_official(names: Iterable[str]) -> Variant:
@@ -94,15 +94,19 @@ def detect_official(names: Iterable[str]) -> Variant:
         raise CheckpointError(
             f'the checkpoint already has the names of this package (such as '
             f'{neck!r}): nothing to convert. To turn it back into the '
-            'original names, use --reverse.')
+            'original names, use --reverse.'
+        )
     if not any('centernet_head.' in name for name in names):
         raise CheckpointError(
             'not a CenterNet or CenterNet2 detector: no tensor is called '
             'proposal_generator.centernet_head.* among the '
             f'{len(names)} in the checkpoint ({_sample(names)}).'
-            + (' It looks like the weights of a backbone alone: convert them '
-               'with --backbone-only.' if any(
-                   map(_CLASSIFIER.match, names)) else ''))
+            + (
+                ' It looks like the weights of a backbone alone: convert them with --backbone-only.'
+                if any(map(_CLASSIFIER.match, names))
+                else ''
+            )
+        )
     return _detect(names, _OFFICIAL)
 
 
@@ -117,14 +121,14 @@ def detect_ours(names: Iterable[str]) -> Variant:
     if head:
         raise CheckpointError(
             f'the checkpoint has the original names (such as {head!r}): there '
-            'is nothing to turn back. Leave out --reverse to convert it.')
+            'is nothing to turn back. Leave out --reverse to convert it.'
+        )
     return _detect(names, _OURS)
 
 
 def _detect(names: list[str], signs: Signs) -> Variant:
     found: dict[str, Any] = {
-        part: next((kind for kind, sign in kinds.items()
-                    if _first(names, sign)), None)
+        part: next((kind for kind, sign in kinds.items() if _first(names, sign)), None)
         for part, kinds in signs.items()
     }
     for part in ('backbone', 'neck'):
@@ -132,10 +136,14 @@ def _detect(names: list[str], signs: Signs) -> Variant:
             raise CheckpointError(
                 f'no {part} of CenterNet2 found in the checkpoint: no tensor '
                 f'of a {" or ".join(signs[part])} {part} among its '
-                f'{len(names)} tensors ({_sample(names)}).')
-    return Variant(str(found['backbone']), str(found['neck']),
-                   found['roi'] or 'none',
-                   found['mask'] is not None)
+                f'{len(names)} tensors ({_sample(names)}).'
+            )
+    return Variant(
+        str(found['backbone']),
+        str(found['neck']),
+        found['roi'] or 'none',
+        found['mask'] is not None,
+    )
 
 
 def _first(names: Iterable[str], sign: str) -> str | None:
@@ -161,6 +169,5 @@ def num_classes(state: Mapping[str, Tensor], variant: Variant) -> set[int]:
     one_stage = variant.roi == 'none'  # two-stage: one row is the background
     ending = 'bbox_head.conv_cls.weight' if one_stage else '.fc_cls.weight'
     return {
-        value.shape[0] - (not one_stage)
-        for name, value in state.items() if name.endswith(ending)
+        value.shape[0] - (not one_stage) for name, value in state.items() if name.endswith(ending)
     }

@@ -1,4 +1,5 @@
 """The models of this package, as its metafiles list them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,6 +10,7 @@ import mmengine
 
 class Model(NamedTuple):
     """A config of this package and the original's name of its model."""
+
     original: str
     config: Path
 

@@ -1,4 +1,5 @@
 """Check the data of a config before training: labels, images, evaluation."""
+
 from __future__ import annotations
 
 import copy
@@ -6,11 +7,11 @@ import os.path as osp
 import random
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 import torch
@@ -25,16 +26,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmdet_centernet2.cli.checks import (PreflightError, check_data,
-                                         check_datasets, load_config)
+from mmdet_centernet2.cli.checks import PreflightError, check_data, check_datasets, load_config
 from mmdet_centernet2.datasets import AnnotationError
 from mmdet_centernet2.datasets.transforms import ImageReadError
 
 SPLITS = ('train', 'val', 'test')
 _SHOWN = 10  # entries listed of a fault; the rest are counted
 _EXIF_ORIENTATION = 0x0112
-_READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr',
-             'I;16', 'I;16B', 'I;16L'}
+_READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 'I;16B', 'I;16L'}
 
 
 class Report:
@@ -61,9 +60,11 @@ class Report:
         """Print faults of one kind as one."""
         if entries:
             more = len(entries) - _SHOWN
-            self.fault(f'{len(entries)} {what}: ' +
-                       '; '.join(entries[:_SHOWN]) +
-                       (f'; and {more} more' if more > 0 else ''))
+            self.fault(
+                f'{len(entries)} {what}: '
+                + '; '.join(entries[:_SHOWN])
+                + (f'; and {more} more' if more > 0 else '')
+            )
 
 
 def main() -> int:
@@ -78,8 +79,9 @@ def main() -> int:
     MMLogger.get_instance('check', log_level='WARNING')
     report = Report()
     splits = [s for s in SPLITS if cfg.get(f'{s}_dataloader') is not None]
-    check_data(cfg, [f'{s}_dataloader' for s in splits],
-               [f'{s}_evaluator' for s in splits if s != 'train'])
+    check_data(
+        cfg, [f'{s}_dataloader' for s in splits], [f'{s}_evaluator' for s in splits if s != 'train']
+    )
     for split in splits:  # what cannot be built is said there
         _check_config(cfg, split, report)
     found: dict[str, BaseDataset] = {}
@@ -94,12 +96,12 @@ def main() -> int:
             found[split] = dataset
     _check_overlap(found, report)
     if found:
-        path = Path(args.out or osp.join(
-            'work_dirs', 'check_dataset', f'{Path(args.config).stem}.png'))
+        path = Path(
+            args.out or osp.join('work_dirs', 'check_dataset', f'{Path(args.config).stem}.png')
+        )
         draw(found, path)
         report.say(f'\nStatistics of the labels: {path}')
-    report.say(f'{report.faults} faults.' if report.faults else
-               'No faults.')
+    report.say(f'{report.faults} faults.' if report.faults else 'No faults.')
     return 1 if report.faults else 0
 
 
@@ -107,18 +109,22 @@ def _parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--out', help='picture of the statistics; '
-        'work_dirs/check_dataset/CONFIG.png unless given')
+        '--out', help='picture of the statistics; work_dirs/check_dataset/CONFIG.png unless given'
+    )
     parser.add_argument(
-        '--samples', type=int, default=100,
+        '--samples',
+        type=int,
+        default=100,
         help='images that go through the training pipeline, to see which '
-        'levels their objects fall on (default: %(default)s)')
+        'levels their objects fall on (default: %(default)s)',
+    )
+    parser.add_argument('--no-images', action='store_true', help='look at the annotations only')
     parser.add_argument(
-        '--no-images', action='store_true',
-        help='look at the annotations only')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
-        help='override settings of the config, as in tools/train.py')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as in tools/train.py',
+    )
     return parser.parse_args()
 
 
@@ -126,13 +132,12 @@ def _check_config(cfg: Config, split: str, report: Report) -> None:
     loaders = ['train_dataloader', f'{split}_dataloader']
     evaluators = [] if split == 'train' else [f'{split}_evaluator']
     try:
-        check_datasets(cfg, loaders[split == 'train':], evaluators)
+        check_datasets(cfg, loaders[split == 'train' :], evaluators)
     except PreflightError as error:
         report.fault(str(error))
 
 
-def _check_split(cfg: Config, split: str, report: Report,
-                 args: Namespace) -> BaseDataset | None:
+def _check_split(cfg: Config, split: str, report: Report, args: Namespace) -> BaseDataset | None:
     """Check one data loader's data; None if they cannot be read."""
     config = cfg[f'{split}_dataloader']['dataset']
     report.say(f'\n{split}_dataloader')
@@ -161,19 +166,19 @@ def describe(infos: list[dict], classes: tuple, report: Report) -> None:
     objects = [i for info in infos for i in info['instances']]
     crowds = sum(i['ignore_flag'] for i in objects)
     empty = sum(not info['instances'] for info in infos)
-    report.say(f'{len(infos)} images ({empty} without objects), '
-               f'{len(objects) - crowds} objects, {crowds} crowds, '
-               f'{len(classes)} classes')
+    report.say(
+        f'{len(infos)} images ({empty} without objects), '
+        f'{len(objects) - crowds} objects, {crowds} crowds, '
+        f'{len(classes)} classes'
+    )
     sides = np.array([(info['width'], info['height']) for info in infos])
-    report.say('images: ' + _spread(np.sqrt(sides.prod(1)),
-                                    'px (root of the area)'))
+    report.say('images: ' + _spread(np.sqrt(sides.prod(1)), 'px (root of the area)'))
     if objects:
-        report.say('objects: ' + _spread(np.sqrt(_areas(objects)),
-                                         'px (root of the area)'))
+        report.say('objects: ' + _spread(np.sqrt(_areas(objects)), 'px (root of the area)'))
     counts = Counter(i['bbox_label'] for i in objects)
-    images = Counter(label for info in infos
-                     for label in {i['bbox_label']
-                                   for i in info['instances']})
+    images = Counter(
+        label for info in infos for label in {i['bbox_label'] for i in info['instances']}
+    )
     table = Table('class', 'objects', 'images')
     order = sorted(range(len(classes)), key=lambda c: -counts[c])
     for label in order[:20]:
@@ -188,8 +193,7 @@ def describe(infos: list[dict], classes: tuple, report: Report) -> None:
 
 def _spread(values: np.ndarray, unit: str) -> str:
     low, middle, high = np.percentile(values, (0, 50, 100))
-    return (f'smallest {low:.0f}, median {middle:.0f}, largest {high:.0f} '
-            f'{unit}')
+    return f'smallest {low:.0f}, median {middle:.0f}, largest {high:.0f} {unit}'
 
 
 def _areas(objects: list[dict]) -> np.ndarray:
@@ -199,41 +203,44 @@ def _areas(objects: list[dict]) -> np.ndarray:
 
 def _find_suspicious(infos: list[dict], cfg: Config, report: Report) -> None:
     """What may be right, but is worth a look."""
-    same = Counter((info['img_path'], i['bbox_label'], *i['bbox'])
-                   for info in infos for i in info['instances'])
+    same = Counter(
+        (info['img_path'], i['bbox_label'], *i['bbox']) for info in infos for i in info['instances']
+    )
     twice = [key for key, count in same.items() if count > 1]
     if twice:
-        report.note(f'{len(twice)} boxes stand more than once in an image '
-                    f'with the same class, such as {list(twice[0][2:])} in '
-                    f'{twice[0][0]}')
+        report.note(
+            f'{len(twice)} boxes stand more than once in an image '
+            f'with the same class, such as {list(twice[0][2:])} in '
+            f'{twice[0][0]}'
+        )
     files = Counter(info['img_path'] for info in infos)
     again = [path for path, count in files.items() if count > 1]
     if again:
-        report.note(f'{len(again)} images are listed more than once, such as '
-                    f'{again[0]}')
+        report.note(f'{len(again)} images are listed more than once, such as {again[0]}')
     most = max(infos, key=lambda info: len(info['instances']))
     test_cfg = cfg.model.get('test_cfg') or {}
     limit = (test_cfg.get('rcnn') or test_cfg).get('max_per_img')
     if limit and len(most['instances']) > limit:
         report.note(
             f'{most["img_path"]} has {len(most["instances"])} objects, the '
-            f'config detects at most max_per_img={limit} in an image')
+            f'config detects at most max_per_img={limit} in an image'
+        )
 
 
 # -----images-----
 def _check_images(infos: list[dict], report: Report) -> None:
     """Read the header of every image."""
     with ThreadPoolExecutor(8) as pool:
-        found = list(track(pool.map(_look_at, infos), 'images',
-                           total=len(infos), transient=True))
+        found = list(track(pool.map(_look_at, infos), 'images', total=len(infos), transient=True))
     faults = [text for text, _ in found if text]
     report.several('images cannot be trained on', faults)
-    mirrored = [info['img_path'] for info, (_, turn) in zip(infos, found)
-                if turn]
+    mirrored = [info['img_path'] for info, (_, turn) in zip(infos, found) if turn]
     if mirrored:
-        report.note(f'{len(mirrored)} images are mirrored or upside down by '
-                    'their EXIF orientation, such as '
-                    f'{mirrored[0]}: were they labelled upright?')
+        report.note(
+            f'{len(mirrored)} images are mirrored or upside down by '
+            'their EXIF orientation, such as '
+            f'{mirrored[0]}: were they labelled upright?'
+        )
 
 
 def _look_at(info: dict) -> tuple[str, bool]:
@@ -253,14 +260,15 @@ def _look_at(info: dict) -> tuple[str, bool]:
         size = size[::-1]
     if size != (info['width'], info['height']):
         hint = f' with EXIF orientation {turn}' if turn != 1 else ''
-        return (f'{path} is {size[0]}x{size[1]}{hint}, its annotation says '
-                f'{info["width"]}x{info["height"]}'), False
+        return (
+            f'{path} is {size[0]}x{size[1]}{hint}, its annotation says '
+            f'{info["width"]}x{info["height"]}'
+        ), False
     return '', turn in (2, 3, 4)
 
 
 # -----levels-----
-def _count_levels(dataset: BaseDataset, cfg: Config, samples: int,
-                  report: Report) -> None:
+def _count_levels(dataset: BaseDataset, cfg: Config, samples: int, report: Report) -> None:
     """Count the objects of each level after the training pipeline."""
     head = cfg.model.get('rpn_head') or cfg.model.get('bbox_head') or {}
     ranges = head.get('regress_ranges')
@@ -280,9 +288,11 @@ def _count_levels(dataset: BaseDataset, cfg: Config, samples: int,
         return
     half = torch.cat(halves).numpy()
     height, width = np.mean(shapes, axis=0)
-    report.say(f'{len(half)} objects of {len(indices)} images after the '
-               f'training pipeline, on average {width:.0f}x{height:.0f} px; '
-               'an object may train two levels:')
+    report.say(
+        f'{len(half)} objects of {len(indices)} images after the '
+        f'training pipeline, on average {width:.0f}x{height:.0f} px; '
+        'an object may train two levels:'
+    )
     table = Table('level (stride)', 'half diagonal, px', 'objects')
     none, unused = np.ones(len(half), bool), []
     for stride, (low, high) in zip(head.get('strides', ranges), ranges):
@@ -298,12 +308,14 @@ def _count_levels(dataset: BaseDataset, cfg: Config, samples: int,
         report.fault(
             f'{none.sum()} of {len(half)} objects fall on no level, such as '
             f'one with a half diagonal of {half[none][0]:.1f} px: regress_'
-            'ranges of the first stage must cover them')
+            'ranges of the first stage must cover them'
+        )
 
 
 # -----evaluation-----
-def _score_perfect(dataset: BaseDataset, infos: list[dict],
-                   evaluators: dict | list, report: Report) -> None:
+def _score_perfect(
+    dataset: BaseDataset, infos: list[dict], evaluators: dict | list, report: Report
+) -> None:
     """Evaluate the annotations themselves: AP must be 1."""
     if isinstance(evaluators, dict):
         evaluators = [evaluators]
@@ -318,20 +330,18 @@ def _score_perfect(dataset: BaseDataset, infos: list[dict],
         except (AnnotationError, ValueError) as error:
             report.fault(str(error))
             continue
-        scores = {key: value for key, value in figures.items()
-                  if key.endswith(('_mAP', '_AP'))}
-        said = ', '.join(f'{key} {value:.3f}'
-                         for key, value in scores.items())
+        scores = {key: value for key, value in figures.items() if key.endswith(('_mAP', '_AP'))}
+        said = ', '.join(f'{key} {value:.3f}' for key, value in scores.items())
         if scores and all(value > 1 - 1e-6 for value in scores.values()):
             report.say(f'{config["type"]} of perfect detections: {said}')
         else:
             report.fault(
                 f'{config["type"]} gives perfect detections {said}; it must '
-                f'be 1.0. {_why_not_one(infos)}')
+                f'be 1.0. {_why_not_one(infos)}'
+            )
 
 
-def _evaluate(dataset: BaseDataset, infos: list[dict],
-              config: dict) -> dict[str, float]:
+def _evaluate(dataset: BaseDataset, infos: list[dict], config: dict) -> dict[str, float]:
     metric = METRICS.build(config)
     metric.dataset_meta = dataset.metainfo
     masks = 'segm' in getattr(metric, 'metrics', ())
@@ -348,14 +358,13 @@ def perfect_sample(info: dict, masks: bool = False) -> dict:
     found = dict(
         bboxes=torch.from_numpy(boxes),
         labels=torch.tensor([i['bbox_label'] for i in seen]).long(),
-        scores=torch.ones(len(seen)))
+        scores=torch.ones(len(seen)),
+    )
     if masks:
         found['masks'] = [_run_lengths(i['mask'], size) for i in seen]
     return dict(
-        img_id=info['img_id'],
-        ori_shape=size,
-        instances=info['instances'],
-        pred_instances=found)
+        img_id=info['img_id'], ori_shape=size, instances=info['instances'], pred_instances=found
+    )
 
 
 def _run_lengths(mask: dict | list, size: tuple[int, int]) -> dict:
@@ -374,70 +383,72 @@ def _why_not_one(infos: list[dict]) -> str:
         if labels and max(labels.values()) > count:
             crowded, count = info['img_path'], max(labels.values())
     if count > 100:
-        return (f'{crowded} has {count} objects of a class, of which COCO '
-                'evaluation looks at 100: cut such images into tiles')
+        return (
+            f'{crowded} has {count} objects of a class, of which COCO '
+            'evaluation looks at 100: cut such images into tiles'
+        )
     return 'Does the evaluator read the annotations of the loader?'
 
 
 def _check_overlap(found: dict[str, BaseDataset], report: Report) -> None:
     """Images that are trained on and tested with."""
     paths = {
-        split: {osp.realpath(dataset.get_data_info(i)['img_path'])
-                for i in range(len(dataset))}
+        split: {osp.realpath(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))}
         for split, dataset in found.items()
     }
     for split in ('val', 'test'):
         shared = paths.get('train', set()) & paths.get(split, set())
         if shared:
-            report.note(f'{len(shared)} images of {split}_dataloader are '
-                        f'trained on as well, such as {min(shared)}: its '
-                        'figures say nothing about new images')
+            report.note(
+                f'{len(shared)} images of {split}_dataloader are '
+                f'trained on as well, such as {min(shared)}: its '
+                'figures say nothing about new images'
+            )
 
 
 # -----picture-----
 def draw(found: dict[str, BaseDataset], path: Path) -> None:
     """Draw the statistics of the labels of each split into a picture."""
     from matplotlib.figure import Figure
+
     figure = Figure(figsize=(12, 9), layout='constrained')
     bars, sizes, centres, numbers = figure.subplots(2, 2).flat
     for place, (split, infos) in enumerate(_infos(found)):
         objects = [(i, info) for info in infos for i in info['instances']]
         classes = found[split].metainfo['classes']
-        counts = np.bincount([i['bbox_label'] for i, _ in objects],
-                             minlength=len(classes))
+        counts = np.bincount([i['bbox_label'] for i, _ in objects], minlength=len(classes))
         order = np.argsort(-counts)[:30] if not place else order  # noqa: F821
-        bars.barh(np.arange(len(order)) + .4 * place, counts[order], .4,
-                  label=split)
+        bars.barh(np.arange(len(order)) + 0.4 * place, counts[order], 0.4, label=split)
         bars.set_yticks(np.arange(len(order)), [classes[c] for c in order])
-        numbers.hist([len(info['instances']) for info in infos],
-                     bins=30, alpha=.6, label=split)
+        numbers.hist([len(info['instances']) for info in infos], bins=30, alpha=0.6, label=split)
         if not objects:
             continue
         boxes = np.array([i['bbox'] for i, _ in objects], float)
         extent = boxes[:, 2:] - boxes[:, :2]
-        sizes.scatter(*extent.T, s=4, alpha=.3, label=split)
+        sizes.scatter(*extent.T, s=4, alpha=0.3, label=split)
         if not place:
             scale = [(info['width'], info['height']) for _, info in objects]
             middle = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.array(scale)
-            centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)],
-                           cmap='viridis')
+            centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)], cmap='viridis')
             centres.set_title(f'centres of the boxes, {split}')
     bars.invert_yaxis()
-    bars.set_title('objects of each class' +
-                   (', the 30 largest' if len(order) == 30 else ''))
-    sizes.set(xscale='log', yscale='log', xlabel='width, px',
-              ylabel='height, px', title='size of the boxes')
+    bars.set_title('objects of each class' + (', the 30 largest' if len(order) == 30 else ''))
+    sizes.set(
+        xscale='log',
+        yscale='log',
+        xlabel='width, px',
+        ylabel='height, px',
+        title='size of the boxes',
+    )
     centres.set(xlabel='x / width', ylabel='y / height')
     centres.invert_yaxis()
-    numbers.set(xlabel='objects in an image', ylabel='images',
-                title='objects of each image')
+    numbers.set(xlabel='objects in an image', ylabel='images', title='objects of each image')
     for axes in (bars, sizes, numbers):
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
-def _infos(found: dict[str, BaseDataset]
-           ) -> Iterator[tuple[str, list[dict]]]:
+def _infos(found: dict[str, BaseDataset]) -> Iterator[tuple[str, list[dict]]]:
     for split, dataset in found.items():
         yield split, [dataset.get_data_info(i) for i in range(len(dataset))]

@@ -4,6 +4,7 @@ The tools call these checks first: a missing folder or a checkpoint for other
 classes is found in seconds, in one message. No check writes or deletes
 anything but torch's cache of downloaded weights.
 """
+
 from __future__ import annotations
 
 import logging
@@ -22,15 +23,17 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
-                             find_latest_checkpoint)
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, find_latest_checkpoint
 
 from mmdet_centernet2.checkpoint import CheckpointError
-from mmdet_centernet2.checkpoint.match import (classes_of_checkpoint,
-                                               explain_mismatch,
-                                               load_checkpoint, match_config,
-                                               num_classes_of,
-                                               require_full_match)
+from mmdet_centernet2.checkpoint.match import (
+    classes_of_checkpoint,
+    explain_mismatch,
+    load_checkpoint,
+    match_config,
+    num_classes_of,
+    require_full_match,
+)
 from mmdet_centernet2.datasets.centernet2_coco import check_class_names
 from mmdet_centernet2.utils.errors import PreflightError
 
@@ -98,7 +101,8 @@ def load_config(args: Namespace) -> Config:
     if not osp.isfile(args.config):
         raise PreflightError(
             f'config {args.config} does not exist (looked for '
-            f'{osp.abspath(args.config)}).{_similar(args.config)}')
+            f'{osp.abspath(args.config)}).{_similar(args.config)}'
+        )
     cfg = Config.fromfile(args.config)
     if getattr(args, 'cfg_options', None):
         cfg.merge_from_dict(args.cfg_options)
@@ -107,9 +111,11 @@ def load_config(args: Namespace) -> Config:
 
 def _similar(config: str) -> str:
     """Offer the configs with a like name, beside it or among ours."""
-    known = {path.name: path for folder, pattern in
-             ((Path(config).parent, '*.py'), (Path('configs'), '*/*.py'))
-             for path in folder.glob(pattern)}
+    known = {
+        path.name: path
+        for folder, pattern in ((Path(config).parent, '*.py'), (Path('configs'), '*/*.py'))
+        for path in folder.glob(pattern)
+    }
     close = get_close_matches(Path(config).name, list(known), n=3, cutoff=0.5)
     if not close:
         return ''
@@ -144,27 +150,34 @@ def _evaluators(cfg: Config, name: str) -> list[tuple[str, dict]]:
     return [(name, found)]
 
 
-def check_data(cfg: Config, loaders: list[str],
-               evaluators: list[str]) -> None:
+def check_data(cfg: Config, loaders: list[str], evaluators: list[str]) -> None:
     """Check that files and folders of these loaders and evaluators are there.
 
     Raises:
         PreflightError: With every missing path and its config key.
     """
-    missing = [found for loader in loaders for key, leaf in
-               _leaves(cfg, loader) for found in _missing_paths(leaf, key)]
+    missing = [
+        found
+        for loader in loaders
+        for key, leaf in _leaves(cfg, loader)
+        for found in _missing_paths(leaf, key)
+    ]
     missing += [
-        (f'{key}.ann_file', part['ann_file']) for name in evaluators
-        for key, part in _evaluators(cfg, name) if part.get('ann_file')
-        and not part.get('backend_args') and _is_missing(part['ann_file'])]
+        (f'{key}.ann_file', part['ann_file'])
+        for name in evaluators
+        for key, part in _evaluators(cfg, name)
+        if part.get('ann_file') and not part.get('backend_args') and _is_missing(part['ann_file'])
+    ]
     if not missing:
         return
     lines = [f'  {key} = {path!r}' for key, path in missing]
     raise PreflightError(
-        'the data this run needs is not there:\n' + '\n'.join(lines) +
-        f'\nRelative paths start from {os.getcwd()}. What to do: put the '
+        'the data this run needs is not there:\n'
+        + '\n'.join(lines)
+        + f'\nRelative paths start from {os.getcwd()}. What to do: put the '
         'data there, or name its place, for example with --cfg-options '
-        f'{missing[0][0]}=/path/to/it')
+        f'{missing[0][0]}=/path/to/it'
+    )
 
 
 def _missing_paths(dataset: dict, key: str) -> list[tuple[str, str]]:
@@ -186,8 +199,9 @@ def _is_missing(path: str) -> bool:
     return '://' not in path and not osp.exists(path)
 
 
-def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
-                   checkpoint: dict | None = None) -> None:
+def check_datasets(
+    cfg: Config, loaders: list[str], evaluators: list[str], checkpoint: dict | None = None
+) -> None:
     """Check that classes, heads, evaluators and a checkpoint fit the data.
 
     Raises:
@@ -196,8 +210,11 @@ def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
             or another order of them, or if an evaluator reads another
             annotation file than its loader.
     """
-    found = [(key, leaf, classes_of(leaf, key)) for loader in loaders
-             for key, leaf in _leaves(cfg, loader)]
+    found = [
+        (key, leaf, classes_of(leaf, key))
+        for loader in loaders
+        for key, leaf in _leaves(cfg, loader)
+    ]
     known = [entry for entry in found if entry[2] is not None]
     if known:
         first, _, classes = known[0]
@@ -207,8 +224,7 @@ def check_datasets(cfg: Config, loaders: list[str], evaluators: list[str],
     trained = classes_of_checkpoint(checkpoint or {})
     for key, leaf, classes in known:
         if trained and sorted(trained) == sorted(classes):
-            _compare_classes('the checkpoint', tuple(trained), key, classes,
-                             leaf)
+            _compare_classes('the checkpoint', tuple(trained), key, classes, leaf)
     for name in evaluators:
         _check_ann_files(cfg, name, name.replace('evaluator', 'dataloader'))
 
@@ -230,7 +246,8 @@ def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
         raise PreflightError(
             f'{key} has {len(classes)} classes {_short(classes)}, but '
             f'{listed}. num_classes must be the number of classes in '
-            f'metainfo: set {options}, or mend metainfo=dict(classes=(...))')
+            f'metainfo: set {options}, or mend metainfo=dict(classes=(...))'
+        )
 
 
 def classes_of(dataset: dict, key: str) -> tuple | None:
@@ -252,23 +269,29 @@ def classes_of(dataset: dict, key: str) -> tuple | None:
     return None if isinstance(classes, str) or not classes else tuple(classes)
 
 
-def _compare_classes(key: str, classes: tuple, other_key: str, others: tuple,
-                     dataset: dict) -> None:
+def _compare_classes(
+    key: str, classes: tuple, other_key: str, others: tuple, dataset: dict
+) -> None:
     if classes == others:
         return
-    what = ('the same classes in another order'
-            if sorted(classes) == sorted(others) else 'other classes')
+    what = (
+        'the same classes in another order'
+        if sorted(classes) == sorted(others)
+        else 'other classes'
+    )
     raise PreflightError(
         f'{other_key}.metainfo.classes (ann_file {dataset.get("ann_file")}) '
         f'{_short(others)} has {what} than {key} {_short(classes)}. Use '
         "training's classes in training's order everywhere; labels are mapped "
-        'by name, whatever the order in the annotation file')
+        'by name, whatever the order in the annotation file'
+    )
 
 
 def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
     read = {
         _path(osp.join(leaf.get('data_root') or '', leaf['ann_file']))
-        for _, leaf in _leaves(cfg, loader) if leaf.get('ann_file')
+        for _, leaf in _leaves(cfg, loader)
+        if leaf.get('ann_file')
     }
     for _, evaluator in _evaluators(cfg, name):
         ann_file = evaluator.get('ann_file')
@@ -277,7 +300,8 @@ def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
                 f'{name}.ann_file = {ann_file!r} is not the file that '
                 f'{loader} reads, {" or ".join(sorted(read))}: its images and '
                 'objects would be compared with those of other ones. Set both '
-                'to the same file')
+                'to the same file'
+            )
 
 
 def _path(path: str) -> str:
@@ -302,7 +326,8 @@ def check_schedule(cfg: Config) -> None:
         raise PreflightError(
             'train_cfg has both max_iters and max_epochs. To replace an '
             'inherited train_cfg, write train_cfg = dict(_delete_=True, '
-            "type='EpochBasedTrainLoop', max_epochs=...) in the config.")
+            "type='EpochBasedTrainLoop', max_epochs=...) in the config."
+        )
     by_epoch = _is_a(LOOPS, loop.get('type'), EpochBasedTrainLoop)
     if not by_epoch and not loop.get('by_epoch'):
         return
@@ -314,7 +339,8 @@ def check_schedule(cfg: Config) -> None:
             'Set train_dataloader = dict(sampler=dict(_delete_=True, '
             "type='DefaultSampler', shuffle=True)), or train by iterations: "
             "train_cfg = dict(_delete_=True, type='FastResumeTrainLoop', "
-            'max_iters=...).')
+            'max_iters=...).'
+        )
 
 
 def _is_a(registry, name: object, kinds: type | tuple[type, ...]) -> bool:
@@ -334,8 +360,9 @@ def check_pretrained(cfg: Config) -> None:
             command that makes it, or if an address cannot be read.
     """
     files = list(_pretrained_files(cfg.get('model'), 'model'))
-    missing = [(key, path, part) for key, path, part in files
-               if '://' not in path and not osp.isfile(path)]
+    missing = [
+        (key, path, part) for key, path, part in files if '://' not in path and not osp.isfile(path)
+    ]
     if missing:
         lines = []
         for key, path, part in missing:
@@ -343,11 +370,13 @@ def check_pretrained(cfg: Config) -> None:
             lines.append(f'  {key} = {path!r}')
             lines += [f'    made by: {command}'] * bool(command)
         raise PreflightError(
-            'the pretrained weights this run starts from are not there:\n' +
-            '\n'.join(lines) + f'\nRelative paths start from {os.getcwd()}. '
+            'the pretrained weights this run starts from are not there:\n'
+            + '\n'.join(lines)
+            + f'\nRelative paths start from {os.getcwd()}. '
             'docs/pretrained.md says where the files come from. To do without,'
             ' as when load_from or a resumed run replaces them: --cfg-options '
-            f'{missing[0][0].split(".init_cfg")[0]}.init_cfg=None')
+            f'{missing[0][0].split(".init_cfg")[0]}.init_cfg=None'
+        )
     for key, path, _ in files:
         if '://' in path:
             _fetch(key, path)
@@ -364,25 +393,23 @@ def _fetch(key: str, path: str) -> None:
             f'{key}=FILE, or copy the one that another machine has fetched '
             f'into {osp.join(torch.hub.get_dir(), "checkpoints")}, or start '
             f'without: --cfg-options {key.partition(".init_cfg")[0]}'
-            '.init_cfg=None') from error
+            '.init_cfg=None'
+        ) from error
 
 
 def _command_for(path: str, module: dict) -> str | None:
     """The command that makes a file of weights, None if none does."""
     kind = module.get('type')
     if kind == 'MobileNetV2':
-        return (f'python {_CONVERTERS}torchvision_mobilenetv2_to_mmdet.py '
-                f'fetch {path}')
+        return f'python {_CONVERTERS}torchvision_mobilenetv2_to_mmdet.py fetch {path}'
     source = _SOURCES.get(kind)
     if kind == 'DLA' and module.get('depth', 34) != 34:
         source = f'dla{module["depth"]}.pth'
     if source is None:
         return None
     folder = osp.dirname(path)
-    make = f'mkdir -p {folder} && ' if folder and not osp.isdir(
-        folder) else ''
-    return (f'{make}python {_CONVERTERS}detectron2_to_mmdet.py {source} '
-            f'{path} --backbone-only')
+    make = f'mkdir -p {folder} && ' if folder and not osp.isdir(folder) else ''
+    return f'{make}python {_CONVERTERS}detectron2_to_mmdet.py {source} {path} --backbone-only'
 
 
 def _pretrained_files(node, key: str) -> Iterator[tuple[str, str, dict]]:
@@ -393,8 +420,11 @@ def _pretrained_files(node, key: str) -> Iterator[tuple[str, str, dict]]:
         return
     inits = node.get('init_cfg') or ()
     where = f'{key}.init_cfg'
-    for place, init in ([(where, inits)] if isinstance(inits, dict) else
-                        [(f'{where}.{i}', x) for i, x in enumerate(inits)]):
+    for place, init in (
+        [(where, inits)]
+        if isinstance(inits, dict)
+        else [(f'{where}.{i}', x) for i, x in enumerate(inits)]
+    ):
         if init.get('type') == 'Pretrained' and init.get('checkpoint'):
             yield f'{place}.checkpoint', init['checkpoint'], node
     for name, value in node.items():
@@ -413,19 +443,23 @@ def check_devices(args: Namespace) -> None:
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise PreflightError(
             f'--device {device} was asked for, but {_no_gpu()} '
-            'Leave --device away to run on what is there.')
+            'Leave --device away to run on what is there.'
+        )
     if getattr(args, 'amp', False) and get_device() == 'cpu':
-        raise PreflightError(f'--amp needs a GPU, but {_no_gpu()} '
-                             'Leave --amp away to train in float32, or take '
-                                 '--cfg-options optim_wrapper.type='
-                                 'BF16OptimWrapper to train in bfloat16.')
+        raise PreflightError(
+            f'--amp needs a GPU, but {_no_gpu()} '
+            'Leave --amp away to train in float32, or take '
+            '--cfg-options optim_wrapper.type='
+            'BF16OptimWrapper to train in bfloat16.'
+        )
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     gpus = torch.cuda.device_count()
     if getattr(args, 'launcher', 'none') == 'pytorch' and 0 < gpus < processes:
         raise PreflightError(
             f'{processes} processes were started on this machine, which '
             f'shows {gpus} GPU{"s" * (gpus > 1)}. Start one process for each '
-            'GPU.')
+            'GPU.'
+        )
     if _is_first_process():
         check_operators(device or get_device())
 
@@ -448,12 +482,13 @@ def check_operators(device: str) -> None:
             f'({torch.cuda.get_device_name(device)}): {reason} Compile them '
             f'for it: FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST={arch} bash '
             'tools/quickstart.sh --setup-only (needs nvcc; docs/install.md). '
-            'To run on the CPU, hide the GPU: CUDA_VISIBLE_DEVICES=') from error
+            'To run on the CPU, hide the GPU: CUDA_VISIBLE_DEVICES='
+        ) from error
 
 
 def run_nms(device: str) -> list[int]:
     """Indices that mmcv's NMS keeps of two overlapping boxes."""
-    boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.]], device=device)
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 8.0]], device=device)
     return nms(boxes, boxes.new_tensor([0.9, 0.8]), 0.5)[1].tolist()
 
 
@@ -469,9 +504,7 @@ def _no_gpu() -> str:
 def _is_first_process() -> bool:
     """True for one process of each machine: the others need not repeat."""
     # mmdet's tools set LOCAL_RANK to 0 where only Slurm counts processes.
-    return all(
-        int(os.environ.get(name, 0)) == 0
-        for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
+    return all(int(os.environ.get(name, 0)) == 0 for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
 
 
 # -----checkpoints-----
@@ -498,7 +531,8 @@ def _check_resume(cfg: Config, path: str) -> None:
     if 'optimizer' not in checkpoint:
         raise CheckpointError(
             f'checkpoint {path} holds weights only, no optimizer to resume '
-            f'with. Start from it with --cfg-options load_from={path}')
+            f'with. Start from it with --cfg-options load_from={path}'
+        )
     require_full_match(cfg, path)
 
 
@@ -512,7 +546,10 @@ def _warn_about_fine_tuning(cfg: Config) -> None:
         print_log(
             f'{cfg.load_from}: {match.loaded} tensors fit, '
             f'{len(match.left_out)} of the model keep their initial values; '
-            f'{reason}\n{names}', 'current', logging.WARNING)
+            f'{reason}\n{names}',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _work_dir(args: Namespace, cfg: Config) -> str:
@@ -524,8 +561,11 @@ def _work_dir(args: Namespace, cfg: Config) -> str:
 def _others_beside(path: str) -> str:
     """Name the other checkpoints of a run, newest first."""
     folder = Path(path).parent
-    others = sorted((p for p in folder.glob('*.pth') if p != Path(path)),
-                    key=lambda p: p.stat().st_mtime, reverse=True)
+    others = sorted(
+        (p for p in folder.glob('*.pth') if p != Path(path)),
+        key=lambda p: p.stat().st_mtime,
+        reverse=True,
+    )
     if not others:
         return ''
     return ' Others beside it: ' + ', '.join(str(p) for p in others[:5])

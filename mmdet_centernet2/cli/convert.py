@@ -1,4 +1,5 @@
 """The command ``tools/model_converters/detectron2_to_mmdet.py``."""
+
 from __future__ import annotations
 
 import argparse
@@ -26,12 +27,7 @@ from mmdet_centernet2.checkpoint import (
     revert_state_dict,
     tensors_of,
 )
-from mmdet_centernet2.checkpoint.convert import (
-    EXTRAS,
-    KEYS,
-    StateDict,
-    not_finite,
-)
+from mmdet_centernet2.checkpoint.convert import EXTRAS, KEYS, StateDict, not_finite
 from mmdet_centernet2.checkpoint.files import check_target, save_checkpoint
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.key_maps import key_map
@@ -54,25 +50,30 @@ def build_parser() -> argparse.ArgumentParser:
         prog='detectron2_to_mmdet.py',
         description='Convert a checkpoint of the original CenterNet2 '
         '(detectron2) to one that mmdet loads, or back.',
-        epilog=_EPILOG)
-    parser.add_argument('src', metavar='SRC',
-                        help='checkpoint to read: .pth, .pkl or .safetensors')
+        epilog=_EPILOG,
+    )
+    parser.add_argument('src', metavar='SRC', help='checkpoint to read: .pth, .pkl or .safetensors')
     parser.add_argument('dst', metavar='DST', help='checkpoint to write')
     parser.add_argument(
-        '--config', metavar='CFG',
+        '--config',
+        metavar='CFG',
         help='config that the checkpoint must fit exactly (default: the '
-        'config of the same network, if this package has one)')
+        'config of the same network, if this package has one)',
+    )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
-        '--reverse', action='store_true',
-        help="turn a checkpoint of this package into the original's format")
+        '--reverse',
+        action='store_true',
+        help="turn a checkpoint of this package into the original's format",
+    )
     way.add_argument(
-        '--backbone-only', action='store_true',
+        '--backbone-only',
+        action='store_true',
         help='SRC holds ImageNet weights of a ResNet, ResNeXt, Res2Net or DLA '
         '(see docs/pretrained.md); DST can be used in '
-        "init_cfg=dict(type='Pretrained', checkpoint=DST)")
-    parser.add_argument('--overwrite', action='store_true',
-                        help='replace DST if it exists')
+        "init_cfg=dict(type='Pretrained', checkpoint=DST)",
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
     return parser
 
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; those of the process by default.
 
     Returns:
-        Exit status: 0 when DST was written, 1 when not.
+        0 when DST was written, 1 when not.
     """
     args = build_parser().parse_args(argv)
     try:
@@ -98,8 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = _convert_detector(tensors, args.src, args.config)
         save_checkpoint(result, args.dst)
     except CheckpointError as error:
-        print(f'error: {error}\n{args.dst} was not written.',
-              file=sys.stderr)
+        print(f'error: {error}\n{args.dst} was not written.', file=sys.stderr)
         return 1
     size = Path(args.dst).stat().st_size / 2**20
     print(f'Wrote {args.dst} ({size:.1f} MiB)')
@@ -113,20 +113,17 @@ def _checked_tensors(content: Mapping[str, Any], src: str) -> StateDict:
     print(f'Read {len(tensors)} tensors with {count:,} values from {src}')
     broken = not_finite(tensors)
     if broken:
-        print(_listed('WARNING: NaN or infinite values in', broken),
-              file=sys.stderr)
+        print(_listed('WARNING: NaN or infinite values in', broken), file=sys.stderr)
     return tensors
 
 
-def _convert_detector(tensors: StateDict, src: str,
-                      path: str | None) -> dict[str, Any]:
+def _convert_detector(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:
     """The converted checkpoint of a detector."""
     conversion = convert_state_dict(tensors)
     cfg = load_config(path) if path else find_config(conversion)
     print(f'Checking it against {cfg.filename}')
     classes = num_classes(conversion.state_dict, conversion.variant)
-    fit = check_against(
-        model_state(cfg.model, cfg.filename), conversion.state_dict)
+    fit = check_against(model_state(cfg.model, cfg.filename), conversion.state_dict)
     refuse_misfit(conversion, fit, class_advice(cfg, fit, classes))
     _describe(conversion)
     meta = dict(conversion.meta(), source=Path(src).name)
@@ -136,8 +133,7 @@ def _convert_detector(tensors: StateDict, src: str,
     return dict(state_dict=conversion.state_dict, meta=meta)
 
 
-def _convert_backbone(tensors: StateDict, src: str,
-                      path: str | None) -> dict[str, Any]:
+def _convert_backbone(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:
     """The converted checkpoint of ImageNet weights."""
     conversion = convert_backbone(tensors)
     if path is None:
@@ -147,8 +143,7 @@ def _convert_backbone(tensors: StateDict, src: str,
         part, where = load_config(path).model.get('backbone'), path
         if part is None:
             raise CheckpointError(f'{path}: has no model.backbone.')
-    print('Checking it against ' + (where if path is None else
-                                    f'the backbone of {path}'))
+    print('Checking it against ' + (where if path is None else f'the backbone of {path}'))
     fit = check_against(model_state(part, where), conversion.state_dict)
     # Deformable convolutions learn their offsets after ImageNet.
     new = [name for name in fit.missing if '.conv_offset.' in name]
@@ -162,24 +157,23 @@ def _convert_backbone(tensors: StateDict, src: str,
     return dict(state_dict=conversion.state_dict, meta=meta)
 
 
-def _reverse(content: Mapping[str, Any], state: StateDict, src: str,
-             path: str | None) -> dict[str, Any]:
+def _reverse(
+    content: Mapping[str, Any], state: StateDict, src: str, path: str | None
+) -> dict[str, Any]:
     """The checkpoint with the original's names, as detectron2 has it."""
     if path is not None:
         cfg = load_config(path)
         same = Conversion(state_dict=state, variant=detect_ours(state))
         fit = check_against(model_state(cfg.model, path), state)
-        refuse_misfit(same, fit, class_advice(
-            cfg, fit, num_classes(state, same.variant)))
+        refuse_misfit(same, fit, class_advice(cfg, fit, num_classes(state, same.variant)))
     reversion = revert_state_dict(state, _meta_of(content, src))
     if reversion.unplaced:
-        raise CheckpointError(
-            _listed('no place in the original for', reversion.unplaced))
-    print(f'Network: {reversion.variant}\n'
-          f'  {len(reversion.state_dict)} tensors with original names')
+        raise CheckpointError(_listed('no place in the original for', reversion.unplaced))
+    print(
+        f'Network: {reversion.variant}\n  {len(reversion.state_dict)} tensors with original names'
+    )
     if reversion.left_out:
-        print(f'  {len(reversion.left_out)} tensors left out that the '
-              'original does not have')
+        print(f'  {len(reversion.left_out)} tensors left out that the original does not have')
     return dict(model=reversion.state_dict, __author__='mmdet_centernet2')
 
 
@@ -188,11 +182,13 @@ def _meta_of(content: Mapping[str, Any], src: str) -> dict[str, Any]:
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     extras, keys = meta.get(EXTRAS, {}), meta.get(KEYS, [])
-    if not (isinstance(extras, Mapping) and isinstance(keys, list)
-            and all(isinstance(value, Tensor) for value in extras.values())
-            and all(isinstance(key, str) for key in keys)):
-        raise CheckpointError(
-            f'{src}: meta[{EXTRAS!r}] or meta[{KEYS!r}] is damaged.')
+    if not (
+        isinstance(extras, Mapping)
+        and isinstance(keys, list)
+        and all(isinstance(value, Tensor) for value in extras.values())
+        and all(isinstance(key, str) for key in keys)
+    ):
+        raise CheckpointError(f'{src}: meta[{EXTRAS!r}] or meta[{KEYS!r}] is damaged.')
     return {EXTRAS: extras, KEYS: keys}
 
 
@@ -223,12 +219,12 @@ def find_config(conversion: Conversion) -> Config:
     if config is not None:
         print(f'{"Nearest is" if wrong else "Found"} the network of {name}')
         return config
-    unplaced = conversion.unplaced and _listed(
-        '\nno place for', conversion.unplaced)
+    unplaced = conversion.unplaced and _listed('\nno place for', conversion.unplaced)
     raise CheckpointError(
         f'found: {variant}; num_classes={", ".join(map(str, classes))}. '
         'No config of this package is for this network, so give one with '
-        f'--config.{unplaced or ""}')
+        f'--config.{unplaced or ""}'
+    )
 
 
 def load_config(path: str | Path) -> Config:
@@ -243,8 +239,8 @@ def load_config(path: str | Path) -> Config:
         config = Config.fromfile(str(path))
     except Exception as error:  # a config is a program: anything may happen
         raise CheckpointError(
-            f'{path}: cannot be read as a config '
-            f'({type(error).__name__}: {error})') from error
+            f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
+        ) from error
     if 'model' not in config:
         raise CheckpointError(f'{path}: describes no model.')
     return config
@@ -262,14 +258,15 @@ def model_state(part: dict, where: str | Path) -> StateDict:
     """
     import mmdet.models  # noqa: F401  fills the registry
     from mmdet.registry import MODELS
+
     try:
         with DefaultScope.overwrite_default_scope('mmdet'):
             with torch.device('meta'):
                 return MODELS.build(part).state_dict()
     except Exception as error:  # as many ways as there are modules
         raise CheckpointError(
-            f'{where}: its model cannot be built '
-            f'({type(error).__name__}: {error})') from error
+            f'{where}: its model cannot be built ({type(error).__name__}: {error})'
+        ) from error
 
 
 def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
@@ -286,14 +283,15 @@ def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
     keys = class_keys(config, (item.name for item in fit.mismatched))
     if len(found) != 1 or not keys or set(keys.values()) == found:
         return None
-    number, = found
+    (number,) = found
     said = '\n'.join(f'    {key} = {value}' for key, value in keys.items())
     return (
         f'The checkpoint is for {number} classes, the config is not:\n{said}\n'
         f'  Set {"it" if len(keys) == 1 else "them"} to {number} to convert. '
         'To train on other classes, convert with the config of the original '
         'classes first, then give the result as load_from: layers of '
-        'another size start anew.')
+        'another size start anew.'
+    )
 
 
 def dataset_meta(config: Config, classes: set[int]) -> dict | None:
@@ -309,25 +307,23 @@ def dataset_meta(config: Config, classes: set[int]) -> dict | None:
     """
     import mmdet.datasets  # noqa: F401  fills the registry
     from mmdet.registry import DATASETS
+
     loader = config.get('test_dataloader') or config.get('val_dataloader')
     given = (loader or {}).get('dataset') or ConfigDict()
     while isinstance(given.get('dataset'), dict):  # out of its wrappers
         given = given['dataset']
     kind = DATASETS.get(given['type']) if given.get('type') else None
-    meta = {**(getattr(kind, 'METAINFO', None) or {}),
-            **(given.get('metainfo') or {})}
+    meta = {**(getattr(kind, 'METAINFO', None) or {}), **(given.get('metainfo') or {})}
     names = tuple(str(name) for name in meta.get('classes', ()))
     if {len(names)} != classes:
         return None
     palette = meta.get('palette')
     if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
         palette = distinct_palette(len(names))
-    return dict(
-        classes=names, palette=[tuple(map(int, colour)) for colour in palette])
+    return dict(classes=names, palette=[tuple(map(int, colour)) for colour in palette])
 
 
-def refuse_misfit(conversion: Conversion, fit: Fit,
-                  advice: str | None = None) -> None:
+def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -> None:
     """Say everything that is wrong, at once.
 
     Args:
@@ -345,22 +341,23 @@ def refuse_misfit(conversion: Conversion, fit: Fit,
 
     def wanted(name: str) -> str:
         place = conversion.variant and key_map(conversion.variant).to_official(
-            name, conversion.state_dict)
+            name, conversion.state_dict
+        )
         return f'{name} (original name: {place.name})' if place else name
 
     problems = {
         'no place for': conversion.unplaced,
         'not in the model': list(map(official, fit.unexpected)),
         'missing in the checkpoint': list(map(wanted, fit.missing)),
-        'wrong shape': [f'{official(name)}: {found}, the model has {expected}'
-                        for name, found, expected in fit.mismatched],
+        'wrong shape': [
+            f'{official(name)}: {found}, the model has {expected}'
+            for name, found, expected in fit.mismatched
+        ],
     }
-    lines = [_listed(title, names) for title, names in problems.items()
-             if names]
+    lines = [_listed(title, names) for title, names in problems.items() if names]
     if lines:
         lines += [advice] if advice else []
-        raise CheckpointError(
-            'the checkpoint does not fit the model.\n' + '\n'.join(lines))
+        raise CheckpointError('the checkpoint does not fit the model.\n' + '\n'.join(lines))
 
 
 def _listed(title: str, names: Iterable[str]) -> str:
@@ -376,17 +373,29 @@ def _describe(conversion: Conversion) -> None:
     for part, count in conversion.parts.items():
         print(f'  {part:<{width}}  {count:>5} tensors')
     filled, idle = conversion.filled, conversion.idle
-    added = {f'{name.rpartition(".")[2]} = {text}': name
-             for name, text in filled.items() if name not in idle}
+    added = {
+        f'{name.rpartition(".")[2]} = {text}': name
+        for name, text in filled.items()
+        if name not in idle
+    }
     if added:
-        print(f'  {"added":<{width}}  {len(filled) - len(idle):>5} tensors '
-              f'that the original does not have: {", ".join(added)}')
+        print(
+            f'  {"added":<{width}}  {len(filled) - len(idle):>5} tensors '
+            f'that the original does not have: {", ".join(added)}'
+        )
     if idle:
-        print(f'  {"unused":<{width}}  {len(idle):>5} tensors that no output '
-              'depends on, not in the file either; each is '
-              f'{filled[idle[0]]}: ' + ', '.join(idle))
+        print(
+            f'  {"unused":<{width}}  {len(idle):>5} tensors that no output '
+            'depends on, not in the file either; each is '
+            f'{filled[idle[0]]}: ' + ', '.join(idle)
+        )
     if conversion.extras:
-        reason = ('that no backbone has' if conversion.variant is None else
-                  'without a place in the model, for the way back')
-        print(f'  {"kept aside":<{width}}  {len(conversion.extras):>5} '
-              f'tensors {reason}: ' + ', '.join(conversion.extras))
+        reason = (
+            'that no backbone has'
+            if conversion.variant is None
+            else 'without a place in the model, for the way back'
+        )
+        print(
+            f'  {"kept aside":<{width}}  {len(conversion.extras):>5} '
+            f'tensors {reason}: ' + ', '.join(conversion.extras)
+        )

@@ -4,6 +4,7 @@ The same arguments and the same steps, each by mmdeploy's own function. In
 addition, what cannot work is said first, and at the end the exported model is
 compared with the one it was made of.
 """
+
 import argparse
 import logging
 import os.path as osp
@@ -16,13 +17,7 @@ import torch
 from mmdeploy.apis import torch2onnx
 from mmdeploy.apis.utils import build_task_processor, to_backend
 from mmdeploy.codebase.base import BaseTask
-from mmdeploy.utils import (
-    Backend,
-    get_backend,
-    get_input_shape,
-    get_ir_config,
-    get_root_logger,
-)
+from mmdeploy.utils import Backend, get_backend, get_input_shape, get_ir_config, get_root_logger
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -44,27 +39,23 @@ MODULE = 'mmdet_centernet2.deploy'
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of mmdeploy's ``tools/deploy.py``."""
     parser = argparse.ArgumentParser(
-        description='Export a detector and run what has been exported.')
+        description='Export a detector and run what has been exported.'
+    )
     parser.add_argument('deploy_cfg', help='one of configs/deploy')
     parser.add_argument('model_cfg', help='config of the model')
     parser.add_argument('checkpoint', help='its weights')
     parser.add_argument('img', help='image to export with')
-    parser.add_argument(
-        '--test-img', nargs='+', help='images to compare on; img by default')
-    parser.add_argument(
-        '--work-dir', default='.', help='where files are written')
+    parser.add_argument('--test-img', nargs='+', help='images to compare on; img by default')
+    parser.add_argument('--work-dir', default='.', help='where files are written')
     parser.add_argument('--device', default='cpu', help='such as cuda:0')
     parser.add_argument(
         '--log-level',
         default='ERROR',
         choices=list(logging._nameToLevel),
-        help='of mmdeploy and mmengine; what is done is told anyway')
-    parser.add_argument(
-        '--show', action='store_true', help='show detections in windows')
-    parser.add_argument(
-        '--dump-info',
-        action='store_true',
-        help="write what mmdeploy's SDK reads")
+        help='of mmdeploy and mmengine; what is done is told anyway',
+    )
+    parser.add_argument('--show', action='store_true', help='show detections in windows')
+    parser.add_argument('--dump-info', action='store_true', help="write what mmdeploy's SDK reads")
     return parser.parse_args(argv)
 
 
@@ -95,27 +86,32 @@ def load_configs(args: argparse.Namespace) -> list[Config]:
         PreflightError: If a file is missing, or the deploy config does not
             name this package.
     """
-    for path in (args.deploy_cfg, args.model_cfg, args.checkpoint, args.img,
-                 *(args.test_img or [])):
+    for path in (
+        args.deploy_cfg,
+        args.model_cfg,
+        args.checkpoint,
+        args.img,
+        *(args.test_img or []),
+    ):
         if not osp.isfile(path):
-            raise PreflightError(
-                f'{path} does not exist (looked for {osp.abspath(path)})')
+            raise PreflightError(f'{path} does not exist (looked for {osp.abspath(path)})')
     deploy_cfg = Config.fromfile(args.deploy_cfg)
     if 'codebase_config' not in deploy_cfg or 'ir_config' not in deploy_cfg:
         raise PreflightError(
             f'{args.deploy_cfg} is no deploy config: it has no '
             'codebase_config and ir_config. The order of arguments is '
-            'deploy_cfg model_cfg checkpoint img')
+            'deploy_cfg model_cfg checkpoint img'
+        )
     if MODULE not in deploy_cfg.codebase_config.get('module', []):
         raise PreflightError(
             f'{args.deploy_cfg} does not name this package: set '
             f"codebase_config.module=['{MODULE}'], or take one of "
-            'configs/deploy')
+            'configs/deploy'
+        )
     return [deploy_cfg, Config.fromfile(args.model_cfg)]
 
 
-def check(args: argparse.Namespace, deploy_cfg: Config,
-          model_cfg: Config) -> None:
+def check(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> None:
     """Find what cannot work before the work starts.
 
     Raises:
@@ -126,20 +122,19 @@ def check(args: argparse.Namespace, deploy_cfg: Config,
     if backend == Backend.TENSORRT and not args.device.startswith('cuda'):
         raise PreflightError('TensorRT runs on a GPU: give --device cuda:0')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise PreflightError(
-            f'--device {args.device}, but torch finds no GPU here')
+        raise PreflightError(f'--device {args.device}, but torch finds no GPU here')
     has_masks = bool(model_cfg.model.get('roi_head', {}).get('mask_head'))
     wants_masks = 'masks' in get_ir_config(deploy_cfg)['output_names']
     if has_masks != wants_masks:
         raise PreflightError(
             f'the model has {"a" if has_masks else "no"} mask head: take the '
             f'{"instance-seg" if has_masks else "detection"}_*.py of '
-            f'configs/deploy, not {args.deploy_cfg}')
+            f'configs/deploy, not {args.deploy_cfg}'
+        )
     require_full_match(model_cfg, args.checkpoint)
 
 
-def export_all(args: argparse.Namespace, deploy_cfg: Config,
-               model_cfg: Config) -> None:
+def export_all(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> None:
     """All steps, each announced."""
     Path(args.work_dir).mkdir(parents=True, exist_ok=True)
     backend = get_backend(deploy_cfg).value
@@ -148,39 +143,42 @@ def export_all(args: argparse.Namespace, deploy_cfg: Config,
     start = time.time()
     say(f'exporting {args.checkpoint} to {onnx_file} ...')
     try:
-        torch2onnx(args.img, args.work_dir, onnx_name, deploy_cfg, model_cfg,
-                   args.checkpoint, args.device)
+        torch2onnx(
+            args.img, args.work_dir, onnx_name, deploy_cfg, model_cfg, args.checkpoint, args.device
+        )
     except ValueError as error:  # what the rewriters cannot export
         raise PreflightError(str(error)) from error
     say(f'converting for {backend} ...')
     files = to_backend(
-        backend, [onnx_file],
+        backend,
+        [onnx_file],
         work_dir=args.work_dir,
         deploy_cfg=deploy_cfg,
         log_level=args.log_level,
-        device=args.device)
+        device=args.device,
+    )
     if args.dump_info:
         from mmdeploy.backend.sdk.export_info import export2SDK
-        export2SDK(deploy_cfg, model_cfg, args.work_dir, args.checkpoint,
-                   args.device)
+
+        export2SDK(deploy_cfg, model_cfg, args.work_dir, args.checkpoint, args.device)
     say(f'written after {time.time() - start:.0f} s: {", ".join(files)}')
-    compare(args, build_task_processor(model_cfg, deploy_cfg, args.device),
-            files, backend)
+    compare(args, build_task_processor(model_cfg, deploy_cfg, args.device), files, backend)
 
 
-def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str],
-            backend: str) -> None:
+def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str], backend: str) -> None:
     """Run both models, draw what they find and say how far they agree."""
     images = args.test_img or [args.img]
     shape = get_input_shape(task.deploy_cfg)
     if shape is not None:
-        say(f'both models see images padded to {shape[0]}x{shape[1]}; where '
+        say(
+            f'both models see images padded to {shape[0]}x{shape[1]}; where '
             'they are much smaller, group norms see the padding and results '
-            'differ from those of an unpadded image')
+            'differ from those of an unpadded image'
+        )
     say(f'running {backend} and PyTorch on {len(images)} image(s) ...')
     exported = task.build_backend_model(files)
     original = task.build_pytorch_model(args.checkpoint)
-    agreement = Agreement(0.)
+    agreement = Agreement(0.0)
     for image in images:
         found = []
         for name, model in ((backend, exported), ('pytorch', original)):
@@ -189,10 +187,10 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str],
             task.visualize(
                 image,
                 sample,
-                osp.join(args.work_dir,
-                         f'output_{name}_{Path(image).stem}.jpg'),
+                osp.join(args.work_dir, f'output_{name}_{Path(image).stem}.jpg'),
                 window_name=name,
-                show_result=args.show)
+                show_result=args.show,
+            )
         agreement.add(found[1], found[0])
     say(summary(agreement, backend))
 
@@ -210,10 +208,12 @@ def _run(model: BaseModel, task: BaseTask, image: str) -> DetDataSample:
 
 def summary(agreement: Agreement, backend: str) -> str:
     """One line: counts and largest differences."""
-    return (f'{backend} against PyTorch: {agreement.pairs} detections in '
-            f'both, {agreement.only_other} only in {backend}, '
-            f'{agreement.only_reference} only in PyTorch; boxes differ by at '
-            f'most {agreement.box:.2g} px, scores by {agreement.score:.2g}')
+    return (
+        f'{backend} against PyTorch: {agreement.pairs} detections in '
+        f'both, {agreement.only_other} only in {backend}, '
+        f'{agreement.only_reference} only in PyTorch; boxes differ by at '
+        f'most {agreement.box:.2g} px, scores by {agreement.score:.2g}'
+    )
 
 
 def _detections(found: InstanceData) -> Detections:
@@ -222,7 +222,8 @@ def _detections(found: InstanceData) -> Detections:
         found.bboxes.cpu().numpy(),
         found.scores.cpu().numpy(),
         found.labels.cpu().numpy(),
-        None if masks is None else torch.as_tensor(masks).cpu().numpy())
+        None if masks is None else torch.as_tensor(masks).cpu().numpy(),
+    )
 
 
 def say(text: str) -> None:

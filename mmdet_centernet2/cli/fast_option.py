@@ -1,24 +1,26 @@
 """``--fast`` on the command lines of mmdet's tools."""
+
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
 from types import ModuleType
 
-from mmdet_centernet2.engine.hooks.fast_inference import MODES
 from mmdet_centernet2.cli.checks import load_config
+from mmdet_centernet2.engine.hooks.fast_inference import MODES
 
 
 def add_fast_argument(parser: ArgumentParser) -> None:
     """Add ``--fast {exact,bf16}`` to a parser.
 
     Args:
-        parser (ArgumentParser): Of any program that detects.
+        parser: Of any program that detects.
     """
     parser.add_argument(
-        '--fast', choices=list(MODES),
-        help='detect faster: with the same numbers (to 1e-6), or in bfloat16 '
-        '(see docs/tools.md)')
+        '--fast',
+        choices=list(MODES),
+        help='detect faster: with the same numbers (to 1e-6), or in bfloat16 (see docs/tools.md)',
+    )
 
 
 def accept_fast_option(tool: ModuleType) -> None:
@@ -28,7 +30,7 @@ def accept_fast_option(tool: ModuleType) -> None:
     ``custom_hooks``.
 
     Args:
-        tool (ModuleType): With a ``parse_args`` whose result has ``config``
+        tool: With a ``parse_args`` whose result has ``config``
             and ``cfg_options``.
     """
     parse_tool = tool.parse_args
@@ -46,8 +48,7 @@ def accept_fast_option(tool: ModuleType) -> None:
         if ours.fast:
             hooks = load_config(args).get('custom_hooks', [])
             hook = dict(type='FastInferenceHook', mode=ours.fast)
-            args.cfg_options = dict(
-                args.cfg_options or {}, custom_hooks=[*hooks, hook])
+            args.cfg_options = dict(args.cfg_options or {}, custom_hooks=[*hooks, hook])
         return args
 
     tool.parse_args = parse_args

@@ -1,4 +1,5 @@
 """Detect on any image or folder, from the command line."""
+
 from __future__ import annotations
 
 import json
@@ -16,19 +17,38 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
 
-from mmdet_centernet2.checkpoint.match import (load_checkpoint,
-                                               require_full_match)
-from mmdet_centernet2.cli.checks import (PreflightError, check_datasets,
-                                         check_devices, load_config)
+from mmdet_centernet2.checkpoint.match import load_checkpoint, require_full_match
+from mmdet_centernet2.cli.checks import PreflightError, check_datasets, check_devices, load_config
 from mmdet_centernet2.cli.fast_option import add_fast_argument
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up
 
-_ONE_CALL = ('inputs', 'out_dir', 'texts', 'pred_score_thr', 'batch_size',
-             'show', 'no_save_vis', 'no_save_pred', 'print_result',
-             'custom_entities', 'tokens_positive')
-_VIDEO_ENDINGS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg',
-                  '.mpeg', '.wmv', '.flv', '.3gp')
+_ONE_CALL = (
+    'inputs',
+    'out_dir',
+    'texts',
+    'pred_score_thr',
+    'batch_size',
+    'show',
+    'no_save_vis',
+    'no_save_pred',
+    'print_result',
+    'custom_entities',
+    'tokens_positive',
+)
+_VIDEO_ENDINGS = (
+    '.mp4',
+    '.avi',
+    '.mov',
+    '.mkv',
+    '.webm',
+    '.m4v',
+    '.mpg',
+    '.mpeg',
+    '.wmv',
+    '.flv',
+    '.3gp',
+)
 
 
 class NamedInferencer(DetInferencer):
@@ -43,20 +63,16 @@ class NamedInferencer(DetInferencer):
             cfg.visualizer.type = 'CenterNet2Visualizer'
         return super()._init_visualizer(cfg)
 
-    def pred2dict(self, data_sample: DetDataSample,
-                  pred_out_dir: str = '') -> dict:
+    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
         """As in ``DetInferencer``, with ``label_names`` beside ``labels``."""
         result = super().pred2dict(data_sample, pred_out_dir)
         if 'labels' not in result:
             return result
         names = dict(enumerate(self.model.dataset_meta['classes']))
-        result['label_names'] = [
-            names.get(label, f'class {label}') for label in result['labels']
-        ]
+        result['label_names'] = [names.get(label, f'class {label}') for label in result['labels']]
         if pred_out_dir and 'img_path' in data_sample:
             stem = osp.splitext(osp.basename(data_sample.img_path))[0]
-            mmengine.dump(result, osp.join(pred_out_dir, 'preds',
-                                           f'{stem}.json'))
+            mmengine.dump(result, osp.join(pred_out_dir, 'preds', f'{stem}.json'))
         return result
 
 
@@ -64,52 +80,60 @@ def build_parser() -> ArgumentParser:
     """The command line of mmdet's ``demo/image_demo.py``.
 
     Returns:
-        ArgumentParser: With mmdet's names and defaults, but for ``--device``,
+        With mmdet's names and defaults, but for ``--device``,
         which is found out instead of being the first GPU.
     """
-    parser = ArgumentParser(
-        description='Detect on an image or a folder and draw the boxes')
+    parser = ArgumentParser(description='Detect on an image or a folder and draw the boxes')
     parser.add_argument('inputs', help='image file, folder, or address')
     parser.add_argument(
-        'model', help='config file, model name in mmdet, or a .pth file that '
-        'mmengine saved, which holds its config')
+        'model',
+        help='config file, model name in mmdet, or a .pth file that '
+        'mmengine saved, which holds its config',
+    )
     parser.add_argument('--weights', help='checkpoint file')
-    parser.add_argument('--backend', default='pytorch', choices=['pytorch'],
-                        help='onnxruntime or openvino run a file of '
-                        'tools/deploy.py instead, without torch; see --help '
-                        'with --backend onnxruntime')
-    parser.add_argument('--out-dir', default='outputs',
-                        help='folder for pictures (vis/) and results '
-                        '(preds/)')
-    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if '
-                        'there is one unless given')
-    parser.add_argument('--pred-score-thr', type=float, default=0.3,
-                        help='smallest score of a box that is drawn')
+    parser.add_argument(
+        '--backend',
+        default='pytorch',
+        choices=['pytorch'],
+        help='onnxruntime or openvino run a file of '
+        'tools/deploy.py instead, without torch; see --help '
+        'with --backend onnxruntime',
+    )
+    parser.add_argument(
+        '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
+    )
+    parser.add_argument(
+        '--device', help='such as cuda:0 or cpu; the GPU if there is one unless given'
+    )
+    parser.add_argument(
+        '--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn'
+    )
     parser.add_argument('--batch-size', type=int, default=1)
     add_fast_argument(parser)
-    parser.add_argument('--show', action='store_true',
-                        help='show pictures in a window')
-    parser.add_argument('--no-save-vis', action='store_true',
-                        help='write no pictures')
-    parser.add_argument('--no-save-pred', action='store_true',
-                        help='write no results')
-    parser.add_argument('--print-result', action='store_true',
-                        help='print the results')
-    parser.add_argument('--palette', default='none',
-                        choices=['coco', 'voc', 'citys', 'random', 'none'])
-    _add_text_arguments(parser.add_argument_group(
-        'for models that are asked in words (CenterNet2 is not)'))
+    parser.add_argument('--show', action='store_true', help='show pictures in a window')
+    parser.add_argument('--no-save-vis', action='store_true', help='write no pictures')
+    parser.add_argument('--no-save-pred', action='store_true', help='write no results')
+    parser.add_argument('--print-result', action='store_true', help='print the results')
+    parser.add_argument(
+        '--palette', default='none', choices=['coco', 'voc', 'citys', 'random', 'none']
+    )
+    _add_text_arguments(
+        parser.add_argument_group('for models that are asked in words (CenterNet2 is not)')
+    )
     return parser
 
 
 def _add_text_arguments(group) -> None:
     group.add_argument('--texts', help='text prompt')
-    group.add_argument('--custom-entities', '-c', action='store_true',
-                       help='split the prompt into entities')
-    group.add_argument('--chunked-size', '-s', type=int, default=-1,
-                       help='classes asked for at a time')
-    group.add_argument('--tokens-positive', '-p', type=str,
-                       help='JSON list of the positive spans of the prompt')
+    group.add_argument(
+        '--custom-entities', '-c', action='store_true', help='split the prompt into entities'
+    )
+    group.add_argument(
+        '--chunked-size', '-s', type=int, default=-1, help='classes asked for at a time'
+    )
+    group.add_argument(
+        '--tokens-positive', '-p', type=str, help='JSON list of the positive spans of the prompt'
+    )
 
 
 def main() -> None:
@@ -130,10 +154,10 @@ def list_images(inputs: str) -> list[str]:
     """The images that the user named.
 
     Args:
-        inputs (str): An image file, a folder or an address.
+        inputs: An image file, a folder or an address.
 
     Returns:
-        list[str]: The image; of a folder all images in it, sorted, whatever
+        The image; of a folder all images in it, sorted, whatever
         the case of their ending.
 
     Raises:
@@ -143,17 +167,17 @@ def list_images(inputs: str) -> list[str]:
         raise PreflightError(
             f'input {inputs} is a video, which is not read. Extract its '
             'frames into a folder and give that: mkdir frames && ffmpeg '
-            f'-i {inputs} frames/%06d.jpg')
+            f'-i {inputs} frames/%06d.jpg'
+        )
     if '://' in inputs or osp.isfile(inputs):
         return [inputs]
     if not osp.isdir(inputs):
-        raise PreflightError(f'input {inputs} does not exist (looked for '
-                             f'{osp.abspath(inputs)}).')
-    names = sorted(name for name in os.listdir(inputs)
-                   if name.lower().endswith(IMG_EXTENSIONS))
+        raise PreflightError(f'input {inputs} does not exist (looked for {osp.abspath(inputs)}).')
+    names = sorted(name for name in os.listdir(inputs) if name.lower().endswith(IMG_EXTENSIONS))
     if not names:
-        raise PreflightError(f'folder {inputs} holds no image (a file ending '
-                             f'in {" ".join(IMG_EXTENSIONS)}).')
+        raise PreflightError(
+            f'folder {inputs} holds no image (a file ending in {" ".join(IMG_EXTENSIONS)}).'
+        )
     return [osp.join(inputs, name) for name in names]
 
 
@@ -161,18 +185,21 @@ def detect(args: Namespace) -> dict:
     """Detect as the arguments say.
 
     Args:
-        args (Namespace): From :func:`build_parser`, ``inputs`` as a list.
+        args: From :func:`build_parser`, ``inputs`` as a list.
 
     Returns:
-        dict: ``predictions`` and ``visualization`` of mmdet's inferencer.
+        ``predictions`` and ``visualization`` of mmdet's inferencer.
 
     Raises:
         PreflightError: If an image cannot be read; what was done before it
             stays in the output folder.
     """
     inferencer = NamedInferencer(
-        model=args.model, weights=args.weights,
-        device=args.device or get_device(), palette=args.palette)
+        model=args.model,
+        weights=args.weights,
+        device=args.device or get_device(),
+        palette=args.palette,
+    )
     if args.fast:
         speed_up(inferencer.model, args.fast)
     if args.chunked_size > 0:
@@ -185,10 +212,10 @@ def detect(args: Namespace) -> dict:
     try:
         results = inferencer(**call)
     except ImageReadError as error:
-        raise PreflightError(f'{error} The images before it are done'
-                             f'{_where(call["out_dir"])}.') from error
-    print_log(f'{len(results["predictions"])} images are done'
-              f'{_where(call["out_dir"])}.', 'current')
+        raise PreflightError(
+            f'{error} The images before it are done{_where(call["out_dir"])}.'
+        ) from error
+    print_log(f'{len(results["predictions"])} images are done{_where(call["out_dir"])}.', 'current')
     _tell_empty(results['predictions'], args.pred_score_thr)
     return results
 
@@ -198,10 +225,16 @@ def _tell_empty(predictions: list[dict], score_thr: float) -> None:
     best = [max(each.get('scores', ()), default=0) for each in predictions]
     below = [score for score in best if score <= score_thr]
     if below:
-        advice = (f'; the best score there is {max(below):.4f}: lower '
-                  '--pred-score-thr to draw it' if max(below) else '')
-        print_log(f'No box above {score_thr} in {len(below)} of {len(best)} '
-                  f'images{advice}.', 'current', logging.WARNING)
+        advice = (
+            f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
+            if max(below)
+            else ''
+        )
+        print_log(
+            f'No box above {score_thr} in {len(below)} of {len(best)} images{advice}.',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _settle_model(args: Namespace) -> None:
@@ -211,8 +244,7 @@ def _settle_model(args: Namespace) -> None:
         load_checkpoint(args.weights)
     elif args.model.endswith('.py'):
         cfg = load_config(Namespace(config=args.model))
-        checkpoint = (None if args.weights is None else
-                      require_full_match(cfg, args.weights))
+        checkpoint = None if args.weights is None else require_full_match(cfg, args.weights)
         check_datasets(cfg, ['test_dataloader'], [], checkpoint)
 
 

@@ -5,32 +5,32 @@ mmengine's launchers call ``torch.cuda.set_device`` and pass a GPU index to
 can be settled from outside: mmengine keeps a process group that is already
 there, and a config may name the arguments of the model wrapper.
 """
+
 from __future__ import annotations
 
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Iterator
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import distributed as torch_dist
 
-from mmdet_centernet2.cli.checks import (PreflightError, check_devices,
-                                              load_config)
+from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
 
 
 def prepare_launch(args: Namespace) -> list[str]:
     """Get ready for the launcher that the user named.
 
     Args:
-        args (Namespace): Parsed arguments of an mmdet tool; those without
+        args: Parsed arguments of an mmdet tool; those without
             ``launcher`` run as one process.
 
     Returns:
-        list[str]: Arguments to add to the command line: none where a GPU is
+        Arguments to add to the command line: none where a GPU is
         there or only one process runs.
 
     Raises:
@@ -45,7 +45,8 @@ def prepare_launch(args: Namespace) -> list[str]:
     if launcher != 'pytorch':
         raise PreflightError(
             f'--launcher {launcher} needs GPUs and this machine shows none. '
-            'On CPUs use tools/dist_train.sh or tools/dist_test.sh.')
+            'On CPUs use tools/dist_train.sh or tools/dist_test.sh.'
+        )
     cfg = load_config(args)
     _join_gloo_group(cfg)
     return ['--cfg-options', *cpu_options(cfg)]
@@ -59,14 +60,16 @@ def close_launch() -> None:
 
 def _join_gloo_group(cfg: Config) -> None:
     missing = [
-        name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+        name
+        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
         if name not in os.environ
     ]
     if missing:
         raise PreflightError(
             '--launcher pytorch needs the variables that torchrun sets, and '
             f'{", ".join(missing)} is not there. Start several processes '
-            'with tools/dist_train.sh CONFIG NUMBER.')
+            'with tools/dist_train.sh CONFIG NUMBER.'
+        )
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
     torch_dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
 
@@ -78,26 +81,30 @@ def cpu_options(cfg: Config) -> list[str]:
     it for GPUs only.
 
     Args:
-        cfg (Config): The whole config.
+        cfg: The whole config.
 
     Returns:
-        list[str]: As ``KEY=VALUE``.
+        As ``KEY=VALUE``.
     """
     options = {'model_wrapper_cfg.device_ids': None}
     if cfg.get('model_wrapper_cfg') is None:
         # What mmengine itself would set (Runner.wrap_model).
         unused = cfg.get('find_unused_parameters', False)
-        options.update({
-            'model_wrapper_cfg.type': 'MMDistributedDataParallel',
-            'model_wrapper_cfg.broadcast_buffers': False,
-            'model_wrapper_cfg.find_unused_parameters': unused
-        })
+        options.update(
+            {
+                'model_wrapper_cfg.type': 'MMDistributedDataParallel',
+                'model_wrapper_cfg.broadcast_buffers': False,
+                'model_wrapper_cfg.find_unused_parameters': unused,
+            }
+        )
     sync_bn = list(_sync_bn_keys(cfg.get('model'), 'model'))
     if sync_bn:
         print_log(
             f'{", ".join(sync_bn)}: SyncBN needs GPUs. BN is used: each '
-            'process takes the statistics of its own images.', 'current',
-            logging.WARNING)
+            'process takes the statistics of its own images.',
+            'current',
+            logging.WARNING,
+        )
         options.update({f'{key}.type': 'BN' for key in sync_bn})
     return [f'{key}={value}' for key, value in options.items()]
 

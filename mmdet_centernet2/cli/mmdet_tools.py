@@ -4,16 +4,18 @@ mmdet ships its ``tools/`` inside the package. Ours are the same programs with
 our models registered and our checks in front, so they call mmdet's instead of
 repeating them.
 """
+
 from __future__ import annotations
 
 import importlib.util
 import sys
 import warnings
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Iterator, NoReturn
+from typing import NoReturn
 
 import mmdet
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -34,11 +36,11 @@ def find_mmdet_tool(relative: str) -> Path:
     """Find one of mmdet's tools.
 
     Args:
-        relative (str): Path below mmdet's ``tools`` folder, for example
+        relative: Path below mmdet's ``tools`` folder, for example
             ``'analysis_tools/benchmark.py'``.
 
     Returns:
-        Path: The file, from the installed package or from the clone that
+        The file, from the installed package or from the clone that
         mmdet is imported from.
 
     Raises:
@@ -50,35 +52,37 @@ def find_mmdet_tool(relative: str) -> Path:
         if (folder / relative).is_file():
             return folder / relative
     raise PreflightError(
-        f"this mmdet ({mmdet.__version__}) came without its tools: "
-        f"{relative} is neither in {folders[0]} nor in {folders[1]}. "
+        f'this mmdet ({mmdet.__version__}) came without its tools: '
+        f'{relative} is neither in {folders[0]} nor in {folders[1]}. '
         "Install mmdet from its wheel (pip install 'mmdet==3.3.0'), or from "
-        'a full clone with pip install -e .')
+        'a full clone with pip install -e .'
+    )
 
 
 def load_mmdet_tool(relative: str) -> ModuleType:
     """Import one of mmdet's tools as a module, without running it.
 
     Args:
-        relative (str): Path below mmdet's ``tools`` folder.
+        relative: Path below mmdet's ``tools`` folder.
 
     Returns:
-        ModuleType: The module, with its ``parse_args`` and ``main``.
+        The module, with its ``parse_args`` and ``main``.
 
     Raises:
         PreflightError: If the tool is not there.
     """
     path = find_mmdet_tool(relative)
-    spec = importlib.util.spec_from_file_location(f'mmdet_tool_{path.stem}',
-                                                  path)
+    spec = importlib.util.spec_from_file_location(f'mmdet_tool_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def run_mmdet_tool(relative: str,
-                   check: Callable[[Namespace], None] | None = None,
-                   adapt: Callable[[ModuleType], None] | None = None) -> None:
+def run_mmdet_tool(
+    relative: str,
+    check: Callable[[Namespace], None] | None = None,
+    adapt: Callable[[ModuleType], None] | None = None,
+) -> None:
     """Run one of mmdet's tools on this process' command line.
 
     The tool's own parser reads the arguments, ``check`` looks at them, and
@@ -87,11 +91,11 @@ def run_mmdet_tool(relative: str,
     program with its message alone and exit status 2.
 
     Args:
-        relative (str): Path below mmdet's ``tools`` folder.
-        check (Callable, optional): Gets the parsed arguments and raises
+        relative: Path below mmdet's ``tools`` folder.
+        check: Gets the parsed arguments and raises
             :class:`PreflightError` or :class:`CheckpointError` when the run
             cannot work.
-        adapt (Callable, optional): Gets the tool's module before it runs, to
+        adapt: Gets the tool's module before it runs, to
             put our classes in the place of mmdet's.
     """
     with errors_as_exit():

@@ -2,6 +2,7 @@
 
 Self-training takes the detections above a score as if they were annotations.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -30,15 +31,8 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmdet_centernet2.checkpoint.match import (
-    classes_of_checkpoint,
-    require_full_match,
-)
-from mmdet_centernet2.cli.checks import (
-    PreflightError,
-    check_devices,
-    load_config,
-)
+from mmdet_centernet2.checkpoint.match import classes_of_checkpoint, require_full_match
+from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.utils.files import write_atomically
 
@@ -52,28 +46,38 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'images',
         help='folder of images, or a COCO file that lists them, such as '
-        'image_info_unlabeled2017.json')
-    parser.add_argument('out', help='COCO file to write, with a score for '
-                        'each annotation')
-    parser.add_argument('--img-dir', help='where the images are that a COCO '
-                        'file lists')
-    parser.add_argument('--categories', help='COCO file to take the category '
-                        'ids from, such as that of the labelled images '
-                        '(default: the one that lists the images, if it '
-                        "names all of the model's classes; else 1, 2, ...)")
-    parser.add_argument('--score-thr', type=float, default=0.5,
-                        help='smallest score of a label (default: '
-                        '%(default)s)')
-    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if '
-                        'there is one unless given')
-    parser.add_argument('--batch-size', type=int, default=1,
-                        help='images detected on at once (default: '
-                        '%(default)s)')
-    parser.add_argument('--workers', type=int, default=2,
-                        help='processes that load images (default: '
-                        '%(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='config keys to change, as key=value')
+        'image_info_unlabeled2017.json',
+    )
+    parser.add_argument('out', help='COCO file to write, with a score for each annotation')
+    parser.add_argument('--img-dir', help='where the images are that a COCO file lists')
+    parser.add_argument(
+        '--categories',
+        help='COCO file to take the category '
+        'ids from, such as that of the labelled images '
+        '(default: the one that lists the images, if it '
+        "names all of the model's classes; else 1, 2, ...)",
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.5,
+        help='smallest score of a label (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device', help='such as cuda:0 or cpu; the GPU if there is one unless given'
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='images detected on at once (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--workers', type=int, default=2, help='processes that load images (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='config keys to change, as key=value'
+    )
     return parser.parse_args(argv)
 
 
@@ -85,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
     args = parse_args(argv)
-    go_on = (f'What was done is in {args.out}.partial; the same command goes '
-             'on from there.')
+    go_on = f'What was done is in {args.out}.partial; the same command goes on from there.'
     try:
         run(args)
     except ImageReadError as error:
@@ -109,10 +112,9 @@ def run(args: argparse.Namespace) -> None:
     classes = (
         classes_of_checkpoint(checkpoint)
         or (checkpoint.get('meta') or {}).get('CLASSES')  # of mmdet 2
-        or DATASETS.build(dict(cfg.test_dataloader.dataset,
-                               lazy_init=True)).metainfo['classes'])
-    model = init_detector(
-        cfg, args.checkpoint, device=args.device or get_device())
+        or DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
+    )
+    model = init_detector(cfg, args.checkpoint, device=args.device or get_device())
     make_pseudo_labels(
         model,
         get_test_pipeline_cfg(cfg),
@@ -125,14 +127,14 @@ def run(args: argparse.Namespace) -> None:
         num_workers=args.workers,
         settings=dict(
             config=osp.abspath(args.config),
-            cfg_options={k: str(v)
-                         for k, v in (args.cfg_options or {}).items()},
+            cfg_options={k: str(v) for k, v in (args.cfg_options or {}).items()},
             checkpoint=osp.abspath(args.checkpoint),
-            checkpoint_bytes=osp.getsize(args.checkpoint)))
+            checkpoint_bytes=osp.getsize(args.checkpoint),
+        ),
+    )
 
 
-def list_images(source: str, img_dir: str | None = None
-                ) -> tuple[str, list[dict], list[dict]]:
+def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict], list[dict]]:
     """The images of a folder or of a COCO file.
 
     Args:
@@ -148,29 +150,29 @@ def list_images(source: str, img_dir: str | None = None
     """
     if source.endswith('.json'):
         if img_dir is None:
-            raise PreflightError(f'{source} lists file names; say with '
-                                 '--img-dir where they are.')
+            raise PreflightError(f'{source} lists file names; say with --img-dir where they are.')
         content = _read_coco(source)
         for image in content['images']:
             if not osp.isfile(osp.join(img_dir, image['file_name'])):
                 raise PreflightError(
                     f'{source} lists {image["file_name"]}, but there is no '
                     f'{osp.join(img_dir, image["file_name"])}; name the '
-                    'folder of the images.')
+                    'folder of the images.'
+                )
         return img_dir, content['images'], content.get('categories', [])
     if not osp.isdir(source):
-        raise PreflightError(f'there is no folder {source} (looked for '
-                             f'{osp.abspath(source)}).')
-    names = sorted(
-        scandir(source, IMG_EXTENSIONS, recursive=True, case_sensitive=False))
+        raise PreflightError(f'there is no folder {source} (looked for {osp.abspath(source)}).')
+    names = sorted(scandir(source, IMG_EXTENSIONS, recursive=True, case_sensitive=False))
     if not names:
-        raise PreflightError(f'folder {source} holds no image (a file ending '
-                             f'in {" ".join(IMG_EXTENSIONS)}).')
+        raise PreflightError(
+            f'folder {source} holds no image (a file ending in {" ".join(IMG_EXTENSIONS)}).'
+        )
     return source, [dict(id=i, file_name=n) for i, n in enumerate(names, 1)], []
 
 
-def category_block(classes: Sequence[str], known: Sequence[dict] = (),
-                   path: str | None = None) -> list[dict]:
+def category_block(
+    classes: Sequence[str], known: Sequence[dict] = (), path: str | None = None
+) -> list[dict]:
     """The ``categories`` of the file, in the order of the model's classes.
 
     Args:
@@ -189,23 +191,26 @@ def category_block(classes: Sequence[str], known: Sequence[dict] = (),
     if missing and path:
         raise PreflightError(
             f'--categories {path}: no category is named {missing[:5]} '
-            f'({len(missing)} of the model\'s {len(classes)} classes are '
-            f'missing); there are {sorted(by_name)[:10]}.')
+            f"({len(missing)} of the model's {len(classes)} classes are "
+            f'missing); there are {sorted(by_name)[:10]}.'
+        )
     if missing:
         return [dict(id=i, name=n) for i, n in enumerate(classes, 1)]
     return [dict(by_name[name]) for name in classes]
 
 
-def make_pseudo_labels(model: nn.Module,
-                       pipeline: Sequence[dict],
-                       folder: str,
-                       images: list[dict],
-                       categories: list[dict],
-                       out: str,
-                       score_thr: float = 0.5,
-                       batch_size: int = 1,
-                       num_workers: int = 2,
-                       settings: dict | None = None) -> None:
+def make_pseudo_labels(
+    model: nn.Module,
+    pipeline: Sequence[dict],
+    folder: str,
+    images: list[dict],
+    categories: list[dict],
+    out: str,
+    score_thr: float = 0.5,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    settings: dict | None = None,
+) -> None:
     """Detect on images and write a COCO file with ``score``.
 
     The file appears when all is done. Until then the results are in
@@ -235,35 +240,36 @@ def make_pseudo_labels(model: nn.Module,
         settings or {},
         score_thr=score_thr,
         folder=osp.abspath(folder),
-        categories=[category['name'] for category in categories])
+        categories=[category['name'] for category in categories],
+    )
     records = {r['image']['file_name']: r for r in _resume(partial, settings)}
     if records:
-        print_log(f'{len(records)} of {len(images)} images are done already, '
-                  f'see {partial}', 'current')
+        print_log(
+            f'{len(records)} of {len(images)} images are done already, see {partial}', 'current'
+        )
     left = [i for i in images if i['file_name'] not in records]
     loader = DataLoader(
         _Images(folder, left, pipeline),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=pseudo_collate)
-    for image, sample in track(
-            zip(left, _detect(model, loader)), 'detecting', len(left)):
+        collate_fn=pseudo_collate,
+    )
+    for image, sample in track(zip(left, _detect(model, loader)), 'detecting', len(left)):
         height, width = sample.ori_shape
         record = dict(
             image=dict(image, height=height, width=width),
-            annotations=annotations_of(sample.pred_instances, image['id'],
-                                       categories, score_thr))
+            annotations=annotations_of(sample.pred_instances, image['id'], categories, score_thr),
+        )
         _append(partial, record)
         records[image['file_name']] = record
     listed = [records[image['file_name']] for image in images]
     labels = [label for record in listed for label in record['annotations']]
     content = dict(
-        info=dict(
-            description='Pseudo labels: detections taken as annotations',
-            **settings),
+        info=dict(description='Pseudo labels: detections taken as annotations', **settings),
         images=[record['image'] for record in listed],
         annotations=[dict(id=i, **label) for i, label in enumerate(labels, 1)],
-        categories=categories)
+        categories=categories,
+    )
     with write_atomically(out) as file:
         file.write(json.dumps(content).encode())
     os.remove(partial)
@@ -271,9 +277,9 @@ def make_pseudo_labels(model: nn.Module,
     print(f'{out}: {len(labels)} labels on {labelled} of {len(listed)} images')
 
 
-def annotations_of(instances: InstanceData, image_id: int,
-                   categories: Sequence[dict],
-                   score_thr: float) -> list[dict]:
+def annotations_of(
+    instances: InstanceData, image_id: int, categories: Sequence[dict], score_thr: float
+) -> list[dict]:
     """Detections of one image as COCO annotations without ``id``.
 
     Args:
@@ -301,7 +307,8 @@ def annotations_of(instances: InstanceData, image_id: int,
             raise PreflightError(
                 f'the model detects class {label}, but only '
                 f'{len(categories)} class names are known; give the config '
-                'the classes of its data set (metainfo).')
+                'the classes of its data set (metainfo).'
+            )
         if (sizes[i] <= 0).any():
             continue
         annotations.append(
@@ -311,9 +318,11 @@ def annotations_of(instances: InstanceData, image_id: int,
                 bbox=[*corners[i].tolist(), *sizes[i].tolist()],
                 area=float(sizes[i].prod().round(_DECIMALS)),
                 iscrowd=0,
-                score=float(scores[i])))
+                score=float(scores[i]),
+            )
+        )
         if 'masks' in kept:
-            rle, = encode_mask_results([np.asarray(kept.masks[i])])
+            (rle,) = encode_mask_results([np.asarray(kept.masks[i])])
             rle['counts'] = rle['counts'].decode()
             annotations[-1]['segmentation'] = rle
     return annotations
@@ -322,19 +331,16 @@ def annotations_of(instances: InstanceData, image_id: int,
 def check_target(out: str) -> None:
     """Refuse a place to write to before any work is done."""
     if osp.exists(out):
-        raise PreflightError(
-            f'{out} exists already; move it away or give another name.')
+        raise PreflightError(f'{out} exists already; move it away or give another name.')
     folder = osp.dirname(osp.abspath(out))
     if not osp.isdir(folder):
-        raise PreflightError(
-            f'{out}: the folder {folder} does not exist; make it first.')
+        raise PreflightError(f'{out}: the folder {folder} does not exist; make it first.')
 
 
 class _Images(Dataset):
     """The images, loaded by a test pipeline."""
 
-    def __init__(self, folder: str, images: list[dict],
-                 pipeline: Sequence[dict]) -> None:
+    def __init__(self, folder: str, images: list[dict], pipeline: Sequence[dict]) -> None:
         self.folder = folder
         self.images = images
         self.pipeline = Compose(pipeline)
@@ -352,8 +358,7 @@ class _Images(Dataset):
         except ImageReadError:
             raise
         except Exception as error:  # mmcv's reader does not name the file
-            raise ImageReadError(
-                f'image {path}: {type(error).__name__}: {error}') from error
+            raise ImageReadError(f'image {path}: {type(error).__name__}: {error}') from error
 
 
 @torch.no_grad()
@@ -371,7 +376,8 @@ def _read_coco(path: str) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError(
             f'{path} is not a COCO file with "images", each with "id" and '
-            f'"file_name": {type(error).__name__}: {error}.') from error
+            f'"file_name": {type(error).__name__}: {error}.'
+        ) from error
     return content
 
 
@@ -390,11 +396,13 @@ def _resume(path: str, settings: dict) -> list[dict]:
             changed = ', '.join(
                 f'{key} was {theirs.get(key)!r}, is {settings.get(key)!r}'
                 for key in sorted({*theirs, *settings})
-                if theirs.get(key) != settings.get(key))
+                if theirs.get(key) != settings.get(key)
+            )
             raise PreflightError(
                 f'{path} holds what an earlier run made with other settings: '
                 f'{changed}. Use its settings to go on with it, or move it '
-                'away to start anew.')
+                'away to start anew.'
+            )
         os.truncate(path, end)
     if not lines:
         _append(path, dict(settings=settings))

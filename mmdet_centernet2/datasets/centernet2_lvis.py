@@ -1,4 +1,5 @@
 """LVIS v1, read as the original reads it."""
+
 from __future__ import annotations
 
 from mmdet.datasets import LVISV1Dataset
@@ -9,10 +10,7 @@ from .centernet2_coco import StrictCocoMixin
 
 # Two classes whose names differ between editions of the class list, label 161
 # and label 654. The ids are the same.
-_OTHER_NAMES = {
-    'horned_cow': 'bull',
-    'speaker_(stero_equipment)': 'speaker_(stereo_equipment)',
-}
+_OTHER_NAMES = {'horned_cow': 'bull', 'speaker_(stero_equipment)': 'speaker_(stereo_equipment)'}
 
 
 @DATASETS.register_module()
@@ -51,15 +49,18 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
         """The file must have the classes of the metainfo, sorted by id."""
         ids = [c['id'] for c in content['categories']]
         if ids != sorted(ids):
-            self._fail('"categories" are not sorted by "id", but labels are '
-                       'numbered in their order: sort them')
+            self._fail(
+                '"categories" are not sorted by "id", but labels are '
+                'numbered in their order: sort them'
+            )
         found = _edition_free(c['name'] for c in content['categories'])
         wanted = _edition_free(self.metainfo['classes'])
         if len(found) != len(wanted):
             self._fail(
                 f'the file has {len(found)} categories, metainfo '
                 f'{len(wanted)} classes: set metainfo=dict(classes=(...)) of '
-                'the data set to all names of the file, in its order')
+                'the data set to all names of the file, in its order'
+            )
         for label, (name, other) in enumerate(zip(found, wanted)):
             if name != other:
                 self._fail(
@@ -68,7 +69,8 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
                     'classes in the same order, that of the ids: set '
                     'metainfo=dict(classes=(...)) to the names of the '
                     'training file, and number the categories of this file '
-                    'like that')
+                    'like that'
+                )
         return ids
 
     def _fail(self, what: str) -> None:

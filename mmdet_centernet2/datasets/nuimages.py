@@ -1,4 +1,5 @@
 """nuImages, converted to the COCO format."""
+
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 
@@ -16,11 +17,28 @@ class NuImagesDataset(StrictCocoMixin, CocoDataset):
     """
 
     METAINFO = {
-        'classes':
-        ('car', 'truck', 'trailer', 'bus', 'construction_vehicle', 'bicycle',
-         'motorcycle', 'pedestrian', 'traffic_cone', 'barrier'),
-        'palette': [(31, 119, 180), (255, 127, 14), (148, 103, 189),
-                    (44, 160, 44), (140, 86, 75), (214, 39, 40),
-                    (227, 119, 194), (23, 190, 207), (255, 187, 40),
-                    (127, 127, 127)]
+        'classes': (
+            'car',
+            'truck',
+            'trailer',
+            'bus',
+            'construction_vehicle',
+            'bicycle',
+            'motorcycle',
+            'pedestrian',
+            'traffic_cone',
+            'barrier',
+        ),
+        'palette': [
+            (31, 119, 180),
+            (255, 127, 14),
+            (148, 103, 189),
+            (44, 160, 44),
+            (140, 86, 75),
+            (214, 39, 40),
+            (227, 119, 194),
+            (23, 190, 207),
+            (255, 187, 40),
+            (127, 127, 127),
+        ],
     }

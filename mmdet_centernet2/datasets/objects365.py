@@ -1,4 +1,5 @@
 """Objects365 v1, read as the original reads it."""
+
 from mmdet.datasets import Objects365V1Dataset
 from mmdet.registry import DATASETS
 

@@ -1,4 +1,5 @@
 """Colours that tell classes apart in drawings."""
+
 from functools import lru_cache
 
 import numpy as np
@@ -35,7 +36,7 @@ def _farthest_colours() -> list[tuple[int, int, int]]:
         left = _DISTINCT - len(chosen)
         near = distances[:, -_NEIGHBOURS:].min(1)
         if left < _NEIGHBOURS:
-            near = np.minimum(near, distances[:, :_NEIGHBOURS - left].min(1))
+            near = np.minimum(near, distances[:, : _NEIGHBOURS - left].min(1))
         allowed = near >= _NEIGHBOUR_DISTANCE
         chosen.append(int(np.where(allowed, distances.min(1), -1).argmax()))
         new = np.linalg.norm(lab - lab[chosen[-1]], axis=1)
@@ -46,12 +47,11 @@ def _farthest_colours() -> list[tuple[int, int, int]]:
 def _lab(rgb: np.ndarray) -> np.ndarray:
     """CIELAB of sRGB colours, (n, 3)."""
     srgb = rgb / 255
-    linear = np.where(srgb > 0.04045, ((srgb + 0.055) / 1.055)**2.4,
-                      srgb / 12.92)
-    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192],
-                             [0.1805, 0.0722, 0.9505]]) / (0.9505, 1, 1.089)
+    linear = np.where(srgb > 0.04045, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
+    xyz = (
+        linear
+        @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+        / (0.9505, 1, 1.089)
+    )
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([
-        116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]),
-        200 * (f[:, 1] - f[:, 2])
-    ], 1)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)

@@ -6,6 +6,7 @@ configs in ``configs/deploy`` and ``tools/deploy.py`` call it.
 
 The sub-package ``runtime`` runs an exported model without torch and mmdeploy.
 """
+
 from . import backend_model, finish, rewriters  # noqa: F401
 from .workarounds import enable
 

@@ -1,4 +1,5 @@
 """An exported detector that behaves like the detector it was made of."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +24,13 @@ BACKEND_MODELS = getattr(object_detection_model, '__BACKEND_MODEL')
 class CenterNet2End2EndModel(object_detection_model.End2EndModel):
     """Feeds both inputs and finishes detections as PyTorch does."""
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: list[DetDataSample],
-                mode: str = 'predict',
-                **kwargs: Any) -> list[DetDataSample]:
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[DetDataSample],
+        mode: str = 'predict',
+        **kwargs: Any,
+    ) -> list[DetDataSample]:
         """Set ``pred_instances`` of images (B, 3, H, W), in their pixels."""
         if mode != 'predict':
             raise ValueError(f'an exported model only predicts, got {mode!r}')
@@ -38,16 +41,15 @@ class CenterNet2End2EndModel(object_detection_model.End2EndModel):
         outputs = self.wrapper.output_to_list(self.wrapper(feeds))
         for i, sample in enumerate(data_samples):
             sample.pred_instances = self._finish(
-                [torch.as_tensor(output[i]) for output in outputs], sample)
+                [torch.as_tensor(output[i]) for output in outputs], sample
+            )
         return data_samples
 
-    def _finish(self, outputs: Sequence[Tensor],
-                sample: DetDataSample) -> InstanceData:
+    def _finish(self, outputs: Sequence[Tensor], sample: DetDataSample) -> InstanceData:
         """Detections of one image: ``dets, labels`` and maybe ``masks``."""
         present = outputs[0][:, 4] > 0
         dets, labels, *masks = (output[present] for output in outputs)
-        results = InstanceData(
-            bboxes=dets[:, :4], scores=dets[:, 4], labels=labels.long())
+        results = InstanceData(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels.long())
         if masks:
             results.masks = masks[0]
         meta = sample.metainfo
@@ -63,6 +65,7 @@ class CenterNet2End2EndModel(object_detection_model.End2EndModel):
         canvas = torch.zeros((len(results), height, width), dtype=torch.bool)
         for i, (mask, box) in enumerate(zip(results.masks, results.bboxes)):
             part, where = _do_paste_mask(
-                mask[None, None], box[None], height, width, skip_empty=True)
+                mask[None, None], box[None], height, width, skip_empty=True
+            )
             canvas[(i, *where)] = part[0] >= threshold
         return canvas

@@ -2,6 +2,7 @@
 
 mmdeploy's own tools start processes that see the deploy config only.
 """
+
 from .workarounds import enable
 
 enable()

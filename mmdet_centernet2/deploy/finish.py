@@ -3,6 +3,7 @@
 mmdeploy calls hooks before and after its ``export``; so they also run in the
 processes that its own tools start. Other models' exports are left alone.
 """
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +26,14 @@ FLOAT_INPUTS = {'Resize': (1, 2)}
 _running: tuple[str, dict, bool] | None = None
 
 
-def remember_export(model: Any, args: Any, *rest: Any,
-                    **kwargs: Any) -> tuple[tuple, dict]:
+def remember_export(model: Any, args: Any, *rest: Any, **kwargs: Any) -> tuple[tuple, dict]:
     """Note which file is written; the arguments are those of ``export``."""
     global _running
     prefix = rest[0] if rest else kwargs['output_path_prefix']
     metadata = getattr(model, 'deploy_metadata', None)
-    _running = None if metadata is None else (
-        f'{prefix}.onnx', metadata, model.deploy_half_features)
+    _running = (
+        None if metadata is None else (f'{prefix}.onnx', metadata, model.deploy_half_features)
+    )
     return (model, args, *rest), kwargs
 
 
@@ -65,7 +66,7 @@ def drop_prefix(graph: onnx.GraphProto) -> None:
     def short(name: str) -> str:
         for prefix, left in (('/detector/', '/'), ('detector.', '')):
             if name.startswith(prefix):
-                return left + name[len(prefix):]
+                return left + name[len(prefix) :]
         return name
 
     for node in graph.node:
@@ -76,8 +77,7 @@ def drop_prefix(graph: onnx.GraphProto) -> None:
         value.name = short(value.name)
 
 
-def half_features(model: onnx.ModelProto,
-                  scopes: Sequence[str] = SCOPES) -> onnx.ModelProto:
+def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onnx.ModelProto:
     """Backbone and neck of an ONNX model in float16, the rest in float32.
 
     Box coordinates do not fit into float16: areas overflow, sides are rounded
@@ -97,44 +97,47 @@ def half_features(model: onnx.ModelProto,
     """
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
-    weights = {t.name: t for t in graph.initializer
-               if t.data_type == TensorProto.FLOAT}
+    weights = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
     floats = set(weights) | {
-        v.name for v in (*graph.value_info, *graph.input, *graph.output)
-        if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+        v.name
+        for v in (*graph.value_info, *graph.input, *graph.output)
+        if v.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
 
     def inside(node: onnx.NodeProto) -> bool:
-        return node.name.startswith(
-            tuple(scopes)) and node.op_type not in KEPT
+        return node.name.startswith(tuple(scopes)) and node.op_type not in KEPT
 
-    made = {name for node in graph.node if inside(node)
-            for name in node.output if name in floats}
+    made = {name for node in graph.node if inside(node) for name in node.output if name in floats}
     if not made:
         raise ValueError(f'no node of the model begins with {scopes}')
     # What is read outside keeps its name there; inside it has another.
     border = made & {v.name for v in graph.output} | made & {
-        name for node in graph.node if not inside(node) for name in node.input}
+        name for node in graph.node if not inside(node) for name in node.input
+    }
     half = {name: f'{name}_in_half' for name in border}
     nodes: list[onnx.NodeProto] = []
 
     def cast(source: str, target: str, dtype: int) -> None:
-        nodes.append(helper.make_node('Cast', [source], [target],
-                                      f'{target}_cast', to=dtype))
+        nodes.append(helper.make_node('Cast', [source], [target], f'{target}_cast', to=dtype))
 
     for node in graph.node:
         if not inside(node):
             nodes.append(node)
             continue
         for i, name in enumerate(node.input):
-            if (name not in floats or name in made - border
-                    or i in FLOAT_INPUTS.get(node.op_type, ())):
+            if (
+                name not in floats
+                or name in made - border
+                or i in FLOAT_INPUTS.get(node.op_type, ())
+            ):
                 continue
             if name not in half:
                 half[name] = f'{name}_half'
                 if name in weights:
                     array = numpy_helper.to_array(weights[name])
-                    graph.initializer.append(numpy_helper.from_array(
-                        array.astype(np.float16), half[name]))
+                    graph.initializer.append(
+                        numpy_helper.from_array(array.astype(np.float16), half[name])
+                    )
                 else:
                     cast(name, half[name], TensorProto.FLOAT16)
             node.input[i] = half[name]

@@ -1,11 +1,10 @@
 """What an exported file says about itself; ``runtime`` reads it."""
+
 import json
 from collections.abc import Sequence
 
 import onnx
-from mmdeploy.codebase.mmdet.deploy.object_detection import (
-    _get_dataset_metainfo,
-)
+from mmdeploy.codebase.mmdet.deploy.object_detection import _get_dataset_metainfo
 from mmdeploy.utils import get_codebase_config, is_dynamic_shape
 from mmengine.config import Config, ConfigDict
 
@@ -32,15 +31,18 @@ def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
         package=__version__,
         **_classes(model_cfg),
         **_pipeline(test_pipeline(model_cfg)),
-        **{key: preprocessor.get(key) and [float(v) for v in preprocessor[key]]
-           for key in ('mean', 'std')},
+        **{
+            key: preprocessor.get(key) and [float(v) for v in preprocessor[key]]
+            for key in ('mean', 'std')
+        },
         bgr_to_rgb=bool(preprocessor.get('bgr_to_rgb', False)),
         pad_divisor=int(preprocessor.get('pad_size_divisor', 1)),
         pad_value=float(preprocessor.get('pad_value', 0)),
         task='bbox',
         score_thr=float(cfg.get('score_thr', 0)),
         image_size_input=wants_image_sizes(deploy_cfg),
-        dynamic=is_dynamic_shape(deploy_cfg))
+        dynamic=is_dynamic_shape(deploy_cfg),
+    )
     if model.get('roi_head', {}).get('mask_head'):
         info.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
     return info
@@ -77,7 +79,8 @@ def _classes(model_cfg: Config) -> dict:
         raise ValueError(
             f'the model has {num_classes} classes, but its data set names '
             f'{len(names)}: set metainfo=dict(classes=...) of the test data '
-            'set, or num_classes of the head')
+            'set, or num_classes of the head'
+        )
     palette = info.get('palette')
     if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
         return dict(classes=names, palette=None)
@@ -96,13 +99,15 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
             info['resize'] = dict(
                 **how(transform),
                 backend=transform.get('backend', 'cv2'),
-                interpolation=transform.get('interpolation', 'bilinear'))
+                interpolation=transform.get('interpolation', 'bilinear'),
+            )
     if info['resize'] is None:
         kinds = ', '.join(t['type'] for t in transforms)
         raise ValueError(
             'the test pipeline has neither Resize nor ResizeShortestEdge '
             f'({kinds}): the exported file could not say how to prepare '
-            'images')
+            'images'
+        )
     return info
 
 
@@ -113,12 +118,12 @@ def _resize(transform: ConfigDict) -> dict:
     ours = keep_ratio and transform.get('_scope_') == SCOPE
     if ours and transform.get('rounding', 'nearest') == 'nearest':
         return dict(scale=sorted(scale), keep_ratio=True, short_side=True)
-    return dict(
-        scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
+    return dict(scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
 
 
 def _resize_shortest_edge(transform: ConfigDict) -> dict:
     scale = transform['scale']
     short = int(scale if isinstance(scale, int) else min(scale))
-    return dict(scale=[short, int(transform.get('max_size') or 0)],
-                keep_ratio=True, short_side=True)
+    return dict(
+        scale=[short, int(transform.get('max_size') or 0)], keep_ratio=True, short_side=True
+    )

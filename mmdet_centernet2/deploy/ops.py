@@ -1,4 +1,5 @@
 """Standard ONNX operators that PyTorch has no single function for."""
+
 from typing import Any
 
 import torch
@@ -20,38 +21,59 @@ class SuppressNonMaxima(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, boxes: Tensor, scores: Tensor, max_per_class: int,
-                iou_threshold: float, score_threshold: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        boxes: Tensor,
+        scores: Tensor,
+        max_per_class: int,
+        iou_threshold: float,
+        score_threshold: float,
+    ) -> Tensor:
         """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N)."""
         if torch.onnx.is_in_onnx_export():
             return scores.clone()  # only the shape is recorded
         kept = torch.full_like(scores, -1)
-        for image, label in torch.cartesian_prod(
-                *map(torch.arange, scores.shape[:2])):
+        for image, label in torch.cartesian_prod(*map(torch.arange, scores.shape[:2])):
             each = scores[image, label].contiguous()
             if (each > score_threshold).any():
-                _, best = nms(boxes[image], each, iou_threshold,
-                              score_threshold=score_threshold,
-                              max_num=max_per_class)
+                _, best = nms(
+                    boxes[image],
+                    each,
+                    iou_threshold,
+                    score_threshold=score_threshold,
+                    max_num=max_per_class,
+                )
                 kept[image, label, best] = each[best]
         return kept
 
     @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, max_per_class: int,
-                 iou_threshold: float, score_threshold: float) -> Any:
+    def symbolic(
+        g: Any,
+        boxes: Any,
+        scores: Any,
+        max_per_class: int,
+        iou_threshold: float,
+        score_threshold: float,
+    ) -> Any:
         """Nodes of it."""
 
         def constant(value: Any, dtype: torch.dtype) -> Any:
             return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
 
-        picked = g.op('NonMaxSuppression', boxes, scores,
-                      constant(max_per_class, torch.int64),
-                      constant(iou_threshold, torch.float32),
-                      constant(score_threshold, torch.float32))
-        dropped = g.op('ConstantOfShape', g.op('Shape', scores),
-                       value_t=torch.tensor([-1], dtype=torch.float32))
-        kept = g.op('ScatterND', dropped, picked,
-                    g.op('GatherND', scores, picked))
+        picked = g.op(
+            'NonMaxSuppression',
+            boxes,
+            scores,
+            constant(max_per_class, torch.int64),
+            constant(iou_threshold, torch.float32),
+            constant(score_threshold, torch.float32),
+        )
+        dropped = g.op(
+            'ConstantOfShape',
+            g.op('Shape', scores),
+            value_t=torch.tensor([-1], dtype=torch.float32),
+        )
+        kept = g.op('ScatterND', dropped, picked, g.op('GatherND', scores, picked))
         kept.setType(scores.type())
         return kept
 
@@ -60,25 +82,45 @@ class RoIAlign(Function):
     """mmcv's RoIAlign, exported as the operator of that name (opset 16)."""
 
     @staticmethod
-    def forward(ctx: Any, feats: Tensor, boxes: Tensor, images: Tensor,
-                output_size: tuple[int, int], scale: float,
-                sampling_ratio: int, aligned: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        feats: Tensor,
+        boxes: Tensor,
+        images: Tensor,
+        output_size: tuple[int, int],
+        scale: float,
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> Tensor:
         """Pool boxes (n, 4) of ``images`` (n, ): (n, C, *output_size)."""
         rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
-        return roi_align(feats, rois, output_size, scale, sampling_ratio,
-                         'avg', aligned)
+        return roi_align(feats, rois, output_size, scale, sampling_ratio, 'avg', aligned)
 
     @staticmethod
-    def symbolic(g: Any, feats: Any, boxes: Any, images: Any,
-                 output_size: tuple[int, int], scale: float,
-                 sampling_ratio: int, aligned: bool) -> Any:
+    def symbolic(
+        g: Any,
+        feats: Any,
+        boxes: Any,
+        images: Any,
+        output_size: tuple[int, int],
+        scale: float,
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> Any:
         """The node of it."""
         mode = 'half_pixel' if aligned else 'output_half_pixel'
         return g.op(
-            'RoiAlign', feats, boxes, images, output_height_i=output_size[0],
-            output_width_i=output_size[1], spatial_scale_f=scale,
-            sampling_ratio_i=sampling_ratio, mode_s='avg',
-            coordinate_transformation_mode_s=mode)
+            'RoiAlign',
+            feats,
+            boxes,
+            images,
+            output_height_i=output_size[0],
+            output_width_i=output_size[1],
+            spatial_scale_f=scale,
+            sampling_ratio_i=sampling_ratio,
+            mode_s='avg',
+            coordinate_transformation_mode_s=mode,
+        )
 
 
 def pairwise_iou(boxes: Tensor) -> Tensor:
@@ -103,11 +145,13 @@ def suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return overlap & ((one > other) | ((one == other) & earlier))
 
 
-def dense_nms(boxes: Tensor,
-              scores: Tensor,
-              iou_threshold: float,
-              score_threshold: float = 0.0,
-              steps: int = STEPS) -> Tensor:
+def dense_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    score_threshold: float = 0.0,
+    steps: int = STEPS,
+) -> Tensor:
     """Greedy NMS class by class, all of constant shape, for TensorRT.
 
     TensorRT's NMS layer has an output whose shape depends on the data, which

@@ -3,6 +3,7 @@
 Both start from image files: each with its own decoding, resizing and last
 steps, so that whatever differs anywhere shows in the boxes.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -31,8 +32,8 @@ Finder = Callable[[dict], Detections]
 
 # How far boxes of the same object may lie apart, and how much of a pixel a
 # difference in score counts when it is unclear who belongs to whom.
-_SAME_OBJECT = 1.  # pixels
-_SCORE_WEIGHT = 100.
+_SAME_OBJECT = 1.0  # pixels
+_SCORE_WEIGHT = 100.0
 
 
 @dataclass
@@ -51,20 +52,22 @@ class Agreement:
         mask: Largest share of differing pixels in the union of a pair's
             masks; zero without masks.
     """
+
     score_thr: float
     images: int = 0
     pairs: int = 0
     only_reference: int = 0
     only_other: int = 0
-    box: float = 0.
-    score: float = 0.
-    mask: float = 0.
+    box: float = 0.0
+    score: float = 0.0
+    mask: float = 0.0
 
     def add(self, reference: Detections, other: Detections) -> None:
         """Compare what both found in one image."""
         first, second = match(reference, other)
-        counts = ((reference.scores[first] >= self.score_thr) |
-                  (other.scores[second] >= self.score_thr))
+        counts = (reference.scores[first] >= self.score_thr) | (
+            other.scores[second] >= self.score_thr
+        )
         first, second = first[counts], second[counts]
         self.images += 1
         self.pairs += len(first)
@@ -80,8 +83,9 @@ class Agreement:
 
     def within(self, box: float = 0.1, score: float = 1e-3) -> bool:
         """Whether nothing is left over and pairs are so close (box in px)."""
-        return (self.only_reference + self.only_other == 0
-                and self.box <= box and self.score <= score)
+        return (
+            self.only_reference + self.only_other == 0 and self.box <= box and self.score <= score
+        )
 
     def _alone(self, found: Detections, paired: np.ndarray) -> int:
         alone = np.ones(len(found), bool)
@@ -89,8 +93,7 @@ class Agreement:
         return int((found.scores[alone] >= self.score_thr).sum())
 
 
-def match(reference: Detections,
-          other: Detections) -> tuple[np.ndarray, np.ndarray]:
+def match(reference: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are the same object of the same class.
 
     One to one; of all such pairings that with the smallest differences in
@@ -100,10 +103,8 @@ def match(reference: Detections,
         Indices of the k pairs in both, each (k, ).
     """
     distance = abs(reference.bboxes[:, None] - other.bboxes).max(-1, initial=0)
-    possible = ((distance <= _SAME_OBJECT) &
-                (reference.labels[:, None] == other.labels))
-    cost = distance + _SCORE_WEIGHT * abs(reference.scores[:, None] -
-                                          other.scores)
+    possible = (distance <= _SAME_OBJECT) & (reference.labels[:, None] == other.labels)
+    cost = distance + _SCORE_WEIGHT * abs(reference.scores[:, None] - other.scores)
     # dearer than all possible pairs together
     cost[~possible] = 1 + cost[possible].sum()
     first, second = linear_sum_assignment(cost)
@@ -118,6 +119,7 @@ def _mask_difference(one: np.ndarray, two: np.ndarray) -> float:
 
 class TestImages:
     """Images of a folder, or else of a config's test data set."""
+
     __test__ = False  # pytest would take it for a test
 
     def __init__(self, cfg: Config, folder: str | Path | None = None):
@@ -127,10 +129,13 @@ class TestImages:
             return
         pipeline = cfg.test_dataloader.dataset.pipeline
         self.paths = list_images(folder)
-        self.pipeline = Compose([
-            transform for transform in pipeline
-            if not transform['type'].endswith('LoadAnnotations')
-        ])
+        self.pipeline = Compose(
+            [
+                transform
+                for transform in pipeline
+                if not transform['type'].endswith('LoadAnnotations')
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.paths if self.dataset is None else self.dataset)
@@ -148,10 +153,9 @@ def torch_finder(model: nn.Module) -> Finder:
 
     @torch.no_grad()
     def find(item: dict) -> Detections:
-        (sample, ) = model.test_step(pseudo_collate([copy.copy(item)]))
+        (sample,) = model.test_step(pseudo_collate([copy.copy(item)]))
         found = sample.pred_instances.cpu().numpy()
-        return Detections(found.bboxes, found.scores, found.labels,
-                          found.get('masks'))
+        return Detections(found.bboxes, found.scores, found.labels, found.get('masks'))
 
     return find
 
@@ -161,16 +165,16 @@ def exported_finder(detector: Detector) -> Finder:
     return lambda item: detector(item['data_samples'].img_path)
 
 
-def build_model(cfg: Config, checkpoint: str | Path | None,
-                device: str = 'cpu') -> nn.Module:
+def build_model(cfg: Config, checkpoint: str | Path | None, device: str = 'cpu') -> nn.Module:
     """A PyTorch model that is ready to detect."""
-    return init_detector(copy.deepcopy(cfg),
-                         checkpoint and str(checkpoint),
-                         device=device, palette='none')
+    return init_detector(
+        copy.deepcopy(cfg), checkpoint and str(checkpoint), device=device, palette='none'
+    )
 
 
-def find_all(finders: Mapping[str, Finder], images: TestImages,
-             progress: bool = True) -> dict[str, list[Detections]]:
+def find_all(
+    finders: Mapping[str, Finder], images: TestImages, progress: bool = True
+) -> dict[str, list[Detections]]:
     """Let every model look at every image; by name, in their order."""
     found: dict[str, list[Detections]] = {name: [] for name in finders}
     for item in tqdm(images, desc='Images', disable=not progress):
@@ -179,8 +183,7 @@ def find_all(finders: Mapping[str, Finder], images: TestImages,
     return found
 
 
-def agreement(reference: list[Detections], other: list[Detections],
-              score_thr: float) -> Agreement:
+def agreement(reference: list[Detections], other: list[Detections], score_thr: float) -> Agreement:
     """Compare two models over many images; see :class:`Agreement`."""
     result = Agreement(score_thr)
     for pair in zip(reference, other):
@@ -188,8 +191,7 @@ def agreement(reference: list[Detections], other: list[Detections],
     return result
 
 
-def average_precision(cfg: Config, images: TestImages,
-                      found: list[Detections]) -> dict[str, float]:
+def average_precision(cfg: Config, images: TestImages, found: list[Detections]) -> dict[str, float]:
     """What the config's test evaluator says, such as ``coco/bbox_mAP``."""
     metric = METRICS.build(copy.deepcopy(cfg.test_evaluator))
     metric.dataset_meta = images.dataset.metainfo
@@ -202,18 +204,23 @@ def average_precision(cfg: Config, images: TestImages,
 
 
 def _as_instances(found: Detections) -> InstanceData:
-    arrays = {key: torch.from_numpy(np.array(value))
-              for key, value in vars(found).items() if value is not None}
+    arrays = {
+        key: torch.from_numpy(np.array(value))
+        for key, value in vars(found).items()
+        if value is not None
+    }
     return InstanceData(**arrays)
 
 
-def compare(cfg: Config,
-            checkpoint: str | Path,
-            model: str | Path,
-            backend: str = 'onnxruntime',
-            folder: str | Path | None = None,
-            score_thr: float | None = None,
-            progress: bool = True) -> dict:
+def compare(
+    cfg: Config,
+    checkpoint: str | Path,
+    model: str | Path,
+    backend: str = 'onnxruntime',
+    folder: str | Path | None = None,
+    score_thr: float | None = None,
+    progress: bool = True,
+) -> dict:
     """Compare a PyTorch model with what was exported from it.
 
     Args:
@@ -234,8 +241,9 @@ def compare(cfg: Config,
     if score_thr is None:
         score_thr = detector.info.score_thr
     images = TestImages(cfg, folder)
-    finders = dict(reference=torch_finder(build_model(cfg, checkpoint)),
-                   other=exported_finder(detector))
+    finders = dict(
+        reference=torch_finder(build_model(cfg, checkpoint)), other=exported_finder(detector)
+    )
     found = find_all(finders, images, progress)
     report = asdict(agreement(found['reference'], found['other'], score_thr))
     if images.dataset is not None:

@@ -3,6 +3,7 @@
 What PyTorch does with lists of different lengths is done here with tensors
 of one shape for all images; what is missing has a score of zero or less.
 """
+
 import torch
 import torch.nn.functional as F
 from mmdet.utils import ConfigType
@@ -17,12 +18,14 @@ def nms_threshold(nms: ConfigType) -> float:
     if kind != 'nms':
         raise ValueError(
             f'nms.type={kind!r} cannot be exported, only plain NMS has an '
-            "ONNX operator: set nms.type='nms' in the model's test_cfg")
+            "ONNX operator: set nms.type='nms' in the model's test_cfg"
+        )
     return float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
 
 
-def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float,
-             score_threshold: float, max_num: int) -> Tensor:
+def suppress(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float, max_num: int
+) -> Tensor:
     """Scores after NMS, class by class; -1 for what is dropped.
 
     There is another way for TensorRT, see ``rewriters.tensorrt``.
@@ -37,18 +40,17 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float,
     Returns:
         Shape (B, C, N).
     """
-    return SuppressNonMaxima.apply(boxes, scores, max_num, iou_threshold,
-                                   score_threshold)
+    return SuppressNonMaxima.apply(boxes, scores, max_num, iou_threshold, score_threshold)
 
 
 def gather_rows(rows: Tensor, indices: Tensor) -> Tensor:
     """``rows[b, indices[b]]`` of (B, N, D) and (B, K): shape (B, K, D)."""
-    return rows.gather(1,
-                       indices[..., None].expand(-1, -1, int(rows.size(2))))
+    return rows.gather(1, indices[..., None].expand(-1, -1, int(rows.size(2))))
 
 
-def best_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType,
-               max_num: int) -> tuple[Tensor, Tensor]:
+def best_boxes(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType, max_num: int
+) -> tuple[Tensor, Tensor]:
     """NMS of boxes that have one class each, then the best of each image.
 
     Args:
@@ -65,22 +67,24 @@ def best_boxes(boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType,
     missing = max_num - int(scores.size(1))
     if missing > 0:
         boxes = F.pad(boxes, (0, 0, 0, missing))
-        scores = F.pad(scores, (0, missing), value=-1.)
+        scores = F.pad(scores, (0, missing), value=-1.0)
         labels = F.pad(labels, (0, missing))
     moved = boxes
     if not nms.get('class_agnostic', False):
         # the shift of mmcv's batched_nms: classes do not meet
         present = (scores >= 0)[..., None]
         largest = torch.where(present, boxes, torch.zeros_like(boxes)).amax(
-            dim=(1, 2), keepdim=True)
+            dim=(1, 2), keepdim=True
+        )
         moved = boxes + labels[..., None].to(boxes.dtype) * (largest + 1)
-    kept = suppress(moved, scores[:, None], nms_threshold(nms), 0., max_num)
+    kept = suppress(moved, scores[:, None], nms_threshold(nms), 0.0, max_num)
     top, indices = kept.flatten(1).topk(max_num, dim=1)
     return pack(gather_rows(boxes, indices), top, labels.gather(1, indices))
 
 
-def best_classes(boxes: Tensor, scores: Tensor, score_thr: float,
-                 nms: ConfigType, max_num: int) -> tuple[Tensor, Tensor]:
+def best_classes(
+    boxes: Tensor, scores: Tensor, score_thr: float, nms: ConfigType, max_num: int
+) -> tuple[Tensor, Tensor]:
     """NMS of boxes that have a score for each class, class by class.
 
     Args:
@@ -94,26 +98,30 @@ def best_classes(boxes: Tensor, scores: Tensor, score_thr: float,
         See :func:`best_boxes`.
     """
     if nms.get('class_agnostic', False):
-        raise ValueError('class-agnostic NMS of the second stage cannot be '
-                         'exported: drop class_agnostic from test_cfg.rcnn')
+        raise ValueError(
+            'class-agnostic NMS of the second stage cannot be '
+            'exported: drop class_agnostic from test_cfg.rcnn'
+        )
     num_boxes = int(boxes.size(1))
-    kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms),
-                    score_thr, max_num).flatten(1)
+    kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms), score_thr, max_num).flatten(
+        1
+    )
     missing = max_num - int(kept.size(1))
     if missing > 0:
-        kept = F.pad(kept, (0, missing), value=-1.)
+        kept = F.pad(kept, (0, missing), value=-1.0)
     top, indices = kept.topk(max_num, dim=1)
     labels = torch.div(indices, num_boxes, rounding_mode='trunc')
     return pack(gather_rows(boxes, indices - labels * num_boxes), top, labels)
 
 
-def pack(boxes: Tensor, scores: Tensor,
-         labels: Tensor) -> tuple[Tensor, Tensor]:
+def pack(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Join boxes and scores; what has no score becomes zeros, label -1."""
     present = scores > 0
     dets = torch.cat([boxes, scores[..., None]], dim=-1)
-    return (torch.where(present[..., None], dets, torch.zeros_like(dets)),
-            torch.where(present, labels, -torch.ones_like(labels)))
+    return (
+        torch.where(present[..., None], dets, torch.zeros_like(dets)),
+        torch.where(present, labels, -torch.ones_like(labels)),
+    )
 
 
 def clip_to_images(boxes: Tensor, image_sizes: Tensor) -> Tensor:
@@ -124,7 +132,6 @@ def clip_to_images(boxes: Tensor, image_sizes: Tensor) -> Tensor:
 
 def to_rois(boxes: Tensor) -> Tensor:
     """(B, N, 4) to (B * N, 5) with the image's number in front."""
-    numbers = torch.arange(
-        boxes.size(0), dtype=boxes.dtype, device=boxes.device)
+    numbers = torch.arange(boxes.size(0), dtype=boxes.dtype, device=boxes.device)
     numbers = numbers[:, None, None] + torch.zeros_like(boxes[..., :1])
     return torch.cat([numbers, boxes], dim=-1).reshape(-1, 5)

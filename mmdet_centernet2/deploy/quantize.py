@@ -3,6 +3,7 @@
 There is where the time goes. The heads stay in float32: boxes are regressed
 there, and scores that decide about ranks have no digits to spare.
 """
+
 import logging
 import tempfile
 from collections import Counter
@@ -32,18 +33,27 @@ METHODS = {
 }
 # What onnxruntime has INT8 kernels for and a backbone consists of. Between
 # two convolutions, one of another kind would mean a way to float and back.
-OPERATORS = frozenset(('Conv', 'Add', 'Relu', 'Clip', 'MaxPool', 'AveragePool',
-                       'GlobalAveragePool', 'Concat', 'Resize'))
+OPERATORS = frozenset(
+    (
+        'Conv',
+        'Add',
+        'Relu',
+        'Clip',
+        'MaxPool',
+        'AveragePool',
+        'GlobalAveragePool',
+        'Concat',
+        'Resize',
+    )
+)
 
 
 class _Images(CalibrationDataReader):
     """Photographs as the model's inputs, with a progress bar."""
 
-    def __init__(self, detector: Detector, paths: Sequence[Path],
-                 progress: bool) -> None:
+    def __init__(self, detector: Detector, paths: Sequence[Path], progress: bool) -> None:
         self.detector = detector
-        self.paths = iter(tqdm(paths, desc='Calibrating', unit='image',
-                               disable=not progress))
+        self.paths = iter(tqdm(paths, desc='Calibrating', unit='image', disable=not progress))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Inputs of the graph; None after the last image."""
@@ -53,11 +63,13 @@ class _Images(CalibrationDataReader):
         return self.detector.feeds([self.detector.prepare(path)])
 
 
-def quantize(model: str | Path,
-             out: str | Path,
-             images: Sequence[Path],
-             method: str = 'minmax',
-             progress: bool = True) -> int:
+def quantize(
+    model: str | Path,
+    out: str | Path,
+    images: Sequence[Path],
+    method: str = 'minmax',
+    progress: bool = True,
+) -> int:
     """Quantise the backbone and the neck of an exported model.
 
     Weights get a scale for each channel, activations one for each tensor,
@@ -97,7 +109,8 @@ def quantize(model: str | Path,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                calibrate_method=METHODS[method])
+                calibrate_method=METHODS[method],
+            )
     finally:
         logger.setLevel(level)
     entries = onnx.load(str(model), load_external_data=False).metadata_props
@@ -109,15 +122,19 @@ def quantize(model: str | Path,
 
 def quantised_nodes(model: onnx.ModelProto, path: str) -> list[onnx.NodeProto]:
     """Nodes of the backbone and the neck that INT8 makes faster."""
-    nodes = [node for node in model.graph.node
-             if any(scope in node.name for scope in SCOPES)
-             and node.op_type in OPERATORS]
+    nodes = [
+        node
+        for node in model.graph.node
+        if any(scope in node.name for scope in SCOPES) and node.op_type in OPERATORS
+    ]
     if not any(node.op_type == 'Conv' for node in nodes):
-        scopes = Counter(node.name.split('/')[1] for node in model.graph.node
-                         if node.name.count('/') > 1)
+        scopes = Counter(
+            node.name.split('/')[1] for node in model.graph.node if node.name.count('/') > 1
+        )
         raise ModelFileError(
             f'{path} has no convolution whose name has '
             f'{" or ".join(SCOPES)} in it (but {dict(scopes)}): the file was '
             'exported by another tool, or renamed by one. Export it with '
-            'tools/deploy.py.')
+            'tools/deploy.py.'
+        )
     return nodes

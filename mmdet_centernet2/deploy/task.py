@@ -1,4 +1,5 @@
 """mmdeploy's task processor, with images as the model's own tests see them."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,7 @@ class CenterNet2Detection(ObjectDetection):
     ``image_size_input=False`` for runtimes that can feed one tensor only.
     """
 
-    def __init__(self, model_cfg: Config, deploy_cfg: Config,
-                 device: str) -> None:
+    def __init__(self, model_cfg: Config, deploy_cfg: Config, device: str) -> None:
         super().__init__(model_cfg, deploy_cfg, device)
         if 'test_pipeline' not in self.model_cfg:
             self.model_cfg.test_pipeline = test_pipeline(self.model_cfg)
@@ -31,15 +31,14 @@ class CenterNet2Detection(ObjectDetection):
         """Build the model; ``finish`` reads the attributes set here."""
         model = super().build_pytorch_model(*args, **kwargs)
         model.deploy_metadata = build_metadata(self.model_cfg, self.deploy_cfg)
-        model.deploy_half_features = self.deploy_cfg.codebase_config.get(
-            'half_features', False)
+        model.deploy_half_features = self.deploy_cfg.codebase_config.get('half_features', False)
         return model
 
     def create_input(
         self,
         imgs: Any,
         input_shape: Sequence[int] | None = None,
-        data_preprocessor: BaseDataPreprocessor | None = None
+        data_preprocessor: BaseDataPreprocessor | None = None,
     ) -> tuple[dict, Any]:
         """Prepare images.
 
@@ -70,8 +69,7 @@ class CenterNet2Detection(ObjectDetection):
         # the graph would not hold for others.
         model = self.model_cfg.model
         least = 4 * max((model.get('rpn_head') or model.bbox_head).strides)
-        return pad_to_shape(
-            inputs, [max(least, inputs.size(3)), max(least, inputs.size(2))])
+        return pad_to_shape(inputs, [max(least, inputs.size(3)), max(least, inputs.size(2))])
 
 
 def image_sizes(data_samples: Sequence[Any], like: Tensor) -> Tensor:
@@ -79,7 +77,8 @@ def image_sizes(data_samples: Sequence[Any], like: Tensor) -> Tensor:
     return torch.tensor(
         [sample.metainfo['img_shape'][:2] for sample in data_samples],
         dtype=torch.float32,
-        device=like.device)
+        device=like.device,
+    )
 
 
 def pad_to_shape(inputs: Tensor, input_shape: Sequence[int] | None) -> Tensor:
@@ -100,6 +99,7 @@ def pad_to_shape(inputs: Tensor, input_shape: Sequence[int] | None) -> Tensor:
         raise ValueError(
             f'an image of {inputs.size(3)}x{inputs.size(2)} pixels (width x '
             'height, after resizing and padding) does not fit into the '
-            f'model\'s static {width}x{height}: export with a larger '
-            'ir_config.input_shape, or with a dynamic deploy config')
+            f"model's static {width}x{height}: export with a larger "
+            'ir_config.input_shape, or with a dynamic deploy config'
+        )
     return F.pad(inputs, (0, columns, 0, rows))

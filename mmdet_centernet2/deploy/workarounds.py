@@ -1,4 +1,5 @@
 """What replaces parts of mmdeploy 1.3.1, and why; see :func:`enable`."""
+
 import functools
 import inspect
 import sys
@@ -10,11 +11,7 @@ import torch.nn.functional as F
 from mmdeploy.backend.openvino import OpenVINOManager
 from mmdeploy.codebase.mmdet.deploy.object_detection import MMDET_TASK
 from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER
-from mmdeploy.core.rewriters import (
-    function_rewriter,
-    rewriter_utils,
-    symbolic_rewriter,
-)
+from mmdeploy.core.rewriters import function_rewriter, rewriter_utils, symbolic_rewriter
 from mmdeploy.utils import IR, Backend, Task, get_ir_config
 from torch import Tensor
 from torch.onnx import symbolic_opset9
@@ -42,23 +39,19 @@ def enable() -> None:
     - its OpenVINO conversion and runtime, whose interfaces OpenVINO dropped,
     - what fails or is slow on current versions of torch and Python.
     """
-    MMDET_TASK.register_module(
-        Task.OBJECT_DETECTION.value, force=True, module=CenterNet2Detection)
-    for name in ('two_stage.TwoStageDetector',
-                 'single_stage.SingleStageDetector'):
-        MODULE_REWRITER.register_rewrite_module(DETECTORS + name)(
-            DetectorWithSizes)
+    MMDET_TASK.register_module(Task.OBJECT_DETECTION.value, force=True, module=CenterNet2Detection)
+    for name in ('two_stage.TwoStageDetector', 'single_stage.SingleStageDetector'):
+        MODULE_REWRITER.register_rewrite_module(DETECTORS + name)(DetectorWithSizes)
     FUNCTION_REWRITER.register_rewriter(EXPORT)(export__traced)
     for backend in (Backend.OPENVINO, Backend.ONNXRUNTIME):
         for name in (TOPK, 'torch.topk'):
-            FUNCTION_REWRITER.register_rewriter(
-                name, backend=backend.value)(topk__constant)
+            FUNCTION_REWRITER.register_rewriter(name, backend=backend.value)(topk__constant)
     FUNCTION_REWRITER.register_rewriter(
-        'torch.nn.functional.group_norm',
-        backend=Backend.TENSORRT.value)(group_norm__standard)
+        'torch.nn.functional.group_norm', backend=Backend.TENSORRT.value
+    )(group_norm__standard)
     SYMBOLIC_REWRITER.register_symbolic(
-        'mmcv.ops.modulated_deform_conv.ModulatedDeformConv2dFunction',
-        ir=IR.ONNX)(modulated_deform_conv)
+        'mmcv.ops.modulated_deform_conv.ModulatedDeformConv2dFunction', ir=IR.ONNX
+    )(modulated_deform_conv)
     OpenVINOManager.to_backend = classmethod(openvino_backend.to_backend)
     OpenVINOManager.build_wrapper = classmethod(openvino_backend.build_wrapper)
     fix_rewriters()
@@ -74,8 +67,7 @@ def fix_rewriters() -> None:
         module.get_frame_func = _calling_function
     # From Python 3.13, exec('import package') leaves no name in a function.
     for module in (function_rewriter, rewriter_utils):
-        for name in ('copy', 'mmcv', 'mmdeploy', 'mmdet', 'mmdet_centernet2',
-                     'torch'):
+        for name in ('copy', 'mmcv', 'mmdeploy', 'mmdet', 'mmdet_centernet2', 'torch'):
             vars(module).setdefault(name, import_module(name))
 
 
@@ -98,27 +90,26 @@ def export__traced(*args: Any, **kwargs: Any) -> Any:
     return export(*args, **kwargs)
 
 
-def topk__constant(input: Tensor,
-                   k: int,
-                   dim: int = -1,
-                   largest: bool = True,
-                   sorted: bool = True) -> Any:
+def topk__constant(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> Any:
     """Keep K a number; callers see to it that there are K values."""
     topk = FUNCTION_REWRITER.get_context(TOPK).origin_func
     return topk(input, int(k), dim=dim, largest=largest, sorted=sorted)
 
 
-def group_norm__standard(input: Tensor,
-                         num_groups: int,
-                         weight: Tensor | None = None,
-                         bias: Tensor | None = None,
-                         eps: float = 1e-5) -> Tensor:
+def group_norm__standard(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """``InstanceNormalization`` of the groups instead of a plugin."""
     ones = input.new_ones(num_groups)
     groups = input.reshape(input.size(0), num_groups, -1)
-    result = F.instance_norm(
-        groups, weight=ones, bias=0 * ones, eps=eps).reshape(input.shape)
-    shape = (1, -1) + (1, ) * (input.dim() - 2)
+    result = F.instance_norm(groups, weight=ones, bias=0 * ones, eps=eps).reshape(input.shape)
+    shape = (1, -1) + (1,) * (input.dim() - 2)
     if weight is not None:
         result = result * weight.reshape(shape)
     if bias is not None:
@@ -126,10 +117,19 @@ def group_norm__standard(input: Tensor,
     return result
 
 
-def modulated_deform_conv(g: Any, input: Any, offset: Any, mask: Any,
-                          weight: Any, bias: Any, stride: list[int],
-                          padding: list[int], dilation: list[int], groups: int,
-                          deform_groups: int) -> Any:
+def modulated_deform_conv(
+    g: Any,
+    input: Any,
+    offset: Any,
+    mask: Any,
+    weight: Any,
+    bias: Any,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    deform_groups: int,
+) -> Any:
     """``DeformConv``, the standard operator, instead of a custom one."""
     cfg = get_ir_config(SYMBOLIC_REWRITER.get_context().cfg)
     opset = cfg.get('opset_version', 11)
@@ -137,11 +137,20 @@ def modulated_deform_conv(g: Any, input: Any, offset: Any, mask: Any,
         raise ValueError(
             f'deformable convolutions need ONNX opset {DEFORM_OPSET}, the '
             f'deploy config asks for {opset}: set ir_config.opset_version='
-            f'{DEFORM_OPSET}')
+            f'{DEFORM_OPSET}'
+        )
     if bias is None:  # the exporter cannot leave out an input between others
         bias = g.op('Constant', value_t=torch.zeros(weight.type().sizes()[0]))
     return g.op(
-        'DeformConv', input, weight, offset, bias, mask,
-        strides_i=list(stride), pads_i=list(padding) * 2,
-        dilations_i=list(dilation), group_i=groups,
-        offset_group_i=deform_groups)
+        'DeformConv',
+        input,
+        weight,
+        offset,
+        bias,
+        mask,
+        strides_i=list(stride),
+        pads_i=list(padding) * 2,
+        dilations_i=list(dilation),
+        group_i=groups,
+        offset_group_i=deform_groups,
+    )

@@ -1,4 +1,5 @@
 """Hooks, schedules and what else drives a run."""
+
 from .hooks import CompileHook, CPUSpeedHook, FastInferenceHook, speed_up
 from .optimizers import BF16OptimWrapper
 from .schedulers import RepeatedMultiStepLR, WarmupCosineLR
@@ -6,7 +7,13 @@ from .train_loop import FastResumeTrainLoop
 from .visualizer import CenterNet2Visualizer
 
 __all__ = [
-    'BF16OptimWrapper', 'CPUSpeedHook', 'CenterNet2Visualizer', 'CompileHook',
-    'FastInferenceHook', 'FastResumeTrainLoop', 'RepeatedMultiStepLR',
-    'WarmupCosineLR', 'speed_up'
+    'BF16OptimWrapper',
+    'CPUSpeedHook',
+    'CenterNet2Visualizer',
+    'CompileHook',
+    'FastInferenceHook',
+    'FastResumeTrainLoop',
+    'RepeatedMultiStepLR',
+    'WarmupCosineLR',
+    'speed_up',
 ]

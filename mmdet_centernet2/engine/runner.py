@@ -1,4 +1,5 @@
 """mmengine's runner, with a terminal that one can read."""
+
 from __future__ import annotations
 
 import logging
@@ -23,7 +24,8 @@ LOG_FILE_ONLY = re.compile(
     r'|\S+ is skipped since its requires_grad=False'
     r'|Distributed training is not used, all SyncBatchNorm'
     r'|"FileClient" will be deprecated'
-    r'|"HardDiskBackend" is the alias')
+    r'|"HardDiskBackend" is the alias'
+)
 #: Classes that are named when a data set is loaded.
 MAX_NAMES = 10
 
@@ -32,7 +34,7 @@ def fits_terminal(record: logging.LogRecord) -> bool:
     """Whether a message is for the terminal too, as a filter of logging.
 
     Args:
-        record (LogRecord): Of mmengine's logger.
+        record: Of mmengine's logger.
     """
     return LOG_FILE_ONLY.match(record.getMessage()) is None
 
@@ -57,7 +59,7 @@ class BriefRunner(Runner):
             **kwargs: See mmengine's ``Runner``.
 
         Returns:
-            MMLogger: The logger.
+            The logger.
         """
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
@@ -66,11 +68,14 @@ class BriefRunner(Runner):
         logger.info(
             f'mmdet {mmdet.__version__}, torch {torch.__version__}, device '
             f'{get_device()}, {get_world_size()} process(es), seed '
-            f'{self.seed}')
+            f'{self.seed}'
+        )
         config = osp.basename(self.cfg.filename or f'{self.timestamp}.py')
         logger.info(f'Merged config: {osp.join(self.work_dir, config)}')
-        logger.info('Log with the environment, the hooks and the options of '
-                    f'each parameter: {logger.log_file}')
+        logger.info(
+            'Log with the environment, the hooks and the options of '
+            f'each parameter: {logger.log_file}'
+        )
         return logger
 
     @staticmethod
@@ -82,7 +87,7 @@ class BriefRunner(Runner):
             **kwargs: See mmengine's ``Runner``.
 
         Returns:
-            DataLoader: The data loader.
+            The data loader.
         """
         loader = Runner.build_dataloader(*args, **kwargs)
         dataset = loader.dataset
@@ -91,5 +96,7 @@ class BriefRunner(Runner):
         print_log(
             f'{getattr(dataset, "ann_file", type(dataset).__name__)}: '
             f'{len(dataset)} images, {len(classes)} classes '
-            f'({", ".join(names)})', 'current')
+            f'({", ".join(names)})',
+            'current',
+        )
         return loader

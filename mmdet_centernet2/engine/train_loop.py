@@ -1,8 +1,9 @@
 """Resume a training without loading the images it has seen already."""
+
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain, count, islice, repeat
-from typing import Iterator
 
 from mmdet.registry import DATA_SAMPLERS, LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -17,27 +18,29 @@ class EndlessBatchSampler(Sampler[list[int]]):
     that those after it are the same as without a break.
 
     Args:
-        sampler (Sampler): Gives the indices of images.
-        batch_size (int): Images of a batch.
-        batch_sampler (dict, optional): Config of the inner batch sampler. None
+        sampler: Gives the indices of images.
+        batch_size: Images of a batch.
+        batch_sampler: Config of the inner batch sampler. None
             takes torch's. Defaults to None.
-        drop_last (bool): Whether torch's drops the last batch of an epoch if
+        drop_last: Whether torch's drops the last batch of an epoch if
             it is not full. Defaults to False.
     """
 
-    def __init__(self,
-                 sampler: Sampler[int],
-                 batch_size: int,
-                 batch_sampler: dict | None = None,
-                 drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        sampler: Sampler[int],
+        batch_size: int,
+        batch_sampler: dict | None = None,
+        drop_last: bool = False,
+    ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
         if batch_sampler is None:
             self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         else:
             self.batch_sampler = DATA_SAMPLERS.build(
-                batch_sampler,
-                default_args=dict(sampler=sampler, batch_size=batch_size))
+                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
+            )
         #: The first iteration. None gives no batch at all.
         self.start: int | None = None
 
@@ -68,14 +71,13 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
     augmentations may differ.
 
     Args:
-        runner (Runner): Of the training.
-        dataloader (dict or DataLoader): A ``DataLoader`` that is built already
+        runner: Of the training.
+        dataloader: A ``DataLoader`` that is built already
             is resumed as mmengine does it.
         **kwargs: See mmengine's ``IterBasedTrainLoop``.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict | DataLoader,
-                 **kwargs) -> None:
+    def __init__(self, runner: Runner, dataloader: dict | DataLoader, **kwargs) -> None:
         self._fixed_seed = True
         if isinstance(dataloader, dict):
             self._fixed_seed = 'seed' in dataloader['sampler']
@@ -83,7 +85,8 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
             dataloader['batch_sampler'] = dict(
                 type=EndlessBatchSampler,
                 batch_sampler=dataloader.get('batch_sampler'),
-                drop_last=dataloader.pop('drop_last', False))
+                drop_last=dataloader.pop('drop_last', False),
+            )
         # Workers are started here, before a checkpoint is read: they get no
         # batch as long as the batch sampler's `start` is None.
         super().__init__(runner, dataloader, **kwargs)
@@ -92,7 +95,7 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
         """Train.
 
         Returns:
-            Module: The model.
+            The model.
         """
         batches = self.dataloader.batch_sampler
         if isinstance(batches, EndlessBatchSampler):
@@ -100,8 +103,7 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
                 batches.sampler.seed = self.runner.seed
             batches.start = self._iter
             # mmengine's `run` drops the first `_iter` items.
-            self.dataloader_iterator = chain(
-                repeat(None, self._iter), self.dataloader)
+            self.dataloader_iterator = chain(repeat(None, self._iter), self.dataloader)
         return super().run()
 
     @property

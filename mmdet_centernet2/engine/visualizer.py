@@ -1,4 +1,5 @@
 """Drawing boxes so that small objects stay visible."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,51 +27,56 @@ class CenterNet2Visualizer(DetLocalVisualizer):
         **kwargs: See ``DetLocalVisualizer``.
     """
 
-    def _draw_instances(self, image: np.ndarray, instances: InstanceData,
-                        classes: list[str] | None,
-                        palette: list[tuple] | str | None) -> np.ndarray:
+    def _draw_instances(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: list[str] | None,
+        palette: list[tuple] | str | None,
+    ) -> np.ndarray:
         """See ``DetLocalVisualizer``.
 
         Args:
-            image (np.ndarray): RGB, uint8 of shape (h, w, 3).
-            instances (InstanceData): With ``labels`` of shape (n, ), and
+            image: RGB, uint8 of shape (h, w, 3).
+            instances: With ``labels`` of shape (n, ), and
                 ``bboxes`` (n, 4) in pixels, ``scores`` or ``masks``.
-            classes (list[str] | None): Names by label.
-            palette (list[tuple] | str | None): Colours by label.
+            classes: Names by label.
+            palette: Colours by label.
 
         Returns:
-            np.ndarray: The picture, RGB, uint8 of shape (h, w, 3).
+            The picture, RGB, uint8 of shape (h, w, 3).
         """
         labels = instances.labels.tolist()
         colours = max(labels, default=-1) + 1
-        if palette in (None, 'random') or (isinstance(palette, list)
-                                           and len(palette) < colours):
+        if palette in (None, 'random') or (isinstance(palette, list) and len(palette) < colours):
             palette = distinct_palette(max(len(classes or ()), colours))
         if 'bboxes' not in instances or not instances.bboxes.sum() > 0:
             return super()._draw_instances(image, instances, classes, palette)
         captions = _captions(instances, classes)
-        silent = InstanceData(
-            **{k: v for k, v in instances.items() if k != 'scores'})
+        silent = InstanceData(**{k: v for k, v in instances.items() if k != 'scores'})
         silent.label_names = [''] * len(labels)
         super()._draw_instances(image, silent, classes, palette)
         self._draw_captions(captions, labels, np.asarray(instances.bboxes))
         return self.get_image()
 
-    def _draw_captions(self, captions: list[str], labels: list[int],
-                       boxes: np.ndarray) -> None:
+    def _draw_captions(self, captions: list[str], labels: list[int], boxes: np.ndarray) -> None:
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         sizes = (_FONT_SIZE * _get_adaptive_scales(areas)).astype(int)
         colours = get_palette(self.text_color, max(labels) + 1)
         taken = boxes
         for caption, label, box, size in zip(captions, labels, boxes, sizes):
             self.draw_texts(
-                caption, np.zeros(2), font_sizes=int(size),
-                colors=colours[label], bboxes=[dict(_BEHIND_TEXT)])
+                caption,
+                np.zeros(2),
+                font_sizes=int(size),
+                colors=colours[label],
+                bboxes=[dict(_BEHIND_TEXT)],
+            )
             text = self.ax_save.texts[-1]
             extent = text.get_window_extent(self.fig_save_canvas.get_renderer())
             place = caption_place(
-                box, (extent.width + 4, extent.height + 4),
-                (self.width, self.height), taken)
+                box, (extent.width + 4, extent.height + 4), (self.width, self.height), taken
+            )
             taken = np.vstack([taken, place])
             text.set_position(place[:2] + 2)
             text.set_zorder(3 + 1 / len(taken))  # the best is on top
@@ -80,37 +86,41 @@ def _captions(instances: InstanceData, classes: list[str] | None) -> list[str]:
     """Name and score in per cent of each instance."""
     known = dict(enumerate(classes or ()))
     names = instances.get('label_names') or [
-        known.get(label, f'class {label}')
-        for label in instances.labels.tolist()
+        known.get(label, f'class {label}') for label in instances.labels.tolist()
     ]
     if 'scores' not in instances:
         return list(names)
-    return [f'{name}: {100 * score:.1f}'
-            for name, score in zip(names, instances.scores.tolist())]
+    return [f'{name}: {100 * score:.1f}' for name, score in zip(names, instances.scores.tolist())]
 
 
-def caption_place(box: np.ndarray, size: tuple[float, float],
-                  image: tuple[int, int], taken: np.ndarray) -> np.ndarray:
+def caption_place(
+    box: np.ndarray, size: tuple[float, float], image: tuple[int, int], taken: np.ndarray
+) -> np.ndarray:
     """Where a caption covers least.
 
     Args:
-        box (np.ndarray): x1 y1 x2 y2 of the object, in pixels.
-        size (tuple[float, float]): (width, height) of the caption.
-        image (tuple[int, int]): (width, height) of the image.
-        taken (np.ndarray): (n, 4), all objects and the captions so far.
+        box: x1 y1 x2 y2 of the object, in pixels.
+        size: (width, height) of the caption.
+        image: (width, height) of the image.
+        taken: (n, 4), all objects and the captions so far.
 
     Returns:
-        np.ndarray: x1 y1 x2 y2 of the caption: above the box if nothing
+        X1 y1 x2 y2 of the caption: above the box if nothing
         speaks against it, else below, right or left of it, in the image.
     """
     x1, y1, x2, y2 = box
     width, height = size
-    corners = np.array([(x1, y1 - height - 2), (x1, y2 + 2), (x2 + 2, y1),
-                        (x1 - width - 2, y1)])
+    corners = np.array([(x1, y1 - height - 2), (x1, y2 + 2), (x2 + 2, y1), (x1 - width - 2, y1)])
     corners = corners.clip(0, np.maximum(np.subtract(image, size), 0))
     places = np.hstack([corners, corners + size])
-    common = (np.minimum(places[:, None, 2:], taken[:, 2:]) -
-              np.maximum(places[:, None, :2], taken[:, :2])).clip(0).prod(2)
+    common = (
+        (
+            np.minimum(places[:, None, 2:], taken[:, 2:])
+            - np.maximum(places[:, None, :2], taken[:, :2])
+        )
+        .clip(0)
+        .prod(2)
+    )
     # A small object is hidden by what a large one does not notice.
     hidden = common / (taken[:, 2:] - taken[:, :2]).prod(1).clip(1)
     return places[hidden.sum(1).argmin()]

@@ -1,4 +1,5 @@
 """Metrics."""
+
 from .coco_metric import CenterNet2CocoMetric
 from .lvis_metric import CenterNet2LVISMetric
 

@@ -1,4 +1,5 @@
 """COCO evaluation with faster-coco-eval in pycocotools' figures."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -27,18 +28,24 @@ class FasterCOCOeval(COCOeval):
         objects, detections, cat_ids = self._gts, self._dts, params.catIds
         if not params.useCats:
             objects, detections = (
-                _without_categories(by_pair, params)
-                for by_pair in (objects, detections))
+                _without_categories(by_pair, params) for by_pair in (objects, detections)
+            )
             cat_ids = [1]
         self.eval = dict(
             params=params,
             **match_and_accumulate(
-                objects, detections, cat_ids, params.iouType,
+                objects,
+                detections,
+                cat_ids,
+                params.iouType,
                 dict(
                     iouThrs=np.asarray(params.iouThrs, dtype=float),
                     recThrs=np.asarray(params.recThrs, dtype=float),
                     areaRng=params.areaRng,
-                    maxDets=params.maxDets)))
+                    maxDets=params.maxDets,
+                ),
+            ),
+        )
 
     def accumulate(self, p=None) -> None:
         """Done already.
@@ -47,9 +54,11 @@ class FasterCOCOeval(COCOeval):
             ValueError: If other parameters are given.
         """
         if p is not None:
-            raise ValueError('FasterCOCOeval cannot accumulate with other '
-                             'parameters than it has evaluated with; set '
-                             'them before evaluate()')
+            raise ValueError(
+                'FasterCOCOeval cannot accumulate with other '
+                'parameters than it has evaluated with; set '
+                'them before evaluate()'
+            )
 
 
 def _without_categories(by_pair: dict, params) -> dict:

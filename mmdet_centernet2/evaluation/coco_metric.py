@@ -1,4 +1,5 @@
 """COCO metric."""
+
 from __future__ import annotations
 
 import json
@@ -15,11 +16,7 @@ from mmengine import fileio
 from mmengine.logging import MMLogger, print_log
 from terminaltables import AsciiTable
 
-from mmdet_centernet2.datasets.annotation_file import (
-    AnnotationError,
-    CheckedCOCO,
-    has_objects,
-)
+from mmdet_centernet2.datasets.annotation_file import AnnotationError, CheckedCOCO, has_objects
 
 from .faster_eval import check_backend
 
@@ -53,41 +50,56 @@ class CenterNet2CocoMetric(CocoMetric):
 
     #: Names of the figures, in the order of ``COCOeval.stats``.
     ITEMS: tuple[str, ...] = (
-        'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100',
-        'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+        'mAP',
+        'mAP_50',
+        'mAP_75',
+        'mAP_s',
+        'mAP_m',
+        'mAP_l',
+        'AR@100',
+        'AR@300',
+        'AR@1000',
+        'AR_s@1000',
+        'AR_m@1000',
+        'AR_l@1000',
+    )
 
-    def __init__(self,
-                 ann_file: str | None = None,
-                 *args,
-                 backend: str = 'pycocotools',
-                 bad_boxes: str = 'error',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        *args,
+        backend: str = 'pycocotools',
+        bad_boxes: str = 'error',
+        **kwargs,
+    ) -> None:
         check_backend(backend)
         self.backend = backend
         super().__init__(None, *args, **kwargs)
         for item in self.metric_items or ():
             if item not in self.ITEMS:
-                raise KeyError(f'metric item "{item}" is not supported, only '
-                               f'{self.ITEMS}')
+                raise KeyError(f'metric item "{item}" is not supported, only {self.ITEMS}')
         if self.use_mp_eval and backend != 'pycocotools':
-            raise ValueError('use_mp_eval=True is for '
-                             f"backend='pycocotools', not {backend!r}, which "
-                             'needs no further processes')
+            raise ValueError(
+                'use_mp_eval=True is for '
+                f"backend='pycocotools', not {backend!r}, which "
+                'needs no further processes'
+            )
         if ann_file is None:
             return
-        with fileio.get_local_path(
-                ann_file, backend_args=self.backend_args) as path:
+        with fileio.get_local_path(ann_file, backend_args=self.backend_args) as path:
             self._coco_api = self._read(
                 path,
                 name=ann_file,
                 bad_boxes=bad_boxes,
                 masks='segm' in self.metrics,
-                config_key='the evaluator')
+                config_key='the evaluator',
+            )
         if not self.format_only and not has_objects(self._coco_api.dataset):
             raise AnnotationError(
                 f'{ann_file}: no object to evaluate with; for a test set '
                 'without annotations, set format_only=True and '
-                'outfile_prefix')
+                'outfile_prefix'
+            )
 
     def _read(self, path: str, **kwargs) -> COCO:
         return CheckedCOCO(path, **kwargs)
@@ -109,8 +121,9 @@ class CenterNet2CocoMetric(CocoMetric):
         truths, preds = zip(*results)
         if self._coco_api is None:
             with tempfile.TemporaryDirectory() as folder:
-                self._coco_api = COCO(self.gt_to_coco_json(
-                    truths, self.outfile_prefix or osp.join(folder, 'gt')))
+                self._coco_api = COCO(
+                    self.gt_to_coco_json(truths, self.outfile_prefix or osp.join(folder, 'gt'))
+                )
         self.cat_ids = self._ids_of_labels()
         self.img_ids = self._coco_api.get_img_ids()
         self._warn_of_missing(preds)
@@ -123,8 +136,7 @@ class CenterNet2CocoMetric(CocoMetric):
         for metric in self.metrics:
             logger.info(f'Evaluating {metric}...')
             if metric == 'proposal_fast':
-                recalls = self.fast_eval_recall(
-                    preds, self.proposal_nums, self.iou_thrs)
+                recalls = self.fast_eval_recall(preds, self.proposal_nums, self.iou_thrs)
                 for num, recall in zip(self.proposal_nums, recalls):
                     figures[f'AR@{num}'] = float(recall)
                     logger.info(f'AR@{num}\t{recall:.4f}')
@@ -133,18 +145,15 @@ class CenterNet2CocoMetric(CocoMetric):
                 raise KeyError('segm is not in results')
             detections = self._detections(preds, metric == 'segm')
             if not detections:
-                logger.error(
-                    'The testing results of the whole dataset is empty.')
+                logger.error('The testing results of the whole dataset is empty.')
                 break
             figures.update(self._evaluate(detections, metric))
         return figures
 
     def _ids_of_labels(self) -> list:
-        return self._coco_api.get_cat_ids(
-            cat_names=self.dataset_meta['classes'])
+        return self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
 
-    def _evaluate(self, detections: list[dict],
-                  metric: str) -> dict[str, float]:
+    def _evaluate(self, detections: list[dict], metric: str) -> dict[str, float]:
         evaluation = COCOevalMP if self.use_mp_eval else COCOeval
         if self.backend == 'faster_coco_eval':
             from .coco_eval import FasterCOCOeval as evaluation
@@ -152,8 +161,11 @@ class CenterNet2CocoMetric(CocoMetric):
             # with boxes, pycocotools would take their area for the mask's
             for detection in detections:
                 del detection['bbox']
-        done = evaluation(self._coco_api, self._coco_api.loadRes(detections),
-                          'bbox' if metric == 'proposal' else metric)
+        done = evaluation(
+            self._coco_api,
+            self._coco_api.loadRes(detections),
+            'bbox' if metric == 'proposal' else metric,
+        )
         done.params.catIds = self.cat_ids
         done.params.imgIds = self.img_ids
         done.params.maxDets = self.proposal_nums
@@ -165,9 +177,10 @@ class CenterNet2CocoMetric(CocoMetric):
         stats = dict(zip(self.ITEMS, done.stats.tolist()))
         if metric == 'proposal':
             return {k: stats[k] for k in self.metric_items or self.ITEMS[6:]}
-        print_log(f'{metric}_mAP_copypaste: ' +
-                  ' '.join(f'{value:.3f}' for value in done.stats[:6]),
-                  'current')
+        print_log(
+            f'{metric}_mAP_copypaste: ' + ' '.join(f'{value:.3f}' for value in done.stats[:6]),
+            'current',
+        )
         figures = self._classwise(done.eval['precision'][..., -1])
         for item in self.metric_items or self.ITEMS[:6]:
             figures[f'{metric}_{item}'] = stats[item]
@@ -178,21 +191,25 @@ class CenterNet2CocoMetric(CocoMetric):
         if not self.classwise:
             return {}
         names = [self._coco_api.cats[i]['name'] for i in self.cat_ids]
-        parts = [precision[..., 0], precision[:1, ..., 0],
-                 precision[5:6, ..., 0], *np.moveaxis(precision, -1, 0)[1:4]]
-        rows = [[name, *(_mean(part[:, :, k]) for part in parts)]
-                for k, name in enumerate(names)]
-        heads = [['category', 'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m',
-                  'mAP_l']]
-        cells = [[row[0], *(f'{value:.3f}' for value in row[1:])]
-                 for row in rows]
+        parts = [
+            precision[..., 0],
+            precision[:1, ..., 0],
+            precision[5:6, ..., 0],
+            *np.moveaxis(precision, -1, 0)[1:4],
+        ]
+        rows = [[name, *(_mean(part[:, :, k]) for part in parts)] for k, name in enumerate(names)]
+        heads = [['category', 'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']]
+        cells = [[row[0], *(f'{value:.3f}' for value in row[1:])] for row in rows]
         print_log('\n' + AsciiTable(heads + cells).table, 'current')
         return {f'{row[0]}_precision': row[1] for row in rows}
 
-    def fast_eval_recall(self, results: Sequence[dict],
-                         proposal_nums: Sequence[int],
-                         iou_thrs: Sequence[float],
-                         logger: MMLogger | None = None) -> np.ndarray:
+    def fast_eval_recall(
+        self,
+        results: Sequence[dict],
+        proposal_nums: Sequence[int],
+        iou_thrs: Sequence[float],
+        logger: MMLogger | None = None,
+    ) -> np.ndarray:
         """Recall of the first detections of an image, whatever their class.
 
         Args:
@@ -210,23 +227,27 @@ class CenterNet2CocoMetric(CocoMetric):
             boxes = self._boxes_of(result['img_id'])
             if len(boxes):
                 # mmdet's function needs equally many objects in all images
-                recalls = eval_recalls([boxes], [result['bboxes']],
-                                       proposal_nums, iou_thrs, 'silent')
+                recalls = eval_recalls(
+                    [boxes], [result['bboxes']], proposal_nums, iou_thrs, 'silent'
+                )
                 found += recalls.mean(axis=1) * len(boxes)
         total = sum(len(self._boxes_of(i)) for i in self.img_ids)
         return found / max(total, 1)
 
     def _boxes_of(self, img_id: int) -> np.ndarray:
         """Corners of an image's objects in pixels, shape (n, 4)."""
-        boxes = np.array([
-            ann['bbox'] for ann in self._coco_api.img_ann_map[img_id]
-            if not ann.get('ignore') and not ann.get('iscrowd')
-        ], dtype=np.float32).reshape(-1, 4)
+        boxes = np.array(
+            [
+                ann['bbox']
+                for ann in self._coco_api.img_ann_map[img_id]
+                if not ann.get('ignore') and not ann.get('iscrowd')
+            ],
+            dtype=np.float32,
+        ).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return boxes
 
-    def _detections(self, results: Sequence[dict],
-                    masks: bool) -> list[dict]:
+    def _detections(self, results: Sequence[dict], masks: bool) -> list[dict]:
         """Detections as COCO writes them."""
         found = []
         for result in results:
@@ -239,7 +260,9 @@ class CenterNet2CocoMetric(CocoMetric):
                         image_id=result['img_id'],
                         bbox=self.xyxy2xywh(result['bboxes'][i]),
                         score=float(scores[i]),
-                        category_id=self.cat_ids[label]))
+                        category_id=self.cat_ids[label],
+                    )
+                )
                 if masks:
                     mask = dict(result['masks'][i])
                     if isinstance(mask['counts'], bytes):
@@ -247,8 +270,7 @@ class CenterNet2CocoMetric(CocoMetric):
                     found[-1]['segmentation'] = mask
         return found
 
-    def results2json(self, results: Sequence[dict],
-                     outfile_prefix: str) -> dict[str, str]:
+    def results2json(self, results: Sequence[dict], outfile_prefix: str) -> dict[str, str]:
         """Write ``PREFIX.bbox.json`` and, with masks, ``PREFIX.segm.json``.
 
         Args:
@@ -259,12 +281,10 @@ class CenterNet2CocoMetric(CocoMetric):
             The files by metric.
         """
         files = {}
-        for kind in ('bbox', 'segm') if 'masks' in results[0] else ('bbox', ):
+        for kind in ('bbox', 'segm') if 'masks' in results[0] else ('bbox',):
             files[kind] = f'{outfile_prefix}.{kind}.json'
             # not mmengine.dump, which makes json use its encoder in Python
-            fileio.put_text(
-                json.dumps(self._detections(results, kind == 'segm')),
-                files[kind])
+            fileio.put_text(json.dumps(self._detections(results, kind == 'segm')), files[kind])
         return dict(files, proposal=files['bbox'])
 
     def _warn_of_missing(self, results: Sequence[dict]) -> None:
@@ -273,9 +293,11 @@ class CenterNet2CocoMetric(CocoMetric):
         missing = total - len({result['img_id'] for result in results})
         if missing > 0:
             print_log(
-                f'{missing} of the {total} images in the evaluator\'s '
+                f"{missing} of the {total} images in the evaluator's "
                 'ann_file were not tested: their objects count as missed',
-                'current', logging.WARNING)
+                'current',
+                logging.WARNING,
+            )
 
 
 def _mean(precision: np.ndarray) -> float:

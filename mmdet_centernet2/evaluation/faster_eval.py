@@ -4,6 +4,7 @@ The original packages still decide what is evaluated (which detections count,
 what is ignored) and make the figures of the result. In between, where nearly
 all of the time goes, the compiled package compares detections with objects.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -37,12 +38,12 @@ def check_backend(backend: str) -> None:
 
 
 def match_and_accumulate(
-        objects: ByPair,
-        detections: ByPair,
-        cat_ids: Sequence[int],
-        iou_type: str,
-        params: Mapping[str, Any],
-        not_exhaustive: Mapping[int, Sequence[int]] | None = None
+    objects: ByPair,
+    detections: ByPair,
+    cat_ids: Sequence[int],
+    iou_type: str,
+    params: Mapping[str, Any],
+    not_exhaustive: Mapping[int, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Precision and recall of all categories.
 
@@ -67,13 +68,13 @@ def match_and_accumulate(
         if cat in images:
             images[cat].append(image)
     found = [
-        _evaluate(cat, images[cat], objects, detections, iou_type, params,
-                  not_exhaustive) for cat in track(
-                      cat_ids, 'evaluating', disable=len(cat_ids) < 2)
+        _evaluate(cat, images[cat], objects, detections, iou_type, params, not_exhaustive)
+        for cat in track(cat_ids, 'evaluating', disable=len(cat_ids) < 2)
     ]
     return dict(
         precision=np.concatenate([f['precision'] for f in found], axis=2),
-        recall=np.concatenate([f['recall'] for f in found], axis=1))
+        recall=np.concatenate([f['recall'] for f in found], axis=1),
+    )
 
 
 def _package() -> Any:
@@ -88,9 +89,15 @@ def _package() -> Any:
     return faster_coco_eval
 
 
-def _evaluate(category: int, images: Sequence[int], objects: ByPair,
-              detections: ByPair, iou_type: str, params: Mapping[str, Any],
-              not_exhaustive: Mapping | None) -> dict[str, np.ndarray]:
+def _evaluate(
+    category: int,
+    images: Sequence[int],
+    objects: ByPair,
+    detections: ByPair,
+    iou_type: str,
+    params: Mapping[str, Any],
+    not_exhaustive: Mapping | None,
+) -> dict[str, np.ndarray]:
     """Evaluate one category, in the images that have something of it.
 
     The package visits every pair of the images and categories that it is
@@ -100,11 +107,9 @@ def _evaluate(category: int, images: Sequence[int], objects: ByPair,
     entries = {}
     for image in images:
         # what was not looked for has been left out before
-        entries[image] = dict(
-            id=image, height=0, width=0, neg_category_ids=[category])
+        entries[image] = dict(id=image, height=0, width=0, neg_category_ids=[category])
         if not_exhaustive is not None:
-            entries[image]['not_exhaustive_category_ids'] = not_exhaustive[
-                image]
+            entries[image]['not_exhaustive_category_ids'] = not_exhaustive[image]
 
     def side(by_pair: ByPair) -> list[dict]:
         """Entries of our own: the package writes into what it is given."""
@@ -112,8 +117,7 @@ def _evaluate(category: int, images: Sequence[int], objects: ByPair,
         for image in images:
             for ann in by_pair.get((image, category), ()):
                 entry = {key: ann[key] for key in _KEYS if key in ann}
-                entry.update(category_id=category,
-                             iscrowd=int(bool(ann.get('iscrowd', 0))))
+                entry.update(category_id=category, iscrowd=int(bool(ann.get('iscrowd', 0))))
                 if iou_type == 'segm':
                     entry['segmentation'] = mask = ann['segmentation']
                     height, width = mask['size']
@@ -125,13 +129,16 @@ def _evaluate(category: int, images: Sequence[int], objects: ByPair,
     # 'f' is of no importance: the original makes the groups
     categories = [dict(id=category, frequency='f')]
     evaluation = package.COCOeval_faster(
-        *(package.COCO(
-            dict(
-                images=list(entries.values()), annotations=annotations,
-                categories=categories)) for annotations in sides),
+        *(
+            package.COCO(
+                dict(images=list(entries.values()), annotations=annotations, categories=categories)
+            )
+            for annotations in sides
+        ),
         iou_type,
         lvis_style=not_exhaustive is not None,
-        print_function=lambda *args: None)
+        print_function=lambda *args: None,
+    )
     for name, value in params.items():
         setattr(evaluation.params, name, value)
     evaluation.params.areaRngLbl = [str(rng) for rng in params['areaRng']]

@@ -1,4 +1,5 @@
 """LVIS evaluation on any numpy, with progress, in the original's figures."""
+
 from __future__ import annotations
 
 import logging
@@ -59,33 +60,29 @@ class SparseLVISEval(LVISEval):
         for img, cat in track(sorted({*self._gts, *self._dts}), 'evaluating'):
             self.ious[img, cat] = self.compute_iou(img, cat)
             for area, area_rng in enumerate(params.area_rng):
-                self.eval_imgs[rows[cat], area].append(
-                    self.evaluate_img(img, cat, area_rng))
+                self.eval_imgs[rows[cat], area].append(self.evaluate_img(img, cat, area_rng))
 
     def accumulate(self) -> None:
         """Precision and recall; the original's code needs ``np.float``."""
         params = self.params
         sizes = len(params.cat_ids), len(params.area_rng)
-        precision = -np.ones(
-            (len(params.iou_thrs), len(params.rec_thrs), *sizes))
+        precision = -np.ones((len(params.iou_thrs), len(params.rec_thrs), *sizes))
         recall = -np.ones((len(params.iou_thrs), *sizes))
         for (cat, area), found in self.eval_imgs.items():
             num_objects = sum((e['gt_ignore'] == 0).sum() for e in found)
             if not num_objects:
                 continue
-            order = np.argsort(
-                -np.concatenate([e['dt_scores'] for e in found]),
-                kind='mergesort')
+            order = np.argsort(-np.concatenate([e['dt_scores'] for e in found]), kind='mergesort')
             matched, ignored = (
                 np.concatenate([e[key] for e in found], 1)[:, order] != 0
-                for key in ('dt_matches', 'dt_ignore'))
+                for key in ('dt_matches', 'dt_ignore')
+            )
             tps = (matched & ~ignored).cumsum(1)
             fps = (~matched & ~ignored).cumsum(1)
             for thr, (tp, fp) in enumerate(zip(tps, fps)):
                 recalls = tp / num_objects
                 recall[thr, cat, area] = recalls[-1] if len(tp) else 0
-                highest = np.maximum.accumulate(
-                    (tp / (fp + tp + np.spacing(1)))[::-1])[::-1]
+                highest = np.maximum.accumulate((tp / (fp + tp + np.spacing(1)))[::-1])[::-1]
                 places = np.searchsorted(recalls, params.rec_thrs)
                 precision[thr, :, cat, area] = np.append(highest, 0)[places]
         self.eval = dict(params=params, precision=precision, recall=recall)
@@ -113,13 +110,21 @@ class FasterLVISEval(SparseLVISEval):
         # No limit here: `lvis` has limited the detections of an image already.
         most = max(map(len, self._dts.values()), default=1)
         found = match_and_accumulate(
-            objects, self._dts, params.cat_ids, params.iou_type,
-            dict(iouThrs=params.iou_thrs, recThrs=params.rec_thrs,
-                 areaRng=params.area_rng, maxDets=[most]), self.img_nel)
+            objects,
+            self._dts,
+            params.cat_ids,
+            params.iou_type,
+            dict(
+                iouThrs=params.iou_thrs,
+                recThrs=params.rec_thrs,
+                areaRng=params.area_rng,
+                maxDets=[most],
+            ),
+            self.img_nel,
+        )
         self.eval = dict(
-            params=params,
-            precision=found['precision'][..., 0],
-            recall=found['recall'][..., 0])
+            params=params, precision=found['precision'][..., 0], recall=found['recall'][..., 0]
+        )
 
     def accumulate(self) -> None:
         """Done already, if `evaluate` did it."""

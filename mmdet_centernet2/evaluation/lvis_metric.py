@@ -1,4 +1,5 @@
 """LVIS metric."""
+
 from __future__ import annotations
 
 from mmdet.datasets.api_wrappers import COCO
@@ -42,28 +43,29 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         if ann_file is None:
             raise ValueError(
                 f'{type(self).__name__} needs ann_file, a file in LVIS format:'
-                ' which categories were looked for in an image is only there')
+                ' which categories were looked for in an image is only there'
+            )
         if 'proposal' in self.metrics:
-            raise ValueError("metric='proposal' needs evaluation without "
-                             'categories, which lvis 0.5.3 cannot do; use '
-                             "'proposal_fast'")
+            raise ValueError(
+                "metric='proposal' needs evaluation without "
+                'categories, which lvis 0.5.3 cannot do; use '
+                "'proposal_fast'"
+            )
         self._check_ann_file(ann_file)
 
     def _read(self, path: str, **kwargs) -> COCO:
         from .lvis_eval import CheckedLVIS  # needs lvis
+
         return CheckedLVIS(path, file_key='coco_url', **kwargs)
 
     def _ids_of_labels(self) -> list:
         return self._coco_api.get_cat_ids()
 
-    def _evaluate(self, detections: list[dict],
-                  metric: str) -> dict[str, float]:
+    def _evaluate(self, detections: list[dict], metric: str) -> dict[str, float]:
         from .lvis_eval import FasterLVISEval, SparseLVISEval, load_results
-        evaluation = (
-            FasterLVISEval
-            if self.backend == 'faster_coco_eval' else SparseLVISEval)
-        done = evaluation(self._coco_api,
-                          load_results(self._coco_api, detections), metric)
+
+        evaluation = FasterLVISEval if self.backend == 'faster_coco_eval' else SparseLVISEval
+        done = evaluation(self._coco_api, load_results(self._coco_api, detections), metric)
         done.run()
         done.print_results()
         figures = self._classwise(done.eval['precision'])
@@ -79,13 +81,17 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
                     raise ValueError(
                         f'{ann_file}: image {image["id"]} has no "{key}", '
                         'which LVIS evaluation needs; use CocoMetric for '
-                        'annotations in COCO format')
+                        'annotations in COCO format'
+                    )
         ids = self._coco_api.get_cat_ids()
         if ids != sorted(ids):
-            raise ValueError(f'{ann_file}: "categories" are not sorted by '
-                             '"id", but labels are numbered in their order')
+            raise ValueError(
+                f'{ann_file}: "categories" are not sorted by '
+                '"id", but labels are numbered in their order'
+            )
         for category in self._coco_api.dataset['categories']:
             if category.get('frequency') not in FREQUENCIES:
                 raise ValueError(
                     f'{ann_file}: category {category["id"]} has the frequency '
-                    f'{category.get("frequency")!r}, not one of {FREQUENCIES}')
+                    f'{category.get("frequency")!r}, not one of {FREQUENCIES}'
+                )

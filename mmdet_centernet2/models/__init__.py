@@ -1,4 +1,5 @@
 """Models of CenterNet2, registered in mmdet's registries."""
+
 from .backbones import *  # noqa: F401,F403
 from .dense_heads import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403

@@ -1,4 +1,5 @@
 """Writing files whole or not at all."""
+
 from __future__ import annotations
 
 import os
@@ -24,7 +25,8 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f'.{path.name}.', delete=False) as file:
+        dir=path.parent, prefix=f'.{path.name}.', delete=False
+    ) as file:
         try:
             yield file
             file.flush()

@@ -3,6 +3,7 @@
 Whatever slows a machine down for a while then slows all of them, and ratios
 mean something on a machine that is not quiet.
 """
+
 from __future__ import annotations
 
 import statistics
@@ -40,20 +41,20 @@ class Speedup(NamedTuple):
 
 def speedup(reference: Timing, other: Timing) -> Speedup:
     """How many times as fast ``other`` is, of the same rounds."""
-    pairs = [a / b for a, b in zip(
-        reference.seconds, other.seconds, strict=True)]
+    pairs = [a / b for a, b in zip(reference.seconds, other.seconds, strict=True)]
     return Speedup(reference.median / other.median, statistics.median(pairs))
 
 
-def paired(contestants: Mapping[str, Call],
-           rounds: int,
-           warmup: int = 1,
-           at_least: float = 0.,
-           max_rounds: int = 30,
-           clock: Callable[[], float] = time.perf_counter,
-           wait: Call = lambda: None,
-           progress: Callable[[str], object] = lambda name: None
-           ) -> dict[str, Timing]:
+def paired(
+    contestants: Mapping[str, Call],
+    rounds: int,
+    warmup: int = 1,
+    at_least: float = 0.0,
+    max_rounds: int = 30,
+    clock: Callable[[], float] = time.perf_counter,
+    wait: Call = lambda: None,
+    progress: Callable[[str], object] = lambda name: None,
+) -> dict[str, Timing]:
     """Time contestants in turn.
 
     Args:
@@ -69,9 +70,8 @@ def paired(contestants: Mapping[str, Call],
     if rounds < 1:
         raise ValueError(f'rounds must be at least 1, got {rounds}')
     taken: list[list[float]] = []
-    end = 0.
-    while len(taken) < warmup + rounds or (
-            len(taken) < warmup + max_rounds and clock() < end):
+    end = 0.0
+    while len(taken) < warmup + rounds or (len(taken) < warmup + max_rounds and clock() < end):
         if len(taken) == warmup:
             end = clock() + at_least
         taken.append([])
@@ -82,5 +82,4 @@ def paired(contestants: Mapping[str, Call],
             call()
             wait()
             taken[-1].append(clock() - start)
-    return {name: Timing(seconds)
-            for name, seconds in zip(contestants, zip(*taken[warmup:]))}
+    return {name: Timing(seconds) for name, seconds in zip(contestants, zip(*taken[warmup:]))}

@@ -1,5 +1,6 @@
 """Between the package's tensors and the reference's plain numbers."""
-from typing import List, Sequence, Tuple
+
+from collections.abc import Sequence
 
 import torch
 from mmdet.utils import InstanceList
@@ -9,32 +10,32 @@ from torch import Tensor
 from .layout import Box, Level
 
 
-def to_boxes(boxes: Tensor) -> List[Box]:
+def to_boxes(boxes: Tensor) -> list[Box]:
     """Rows of a tensor of shape (n, 4) as boxes."""
     return [tuple(row) for row in boxes.detach().double().tolist()]
 
 
-def to_instances(images: Sequence[Sequence[Box]],
-                 labels: Sequence[Sequence[int]]) -> InstanceList:
+def to_instances(images: Sequence[Sequence[Box]], labels: Sequence[Sequence[int]]) -> InstanceList:
     """Ground truth of a batch as the package takes it."""
     return [
         InstanceData(
             bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-            labels=torch.tensor(numbers, dtype=torch.long))
+            labels=torch.tensor(numbers, dtype=torch.long),
+        )
         for boxes, numbers in zip(images, labels)
     ]
 
 
-def ranges(levels: Sequence[Level]) -> List[Tuple[float, float]]:
+def ranges(levels: Sequence[Level]) -> list[tuple[float, float]]:
     """Half-diagonal range of each level."""
     return [(level.low, level.high) for level in levels]
 
 
-def map_sizes(levels: Sequence[Level]) -> List[Tuple[int, int]]:
+def map_sizes(levels: Sequence[Level]) -> list[tuple[int, int]]:
     """Height and width of each level's map."""
     return [(level.height, level.width) for level in levels]
 
 
-def strides(levels: Sequence[Level]) -> List[int]:
+def strides(levels: Sequence[Level]) -> list[int]:
     """Stride of each level."""
     return [level.stride for level in levels]

@@ -3,8 +3,9 @@
 Everything is a function of a state dict, with the package's tensor names, and
 of its input. Norms are in evaluation mode.
 """
+
+from collections.abc import Mapping, Sequence
 from math import ceil, exp, floor
-from typing import Dict, List, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,10 @@ from torch import Tensor
 State = Mapping[str, Tensor]
 
 
-def below(state: State, prefix: str) -> Dict[str, Tensor]:
+def below(state: State, prefix: str) -> dict[str, Tensor]:
     """Tensors whose names start with ``prefix`` and a dot, without both."""
     start = prefix + '.'
-    return {
-        name[len(start):]: value
-        for name, value in state.items() if name.startswith(start)
-    }
+    return {name[len(start) :]: value for name, value in state.items() if name.startswith(start)}
 
 
 def batch_norm(state: State, x: Tensor) -> Tensor:
@@ -47,9 +45,9 @@ def max_pool_windows(x: Tensor, before: int, after: int) -> Tensor:
     for top in range(0, x.size(2), 2):
         row = []
         for left in range(0, x.size(3), 2):
-            window = x[:, :,
-                       max(top - before, 0):top + after,
-                       max(left - before, 0):left + after]
+            window = x[
+                :, :, max(top - before, 0) : top + after, max(left - before, 0) : left + after
+            ]
             row.append(window.amax((2, 3)))
         rows.append(torch.stack(row, -1))
     return torch.stack(rows, -2)
@@ -61,8 +59,7 @@ def average_pool(x: Tensor, stride: int) -> Tensor:
     out = x.new_zeros(x.size(0), x.size(1), height, width)
     for i in range(height):
         for j in range(width):
-            window = x[:, :, i * stride:(i + 1) * stride,
-                       j * stride:(j + 1) * stride]
+            window = x[:, :, i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
             out[:, :, i, j] = window.mean((2, 3))
     return out
 
@@ -107,8 +104,7 @@ def deform_conv(state: State, x: Tensor) -> Tensor:
         Tensor: (B, C_out, H, W).
     """
     weight = state['weight']
-    guide = F.conv2d(x, state['conv_offset.weight'],
-                     state['conv_offset.bias'], padding=1)
+    guide = F.conv2d(x, state['conv_offset.weight'], state['conv_offset.bias'], padding=1)
     out = x.new_zeros(x.size(0), weight.size(0), x.size(2), x.size(3))
     for image in range(x.size(0)):
         for i in range(x.size(2)):
@@ -119,8 +115,7 @@ def deform_conv(state: State, x: Tensor) -> Tensor:
                     xx = j + tap % 3 - 1 + here[2 * tap + 1]
                     factor = 1 / (1 + exp(-here[18 + tap]))
                     value = bilinear_sample(x[image], y, xx) * factor
-                    out[image, :, i, j] += (
-                        weight[:, :, tap // 3, tap % 3] @ value)
+                    out[image, :, i, j] += weight[:, :, tap // 3, tap % 3] @ value
     if 'bias' in state:
         out = out + state['bias'][None, :, None, None]
     return out
@@ -131,8 +126,7 @@ def deform_conv(state: State, x: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------
 
 
-def dla_block(state: State, x: Tensor, residual: Tensor,
-              stride: int) -> Tensor:
+def dla_block(state: State, x: Tensor, residual: Tensor, stride: int) -> Tensor:
     """A basic block or, where there is a third convolution, a bottleneck."""
 
     def step(number: int, x: Tensor, stride: int = 1) -> Tensor:
@@ -148,8 +142,14 @@ def dla_block(state: State, x: Tensor, residual: Tensor,
     return (step(2, x) + residual).relu()
 
 
-def dla_tree(state: State, x: Tensor, depth: int, stride: int,
-             level_root: bool, children: Sequence[Tensor] = ()) -> Tensor:
+def dla_tree(
+    state: State,
+    x: Tensor,
+    depth: int,
+    stride: int,
+    level_root: bool,
+    children: Sequence[Tensor] = (),
+) -> Tensor:
     """A tree: blocks, then a mix of theirs and the ancestors' results.
 
     Args:
@@ -167,13 +167,12 @@ def dla_tree(state: State, x: Tensor, depth: int, stride: int,
     mixed = ([bottom] if level_root else []) + list(children)
     if depth > 1:
         x1 = dla_tree(below(state, 'tree1'), x, depth - 1, stride, False)
-        return dla_tree(
-            below(state, 'tree2'), x1, depth - 1, 1, False, mixed + [x1])
+        return dla_tree(below(state, 'tree2'), x1, depth - 1, 1, False, mixed + [x1])
     residual = bottom
     if 'project.0.weight' in state:
         residual = batch_norm(
-            below(state, 'project.1'),
-            F.conv2d(bottom, state['project.0.weight']))
+            below(state, 'project.1'), F.conv2d(bottom, state['project.0.weight'])
+        )
     x1 = dla_block(below(state, 'tree1'), x, residual, stride)
     x2 = dla_block(below(state, 'tree2'), x1, x1, 1)
     together = torch.cat([x2, x1] + mixed, 1)
@@ -181,7 +180,7 @@ def dla_tree(state: State, x: Tensor, depth: int, stride: int,
     return batch_norm(below(state, 'root.bn'), together).relu()
 
 
-def dla(state: State, image: Tensor, depths: Sequence[int]) -> List[Tensor]:
+def dla(state: State, image: Tensor, depths: Sequence[int]) -> list[Tensor]:
     """Levels 0 to 5; ``depths`` are those of the trees of levels 2 to 5."""
 
     def plain(name: str, x: Tensor, stride: int) -> Tensor:
@@ -193,9 +192,7 @@ def dla(state: State, image: Tensor, depths: Sequence[int]) -> List[Tensor]:
     outs = [plain('level0', x, 1)]
     outs.append(plain('level1', outs[-1], 2))
     for level, depth in zip((2, 3, 4, 5), depths):
-        outs.append(
-            dla_tree(
-                below(state, f'level{level}'), outs[-1], depth, 2, level > 2))
+        outs.append(dla_tree(below(state, f'level{level}'), outs[-1], depth, 2, level > 2))
     return outs
 
 
@@ -204,8 +201,7 @@ def dla(state: State, image: Tensor, depths: Sequence[int]) -> List[Tensor]:
 # ---------------------------------------------------------------------------
 
 
-def res2net_block(state: State, x: Tensor, stride: int,
-                  first: bool) -> Tensor:
+def res2net_block(state: State, x: Tensor, stride: int, first: bool) -> Tensor:
     """A block of four splits, the stride on the first 1x1 convolution.
 
     Args:
@@ -221,32 +217,30 @@ def res2net_block(state: State, x: Tensor, stride: int,
     out = F.conv2d(x, state['conv1.weight'], stride=stride)
     out = batch_norm(below(state, 'bn1'), out).relu()
     splits = out.chunk(4, 1)
-    done: List[Tensor] = []
+    done: list[Tensor] = []
     for i in range(3):
         sp = splits[i] if first or i == 0 else done[-1] + splits[i]
         conv = below(state, f'convs.{i}')
         sp = (
-            deform_conv(conv, sp) if 'conv_offset.weight' in conv else
-            F.conv2d(sp, conv['weight'], padding=1))
+            deform_conv(conv, sp)
+            if 'conv_offset.weight' in conv
+            else F.conv2d(sp, conv['weight'], padding=1)
+        )
         done.append(batch_norm(below(state, f'bns.{i}'), sp).relu())
-    out = F.conv2d(
-        torch.cat(done + [splits[3]], 1), state['conv3.weight'])
+    out = F.conv2d(torch.cat(done + [splits[3]], 1), state['conv3.weight'])
     out = batch_norm(below(state, 'bn3'), out)
     shortcut = x
     if first:
-        shortcut = F.conv2d(
-            average_pool(x, stride), state['downsample.1.weight'])
+        shortcut = F.conv2d(average_pool(x, stride), state['downsample.1.weight'])
         shortcut = batch_norm(below(state, 'downsample.2'), shortcut)
     return (out + shortcut).relu()
 
 
-def res2net(state: State, image: Tensor,
-            blocks: Sequence[int]) -> List[Tensor]:
+def res2net(state: State, image: Tensor, blocks: Sequence[int]) -> list[Tensor]:
     """Results of the four stages, which have ``blocks`` blocks."""
     x = image
     for conv, norm, stride in (('0', '1', 2), ('3', '4', 1), ('6', '7', 1)):
-        x = F.conv2d(
-            x, state[f'stem.{conv}.weight'], stride=stride, padding=1)
+        x = F.conv2d(x, state[f'stem.{conv}.weight'], stride=stride, padding=1)
         x = batch_norm(below(state, f'stem.{norm}'), x).relu()
     x = max_pool_windows(x, 1, 2)
     outs = []
@@ -254,7 +248,7 @@ def res2net(state: State, image: Tensor,
         for block in range(count):
             first = block == 0
             x = res2net_block(
-                below(state, f'layer{stage}.{block}'), x,
-                2 if first and stage > 1 else 1, first)
+                below(state, f'layer{stage}.{block}'), x, 2 if first and stage > 1 else 1, first
+            )
         outs.append(x)
     return outs

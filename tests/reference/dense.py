@@ -3,6 +3,7 @@
 Every location against every object, a (locations x classes) heat map, all
 logits and a mask, everything decoded before the best is chosen.
 """
+
 from __future__ import annotations
 
 import math
@@ -13,24 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_centernet2.models.task_modules.center_decoder import (
-    Candidates,
-    ltrb_to_boxes,
-)
-from mmdet_centernet2.models.task_modules.center_targets import (
-    BatchBoxes,
-    LevelLayout,
-)
+from mmdet_centernet2.models.task_modules.center_decoder import Candidates, ltrb_to_boxes
+from mmdet_centernet2.models.task_modules.center_targets import BatchBoxes, LevelLayout
 
 #: Weighted distance of what a location must not regress to.
 FAR = 1e8
 
 
-def cell_centers(size: tuple[int, int], stride: int, dtype: torch.dtype,
-                 device: torch.device) -> Tensor:
+def cell_centers(
+    size: tuple[int, int], stride: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """(x, y) of a level's cells in pixels, row by row, shape (H * W, 2)."""
-    ys, xs = (torch.arange(n, dtype=dtype, device=device) * stride
-              for n in size)
+    ys, xs = (torch.arange(n, dtype=dtype, device=device) * stride for n in size)
     ys, xs = torch.meshgrid(ys, xs, indexing='ij')
     return torch.stack([xs, ys], dim=-1).reshape(-1, 2) + stride // 2
 
@@ -45,6 +40,7 @@ class DenseTargets(NamedTuple):
         reg_inds: Rows with a regression target, ascending, (R, ).
         reg_targets: Their ltrb in stride units, shape (R, 4).
     """
+
     heatmap: Tensor
     pos_inds: Tensor
     pos_labels: Tensor
@@ -55,24 +51,22 @@ class DenseTargets(NamedTuple):
 class _Locations(NamedTuple):
     """All locations of one image: points (P, 2), strides (P, 1) in pixels,
     and half-diagonal ranges (P, 2)."""
+
     points: Tensor
     strides: Tensor
     ranges: Tensor
 
 
-def _locations(sizes: list[tuple[int, int]], strides: list[int],
-               ranges: Tensor) -> _Locations:
+def _locations(sizes: list[tuple[int, int]], strides: list[int], ranges: Tensor) -> _Locations:
     points = [
         cell_centers(size, stride, torch.float32, ranges.device)
         for size, stride in zip(sizes, strides)
     ]
     return _Locations(
         torch.cat(points),
-        torch.cat([
-            p.new_full((len(p), 1), stride)
-            for p, stride in zip(points, strides)
-        ]),
-        torch.cat([r.expand(len(p), 2) for p, r in zip(points, ranges)]))
+        torch.cat([p.new_full((len(p), 1), stride) for p, stride in zip(points, strides)]),
+        torch.cat([r.expand(len(p), 2) for p, r in zip(points, ranges)]),
+    )
 
 
 def _heatmap(wd: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -87,30 +81,31 @@ def _heatmap(wd: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return heatmap
 
 
-def _image_targets(boxes: Tensor, labels: Tensor, at: _Locations,
-                   num_classes: int, delta: float,
-                   min_radius: float) -> tuple[Tensor, Tensor]:
+def _image_targets(
+    boxes: Tensor, labels: Tensor, at: _Locations, num_classes: int, delta: float, min_radius: float
+) -> tuple[Tensor, Tensor]:
     """Heat maps (P, C) and ltrb in pixels (P, 4), -inf where there is none."""
     points, strides = at.points, at.strides
     if not len(boxes):
-        return (points.new_zeros(len(points), num_classes),
-                points.new_full((len(points), 4), -math.inf))
-    ltrb = torch.cat([
-        points[:, None] - boxes[None, :, :2],
-        boxes[None, :, 2:] - points[:, None]
-    ], -1)  # (P, N, 4)
+        return (
+            points.new_zeros(len(points), num_classes),
+            points.new_full((len(points), 4), -math.inf),
+        )
+    ltrb = torch.cat(
+        [points[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - points[:, None]], -1
+    )  # (P, N, 4)
     centers = ((boxes[:, :2] + boxes[:, 2:]) / 2)[None]  # (1, N, 2)
-    cells = torch.trunc(centers / strides[:, None]) * strides[:, None] + (
-        strides // 2)[:, None]  # (P, N, 2)
+    cells = (
+        torch.trunc(centers / strides[:, None]) * strides[:, None] + (strides // 2)[:, None]
+    )  # (P, N, 2)
     from_cell = (points[:, None] - cells).abs()
     is_peak = (from_cell == 0).all(-1)
     is_near = (from_cell <= strides[:, None]).all(-1)
     is_inside = ltrb.min(-1).values > 0
-    half_diagonal = ((ltrb[..., :2] + ltrb[..., 2:])**2).sum(-1)**0.5 / 2
-    is_assigned = (half_diagonal >= at.ranges[:, :1]) & (
-        half_diagonal <= at.ranges[:, 1:])
+    half_diagonal = ((ltrb[..., :2] + ltrb[..., 2:]) ** 2).sum(-1) ** 0.5 / 2
+    is_assigned = (half_diagonal >= at.ranges[:, :1]) & (half_diagonal <= at.ranges[:, 1:])
 
-    dist2 = ((points[:, None] - centers)**2).sum(-1)
+    dist2 = ((points[:, None] - centers) ** 2).sum(-1)
     dist2[is_peak] = 0
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(-1)
     radii2 = (delta**2 * 2 * (width * height)).clamp(min=min_radius**2)
@@ -124,15 +119,14 @@ def _image_targets(boxes: Tensor, labels: Tensor, at: _Locations,
     return heatmap, owned
 
 
-def _positives(gt: BatchBoxes, layout: LevelLayout,
-               ranges: Tensor) -> tuple[Tensor, Tensor]:
+def _positives(gt: BatchBoxes, layout: LevelLayout, ranges: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and classes of the centre cells on the objects' levels."""
     extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
-    half_diagonal = ((extents**2).sum(-1)**0.5 / 2)[:, None]
-    objects, levels = ((half_diagonal >= ranges[:, 0]) &
-                       (half_diagonal <= ranges[:, 1])).nonzero().unbind(1)
-    cells = torch.trunc(gt.centers[objects] /
-                        layout.strides[levels][:, None]).long()
+    half_diagonal = ((extents**2).sum(-1) ** 0.5 / 2)[:, None]
+    objects, levels = (
+        ((half_diagonal >= ranges[:, 0]) & (half_diagonal <= ranges[:, 1])).nonzero().unbind(1)
+    )
+    cells = torch.trunc(gt.centers[objects] / layout.strides[levels][:, None]).long()
     rows = layout.rows(levels, gt.images[objects], cells[:, 1], cells[:, 0])
     exists = (rows >= 0) & (rows < layout.num_rows)
     return rows[exists], gt.labels[objects][exists]
@@ -145,12 +139,14 @@ def _level_major(per_image: list[Tensor], areas: list[int]) -> Tensor:
 
 
 @torch.no_grad()
-def dense_center_targets(gt: BatchBoxes,
-                         layout: LevelLayout,
-                         ranges: Tensor,
-                         num_classes: int = 1,
-                         min_overlap: float = 0.8,
-                         min_radius: float = 4.) -> DenseTargets:
+def dense_center_targets(
+    gt: BatchBoxes,
+    layout: LevelLayout,
+    ranges: Tensor,
+    num_classes: int = 1,
+    min_overlap: float = 0.8,
+    min_radius: float = 4.0,
+) -> DenseTargets:
     """All targets of a batch, image by image, locations x objects.
 
     Args:
@@ -170,8 +166,8 @@ def dense_center_targets(gt: BatchBoxes,
     for image in range(layout.batch_size):
         mine = gt.images == image
         images.append(
-            _image_targets(gt.boxes[mine], gt.labels[mine], at, num_classes,
-                           delta, min_radius))
+            _image_targets(gt.boxes[mine], gt.labels[mine], at, num_classes, delta, min_radius)
+        )
     heatmaps, ltrbs = zip(*images)
     areas = [height * width for height, width in sizes]
     reg = _level_major([ltrb / at.strides for ltrb in ltrbs], areas)
@@ -180,22 +176,24 @@ def dense_center_targets(gt: BatchBoxes,
     if num_classes == 1:
         pos_labels = torch.zeros_like(pos_labels)
     return DenseTargets(
-        _level_major(heatmaps, areas), pos_inds, pos_labels, reg_inds,
-        reg[reg_inds])
+        _level_major(heatmaps, areas), pos_inds, pos_labels, reg_inds, reg[reg_inds]
+    )
 
 
-def dense_heatmap_loss(logits: Tensor,
-                       heatmap: Tensor,
-                       pos_inds: Tensor,
-                       pos_labels: Tensor,
-                       avg_factor: Tensor,
-                       alpha: float = 0.25,
-                       beta: float = 4.0,
-                       gamma: float = 2.0,
-                       clamp: float = 1e-4,
-                       ignore_high_fp: float = -1.,
-                       pos_weight: float = 1.0,
-                       neg_weight: float = 1.0) -> tuple[Tensor, Tensor]:
+def dense_heatmap_loss(
+    logits: Tensor,
+    heatmap: Tensor,
+    pos_inds: Tensor,
+    pos_labels: Tensor,
+    avg_factor: Tensor,
+    alpha: float = 0.25,
+    beta: float = 4.0,
+    gamma: float = 2.0,
+    clamp: float = 1e-4,
+    ignore_high_fp: float = -1.0,
+    pos_weight: float = 1.0,
+    neg_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """The heat-map loss from a dense target.
 
     Args:
@@ -214,19 +212,17 @@ def dense_heatmap_loss(logits: Tensor,
     """
     probs = logits.float().sigmoid().clamp(clamp, 1 - clamp)
     pos = probs[pos_inds, pos_labels]
-    pos_loss = -(pos.log() * (1 - pos)**gamma).sum()
-    weights = (1 - heatmap)**beta
+    pos_loss = -(pos.log() * (1 - pos) ** gamma).sum()
+    weights = (1 - heatmap) ** beta
     if ignore_high_fp > 0:
         weights = weights * (probs.detach() < ignore_high_fp)
     neg_loss = -((1 - probs).log() * probs**gamma * weights).sum()
     if alpha >= 0:
         pos_loss, neg_loss = alpha * pos_loss, (1 - alpha) * neg_loss
-    return (pos_weight * pos_loss / avg_factor,
-            neg_weight * neg_loss / avg_factor)
+    return (pos_weight * pos_loss / avg_factor, neg_weight * neg_loss / avg_factor)
 
 
-def masked_federated_loss(cls_score: Tensor, labels: Tensor,
-                          classes: Tensor) -> Tensor:
+def masked_federated_loss(cls_score: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
     """Sigmoid cross entropy of all classes, times a mask of the chosen ones.
 
     Args:
@@ -241,13 +237,19 @@ def masked_federated_loss(cls_score: Tensor, labels: Tensor,
     chosen = cls_score.new_zeros(num_classes)
     chosen[classes] = 1
     losses = F.binary_cross_entropy_with_logits(
-        cls_score[:, :num_classes], targets, reduction='none')
+        cls_score[:, :num_classes], targets, reduction='none'
+    )
     return (losses * chosen).sum() / max(len(labels), 1)
 
 
-def plain_decode(heat_logits: Sequence[Tensor], ltrbs: Sequence[Tensor],
-                 strides: Sequence[int], score_thr: float, nms_pre: int,
-                 sqrt_score: bool) -> Candidates:
+def plain_decode(
+    heat_logits: Sequence[Tensor],
+    ltrbs: Sequence[Tensor],
+    strides: Sequence[int],
+    score_thr: float,
+    nms_pre: int,
+    sqrt_score: bool,
+) -> Candidates:
     """What ``center_decoder.decode`` gives, but for the order of ties.
 
     Args:
@@ -261,10 +263,8 @@ def plain_decode(heat_logits: Sequence[Tensor], ltrbs: Sequence[Tensor],
     levels = []
     for logits, ltrb, stride in zip(heat_logits, ltrbs, strides):
         num_classes = logits.size(1)
-        points = cell_centers(logits.shape[-2:], stride, logits.dtype,
-                              logits.device)
-        boxes = ltrb_to_boxes(
-            points, (ltrb * stride).permute(0, 2, 3, 1).flatten(1, 2))
+        points = cell_centers(logits.shape[-2:], stride, logits.dtype, logits.device)
+        boxes = ltrb_to_boxes(points, (ltrb * stride).permute(0, 2, 3, 1).flatten(1, 2))
         scores = logits.sigmoid().permute(0, 2, 3, 1).flatten(1)
         scores = scores.masked_fill(scores <= score_thr, -1)
         scores, best = scores.topk(min(nms_pre, scores.size(1)), dim=1)

@@ -1,10 +1,12 @@
 """Federated loss, one RoI and one class at a time."""
+
+from collections.abc import Collection, Sequence
 from math import exp, log1p
-from typing import Collection, Dict, Sequence, Tuple
 
 
-def federated_loss(logits: Sequence[Sequence[float]], labels: Sequence[int],
-                   chosen: Collection[int]) -> float:
+def federated_loss(
+    logits: Sequence[Sequence[float]], labels: Sequence[int], chosen: Collection[int]
+) -> float:
     """Sum of the chosen classes' cross entropies over the number of RoIs.
 
     Args:
@@ -13,7 +15,7 @@ def federated_loss(logits: Sequence[Sequence[float]], labels: Sequence[int],
         chosen: Classes with mask one.
     """
     num_classes = len(logits[0]) - 1
-    total = 0.
+    total = 0.0
     for row, label in zip(logits, labels):
         for c in range(num_classes):
             if c in chosen:
@@ -23,11 +25,10 @@ def federated_loss(logits: Sequence[Sequence[float]], labels: Sequence[int],
 
 def softplus(x: float) -> float:
     """``log(1 + exp(x))``: minus the log of ``sigmoid(-x)``."""
-    return max(x, 0.) + log1p(exp(-abs(x)))
+    return max(x, 0.0) + log1p(exp(-abs(x)))
 
 
-def pair_probabilities(
-        weights: Sequence[float]) -> Dict[Tuple[int, int], float]:
+def pair_probabilities(weights: Sequence[float]) -> dict[tuple[int, int], float]:
     """Probability of each pair when two are drawn one after the other.
 
     Args:
@@ -36,5 +37,7 @@ def pair_probabilities(
     p = [w / sum(weights) for w in weights]
     return {
         (i, j): p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j])
-        for i in range(len(p)) for j in range(i + 1, len(p)) if p[i] and p[j]
+        for i in range(len(p))
+        for j in range(i + 1, len(p))
+        if p[i] and p[j]
     }

@@ -1,8 +1,10 @@
 """Levels, their grids and the flat order of locations."""
-from math import sqrt
-from typing import List, NamedTuple, Sequence, Tuple
 
-Box = Tuple[float, float, float, float]
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+Box = tuple[float, float, float, float]
 
 
 class Level(NamedTuple):
@@ -23,14 +25,13 @@ class Level(NamedTuple):
         return self.height * self.width
 
 
-def location(level: Level, x: int, y: int) -> Tuple[float, float]:
+def location(level: Level, x: int, y: int) -> tuple[float, float]:
     """Image position of cell (x, y), in pixels."""
     half = level.stride // 2
     return float(x * level.stride + half), float(y * level.stride + half)
 
 
-def flat_index(levels: Sequence[Level], batch: int, index: int, image: int,
-               x: int, y: int) -> int:
+def flat_index(levels: Sequence[Level], batch: int, index: int, image: int, x: int, y: int) -> int:
     """Position of a cell in the batch: level, then image, then row, column.
 
     A cell outside its map is counted on as if the map had it: the
@@ -41,7 +42,7 @@ def flat_index(levels: Sequence[Level], batch: int, index: int, image: int,
     return before + image * level.cells + y * level.width + x
 
 
-def centre(box: Box) -> Tuple[float, float]:
+def centre(box: Box) -> tuple[float, float]:
     """Centre of a box, in pixels."""
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
@@ -51,7 +52,7 @@ def area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def centre_cell(box: Box, stride: int) -> Tuple[int, int]:
+def centre_cell(box: Box, stride: int) -> tuple[int, int]:
     """Column and row of the cell that holds the centre (``int`` truncates)."""
     cx, cy = centre(box)
     return int(cx / stride), int(cy / stride)
@@ -59,7 +60,7 @@ def centre_cell(box: Box, stride: int) -> Tuple[int, int]:
 
 def half_diagonal(box: Box) -> float:
     """Size by which an object is given to levels, in pixels."""
-    return sqrt((box[2] - box[0])**2 + (box[3] - box[1])**2) / 2
+    return sqrt((box[2] - box[0]) ** 2 + (box[3] - box[1]) ** 2) / 2
 
 
 def assigned(box: Box, level: Level) -> bool:
@@ -67,6 +68,6 @@ def assigned(box: Box, level: Level) -> bool:
     return level.low <= half_diagonal(box) <= level.high
 
 
-def assigned_levels(box: Box, levels: Sequence[Level]) -> List[int]:
+def assigned_levels(box: Box, levels: Sequence[Level]) -> list[int]:
     """All levels the object belongs to: none, one or several."""
     return [i for i, level in enumerate(levels) if assigned(box, level)]

@@ -3,7 +3,8 @@
 The numbers may be floats or scalar double tensors; with tensors the results
 can be differentiated.
 """
-from typing import List, Optional, Sequence, Tuple
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def probability(logit) -> Tensor:
 def positive_term(logit) -> Tensor:
     """Heat-map loss of one positive location."""
     p = probability(logit)
-    return -torch.log(p) * (1 - p)**2
+    return -torch.log(p) * (1 - p) ** 2
 
 
 def negative_term(logit, target: float, ignore_above: float) -> Tensor:
@@ -34,16 +35,18 @@ def negative_term(logit, target: float, ignore_above: float) -> Tensor:
     p = probability(logit)
     if ignore_above > 0 and p >= ignore_above:
         return 0 * p
-    return -torch.log(1 - p) * p**2 * (1 - target)**4
+    return -torch.log(1 - p) * p**2 * (1 - target) ** 4
 
 
-def heatmap_losses(logits: Sequence,
-                   targets: Sequence[float],
-                   positives: Sequence[int],
-                   ignore_above: float = -1.,
-                   alpha: float = 0.25) -> Tuple[Loss, Loss]:
+def heatmap_losses(
+    logits: Sequence,
+    targets: Sequence[float],
+    positives: Sequence[int],
+    ignore_above: float = -1.0,
+    alpha: float = 0.25,
+) -> tuple[Loss, Loss]:
     """Positive and negative sums over one channel, weighted by alpha only."""
-    pos, neg = _number(0.), _number(0.)
+    pos, neg = _number(0.0), _number(0.0)
     for i in positives:
         pos = pos + positive_term(logits[i])
     for logit, target in zip(logits, targets):
@@ -51,7 +54,7 @@ def heatmap_losses(logits: Sequence,
     return (pos * alpha, neg * (1 - alpha)) if alpha >= 0 else (pos, neg)
 
 
-def ious(predicted: Sequence, target: Sequence) -> Tuple[Tensor, Tensor]:
+def ious(predicted: Sequence, target: Sequence) -> tuple[Tensor, Tensor]:
     """Smoothed IoU and its generalised form of two ltrb."""
     p, t = [_number(v) for v in predicted], [_number(v) for v in target]
     low = [torch.minimum(a, b) for a, b in zip(p, t)]
@@ -79,10 +82,13 @@ def linear_iou_loss(predicted: Sequence, target: Sequence) -> Tensor:
     return 1 - ious(predicted, target)[0]
 
 
-def first_stage_losses(logits: Sequence, predicted: Sequence[Sequence],
-                       heats: Sequence[float],
-                       regression: Sequence[Optional[Sequence[float]]],
-                       positives: List[int]) -> Tuple[Loss, Loss, Loss]:
+def first_stage_losses(
+    logits: Sequence,
+    predicted: Sequence[Sequence],
+    heats: Sequence[float],
+    regression: Sequence[Sequence[float] | None],
+    positives: list[int],
+) -> tuple[Loss, Loss, Loss]:
     """All losses of the two-stage models' first stage, on one process.
 
     Args:
@@ -97,7 +103,7 @@ def first_stage_losses(logits: Sequence, predicted: Sequence[Sequence],
     """
     pos, neg = heatmap_losses(logits, heats, positives, ignore_above=0.85)
     count = max(len(positives), 1)
-    loc = _number(0.)
+    loc = _number(0.0)
     cells = [i for i, target in enumerate(regression) if target is not None]
     for i in cells:
         loc = loc + giou_loss(predicted[i], regression[i])

@@ -5,25 +5,20 @@ finest first. Where the original fails, on sizes that do not halve evenly, a
 map is pooled to half its size rounded up, then brought to the exact size of
 the node's level by nearest neighbour.
 """
-from typing import Dict, List, Sequence, Tuple
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.reference.backbones import (State, batch_norm, below, deform_conv,
-                                       max_pool_windows)
+from tests.reference.backbones import State, batch_norm, below, deform_conv, max_pool_windows
 
 #: (level, entries of the list of maps that are joined); the list starts with
 #: the cell's inputs and each node appends its result.
-Table = List[Tuple[int, Tuple[int, ...]]]
+Table = list[tuple[int, tuple[int, ...]]]
 
-THREE_LEVELS: Table = [
-    (1, (1, 2)),
-    (0, (0, 3)),
-    (1, (1, 3, 4)),
-    (2, (2, 5)),
-]
+THREE_LEVELS: Table = [(1, (1, 2)), (0, (0, 3)), (1, (1, 3, 4)), (2, (2, 5))]
 FIVE_LEVELS: Table = [
     (3, (3, 4)),
     (2, (2, 5)),
@@ -68,12 +63,11 @@ def group_norm(state: State, x: Tensor, groups: int) -> Tensor:
     size = x.size(1) // groups
     for image in range(x.size(0)):
         for group in range(groups):
-            chunk = x[image, group * size:(group + 1) * size]
+            chunk = x[image, group * size : (group + 1) * size]
             centred = chunk - chunk.mean()
             scaled = centred / ((centred**2).mean() + 1e-5).sqrt()
-            out[image, group * size:(group + 1) * size] = scaled
-    return (out * state['weight'][None, :, None, None] +
-            state['bias'][None, :, None, None])
+            out[image, group * size : (group + 1) * size] = scaled
+    return out * state['weight'][None, :, None, None] + state['bias'][None, :, None, None]
 
 
 def nearest(x: Tensor, height: int, width: int) -> Tensor:
@@ -99,16 +93,15 @@ def halve(x: Tensor, flavour: str) -> Tensor:
 
 def weighted(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
     """Fast attention, then swish."""
-    positive = [max(float(w), 0.) for w in weights]
+    positive = [max(float(w), 0.0) for w in weights]
     out = sum(w * x for w, x in zip(positive, maps))
     out = out / (sum(positive) + 1e-4)
     return out / (1 + (-out).exp())
 
 
-def last_of_each_level(maps: Sequence[Tensor], table: Table,
-                       levels: int) -> List[Tensor]:
+def last_of_each_level(maps: Sequence[Tensor], table: Table, levels: int) -> list[Tensor]:
     """For every level, the result of the last node on it."""
-    latest: Dict[int, Tensor] = {}
+    latest: dict[int, Tensor] = {}
     for (level, _), result in zip(table, maps[levels:]):
         latest[level] = result
     return [latest[level] for level in range(levels)]
@@ -119,8 +112,9 @@ def last_of_each_level(maps: Sequence[Tensor], table: Table,
 # ---------------------------------------------------------------------------
 
 
-def effdet_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
-                 cells: int, groups: int) -> List[Tensor]:
+def effdet_bifpn(
+    state: State, inputs: Sequence[Tensor], levels: int, cells: int, groups: int
+) -> list[Tensor]:
     """All outputs of a ``BiFPN``."""
 
     def conv_norm(name: str, x: Tensor) -> Tensor:
@@ -135,16 +129,16 @@ def effdet_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
     maps = list(inputs)
     while len(maps) < levels:
         # resample.{number of inputs} is the only one with tensors
-        maps.append(
-            halve(project(f'resample.{len(maps)}', maps[-1]), 'effdet'))
+        maps.append(halve(project(f'resample.{len(maps)}', maps[-1]), 'effdet'))
     for cell in range(cells):
         sizes, table = list(maps), table_of(levels)
         for number, (level, entries) in enumerate(table):
             node = f'cell.{cell}.fnode.{number}'
             read = [
                 to_level(
-                    project(f'{node}.combine.resample.{entry}', maps[entry]),
-                    sizes[level], 'effdet') for entry in entries
+                    project(f'{node}.combine.resample.{entry}', maps[entry]), sizes[level], 'effdet'
+                )
+                for entry in entries
             ]
             x = weighted(read, state[f'{node}.combine.edge_weights'])
             maps.append(conv_norm(f'{node}.after_combine.conv', x))
@@ -157,14 +151,14 @@ def effdet_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
 # ---------------------------------------------------------------------------
 
 
-def fcos_bifpn(state: State, inputs: Sequence[Tensor], levels: int,
-               cells: int, groups: int) -> List[Tensor]:
+def fcos_bifpn(
+    state: State, inputs: Sequence[Tensor], levels: int, cells: int, groups: int
+) -> list[Tensor]:
     """All outputs of an ``FCOSBiFPN``."""
 
     def conv_norm(name: str, x: Tensor) -> Tensor:
         weight = state[f'{name}.weight']
-        x = F.conv2d(x, weight, state.get(f'{name}.bias'),
-                     padding=weight.size(-1) // 2)
+        x = F.conv2d(x, weight, state.get(f'{name}.bias'), padding=weight.size(-1) // 2)
         return group_norm(below(state, f'{name}.norm'), x, groups)
 
     maps = list(inputs)
@@ -213,17 +207,16 @@ def transposed_conv(x: Tensor, weight: Tensor, factor: int) -> Tensor:
     """
     size, pad = 2 * factor, factor // 2
     height, width = factor * x.size(2), factor * x.size(3)
-    canvas = x.new_zeros(
-        x.size(0), x.size(1), height + 2 * pad, width + 2 * pad)
+    canvas = x.new_zeros(x.size(0), x.size(1), height + 2 * pad, width + 2 * pad)
     for i in range(x.size(2)):
         for j in range(x.size(3)):
-            canvas[:, :, i * factor:i * factor + size,
-                   j * factor:j * factor + size] += (
-                       x[:, :, i, j, None, None] * weight[:, 0])
-    return canvas[:, :, pad:pad + height, pad:pad + width]
+            canvas[:, :, i * factor : i * factor + size, j * factor : j * factor + size] += (
+                x[:, :, i, j, None, None] * weight[:, 0]
+            )
+    return canvas[:, :, pad : pad + height, pad : pad + width]
 
 
-def ida_up(state: State, maps: List[Tensor], start: int, end: int) -> None:
+def ida_up(state: State, maps: list[Tensor], start: int, end: int) -> None:
     """Join ``maps[start:end]`` one by one; rewrites them."""
     for i in range(start + 1, end):
         k = i - start

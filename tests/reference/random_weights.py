@@ -1,11 +1,10 @@
 """Modules whose every tensor is random, in float64."""
-from typing import Dict, Tuple
 
 import torch
 from torch import Tensor, nn
 
 
-def randomise(module: nn.Module, seed: int) -> Dict[str, Tensor]:
+def randomise(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """Fill all parameters and statistics; return them.
 
     Edge weights may be negative, offsets of deformable convolutions reach
@@ -22,17 +21,16 @@ def randomise(module: nn.Module, seed: int) -> Dict[str, Tensor]:
     for name, value in state.items():
         if not value.is_floating_point():
             continue
-        noise = torch.randn(
-            value.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         if name.endswith('running_var'):
             noise = noise.abs() + 0.5
         elif value.dim() == 4:
-            noise = noise / value[0].numel()**0.5
+            noise = noise / value[0].numel() ** 0.5
         value.copy_(noise)
     return {name: value.clone() for name, value in state.items()}
 
 
-def random_map(shape: Tuple[int, ...], seed: int) -> Tensor:
+def random_map(shape: tuple[int, ...], seed: int) -> Tensor:
     """Standard normal values."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)

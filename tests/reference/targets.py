@@ -1,14 +1,25 @@
 """Training targets of the first stage, cell by cell."""
-from math import exp
-from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from .layout import (Box, Level, area, assigned, assigned_levels, centre,
-                     centre_cell, flat_index, location)
+from collections.abc import Sequence
+from math import exp
+from typing import NamedTuple
+
+from .layout import (
+    Box,
+    Level,
+    area,
+    assigned,
+    assigned_levels,
+    centre,
+    centre_cell,
+    flat_index,
+    location,
+)
 from .losses import giou_loss
 
 DELTA = (1 - 0.8) / (1 + 0.8)
-MIN_RADIUS = 4.
-Ltrb = Tuple[float, float, float, float]
+MIN_RADIUS = 4.0
+Ltrb = tuple[float, float, float, float]
 
 
 class Positive(NamedTuple):
@@ -18,8 +29,7 @@ class Positive(NamedTuple):
     label: int
 
 
-def distance_and_radius(box: Box, level: Level, x: int,
-                        y: int) -> Tuple[float, float]:
+def distance_and_radius(box: Box, level: Level, x: int, y: int) -> tuple[float, float]:
     """Squared distance of a cell to the true centre, and squared radius.
 
     Both in square pixels. The cell that holds the centre has distance 0. The
@@ -27,10 +37,10 @@ def distance_and_radius(box: Box, level: Level, x: int,
     """
     radius2 = max(2 * DELTA**2 * area(box), MIN_RADIUS**2)
     if (x, y) == centre_cell(box, level.stride):
-        return 0., radius2
+        return 0.0, radius2
     px, py = location(level, x, y)
     cx, cy = centre(box)
-    return (px - cx)**2 + (py - cy)**2, radius2
+    return (px - cx) ** 2 + (py - cy) ** 2, radius2
 
 
 def weighted_distance(box: Box, level: Level, x: int, y: int) -> float:
@@ -42,13 +52,14 @@ def weighted_distance(box: Box, level: Level, x: int, y: int) -> float:
 def heat(boxes: Sequence[Box], level: Level, x: int, y: int) -> float:
     """Heat-map value of a cell: the nearest object's, of any size."""
     if not boxes:
-        return 0.
+        return 0.0
     value = exp(-min(weighted_distance(box, level, x, y) for box in boxes))
-    return value if value >= 1e-4 else 0.
+    return value if value >= 1e-4 else 0.0
 
 
-def class_heat(boxes: Sequence[Box], labels: Sequence[int], level: Level,
-               x: int, y: int, num_classes: int) -> List[float]:
+def class_heat(
+    boxes: Sequence[Box], labels: Sequence[int], level: Level, x: int, y: int, num_classes: int
+) -> list[float]:
     """Heat-map values of a cell, one per class."""
     return [
         heat([b for b, label in zip(boxes, labels) if label == c], level, x, y)
@@ -60,8 +71,7 @@ def ltrb_at(box: Box, level: Level, x: int, y: int) -> Ltrb:
     """Distances from a cell to the four edges, in stride units."""
     px, py = location(level, x, y)
     s = level.stride
-    return ((px - box[0]) / s, (py - box[1]) / s, (box[2] - px) / s,
-            (box[3] - py) / s)
+    return ((px - box[0]) / s, (py - box[1]) / s, (box[2] - px) / s, (box[3] - py) / s)
 
 
 def may_regress(box: Box, level: Level, x: int, y: int) -> bool:
@@ -77,8 +87,7 @@ def may_regress(box: Box, level: Level, x: int, y: int) -> bool:
     return near and assigned(box, level)
 
 
-def regression_owner(boxes: Sequence[Box], level: Level, x: int,
-                     y: int) -> Optional[int]:
+def regression_owner(boxes: Sequence[Box], level: Level, x: int, y: int) -> int | None:
     """Object a cell regresses to: the nearest, the first one among equals."""
     best, owner = float('inf'), None
     for j, box in enumerate(boxes):
@@ -89,9 +98,9 @@ def regression_owner(boxes: Sequence[Box], level: Level, x: int,
     return owner
 
 
-def base_positives(images: Sequence[Sequence[Box]],
-                   labels: Sequence[Sequence[int]],
-                   levels: Sequence[Level]) -> List[Positive]:
+def base_positives(
+    images: Sequence[Sequence[Box]], labels: Sequence[Sequence[int]], levels: Sequence[Level]
+) -> list[Positive]:
     """The centre cell of each object on each of its levels, wherever it is.
 
     In the order image, object, level; objects in one cell are repeated.
@@ -112,8 +121,9 @@ def centre_counts(box: Box, level: Level) -> bool:
     return assigned(box, level) and min(ltrb_at(box, level, x, y)) >= 0
 
 
-def _candidates(box: Box, label: int, levels: Sequence[Level], batch: int,
-                image: int, predicted: Sequence[Ltrb]):
+def _candidates(
+    box: Box, label: int, levels: Sequence[Level], batch: int, image: int, predicted: Sequence[Ltrb]
+):
     """Cost and place of the nine cells of each level around the centre."""
     for i, level in enumerate(levels):
         cx, cy = centre_cell(box, level.stride)
@@ -125,7 +135,7 @@ def _candidates(box: Box, label: int, levels: Sequence[Level], batch: int,
             inside = 0 <= x < level.width and 0 <= y < level.height
             index = flat_index(levels, batch, i, image, x, y)
             if k == 4 and centre_counts(box, level):
-                cost = 0.
+                cost = 0.0
             elif inside and min(target) >= 0:
                 cost = float(giou_loss(predicted[index], target))
             else:
@@ -133,9 +143,12 @@ def _candidates(box: Box, label: int, levels: Sequence[Level], batch: int,
             yield cost, Positive(index, label)
 
 
-def more_positives(images: Sequence[Sequence[Box]],
-                   labels: Sequence[Sequence[int]], levels: Sequence[Level],
-                   predicted: Sequence[Ltrb]) -> List[Positive]:
+def more_positives(
+    images: Sequence[Sequence[Box]],
+    labels: Sequence[Sequence[int]],
+    levels: Sequence[Level],
+    predicted: Sequence[Ltrb],
+) -> list[Positive]:
     """Positives mined by the quality of the predicted boxes.
 
     Args:
@@ -151,10 +164,7 @@ def more_positives(images: Sequence[Sequence[Box]],
     found = []
     for image, boxes in enumerate(images):
         for box, label in zip(boxes, labels[image]):
-            candidates = list(
-                _candidates(box, label, levels, len(images), image, predicted))
+            candidates = list(_candidates(box, label, levels, len(images), image, predicted))
             ninth = sorted(cost for cost, _ in candidates)[8]
-            found += [
-                place for cost, place in candidates if cost < min(0.2, ninth)
-            ]
+            found += [place for cost, place in candidates if cost < min(0.2, ninth)]
     return found

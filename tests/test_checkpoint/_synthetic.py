@@ -10,8 +10,7 @@ from torch import Tensor
 from tests.paths import CONFIGS, DATA
 
 FLAGSHIP = 'CenterNet2_R50_1x'
-FLAGSHIP_CONFIG = (
-    CONFIGS / 'centernet2' / 'centernet2_r50-caffe_fpn_ms-1x_coco.py')
+FLAGSHIP_CONFIG = CONFIGS / 'centernet2' / 'centernet2_r50-caffe_fpn_ms-1x_coco.py'
 
 
 @cache
@@ -30,15 +29,14 @@ def synthetic(model: str) -> dict[str, Tensor]:
     """
     return {
         name: _constant(number, name, shape)
-        for number, (name, shape) in enumerate(original_shapes()[model].items(),
-                                               start=1)
+        for number, (name, shape) in enumerate(original_shapes()[model].items(), start=1)
     }
 
 
 def _constant(number: int, name: str, shape: list[int]) -> Tensor:
     if name.endswith('num_batches_tracked'):
         return torch.tensor(number)
-    return torch.full((1, ) * len(shape), float(number)).expand(shape)
+    return torch.full((1,) * len(shape), float(number)).expand(shape)
 
 
 def random_state(model: str, seed: int = 0) -> dict[str, Tensor]:
@@ -58,14 +56,17 @@ def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
-    return (first.dtype == second.dtype and first.shape == second.shape
-            and torch.equal(_bits(first), _bits(second)))
+    return (
+        first.dtype == second.dtype
+        and first.shape == second.shape
+        and torch.equal(_bits(first), _bits(second))
+    )
 
 
 def _bits(value: Tensor) -> Tensor:
     """The bytes of a tensor; of one element where all are one."""
     steps = zip(value.shape, value.stride())
     if not any(step for size, step in steps if size > 1):
-        value = value[(0, ) * value.dim()]
+        value = value[(0,) * value.dim()]
     flat = torch.empty(value.numel(), dtype=value.dtype)
     return flat.copy_(value.reshape(-1)).view(torch.uint8)

@@ -23,33 +23,23 @@ from mmdet_centernet2.checkpoint import (
 )
 from mmdet_centernet2.checkpoint.imagenet import SPELLINGS, imagenet_backbone
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
-from mmdet_centernet2.cli.convert import (
-    build_parser,
-    load_config,
-    main,
-    model_state,
-)
+from mmdet_centernet2.cli.convert import build_parser, load_config, main, model_state
 from tests.golden import golden_state_dict
 from tests.paths import CONFIGS, DATA, ROOT
 
 from ._synthetic import original_shapes, same_bits, synthetic
 
 S4_CONFIG = CONFIGS / 'centernet' / 'centernet-s4_dla34_crop640-8x_coco.py'
-R2_CONFIG = (CONFIGS / 'centernet2' /
-             'centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py')
-X101_CONFIG = (CONFIGS / 'centernet2' /
-               'centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py')
+R2_CONFIG = CONFIGS / 'centernet2' / 'centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py'
+X101_CONFIG = CONFIGS / 'centernet2' / 'centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py'
 R2 = 'CenterNet2_R2-101-DCN_896_4x'
 R50 = 'CenterNet2_R50_1x'
 # timm's network -> config of ours, projections that no output depends on.
 NETWORKS = {
     'dla34': (dict(type='DLA', depth=34), ('level3', 'level4')),
-    'dla60': (dict(type='DLA', depth=60),
-              ('level3', 'level4.tree1', 'level4')),
-    'res2net50d': (dict(type='Res2Net', depth=50, scales=4, base_width=26),
-                   ()),
-    'res2net101d': (dict(type='Res2Net', depth=101, scales=4, base_width=26),
-                    ()),
+    'dla60': (dict(type='DLA', depth=60), ('level3', 'level4.tree1', 'level4')),
+    'res2net50d': (dict(type='Res2Net', depth=50, scales=4, base_width=26), ()),
+    'res2net101d': (dict(type='Res2Net', depth=101, scales=4, base_width=26), ()),
 }
 # Networks with stored features -> the step between the channels kept of them.
 STEPS = dict(dla34=1, dla60=2, res2net50d=4)
@@ -66,17 +56,15 @@ def timm_shapes():
 def timm_weights(network):
     """A state dict of timm, with the values of the stored features."""
     shapes = timm_shapes()[network]
-    weights = golden_state_dict(shapes.items(), [57.])
-    counters = {name: torch.tensor(5) for name in shapes
-                if name not in weights}
+    weights = golden_state_dict(shapes.items(), [57.0])
+    counters = {name: torch.tensor(5) for name in shapes if name not in weights}
     return {name: {**weights, **counters}[name] for name in shapes}
 
 
 def light(network):
     """A state dict of timm in next to no memory."""
     return {
-        name: torch.zeros(
-            (), dtype=torch.long if 'batches' in name else None).expand(shape)
+        name: torch.zeros((), dtype=torch.long if 'batches' in name else None).expand(shape)
         for name, shape in timm_shapes()[network].items()
     }
 
@@ -97,7 +85,7 @@ def features_error(network, backbone) -> float:
     with np.load(DATA / 'pretrained' / 'timm_features.npz') as stored:
         wanted = [stored[f'{network}.{i}'] for i in range(4)]
     assert len(outs) == 4
-    found = [out[:, ::STEPS[network]].numpy() for out in outs]
+    found = [out[:, :: STEPS[network]].numpy() for out in outs]
     return max(np.abs(a - b).max() / b.std() for a, b in zip(found, wanted))
 
 
@@ -106,8 +94,7 @@ def built(network, path):
     part = dict(NETWORKS[network][0])
     if part['type'] == 'DLA':
         part['out_indices'] = (2, 3, 4, 5)
-    backbone = MODELS.build(
-        dict(part, init_cfg=dict(type='Pretrained', checkpoint=str(path))))
+    backbone = MODELS.build(dict(part, init_cfg=dict(type='Pretrained', checkpoint=str(path))))
     backbone.init_weights()
     if part['type'] == 'Res2Net':
         _pool_first_split(backbone.layer1[0])
@@ -153,12 +140,10 @@ def test_wrong_weights_give_other_features():
 def test_projections_that_timm_leaves_out(network):
     conversion = convert_backbone(timm_weights(network))
     unused = NETWORKS[network][1]
-    assert {name.split('.project.')[0]
-            for name in conversion.idle} == set(unused)
+    assert {name.split('.project.')[0] for name in conversion.idle} == set(unused)
     assert len(conversion.idle) == 6 * len(unused)
     assert set(conversion.filled) == set(conversion.idle)
-    model = MODELS.build(
-        dict(NETWORKS[network][0], out_indices=(2, 3, 4, 5)))
+    model = MODELS.build(dict(NETWORKS[network][0], out_indices=(2, 3, 4, 5)))
     model.load_state_dict(conversion.state_dict, strict=True)
     parameters = dict(model.named_parameters())
     for name in set(conversion.idle) & set(parameters):
@@ -171,11 +156,11 @@ def original_dla():
     """What the authors' file holds: no counters, every projection."""
     prefix = 'backbone.base.'
     shapes = {
-        name[len(prefix):]: shape
+        name[len(prefix) :]: shape
         for name, shape in original_shapes()['CenterNet-S4_DLA_8x'].items()
         if name.startswith(prefix)
     }
-    return golden_state_dict(shapes.items(), [57.])
+    return golden_state_dict(shapes.items(), [57.0])
 
 
 def test_original_dla34_file(tmp_path, capsys):
@@ -202,10 +187,15 @@ def test_original_dla_with_a_projection_lost_is_not_taken_for_timms():
 @given(st.sampled_from(sorted(NETWORKS)), st.data())
 def test_every_tensor_but_counters_and_classifier_is_needed(network, data):
     weights = light(network)
-    name = data.draw(st.sampled_from([
-        name for name in weights
-        if not name.startswith('fc.') and 'batches_tracked' not in name
-    ]))
+    name = data.draw(
+        st.sampled_from(
+            [
+                name
+                for name in weights
+                if not name.startswith('fc.') and 'batches_tracked' not in name
+            ]
+        )
+    )
     del weights[name]
     try:
         converted = convert_backbone(weights).state_dict
@@ -215,12 +205,15 @@ def test_every_tensor_but_counters_and_classifier_is_needed(network, data):
     assert not check_against(fitting(network), converted)
 
 
-@pytest.mark.parametrize('network, name', [
-    ('dla34', 'level6.tree1.conv1.weight'),
-    ('dla34', 'level3.tree1.attention.weight'),
-    ('res2net101d', 'layer1.0.convs.0.bias'),
-    ('res2net101d', 'layer1.0.se.fc1.weight'),
-])
+@pytest.mark.parametrize(
+    'network, name',
+    [
+        ('dla34', 'level6.tree1.conv1.weight'),
+        ('dla34', 'level3.tree1.attention.weight'),
+        ('res2net101d', 'layer1.0.convs.0.bias'),
+        ('res2net101d', 'layer1.0.se.fc1.weight'),
+    ],
+)
 def test_a_tensor_too_much_is_refused(network, name, tmp_path, capsys):
     source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
     torch.save(light(network) | {name: torch.ones(2)}, source)
@@ -230,9 +223,11 @@ def test_a_tensor_too_much_is_refused(network, name, tmp_path, capsys):
 
 
 def _without(prefix, model):
-    return {name[len(prefix):]: value
-            for name, value in synthetic(model).items()
-            if name.startswith(prefix) and 'offset' not in name}
+    return {
+        name[len(prefix) :]: value
+        for name, value in synthetic(model).items()
+        if name.startswith(prefix) and 'offset' not in name
+    }
 
 
 def _by_their_authors(name):
@@ -247,8 +242,7 @@ def _by_their_authors(name):
 
 def test_res2net_of_its_authors_is_that_of_detectron2():
     weights = _without('backbone.bottom_up.', R2)
-    theirs = {_by_their_authors(name): value
-              for name, value in weights.items()}
+    theirs = {_by_their_authors(name): value for name, value in weights.items()}
     assert 'layer3.22.bn3.weight' in theirs and len(theirs) == len(weights)
     first, second = convert_backbone(weights), convert_backbone(theirs)
     assert same_bits(first.state_dict, second.state_dict)
@@ -257,10 +251,12 @@ def test_res2net_of_its_authors_is_that_of_detectron2():
 
 
 def test_authors_names_are_timms():
-    names = {_by_their_authors(name)
-             for name in _without('backbone.bottom_up.', R2)}
-    timms = {name for name in timm_shapes()['res2net101d']
-             if 'batches_tracked' not in name and not name.startswith('fc.')}
+    names = {_by_their_authors(name) for name in _without('backbone.bottom_up.', R2)}
+    timms = {
+        name
+        for name in timm_shapes()['res2net101d']
+        if 'batches_tracked' not in name and not name.startswith('fc.')
+    }
     assert names == timms
 
 
@@ -274,17 +270,18 @@ def test_res2net_with_deformable_convolutions(tmp_path, capsys):
     assert 'layer4.*.convs.*.conv_offset.bias (9 tensors)' in said
 
 
-@pytest.mark.parametrize('config, plain', [
-    (R2_CONFIG, dict(type='Res2Net', depth=101, scales=4, base_width=26)),
-    (X101_CONFIG,
-     dict(type='ResNeXt', depth=101, groups=32, base_width=8)),
-])
+@pytest.mark.parametrize(
+    'config, plain',
+    [
+        (R2_CONFIG, dict(type='Res2Net', depth=101, scales=4, base_width=26)),
+        (X101_CONFIG, dict(type='ResNeXt', depth=101, groups=32, base_width=8)),
+    ],
+)
 def test_only_offsets_are_new_in_deformable_networks(config, plain):
     """So mmdet's own files for the plain networks load."""
     with torch.device('meta'):
         plain = MODELS.build(plain).state_dict()
-    fit = check_against(
-        model_state(load_config(config).model.backbone, config), plain)
+    fit = check_against(model_state(load_config(config).model.backbone, config), plain)
     assert not fit.unexpected and not fit.mismatched
     assert fit.missing
     assert all('.conv_offset.' in name for name in fit.missing)
@@ -295,10 +292,11 @@ def test_plain_weights_load_into_deformable_convolutions(tmp_path):
     plain = MODELS.build(part)
     torch.save(plain.state_dict(), tmp_path / 'plain.pth')
     part.update(
-        type='CaffeRes2Net', dcn=dict(type='DCNv2', deform_groups=1),
+        type='CaffeRes2Net',
+        dcn=dict(type='DCNv2', deform_groups=1),
         stage_with_dcn=(False, False, False, True),
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=str(tmp_path / 'plain.pth')))
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'plain.pth')),
+    )
     deformable = MODELS.build(part)
     deformable.init_weights()
     state = deformable.state_dict()
@@ -309,22 +307,19 @@ def test_plain_weights_load_into_deformable_convolutions(tmp_path):
 
 
 _CAFFE2_NORMS = {
-    'Detectron': dict(weight='s', bias='b', running_mean='rm',
-                      running_var='riv'),
-    'detectron2': dict(weight='gamma', bias='beta',
-                       running_mean='running_mean',
-                       running_var='running_var'),
+    'Detectron': dict(weight='s', bias='b', running_mean='rm', running_var='riv'),
+    'detectron2': dict(
+        weight='gamma', bias='beta', running_mean='running_mean', running_var='running_var'
+    ),
 }
-_CAFFE2_LAYERS = dict(conv1='branch2a', conv2='branch2b', conv3='branch2c',
-                      shortcut='branch1')
+_CAFFE2_LAYERS = dict(conv1='branch2a', conv2='branch2b', conv3='branch2c', shortcut='branch1')
 
 
 def _caffe2(name, norms):
     """Caffe2's name of a ResNet's tensor in detectron2's names."""
     *layers, tensor = name.split('.')
     norm = layers[-1] == 'norm'
-    layers = [_CAFFE2_LAYERS.get(layer, layer) for layer in layers
-              if layer != 'norm']
+    layers = [_CAFFE2_LAYERS.get(layer, layer) for layer in layers if layer != 'norm']
     ending = f'bn_{norms[tensor]}' if norm else 'w'
     if layers[0] == 'stem':
         return f'res_conv1_{ending}' if norm else f'conv1_{ending}'
@@ -359,10 +354,9 @@ def test_lost_statistics_are_not_made_up(lost):
     assert fit.missing == [f'layer2.1.bn2.{lost}']
 
 
-@pytest.mark.parametrize('part', [
-    dict(type='ResNet', depth=50),
-    dict(type='Res2Net', depth=50, scales=4, base_width=26),
-])
+@pytest.mark.parametrize(
+    'part', [dict(type='ResNet', depth=50), dict(type='Res2Net', depth=50, scales=4, base_width=26)]
+)
 def test_weights_with_mmdets_names_need_no_conversion(part):
     with torch.device('meta'):
         state = MODELS.build(part).state_dict()
@@ -391,6 +385,7 @@ class TestSafetensors:
     @pytest.fixture
     def source(self, tmp_path):
         from safetensors.torch import save_file
+
         path = tmp_path / 'model.safetensors'
         save_file(dict(timm_weights('dla34')), str(path))
         return path
@@ -413,19 +408,18 @@ class TestSafetensors:
 
     def test_without_the_package(self, source, monkeypatch):
         monkeypatch.setitem(sys.modules, 'safetensors', None)
-        with pytest.raises(CheckpointError,
-                           match='pip install safetensors'):
+        with pytest.raises(CheckpointError, match='pip install safetensors'):
             read_checkpoint(source)
 
 
 def shipped_configs():
-    return sorted(path for folder in ('centernet', 'centernet2')
-                  for path in (CONFIGS / folder).glob('*.py'))
+    return sorted(
+        path for folder in ('centernet', 'centernet2') for path in (CONFIGS / folder).glob('*.py')
+    )
 
 
 @pytest.mark.parametrize('path', shipped_configs(), ids=lambda p: p.stem)
-def test_pretrained_weights_of_every_config_can_be_had(
-        path, tmp_path, monkeypatch):
+def test_pretrained_weights_of_every_config_can_be_had(path, tmp_path, monkeypatch):
     """From open-mmlab by a name that it has, or by a command of ours."""
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(path)
@@ -445,8 +439,9 @@ def documentation():
 
 def test_documented_commands_are_commands():
     tool = 'tools/model_converters/detectron2_to_mmdet.py '
-    commands = [line.split(tool)[1].split()
-                for line in documentation().splitlines() if tool in line]
+    commands = [
+        line.split(tool)[1].split() for line in documentation().splitlines() if tool in line
+    ]
     assert len(commands) >= 4
     for arguments in commands:
         parsed = build_parser().parse_args(arguments)
@@ -456,20 +451,21 @@ def test_documented_commands_are_commands():
 
 def test_documented_input_is_that_of_the_configs():
     rows = re.findall(
-        r'^\| `(centernet\S+)` \| \S+ \| (\w+), std (.+?) \|',
-        documentation(), re.MULTILINE)
+        r'^\| `(centernet\S+)` \| \S+ \| (\w+), std (.+?) \|', documentation(), re.MULTILINE
+    )
     fed = {}
     for path in shipped_configs():
         given = Config.fromfile(path).model.data_preprocessor
-        fed[path.stem] = ('RGB' if given.bgr_to_rgb else 'BGR',
-                          '1' if given.std[0] == 1 else 'about 57')
+        fed[path.stem] = (
+            'RGB' if given.bgr_to_rgb else 'BGR',
+            '1' if given.std[0] == 1 else 'about 57',
+        )
     assert {name: tuple(rest) for name, *rest in rows} == fed
     assert len(rows) == len(fed)
 
 
 def test_documented_names_are_the_rules():
-    rows = re.findall(r'^\| `(\S+)` \| `(\S+)` \|$', documentation(),
-                      re.MULTILINE)
-    assert set(rows) == {(rule.official, rule.ours)
-                         for spelling in SPELLINGS[1:]
-                         for rule in spelling.rules}
+    rows = re.findall(r'^\| `(\S+)` \| `(\S+)` \|$', documentation(), re.MULTILINE)
+    assert set(rows) == {
+        (rule.official, rule.ours) for spelling in SPELLINGS[1:] for rule in spelling.rules
+    }

@@ -39,8 +39,7 @@ from ._synthetic import (
 
 KEYS = sorted(original_shapes()[FLAGSHIP])
 
-MODELS_OF_ZOO = [(recipe.original, CONFIGS / name)
-                 for name, recipe in RECIPES.items()]
+MODELS_OF_ZOO = [(recipe.original, CONFIGS / name) for name, recipe in RECIPES.items()]
 
 
 @cache
@@ -78,9 +77,10 @@ def test_flagship_has_the_parameters_of_the_original():
     # The original has 71,645,897: there the frozen norms' affine numbers are
     # buffers and do not count.
     norms = sum(
-        value.numel() for name, value in model.backbone.named_parameters()
-        if '.bn' in name or name.startswith('bn')
-        or '.downsample.1.' in name)
+        value.numel()
+        for name, value in model.backbone.named_parameters()
+        if '.bn' in name or name.startswith('bn') or '.downsample.1.' in name
+    )
     total = sum(value.numel() for value in model.parameters())
     assert total - norms == 71_645_897
 
@@ -108,8 +108,7 @@ def test_a_missing_tensor_is_named_and_refused(name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(KEYS), st.sampled_from(['x', '.extra', '.weight']),
-       st.booleans())
+@given(st.sampled_from(KEYS), st.sampled_from(['x', '.extra', '.weight']), st.booleans())
 def test_a_tensor_too_much_is_named_and_refused(name, ending, renamed):
     official = synthetic(FLAGSHIP)
     value = official.pop(name) if renamed else official[name]
@@ -124,8 +123,7 @@ def test_a_tensor_too_much_is_named_and_refused(name, ending, renamed):
 def test_a_tensor_of_another_shape_is_named_and_refused(name, data):
     official = synthetic(FLAGSHIP)
     shape = list(official[name].shape)
-    changes = [[*shape, 1], [1, *shape], [*shape[:-1], shape[-1] + 1],
-               [shape[0] + 1, *shape[1:]]]
+    changes = [[*shape, 1], [1, *shape], [*shape[:-1], shape[-1] + 1], [shape[0] + 1, *shape[1:]]]
     # A scalar would be what our Scale has, but never comes from the original.
     shape = data.draw(st.sampled_from(changes))
     official[name] = torch.zeros(()).expand(shape)
@@ -153,10 +151,7 @@ def test_integers_in_place_of_floats_are_refused():
 
 
 def test_half_precision_is_kept():
-    official = {
-        name: value.half()
-        for name, value in random_state('CenterNet2-F_R50_1x').items()
-    }
+    official = {name: value.half() for name, value in random_state('CenterNet2-F_R50_1x').items()}
     conversion = convert_state_dict(official)
     back = revert_state_dict(conversion.state_dict, conversion.meta())
     assert same_bits(back.state_dict, official)
@@ -165,11 +160,11 @@ def test_half_precision_is_kept():
 def test_values_that_are_not_finite_are_found():
     nan, inf = float('nan'), float('inf')
     state = {
-        'good': torch.tensor([1., -2.]),
-        'nan': torch.tensor([1., nan, 2.]),
-        'inf': torch.tensor([1., -inf]),
-        'half': torch.tensor([inf, 1.], dtype=torch.half),
-        'fine half': torch.tensor([1.], dtype=torch.bfloat16),
+        'good': torch.tensor([1.0, -2.0]),
+        'nan': torch.tensor([1.0, nan, 2.0]),
+        'inf': torch.tensor([1.0, -inf]),
+        'half': torch.tensor([inf, 1.0], dtype=torch.half),
+        'fine half': torch.tensor([1.0], dtype=torch.bfloat16),
         'empty': torch.zeros(0),
         'number': torch.tensor(3),
     }
@@ -185,12 +180,25 @@ def test_loose_places_of_load_state_dict_are_strict_here():
 
 
 def test_class_advice_names_the_keys_that_matter():
-    config = Config(dict(model=dict(
-        rpn_head=dict(num_classes=1), roi_head=dict(
-            bbox_head=[dict(num_classes=80), dict(num_classes=4)],
-            mask_head=dict(num_classes=4)))))
-    fit = Fit([], [], [Mismatch('roi_head.bbox_head.1.fc_cls.bias', '', ''),
-                       Mismatch('roi_head.mask_head.logits.bias', '', '')])
+    config = Config(
+        dict(
+            model=dict(
+                rpn_head=dict(num_classes=1),
+                roi_head=dict(
+                    bbox_head=[dict(num_classes=80), dict(num_classes=4)],
+                    mask_head=dict(num_classes=4),
+                ),
+            )
+        )
+    )
+    fit = Fit(
+        [],
+        [],
+        [
+            Mismatch('roi_head.bbox_head.1.fc_cls.bias', '', ''),
+            Mismatch('roi_head.mask_head.logits.bias', '', ''),
+        ],
+    )
     advice = class_advice(config, fit, {80})
     assert 'model.roi_head.bbox_head.1.num_classes = 4' in advice
     assert 'model.roi_head.mask_head.num_classes = 4' in advice
@@ -212,9 +220,10 @@ def _imagenet(model: str, statistics: bool):
     """Backbone weights of a model in detectron2's names."""
     prefix = 'backbone.bottom_up.'
     weights = {
-        name[len(prefix):]: value
+        name[len(prefix) :]: value
         for name, value in synthetic(model).items()
-        if name.startswith(prefix) and 'offset' not in name
+        if name.startswith(prefix)
+        and 'offset' not in name
         and (statistics or '.running_' not in name)
     }
     weights['fc1000.weight'] = torch.ones(1).expand(1000, 2048)
@@ -230,8 +239,8 @@ def test_imagenet_resnet_fits_mmdet_strictly(statistics):
     model = MODELS.build(dict(type='ResNet', depth=50, style='caffe'))
     assert check_against(model.state_dict(), conversion.state_dict)
     assert check_against(
-        model_state(imagenet_backbone(conversion.state_dict), ''),
-        conversion.state_dict)
+        model_state(imagenet_backbone(conversion.state_dict), ''), conversion.state_dict
+    )
     model.load_state_dict(conversion.state_dict, strict=True)
     norm = model.layer4[2].bn3
     original = 'res5.2.conv3.norm.'

@@ -17,13 +17,7 @@ from mmdet_centernet2.checkpoint.files import save_checkpoint
 from mmdet_centernet2.cli.convert import load_config, main
 from tests.paths import ROOT
 
-from ._synthetic import (
-    FLAGSHIP,
-    FLAGSHIP_CONFIG,
-    random_state,
-    same_bits,
-    synthetic,
-)
+from ._synthetic import FLAGSHIP, FLAGSHIP_CONFIG, random_state, same_bits, synthetic
 
 TOOL = ROOT / 'tools' / 'model_converters' / 'detectron2_to_mmdet.py'
 
@@ -35,9 +29,13 @@ def source(tmp_path):
     # As detectron2 leaves it: with the optimizer and the iteration.
     torch.save(
         dict(
-            model=synthetic(FLAGSHIP), iteration=89999, optimizer=dict(
-                state={}, param_groups=[dict(lr=2e-4, params=[0, 1])]),
-            scheduler=dict(last_epoch=90000)), path)
+            model=synthetic(FLAGSHIP),
+            iteration=89999,
+            optimizer=dict(state={}, param_groups=[dict(lr=2e-4, params=[0, 1])]),
+            scheduler=dict(last_epoch=90000),
+        ),
+        path,
+    )
     return path
 
 
@@ -64,8 +62,7 @@ def test_full_round_trip_through_files(tmp_path, capsys):
     assert 'Found the network of CenterNet2_R50_1x' in said
     config = load_config(FLAGSHIP_CONFIG)
     model = MODELS.build(config.model)
-    content = load_checkpoint(
-        model, str(files[1]), map_location='cpu', strict=True)
+    content = load_checkpoint(model, str(files[1]), map_location='cpu', strict=True)
     assert content['meta']['dataset_meta']['classes'][0] == 'person'
     fc = 'roi_heads.box_predictor.2.cls_score.weight'
     assert torch.equal(model.roi_head.bbox_head[2].fc_cls.weight, official[fc])
@@ -125,8 +122,9 @@ def test_every_problem_is_told_at_once(source, tmp_path, capsys):
     said = _refused(capsys, target, source, target)
     assert f'rpn_head.conv_agn.bias (original name: {lost})' in said
     assert 'no place for (1):\n    roi_heads.new_head.weight' in said
-    assert ('neck.fpn_convs.0.conv.bias (from backbone.fpn_output3.bias): '
-            '[1, 256], the model has [256]') in said
+    assert (
+        'neck.fpn_convs.0.conv.bias (from backbone.fpn_output3.bias): [1, 256], the model has [256]'
+    ) in said
     assert f'{target} was not written' in said
 
 
@@ -148,11 +146,9 @@ def test_network_without_a_config_asks_for_one(tmp_path, capsys):
 def test_checkpoint_of_another_network_is_refused(tmp_path, capsys):
     source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
     torch.save(synthetic('CenterNet2_DLA-BiFPN-P5_640_16x'), source)
-    said = _refused(capsys, target, source, target, '--config',
-                    FLAGSHIP_CONFIG)
+    said = _refused(capsys, target, source, target, '--config', FLAGSHIP_CONFIG)
     assert 'not in the model' in said
-    assert ('neck.resample.3.conv.bn.bias (from '
-            'backbone.resample.3.conv.bn.bias)') in said
+    assert ('neck.resample.3.conv.bn.bias (from backbone.resample.3.conv.bn.bias)') in said
     assert 'neck.lateral_convs.0.conv.weight' in said
 
 
@@ -163,11 +159,12 @@ class _Touch:
         self.path = path
 
     def __reduce__(self):
-        return os.system, (f'touch {self.path}', )
+        return os.system, (f'touch {self.path}',)
 
 
-@pytest.mark.parametrize('option', [(), ('--reverse', ), ('--backbone-only', ),
-                                    ('--config', FLAGSHIP_CONFIG)])
+@pytest.mark.parametrize(
+    'option', [(), ('--reverse',), ('--backbone-only',), ('--config', FLAGSHIP_CONFIG)]
+)
 def test_pickle_with_code_is_refused(tmp_path, capsys, option):
     sentinel = tmp_path / 'executed'
     source, target = tmp_path / 'evil.pkl', tmp_path / 'b.pth'
@@ -179,8 +176,7 @@ def test_pickle_with_code_is_refused(tmp_path, capsys, option):
 
 def test_nan_is_pointed_out(source, tmp_path, capsys):
     content = torch.load(source)
-    content['model']['backbone.fpn_output3.bias'] = torch.full((256, ),
-                                                               float('nan'))
+    content['model']['backbone.fpn_output3.bias'] = torch.full((256,), float('nan'))
     torch.save(content, source)
     assert _convert(source, tmp_path / 'new.pth') == 0
     said = capsys.readouterr().err
@@ -191,17 +187,14 @@ def test_converted_checkpoint_is_not_converted_again(source, tmp_path, capsys):
     once, twice = tmp_path / 'once.pth', tmp_path / 'twice.pth'
     assert _convert(source, once) == 0
     assert '--reverse' in _refused(capsys, twice, once, twice)
-    assert 'Leave out --reverse' in _refused(capsys, twice, source, twice,
-                                             '--reverse')
+    assert 'Leave out --reverse' in _refused(capsys, twice, source, twice, '--reverse')
 
 
 def test_trained_checkpoint_of_ours_goes_back(tmp_path, capsys):
     """As mmengine saves it: with a meta of its own and a log history."""
     ours = convert_state_dict(synthetic(FLAGSHIP)).state_dict
     source, target = tmp_path / 'epoch_1.pth', tmp_path / 'd2.pth'
-    torch.save(
-        dict(state_dict=ours, meta=dict(epoch=1, iter=10), message_hub={}),
-        source)
+    torch.save(dict(state_dict=ours, meta=dict(epoch=1, iter=10), message_hub={}), source)
     assert _convert(source, target, '--reverse') == 0
     assert same_bits(read_checkpoint(target)['model'], synthetic(FLAGSHIP))
 
@@ -215,12 +208,15 @@ def test_reverse_refuses_names_without_a_place(tmp_path, capsys):
     assert 'roi_head.iou_head.weight' in said
 
 
-@pytest.mark.parametrize('meta', [
-    dict(original_extras=[1]),
-    dict(original_extras=dict(a='text')),
-    dict(original_keys='text'),
-    dict(original_keys=[1]),
-])
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(original_extras=[1]),
+        dict(original_extras=dict(a='text')),
+        dict(original_keys='text'),
+        dict(original_keys=[1]),
+    ],
+)
 def test_damaged_meta_is_refused(tmp_path, capsys, meta):
     ours = convert_state_dict(synthetic(FLAGSHIP)).state_dict
     source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
@@ -249,10 +245,9 @@ def test_source_is_never_overwritten(source, tmp_path, capsys):
     assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize('target, hint', [
-    ('', 'is a folder'),
-    ('absent/new.pth', 'does not exist'),
-])
+@pytest.mark.parametrize(
+    'target, hint', [('', 'is a folder'), ('absent/new.pth', 'does not exist')]
+)
 def test_impossible_targets(source, tmp_path, capsys, target, hint):
     assert _convert(source, tmp_path / target) == 1
     assert hint in capsys.readouterr().err
@@ -267,12 +262,15 @@ def test_failed_writing_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize('text, hint', [
-    (None, 'no such config'),
-    ('model = dict(', 'cannot be read as a config'),
-    ('x = 1', 'describes no model'),
-    ("model = dict(type='NoSuchDetector')", 'NoSuchDetector'),
-])
+@pytest.mark.parametrize(
+    'text, hint',
+    [
+        (None, 'no such config'),
+        ('model = dict(', 'cannot be read as a config'),
+        ('x = 1', 'describes no model'),
+        ("model = dict(type='NoSuchDetector')", 'NoSuchDetector'),
+    ],
+)
 def test_bad_configs(source, tmp_path, capsys, text, hint):
     config, target = tmp_path / 'config.py', tmp_path / 'new.pth'
     if text is not None:
@@ -284,7 +282,7 @@ def test_bad_configs(source, tmp_path, capsys, text, hint):
 def _imagenet():
     prefix = 'backbone.bottom_up.'
     return {
-        name[len(prefix):]: value.numpy()
+        name[len(prefix) :]: value.numpy()
         for name, value in synthetic(FLAGSHIP).items()
         if name.startswith(prefix) and '.running_' not in name
     }
@@ -294,15 +292,18 @@ def test_imagenet_pickle_initialises_a_backbone(tmp_path, capsys):
     source, target = tmp_path / 'R-50.pkl', tmp_path / 'r50.pth'
     weights = _imagenet()
     source.write_bytes(
-        pickle.dumps(
-            dict(model=weights, __author__='MSRA', matching_heuristics=True),
-            2))
+        pickle.dumps(dict(model=weights, __author__='MSRA', matching_heuristics=True), 2)
+    )
     assert _convert(source, target, '--backbone-only') == 0
     assert 'running_var = 1 - 1e-5' in capsys.readouterr().out
     backbone = MODELS.build(
         dict(
-            type='ResNet', depth=50, style='caffe',
-            init_cfg=dict(type='Pretrained', checkpoint=str(target))))
+            type='ResNet',
+            depth=50,
+            style='caffe',
+            init_cfg=dict(type='Pretrained', checkpoint=str(target)),
+        )
+    )
     backbone.init_weights()
     expected = torch.from_numpy(weights['res4.3.conv2.weight'].copy())
     assert torch.equal(backbone.layer3[3].conv2.weight, expected)
@@ -328,7 +329,10 @@ def test_as_a_process(tmp_path):
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     done = subprocess.run(
         [sys.executable, str(TOOL), str(source), str(target)],
-        capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=path))
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=path),
+    )
     assert done.returncode == 1
     assert f'error: {source}: the pickle is damaged' in done.stderr
     assert 'Traceback' not in done.stderr

@@ -3,6 +3,7 @@
 The weights are made from names and shapes: matrices of one small number each,
 so that files are small and no feature overflows, and vectors of random ones.
 """
+
 import math
 import runpy
 import sys
@@ -50,15 +51,14 @@ def weights_of(model: str) -> dict[str, Tensor]:
     return state
 
 
-def _tensor(name: str, shape: list[int], factor: float,
-            generator: torch.Generator) -> Tensor:
+def _tensor(name: str, shape: list[int], factor: float, generator: torch.Generator) -> Tensor:
     if name.endswith('num_batches_tracked'):
         return torch.tensor(1000)
     if len(shape) > 1:  # the mean of its inputs
         mean = factor / math.prod(shape[1:])
         if 'box_predictor' in name:  # biases decide: boxes stay in the image
             mean *= 1e-8
-        return torch.full((1, ) * len(shape), mean).expand(shape)
+        return torch.full((1,) * len(shape), mean).expand(shape)
     noise = torch.rand(shape, generator=generator) * 0.1
     if name.endswith(('weight', 'running_var', 'scale', 'pixel_std')):
         return noise + factor
@@ -76,8 +76,7 @@ def test_command_there_and_back_then_a_prediction(model, tmp_path):
 
     with warnings.catch_warnings():
         warnings.filterwarnings('error', '.*(dataset_meta|palette)')
-        inferencer = DetInferencer(
-            str(config), str(files[1]), device='cpu', show_progress=False)
+        inferencer = DetInferencer(str(config), str(files[1]), device='cpu', show_progress=False)
     meta = inferencer.model.dataset_meta
     assert len(meta['palette']) >= len(meta['classes'])
     converted = read_checkpoint(files[1])['state_dict']
@@ -85,9 +84,8 @@ def test_command_there_and_back_then_a_prediction(model, tmp_path):
     assert loaded.keys() == converted.keys()
     assert all(torch.equal(loaded[name], converted[name]) for name in loaded)
     image = np.random.RandomState(0).randint(0, 256, (48, 64, 3), np.uint8)
-    resize, = (step for step in inferencer.pipeline.transforms
-               if type(step).__name__ == 'Resize')
+    (resize,) = (step for step in inferencer.pipeline.transforms if type(step).__name__ == 'Resize')
     resize.scale = (64, 64)
-    found, = inferencer(image, return_vis=True)['predictions']
+    (found,) = inferencer(image, return_vis=True)['predictions']
     assert len(found['scores']) > 0 and np.isfinite(found['bboxes']).all()
     assert max(found['labels']) < len(meta['classes'])

@@ -8,18 +8,10 @@ import re
 import pytest
 import torch
 
-from mmdet_centernet2.checkpoint import (
-    CheckpointError,
-    convert_state_dict,
-    revert_state_dict,
-)
+from mmdet_centernet2.checkpoint import CheckpointError, convert_state_dict, revert_state_dict
 from mmdet_centernet2.checkpoint.key_maps import key_map
 from mmdet_centernet2.checkpoint.rules import Rule, match, spell
-from mmdet_centernet2.checkpoint.variants import (
-    Variant,
-    detect_official,
-    detect_ours,
-)
+from mmdet_centernet2.checkpoint.variants import Variant, detect_official, detect_ours
 from mmdet_centernet2.cli.convert import find_config
 from tests.paths import ROOT
 
@@ -33,25 +25,36 @@ VARIANTS = {
     'CenterNet-FPN_R50_1x': ('resnet', 'fpn', 'none', False, ''),
     'CenterNet-S4_DLA_8x': ('dla', 'dla-up', 'none', False, ''),
     'CenterNet2-F_R50_1x': ('resnet', 'fpn', 'single', False, ''),
-    'CenterNet2_DLA-BiFPN-P3_24x': ('dla', 'fcos-bifpn', 'cascade', False,
-                                    'CenterNet2_DLA-BiFPN-P3_4x'),
+    'CenterNet2_DLA-BiFPN-P3_24x': (
+        'dla',
+        'fcos-bifpn',
+        'cascade',
+        False,
+        'CenterNet2_DLA-BiFPN-P3_4x',
+    ),
     'CenterNet2_DLA-BiFPN-P3_4x': ('dla', 'fcos-bifpn', 'cascade', False, ''),
     'CenterNet2_DLA-BiFPN-P5_640_16x': ('dla', 'bifpn', 'cascade', False, ''),
-    'CenterNet2_DLA-BiFPN-P5_640_16x_ST': ('dla', 'bifpn', 'cascade', False,
-                                           'CenterNet2_DLA-BiFPN-P5_640_16x'),
-    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST': ('dla', 'fcos-bifpn', 'cascade',
-                                               False, ''),
-    'CenterNet2_R2-101-DCN-BiFPN_1280_4x': ('res2net', 'bifpn', 'cascade',
-                                            False, ''),
-    'CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST':
-    ('res2net', 'bifpn', 'cascade', False,
-     'CenterNet2_R2-101-DCN-BiFPN_1280_4x'),
+    'CenterNet2_DLA-BiFPN-P5_640_16x_ST': (
+        'dla',
+        'bifpn',
+        'cascade',
+        False,
+        'CenterNet2_DLA-BiFPN-P5_640_16x',
+    ),
+    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST': ('dla', 'fcos-bifpn', 'cascade', False, ''),
+    'CenterNet2_R2-101-DCN-BiFPN_1280_4x': ('res2net', 'bifpn', 'cascade', False, ''),
+    'CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST': (
+        'res2net',
+        'bifpn',
+        'cascade',
+        False,
+        'CenterNet2_R2-101-DCN-BiFPN_1280_4x',
+    ),
     'CenterNet2_R2-101-DCN_896_4x': ('res2net', 'fpn', 'cascade', False, ''),
     'CenterNet2_R50_1x': ('resnet', 'fpn', 'cascade', False, ''),
     'CenterNet2_X101-DCN_2x': ('resnet', 'fpn', 'cascade', False, ''),
     'LVIS_CenterNet2_R50_1x': ('resnet', 'fpn', 'cascade', False, ''),
-    'LVIS_CenterNet2_R50_Fed_1x': ('resnet', 'fpn', 'cascade', False,
-                                   'LVIS_CenterNet2_R50_1x'),
+    'LVIS_CenterNet2_R50_Fed_1x': ('resnet', 'fpn', 'cascade', False, 'LVIS_CenterNet2_R50_1x'),
     'O365_CenterNet2_R50_1x': ('resnet', 'fpn', 'cascade', False, ''),
     'nuImages_CenterNet2_DLA_640_8x': ('dla', 'dla-up', 'cascade', True, ''),
 }
@@ -60,120 +63,204 @@ VARIANTS = {
 EXTRAS = {
     'CenterNet-FPN_R50_1x': ['pixel_mean', 'pixel_std'],
     'CenterNet-S4_DLA_8x': [
-        'backbone.base.fc.bias', 'backbone.base.fc.weight', 'pixel_mean',
-        'pixel_std'
+        'backbone.base.fc.bias',
+        'backbone.base.fc.weight',
+        'pixel_mean',
+        'pixel_std',
     ],
     'LVIS_CenterNet2_R50_Fed_1x': [
-        f'roi_heads.box_predictor.{k}.{name}' for k in range(3)
+        f'roi_heads.box_predictor.{k}.{name}'
+        for k in range(3)
         for name in ('fed_loss_cls_weights', 'freq_weight')
     ],
-    'nuImages_CenterNet2_DLA_640_8x':
-    ['backbone.base.fc.bias', 'backbone.base.fc.weight'],
+    'nuImages_CenterNet2_DLA_640_8x': ['backbone.base.fc.bias', 'backbone.base.fc.weight'],
 }
 
 # Model, name in the original, name here, written out by hand.
 PAIRS = [
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.stem.conv1.weight',
-     'backbone.conv1.weight'),
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.stem.conv1.norm.running_mean',
-     'backbone.bn1.running_mean'),
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.res2.0.conv1.weight',
-     'backbone.layer1.0.conv1.weight'),
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.res5.2.conv3.norm.bias',
-     'backbone.layer4.2.bn3.bias'),
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.res3.0.shortcut.weight',
-     'backbone.layer2.0.downsample.0.weight'),
-    ('CenterNet2_R50_1x', 'backbone.bottom_up.res3.0.shortcut.norm.weight',
-     'backbone.layer2.0.downsample.1.weight'),
-    ('CenterNet2_R50_1x', 'backbone.fpn_lateral3.weight',
-     'neck.lateral_convs.0.conv.weight'),
-    ('CenterNet2_R50_1x', 'backbone.fpn_output5.bias',
-     'neck.fpn_convs.2.conv.bias'),
-    ('CenterNet2_R50_1x', 'backbone.top_block.p6.weight',
-     'neck.fpn_convs.3.conv.weight'),
-    ('CenterNet2_R50_1x', 'backbone.top_block.p7.bias',
-     'neck.fpn_convs.4.conv.bias'),
-    ('CenterNet2_R50_1x', HEAD + 'bbox_tower.9.weight',
-     'rpn_head.reg_convs.3.conv.weight'),
-    ('CenterNet2_R50_1x', HEAD + 'bbox_tower.10.bias',
-     'rpn_head.reg_convs.3.gn.bias'),
-    ('CenterNet2_R50_1x', HEAD + 'bbox_pred.weight',
-     'rpn_head.conv_reg.weight'),
+    ('CenterNet2_R50_1x', 'backbone.bottom_up.stem.conv1.weight', 'backbone.conv1.weight'),
+    (
+        'CenterNet2_R50_1x',
+        'backbone.bottom_up.stem.conv1.norm.running_mean',
+        'backbone.bn1.running_mean',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'backbone.bottom_up.res2.0.conv1.weight',
+        'backbone.layer1.0.conv1.weight',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'backbone.bottom_up.res5.2.conv3.norm.bias',
+        'backbone.layer4.2.bn3.bias',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'backbone.bottom_up.res3.0.shortcut.weight',
+        'backbone.layer2.0.downsample.0.weight',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'backbone.bottom_up.res3.0.shortcut.norm.weight',
+        'backbone.layer2.0.downsample.1.weight',
+    ),
+    ('CenterNet2_R50_1x', 'backbone.fpn_lateral3.weight', 'neck.lateral_convs.0.conv.weight'),
+    ('CenterNet2_R50_1x', 'backbone.fpn_output5.bias', 'neck.fpn_convs.2.conv.bias'),
+    ('CenterNet2_R50_1x', 'backbone.top_block.p6.weight', 'neck.fpn_convs.3.conv.weight'),
+    ('CenterNet2_R50_1x', 'backbone.top_block.p7.bias', 'neck.fpn_convs.4.conv.bias'),
+    ('CenterNet2_R50_1x', HEAD + 'bbox_tower.9.weight', 'rpn_head.reg_convs.3.conv.weight'),
+    ('CenterNet2_R50_1x', HEAD + 'bbox_tower.10.bias', 'rpn_head.reg_convs.3.gn.bias'),
+    ('CenterNet2_R50_1x', HEAD + 'bbox_pred.weight', 'rpn_head.conv_reg.weight'),
     ('CenterNet2_R50_1x', HEAD + 'agn_hm.bias', 'rpn_head.conv_agn.bias'),
     ('CenterNet2_R50_1x', HEAD + 'scales.4.scale', 'rpn_head.scales.4.scale'),
-    ('CenterNet2_R50_1x', 'roi_heads.box_head.0.fc1.weight',
-     'roi_head.bbox_head.0.shared_fcs.0.weight'),
-    ('CenterNet2_R50_1x', 'roi_heads.box_head.2.fc2.bias',
-     'roi_head.bbox_head.2.shared_fcs.1.bias'),
-    ('CenterNet2_R50_1x', 'roi_heads.box_predictor.1.cls_score.weight',
-     'roi_head.bbox_head.1.fc_cls.weight'),
-    ('CenterNet2_R50_1x', 'roi_heads.box_predictor.1.bbox_pred.bias',
-     'roi_head.bbox_head.1.fc_reg.bias'),
-    ('CenterNet2-F_R50_1x', 'roi_heads.box_head.fc1.weight',
-     'roi_head.bbox_head.shared_fcs.0.weight'),
-    ('CenterNet2-F_R50_1x', 'roi_heads.box_predictor.cls_score.bias',
-     'roi_head.bbox_head.fc_cls.bias'),
-    ('CenterNet-FPN_R50_1x', HEAD + 'cls_tower.3.bias',
-     'bbox_head.cls_convs.1.conv.bias'),
-    ('CenterNet-FPN_R50_1x', HEAD + 'cls_logits.weight',
-     'bbox_head.conv_cls.weight'),
-    ('CenterNet2_X101-DCN_2x',
-     'backbone.bottom_up.res4.7.conv2_offset.bias',
-     'backbone.layer3.7.conv2.conv_offset.bias'),
-    ('CenterNet2_X101-DCN_2x', HEAD + 'bbox_tower.9.offset.weight',
-     'rpn_head.reg_convs.3.conv.conv_offset.weight'),
-    ('CenterNet2_X101-DCN_2x', HEAD + 'bbox_tower.9.conv.weight',
-     'rpn_head.reg_convs.3.conv.weight'),
-    ('CenterNet2_R2-101-DCN_896_4x', 'backbone.bottom_up.stem.conv1.3.weight',
-     'backbone.stem.3.weight'),
-    ('CenterNet2_R2-101-DCN_896_4x', 'backbone.bottom_up.stem.conv1.4.bias',
-     'backbone.stem.4.bias'),
-    ('CenterNet2_R2-101-DCN_896_4x', 'backbone.bottom_up.stem.bn1.weight',
-     'backbone.stem.7.weight'),
-    ('CenterNet2_R2-101-DCN_896_4x',
-     'backbone.bottom_up.res2.0.shortcut.1.norm.running_var',
-     'backbone.layer1.0.downsample.2.running_var'),
-    ('CenterNet2_R2-101-DCN_896_4x', 'backbone.bottom_up.res4.3.bns.2.weight',
-     'backbone.layer3.3.bns.2.weight'),
-    ('CenterNet2_R2-101-DCN_896_4x',
-     'backbone.bottom_up.res5.1.conv2_offsets.2.weight',
-     'backbone.layer4.1.convs.2.conv_offset.weight'),
-    ('CenterNet-S4_DLA_8x', 'backbone.base.level3.tree2.tree1.bn1.weight',
-     'backbone.level3.tree2.tree1.bn1.weight'),
-    ('CenterNet-S4_DLA_8x', 'backbone.dla_up.ida_1.proj_2.offset.weight',
-     'neck.dla_up.ida_1.proj_2.conv.conv_offset.weight'),
-    ('CenterNet-S4_DLA_8x', 'backbone.dla_up.ida_1.proj_2.conv.bias',
-     'neck.dla_up.ida_1.proj_2.conv.bias'),
-    ('CenterNet-S4_DLA_8x', 'backbone.ida_up.up_2.weight',
-     'neck.ida_up.up_2.weight'),
-    ('CenterNet-S4_DLA_8x', 'backbone.ida_up.node_2.actf.0.running_var',
-     'neck.ida_up.node_2.actf.0.running_var'),
-    ('CenterNet2_DLA-BiFPN-P5_640_16x',
-     'backbone.bottom_up.base_layer.0.weight', 'backbone.base_layer.0.weight'),
-    ('CenterNet2_DLA-BiFPN-P5_640_16x', 'backbone.resample.3.conv.bn.bias',
-     'neck.resample.3.conv.bn.bias'),
-    ('CenterNet2_DLA-BiFPN-P5_640_16x',
-     'backbone.cell.0.fnode.1.combine.resample.2.conv.conv.weight',
-     'neck.cell.0.fnode.1.combine.resample.2.conv.conv.weight'),
-    ('CenterNet2_DLA-BiFPN-P5_640_16x',
-     'backbone.cell.2.fnode.7.combine.edge_weights',
-     'neck.cell.2.fnode.7.combine.edge_weights'),
-    ('CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
-     'backbone.bottom_up.backbone.level5.root.conv.weight',
-     'backbone.level5.root.conv.weight'),
-    ('CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
-     'backbone.bottom_up.dla6.reduction.norm.weight',
-     'neck.reduction.norm.weight'),
-    ('CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
-     'backbone.repeated_bifpn.0.lateral_1_f1.bias',
-     'neck.cells.0.lateral_1_f1.bias'),
-    ('nuImages_CenterNet2_DLA_640_8x',
-     'roi_heads.mask_head.mask_fcn1.weight',
-     'roi_head.mask_head.convs.0.conv.weight'),
-    ('nuImages_CenterNet2_DLA_640_8x', 'roi_heads.mask_head.deconv.bias',
-     'roi_head.mask_head.upsample.bias'),
-    ('nuImages_CenterNet2_DLA_640_8x', 'roi_heads.mask_head.predictor.weight',
-     'roi_head.mask_head.conv_logits.weight'),
+    (
+        'CenterNet2_R50_1x',
+        'roi_heads.box_head.0.fc1.weight',
+        'roi_head.bbox_head.0.shared_fcs.0.weight',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'roi_heads.box_head.2.fc2.bias',
+        'roi_head.bbox_head.2.shared_fcs.1.bias',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'roi_heads.box_predictor.1.cls_score.weight',
+        'roi_head.bbox_head.1.fc_cls.weight',
+    ),
+    (
+        'CenterNet2_R50_1x',
+        'roi_heads.box_predictor.1.bbox_pred.bias',
+        'roi_head.bbox_head.1.fc_reg.bias',
+    ),
+    (
+        'CenterNet2-F_R50_1x',
+        'roi_heads.box_head.fc1.weight',
+        'roi_head.bbox_head.shared_fcs.0.weight',
+    ),
+    (
+        'CenterNet2-F_R50_1x',
+        'roi_heads.box_predictor.cls_score.bias',
+        'roi_head.bbox_head.fc_cls.bias',
+    ),
+    ('CenterNet-FPN_R50_1x', HEAD + 'cls_tower.3.bias', 'bbox_head.cls_convs.1.conv.bias'),
+    ('CenterNet-FPN_R50_1x', HEAD + 'cls_logits.weight', 'bbox_head.conv_cls.weight'),
+    (
+        'CenterNet2_X101-DCN_2x',
+        'backbone.bottom_up.res4.7.conv2_offset.bias',
+        'backbone.layer3.7.conv2.conv_offset.bias',
+    ),
+    (
+        'CenterNet2_X101-DCN_2x',
+        HEAD + 'bbox_tower.9.offset.weight',
+        'rpn_head.reg_convs.3.conv.conv_offset.weight',
+    ),
+    (
+        'CenterNet2_X101-DCN_2x',
+        HEAD + 'bbox_tower.9.conv.weight',
+        'rpn_head.reg_convs.3.conv.weight',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.stem.conv1.3.weight',
+        'backbone.stem.3.weight',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.stem.conv1.4.bias',
+        'backbone.stem.4.bias',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.stem.bn1.weight',
+        'backbone.stem.7.weight',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.res2.0.shortcut.1.norm.running_var',
+        'backbone.layer1.0.downsample.2.running_var',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.res4.3.bns.2.weight',
+        'backbone.layer3.3.bns.2.weight',
+    ),
+    (
+        'CenterNet2_R2-101-DCN_896_4x',
+        'backbone.bottom_up.res5.1.conv2_offsets.2.weight',
+        'backbone.layer4.1.convs.2.conv_offset.weight',
+    ),
+    (
+        'CenterNet-S4_DLA_8x',
+        'backbone.base.level3.tree2.tree1.bn1.weight',
+        'backbone.level3.tree2.tree1.bn1.weight',
+    ),
+    (
+        'CenterNet-S4_DLA_8x',
+        'backbone.dla_up.ida_1.proj_2.offset.weight',
+        'neck.dla_up.ida_1.proj_2.conv.conv_offset.weight',
+    ),
+    (
+        'CenterNet-S4_DLA_8x',
+        'backbone.dla_up.ida_1.proj_2.conv.bias',
+        'neck.dla_up.ida_1.proj_2.conv.bias',
+    ),
+    ('CenterNet-S4_DLA_8x', 'backbone.ida_up.up_2.weight', 'neck.ida_up.up_2.weight'),
+    (
+        'CenterNet-S4_DLA_8x',
+        'backbone.ida_up.node_2.actf.0.running_var',
+        'neck.ida_up.node_2.actf.0.running_var',
+    ),
+    (
+        'CenterNet2_DLA-BiFPN-P5_640_16x',
+        'backbone.bottom_up.base_layer.0.weight',
+        'backbone.base_layer.0.weight',
+    ),
+    (
+        'CenterNet2_DLA-BiFPN-P5_640_16x',
+        'backbone.resample.3.conv.bn.bias',
+        'neck.resample.3.conv.bn.bias',
+    ),
+    (
+        'CenterNet2_DLA-BiFPN-P5_640_16x',
+        'backbone.cell.0.fnode.1.combine.resample.2.conv.conv.weight',
+        'neck.cell.0.fnode.1.combine.resample.2.conv.conv.weight',
+    ),
+    (
+        'CenterNet2_DLA-BiFPN-P5_640_16x',
+        'backbone.cell.2.fnode.7.combine.edge_weights',
+        'neck.cell.2.fnode.7.combine.edge_weights',
+    ),
+    (
+        'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
+        'backbone.bottom_up.backbone.level5.root.conv.weight',
+        'backbone.level5.root.conv.weight',
+    ),
+    (
+        'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
+        'backbone.bottom_up.dla6.reduction.norm.weight',
+        'neck.reduction.norm.weight',
+    ),
+    (
+        'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
+        'backbone.repeated_bifpn.0.lateral_1_f1.bias',
+        'neck.cells.0.lateral_1_f1.bias',
+    ),
+    (
+        'nuImages_CenterNet2_DLA_640_8x',
+        'roi_heads.mask_head.mask_fcn1.weight',
+        'roi_head.mask_head.convs.0.conv.weight',
+    ),
+    (
+        'nuImages_CenterNet2_DLA_640_8x',
+        'roi_heads.mask_head.deconv.bias',
+        'roi_head.mask_head.upsample.bias',
+    ),
+    (
+        'nuImages_CenterNet2_DLA_640_8x',
+        'roi_heads.mask_head.predictor.weight',
+        'roi_head.mask_head.conv_logits.weight',
+    ),
 ]
 
 
@@ -184,13 +271,16 @@ def test_template_reads_and_spells_factors_and_shifts():
     assert spell('layer{s-1}', match('res{s}', 'res10')) == 'layer9'
 
 
-@pytest.mark.parametrize('template, name', [
-    ('tower.{3i+1}.{Y}', 'tower.6.bias'),
-    ('tower.{3i+1}.{Y}', 'tower.7.gamma'),
-    ('res{s}.{b}', 'res02.0'),
-    ('res{s}.{b}', 'res2.0.conv1'),
-    ('same.{i}.{i}', 'same.1.2'),
-])
+@pytest.mark.parametrize(
+    'template, name',
+    [
+        ('tower.{3i+1}.{Y}', 'tower.6.bias'),
+        ('tower.{3i+1}.{Y}', 'tower.7.gamma'),
+        ('res{s}.{b}', 'res02.0'),
+        ('res{s}.{b}', 'res2.0.conv1'),
+        ('same.{i}.{i}', 'same.1.2'),
+    ],
+)
 def test_template_does_not_match(template, name):
     assert match(template, name) is None
 
@@ -236,10 +326,7 @@ def test_without_meta_only_the_extras_are_lost(model):
     official = synthetic(model)
     conversion = convert_state_dict(official)
     back = revert_state_dict(conversion.state_dict).state_dict
-    expected = {
-        name: value
-        for name, value in official.items() if name not in conversion.extras
-    }
+    expected = {name: value for name, value in official.items() if name not in conversion.extras}
     assert same_bits(back, expected)
 
 
@@ -262,7 +349,7 @@ def test_scale_becomes_a_scalar_and_a_wrong_shape_stays():
     assert state['rpn_head.scales.0.scale'] == official[name][0]
     official[name] = torch.ones(2)
     state = convert_state_dict(official).state_dict
-    assert state['rpn_head.scales.0.scale'].shape == (2, )
+    assert state['rpn_head.scales.0.scale'].shape == (2,)
 
 
 def test_frozen_norms_get_a_counter():
@@ -290,7 +377,7 @@ def test_res2net_offsets_get_a_zero_bias_and_lose_it_again():
     name = 'backbone.layer3.0.convs.0.conv_offset.bias'
     assert torch.equal(conversion.state_dict[name], torch.zeros(27))
     changed = dict(conversion.state_dict)
-    changed[name] = torch.full((27, ), 0.5)
+    changed[name] = torch.full((27,), 0.5)
     with pytest.raises(CheckpointError, match=name):
         revert_state_dict(changed, conversion.meta())
 
@@ -304,16 +391,17 @@ def test_two_names_for_one_tensor_are_refused():
     assert twin in str(caught.value)
 
 
-@pytest.mark.parametrize('names, hint', [
-    (['layer1.weight'], 'not a CenterNet'),
-    ([], 'it holds none'),
-    (['stem.conv1.weight', 'res2.0.conv1.weight'], '--backbone-only'),
-    (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'],
-     '--reverse'),
-    ([HEAD + 'agn_hm.bias'], 'no backbone'),
-    ([HEAD + 'agn_hm.bias', 'backbone.bottom_up.res2.0.conv1.weight'],
-     'no neck'),
-])
+@pytest.mark.parametrize(
+    'names, hint',
+    [
+        (['layer1.weight'], 'not a CenterNet'),
+        ([], 'it holds none'),
+        (['stem.conv1.weight', 'res2.0.conv1.weight'], '--backbone-only'),
+        (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'], '--reverse'),
+        ([HEAD + 'agn_hm.bias'], 'no backbone'),
+        ([HEAD + 'agn_hm.bias', 'backbone.bottom_up.res2.0.conv1.weight'], 'no neck'),
+    ],
+)
 def test_other_checkpoints_are_named(names, hint):
     with pytest.raises(CheckpointError, match=hint):
         detect_official(names)
@@ -333,6 +421,10 @@ def test_documented_names_are_the_rules():
         Variant('dla', 'dla-up', 'cascade', mask=False),
         Variant('resnet', 'fcos-bifpn', 'cascade', mask=False),
     ]
-    used = {(rule.official, rule.ours) for variant in variants
-            for part in key_map(variant).parts for rule in part.rules}
+    used = {
+        (rule.official, rule.ours)
+        for variant in variants
+        for part in key_map(variant).parts
+        for rule in part.rules
+    }
     assert set(documented) == used

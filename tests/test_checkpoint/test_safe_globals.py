@@ -1,4 +1,5 @@
 """mmengine's checkpoints load with torch's restrictions on; nothing else."""
+
 import os
 import pickle
 import zipfile
@@ -20,7 +21,8 @@ from mmdet_centernet2.checkpoint.safe_globals import (
 
 HAS_ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
 needs_allow_list = pytest.mark.skipif(
-    not HAS_ALLOW_LIST, reason='torch before 2.4 has no allow-list')
+    not HAS_ALLOW_LIST, reason='torch before 2.4 has no allow-list'
+)
 META = dict(
     classes=('a', 'b'),
     palette=[(1, 2, 3)],
@@ -30,7 +32,8 @@ META = dict(
     one=np.float32(3),
     two=np.int64(3),
     three=np.bool_(True),
-    four=np.str_('x'))
+    four=np.str_('x'),
+)
 
 
 class Line(BaseModel):
@@ -64,21 +67,21 @@ def make_runner(work_dir: Path, name: str, **kwargs) -> Runner:
             batch_size=2,
             dataset=Ones(),
             sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate')),
+            collate_fn=dict(type='default_collate'),
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=2),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
             dict(type='MultiStepLR', milestones=[1], by_epoch=True),
-            dict(type='OneCycleLR', eta_max=0.1, total_steps=4,
-                 by_epoch=False),
+            dict(type='OneCycleLR', eta_max=0.1, total_steps=4, by_epoch=False),
         ],
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=[dict(type='EMAHook')],
         default_scope='mmdet',
         log_level='ERROR',
-        **kwargs)
+        **kwargs,
+    )
 
 
 @needs_allow_list
@@ -93,8 +96,7 @@ def test_checkpoint_of_a_run_loads_and_resumes(tmp_path):
     meta = checkpoint['meta']['dataset_meta']
     for key, value in META.items():
         np.testing.assert_array_equal(meta[key], value)
-    assert {'optimizer', 'param_schedulers', 'ema_state_dict'} <= set(
-        checkpoint)
+    assert {'optimizer', 'param_schedulers', 'ema_state_dict'} <= set(checkpoint)
 
     again = make_runner(tmp_path, 'second', resume=True, load_from=str(file))
     again.train()
@@ -107,20 +109,16 @@ def test_save_checkpoint_with_a_message_hub(tmp_path):
     hub.update_scalar('train/loss', np.float64(2.5))
     hub.update_info('iter', 7)
     file = tmp_path / 'checkpoint.pth'
-    save_checkpoint(
-        dict(message_hub=hub.state_dict(), state_dict=Line().state_dict()),
-        str(file))
+    save_checkpoint(dict(message_hub=hub.state_dict(), state_dict=Line().state_dict()), str(file))
     loaded = torch.load(file, weights_only=True)['message_hub']
     assert loaded['log_scalars']['train/loss'].current() == 2.5
     assert loaded['runtime_info']['iter'] == 7
 
 
-def rename_in_pickle(source: Path, target: Path, old: bytes,
-                     new: bytes) -> int:
+def rename_in_pickle(source: Path, target: Path, old: bytes, new: bytes) -> int:
     """Copy a checkpoint as if its writer's numpy had other module names."""
     renamed = 0
-    with zipfile.ZipFile(source) as read, zipfile.ZipFile(
-            target, 'w') as write:
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, 'w') as write:
         for name in read.namelist():
             data = read.read(name)
             if name.endswith('/data.pkl'):
@@ -131,10 +129,7 @@ def rename_in_pickle(source: Path, target: Path, old: bytes,
 
 
 @needs_allow_list
-@pytest.mark.parametrize('other', [
-    b'cnumpy.core.multiarray\n',
-    b'cnumpy._core.multiarray\n',
-])
+@pytest.mark.parametrize('other', [b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'])
 def test_files_of_either_numpy_load(tmp_path, other):
     source, target = tmp_path / 'source.pth', tmp_path / 'target.pth'
     torch.save(META, source)
@@ -182,8 +177,12 @@ def test_anything_else_is_refused_and_not_executed(tmp_path, name):
 
 def test_the_stand_in_for_getattr_knows_the_needed_methods_only():
     assert pickled_method(HistoryBuffer, 'mean') is HistoryBuffer.mean
-    for owner, name in ((HistoryBuffer, '__class__'), (os, 'system'),
-                        (HistoryBuffer(), 'mean'), ([], 'append')):
+    for owner, name in (
+        (HistoryBuffer, '__class__'),
+        (os, 'system'),
+        (HistoryBuffer(), 'mean'),
+        ([], 'append'),
+    ):
         with pytest.raises(pickle.UnpicklingError, match='refused'):
             pickled_method(owner, name)
 
@@ -198,6 +197,5 @@ def test_registering_twice_adds_nothing():
 
 
 def test_nothing_to_do_without_an_allow_list(monkeypatch):
-    monkeypatch.delattr(torch.serialization, 'add_safe_globals',
-                        raising=False)
+    monkeypatch.delattr(torch.serialization, 'add_safe_globals', raising=False)
     assert not allow_mmengine_checkpoints()

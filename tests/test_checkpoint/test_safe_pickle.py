@@ -15,11 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_centernet2.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    tensors_of,
-)
+from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint, tensors_of
 from mmdet_centernet2.checkpoint.safe_pickle import load_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -95,11 +91,7 @@ def _write(path, content):
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_arrays_come_out_bit_for_bit(tmp_path, protocol):
-    content = {
-        'model': ARRAYS,
-        '__author__': 'someone',
-        'matching_heuristics': True
-    }
+    content = {'model': ARRAYS, '__author__': 'someone', 'matching_heuristics': True}
     path = _write(tmp_path / 'a.pkl', pickle.dumps(content, protocol))
     tensors = tensors_of(read_checkpoint(path), path)
     assert list(tensors) == list(ARRAYS)
@@ -114,7 +106,10 @@ def test_arrays_come_out_bit_for_bit(tmp_path, protocol):
 @given(
     st.lists(st.integers(0, 4), max_size=4),
     st.sampled_from(['<f4', '>f4', '<f8', '<i8', '>i4', '|u1', '|b1', '<f2']),
-    st.sampled_from(PROTOCOLS), st.booleans(), st.randoms())
+    st.sampled_from(PROTOCOLS),
+    st.booleans(),
+    st.randoms(),
+)
 def test_any_array_survives(shape, dtype, protocol, fortran, random):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = bytes(random.randrange(2) for _ in range(size))
@@ -123,17 +118,14 @@ def test_any_array_survives(shape, dtype, protocol, fortran, random):
     file = io.BytesIO(pickle.dumps({'a': array}, protocol))
     found = load_arrays(file)['a']
     assert found.shape == array.shape
-    assert found.tobytes() == array.astype(array.dtype.newbyteorder('=')
-                                           ).tobytes()
+    assert found.tobytes() == array.astype(array.dtype.newbyteorder('=')).tobytes()
 
 
 @pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
 def test_names_of_both_numpy_generations_are_read(module):
     for protocol in PROTOCOLS:
-        text = pickle.dumps({'a': np.arange(3.)}, protocol)
-        assert np.array_equal(
-            load_arrays(io.BytesIO(_renamed(text, module)))['a'],
-            np.arange(3.))
+        text = pickle.dumps({'a': np.arange(3.0)}, protocol)
+        assert np.array_equal(load_arrays(io.BytesIO(_renamed(text, module)))['a'], np.arange(3.0))
 
 
 def _renamed(text, module):
@@ -146,8 +138,9 @@ def _renamed(text, module):
     out = pickletools.optimize(text)
     for part in ('multiarray', 'numeric'):
         old, new = f'{here}.{part}', f'{module}.{part}'
-        out = out.replace(b'\x8c' + bytes([len(old)]) + old.encode(),
-                          b'\x8c' + bytes([len(new)]) + new.encode())
+        out = out.replace(
+            b'\x8c' + bytes([len(old)]) + old.encode(), b'\x8c' + bytes([len(new)]) + new.encode()
+        )
         out = out.replace(f'c{old}\n'.encode(), f'c{new}\n'.encode())
     return _without_frames(out)
 
@@ -162,11 +155,13 @@ def _without_frames(text):
 
 def test_python_2_pickle_is_read():
     # {'model': {'w': array([1, 2], '<f4')}} as Python 2 with numpy 1 wrote it.
-    text = (b'\x80\x02}q\x00U\x05modelq\x01}q\x02U\x01wcnumpy.core.multiarray'
-            b'\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87'
-            b'Rq\x05(K\x01K\x02\x85cnumpy\ndtype\nq\x06U\x02f4K\x00K\x01\x87R'
-            b'q\x07(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
-            b'\x89U\x08\x00\x00\x80\x3f\x00\x00\x00\x40tbss.')
+    text = (
+        b'\x80\x02}q\x00U\x05modelq\x01}q\x02U\x01wcnumpy.core.multiarray'
+        b'\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87'
+        b'Rq\x05(K\x01K\x02\x85cnumpy\ndtype\nq\x06U\x02f4K\x00K\x01\x87R'
+        b'q\x07(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
+        b'\x89U\x08\x00\x00\x80\x3f\x00\x00\x00\x40tbss.'
+    )
     found = load_arrays(io.BytesIO(text))
     assert np.array_equal(found['model']['w'], np.array([1, 2], np.float32))
 
@@ -200,21 +195,22 @@ def test_nothing_in_a_pickle_is_executed(tmp_path, protocol, hidden):
 def test_nothing_in_a_file_of_torch_is_executed(tmp_path, zipped, hidden):
     sentinel, path = _sentinel(tmp_path), tmp_path / 'evil.pth'
     for call in _calls(sentinel).values():
-        torch.save(
-            hidings(call)[hidden], path,
-            _use_new_zipfile_serialization=zipped)
+        torch.save(hidings(call)[hidden], path, _use_new_zipfile_serialization=zipped)
         with pytest.raises(CheckpointError, match='evil.pth'):
             read_checkpoint(path)
         assert not sentinel.exists()
 
 
 # Ways to name a function that pickle.dumps does not use.
-@pytest.mark.parametrize('text', [
-    b"(S'touch {0}'\nios\nsystem\n.",
-    b"(cos\nsystem\nS'touch {0}'\no.",
-    b"cos\nsystem\n(S'touch {0}'\ntR.",
-    b"}}(S'model'\n(S'touch {0}'\nios\nsystem\nu.",
-])
+@pytest.mark.parametrize(
+    'text',
+    [
+        b"(S'touch {0}'\nios\nsystem\n.",
+        b"(cos\nsystem\nS'touch {0}'\no.",
+        b"cos\nsystem\n(S'touch {0}'\ntR.",
+        b"}}(S'model'\n(S'touch {0}'\nios\nsystem\nu.",
+    ],
+)
 def test_hand_written_pickles_are_not_executed(tmp_path, text):
     sentinel = _sentinel(tmp_path)
     content = text.decode().format(sentinel).encode()
@@ -234,15 +230,12 @@ def test_the_function_is_named(tmp_path):
 
 def test_attributes_of_allowed_names_are_not_reached(tmp_path):
     # Dotted names (protocol 4) would otherwise walk into a module.
-    text = (b'\x80\x04\x8c\x05numpy\x8c\x17ndarray.__array_ufunc__\x93.')
+    text = b'\x80\x04\x8c\x05numpy\x8c\x17ndarray.__array_ufunc__\x93.'
     with pytest.raises(CheckpointError, match='numpy.ndarray.__array'):
         read_checkpoint(_write(tmp_path / 'a.pkl', text))
 
 
-@pytest.mark.parametrize('array', [
-    np.array([None], object),
-    np.array([[1, 'x']], object),
-])
+@pytest.mark.parametrize('array', [np.array([None], object), np.array([[1, 'x']], object)])
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_arrays_of_objects_are_refused(tmp_path, array, protocol):
     content = pickle.dumps({'model': {'a': array}}, protocol)
@@ -250,12 +243,15 @@ def test_arrays_of_objects_are_refused(tmp_path, array, protocol):
         read_checkpoint(_write(tmp_path / 'a.pkl', content))
 
 
-@pytest.mark.parametrize('array', [
-    np.array(['text']),
-    np.array([(1, 2.)], 'i4,f4'),
-    np.array([1j]),
-    np.array(['2020-01-01'], 'M8[D]'),
-])
+@pytest.mark.parametrize(
+    'array',
+    [
+        np.array(['text']),
+        np.array([(1, 2.0)], 'i4,f4'),
+        np.array([1j]),
+        np.array(['2020-01-01'], 'M8[D]'),
+    ],
+)
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_other_arrays_are_refused(tmp_path, array, protocol):
     content = pickle.dumps({'model': {'a': array}}, protocol)
@@ -269,13 +265,12 @@ def test_array_with_too_few_bytes_is_refused():
     assert text.count(raw) == 1
     with pytest.raises(CheckpointError, match='3 bytes'):
         load_arrays(
-            io.BytesIO(
-                text.replace(b'X\x04\x00\x00\x00' + raw,
-                             b'X\x03\x00\x00\x00' + raw[:3])))
+            io.BytesIO(text.replace(b'X\x04\x00\x00\x00' + raw, b'X\x03\x00\x00\x00' + raw[:3]))
+        )
 
 
 def test_dictionaries_that_share_others_are_walked_once():
-    node = {'array': np.arange(3.)}
+    node = {'array': np.arange(3.0)}
     for _ in range(100):  # 2 ** 100 paths
         node = {'a': node, 'b': node}
     node['itself'] = node
@@ -283,22 +278,25 @@ def test_dictionaries_that_share_others_are_walked_once():
     assert found['itself'] is found
     for _ in range(100):
         found = found['b']
-    assert np.array_equal(found['array'], np.arange(3.))
+    assert np.array_equal(found['array'], np.arange(3.0))
 
 
-@pytest.mark.parametrize('content, hint', [
-    (b'', 'empty'),
-    (b'<!DOCTYPE html><html><body>Sign in</body></html>', 'web page'),
-    (b'\n  <html>quota exceeded</html>', 'web page'),
-    (b'<?xml version="1.0"?><Error/>', 'web page'),
-    (b'version https://git-lfs.github.com/spec/v1\noid x\n', 'git lfs pull'),
-    (b'hello, world', 'neither'),
-    (b'{"model": {}}', 'neither'),
-    (b'PK\x03\x04 and no archive', 'damaged'),
-    (b'\x80\x04garbage', 'damaged'),
-    (b'\x89PNG\r\n\x1a\n', 'neither'),
-    (bytes(600), 'neither'),
-])
+@pytest.mark.parametrize(
+    'content, hint',
+    [
+        (b'', 'empty'),
+        (b'<!DOCTYPE html><html><body>Sign in</body></html>', 'web page'),
+        (b'\n  <html>quota exceeded</html>', 'web page'),
+        (b'<?xml version="1.0"?><Error/>', 'web page'),
+        (b'version https://git-lfs.github.com/spec/v1\noid x\n', 'git lfs pull'),
+        (b'hello, world', 'neither'),
+        (b'{"model": {}}', 'neither'),
+        (b'PK\x03\x04 and no archive', 'damaged'),
+        (b'\x80\x04garbage', 'damaged'),
+        (b'\x89PNG\r\n\x1a\n', 'neither'),
+        (bytes(600), 'neither'),
+    ],
+)
 def test_other_files_are_named(tmp_path, content, hint):
     path = _write(tmp_path / 'model.pth', content)
     with pytest.raises(CheckpointError, match=hint) as caught:
@@ -307,14 +305,13 @@ def test_other_files_are_named(tmp_path, content, hint):
 
 
 def _saved(tmp_path, kind):
-    tensors = {'model': {'a': torch.arange(300.), 'b': torch.ones(7)}}
+    tensors = {'model': {'a': torch.arange(300.0), 'b': torch.ones(7)}}
     path = tmp_path / 'whole'
     if kind == 'pickle':
         arrays = {k: v.numpy() for k, v in tensors['model'].items()}
         path.write_bytes(pickle.dumps({'model': arrays}, 4))
     else:
-        torch.save(tensors, path,
-                   _use_new_zipfile_serialization=kind == 'zip')
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == 'zip')
     return path.read_bytes()
 
 
@@ -333,7 +330,7 @@ def test_cut_off_files_are_refused(tmp_path, kind):
 
 def test_a_changed_bit_in_a_file_of_torch_is_noticed(tmp_path):
     whole = bytearray(_saved(tmp_path, 'zip'))
-    where = whole.find(torch.arange(300.).numpy().tobytes())
+    where = whole.find(torch.arange(300.0).numpy().tobytes())
     whole[where + 101] ^= 4
     with pytest.raises(CheckpointError, match='checksum'):
         read_checkpoint(_write(tmp_path / 'a.pth', bytes(whole)))
@@ -348,8 +345,9 @@ def test_data_after_the_end_is_noticed(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_pickle_ends_in_a_checkpoint_error(data):
-    text = bytearray(pickle.dumps({'a': np.arange(5.), 'b': 'x'},
-                                  data.draw(st.sampled_from(PROTOCOLS))))
+    text = bytearray(
+        pickle.dumps({'a': np.arange(5.0), 'b': 'x'}, data.draw(st.sampled_from(PROTOCOLS)))
+    )
     where = data.draw(st.integers(0, len(text) - 1))
     text[where] = data.draw(st.integers(0, 255))
     try:
@@ -376,24 +374,30 @@ def test_torchscript_is_refused(tmp_path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize('path, hint', [
-    ('absent.pth', 'no such file'),
-    ('.', 'is a folder'),
-    ('https://example.com/model.pth', 'Download the file first'),
-    ('detectron2://ImageNetPretrained/MSRA/R-50.pkl', 'Download'),
-])
+@pytest.mark.parametrize(
+    'path, hint',
+    [
+        ('absent.pth', 'no such file'),
+        ('.', 'is a folder'),
+        ('https://example.com/model.pth', 'Download the file first'),
+        ('detectron2://ImageNetPretrained/MSRA/R-50.pkl', 'Download'),
+    ],
+)
 def test_paths_that_are_no_files(tmp_path, path, hint):
     with pytest.raises(CheckpointError, match=hint):
         read_checkpoint(path if '://' in path else tmp_path / path)
 
 
-@pytest.mark.parametrize('content, hint', [
-    ({}, 'no tensor'),
-    ({'model': {}}, 'no tensor'),
-    ({'model': {'a': 'text'}}, "'a' is a str"),
-    ({'model': {3: torch.ones(1)}}, 'no name of a tensor'),
-    ({'model': {'a': torch.ones(2).to_sparse()}}, "'a' is a Tensor"),
-])
+@pytest.mark.parametrize(
+    'content, hint',
+    [
+        ({}, 'no tensor'),
+        ({'model': {}}, 'no tensor'),
+        ({'model': {'a': 'text'}}, "'a' is a str"),
+        ({'model': {3: torch.ones(1)}}, 'no name of a tensor'),
+        ({'model': {'a': torch.ones(2).to_sparse()}}, "'a' is a Tensor"),
+    ],
+)
 def test_contents_that_are_no_tensors(content, hint):
     with pytest.raises(CheckpointError, match=hint):
         tensors_of(content, 'a.pth')
@@ -406,11 +410,14 @@ def test_list_instead_of_dictionary(tmp_path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda x: x,
-    lambda x: {'model': x, 'iteration': 89999, 'optimizer': {'state': {}}},
-    lambda x: {'state_dict': x, 'meta': {'epoch': 12}},
-    lambda x: {'blobs': {**x, 'a_momentum': x['a'], 'lr': x['a']}},
-])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda x: x,
+        lambda x: {'model': x, 'iteration': 89999, 'optimizer': {'state': {}}},
+        lambda x: {'state_dict': x, 'meta': {'epoch': 12}},
+        lambda x: {'blobs': {**x, 'a_momentum': x['a'], 'lr': x['a']}},
+    ],
+)
 def test_tensors_are_found_in_what_is_around_them(wrap):
     assert list(tensors_of(wrap({'a': torch.ones(3)}), 'a.pth')) == ['a']

@@ -1,4 +1,5 @@
 """``tools/check_dataset.py``: what it prints, and its exit status."""
+
 import subprocess
 import sys
 
@@ -38,8 +39,7 @@ val_evaluator = test_evaluator = dict(ann_file='{tmp_path}/val.json')
 def run(folder, capsys, monkeypatch, *options):
     """Exit status and output of the tool, in this process."""
     monkeypatch.setenv('COLUMNS', '1000')
-    monkeypatch.setattr(sys, 'argv', [
-        'check_dataset.py', str(folder / 'five.py'), *options])
+    monkeypatch.setattr(sys, 'argv', ['check_dataset.py', str(folder / 'five.py'), *options])
     status = check_dataset.main()
     return status, capsys.readouterr().out
 
@@ -48,7 +48,10 @@ def run(folder, capsys, monkeypatch, *options):
 def test_the_command(folder):
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'five.py'],
-        cwd=folder, capture_output=True, text=True)
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert '4 images (0 without objects), 12 objects, 0 crowds' in done.stdout
     assert 'perfect detections: coco/bbox_mAP 1.000' in done.stdout
@@ -58,7 +61,10 @@ def test_the_command(folder):
         assert np.asarray(picture.convert('L')).std() > 10
     broken = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'no.py'],
-        cwd=folder, capture_output=True, text=True)
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     assert broken.returncode == 2
     assert broken.stderr.count('\n') == 1 and 'no.py' in broken.stderr
 
@@ -77,13 +83,18 @@ def test_all_images_of_another_size_are_listed(folder, capsys, monkeypatch):
         path = folder / 'images' / name
         Image.open(path).resize((80, 60)).save(path)
     Image.fromarray(np.ones((120, 160), np.float32)).save(
-        folder / 'images' / 'val_0.png', format='TIFF')
+        folder / 'images' / 'val_0.png', format='TIFF'
+    )
     (folder / 'images' / 'val_1.png').write_bytes(b'no picture')
     status, said = run(folder, capsys, monkeypatch, '--samples', '0')
     assert status == 1
     assert 'FAULT  2 images cannot be trained on' in said
-    for words in ('train_1.png is 80x60, its annotation says 160x120',
-                  'train_3.png', 'mode F', 'val_1.png: cannot identify'):
+    for words in (
+        'train_1.png is 80x60, its annotation says 160x120',
+        'train_3.png',
+        'mode F',
+        'val_1.png: cannot identify',
+    ):
         assert words in said
 
 
@@ -101,9 +112,13 @@ def test_images_turned_by_exif(folder, capsys, monkeypatch):
 
 def test_heads_and_levels(folder, capsys, monkeypatch):
     status, said = run(
-        folder, capsys, monkeypatch, '--cfg-options',
+        folder,
+        capsys,
+        monkeypatch,
+        '--cfg-options',
         'model.roi_head.bbox_head.num_classes=3',
-        'model.rpn_head.regress_ranges=[(0,1),(1,2),(2,3),(3,4),(4,5)]')
+        'model.rpn_head.regress_ranges=[(0,1),(1,2),(2,3),(3,4),(4,5)]',
+    )
     assert status == 1
     assert 'model.roi_head.bbox_head.num_classes = 3' in said
     assert '12 of 12 objects fall on no level' in said
@@ -113,8 +128,7 @@ def test_more_objects_than_evaluation_counts(folder, capsys, monkeypatch):
 
     def crowded(js, _):
         one = js['annotations'][0]
-        js['annotations'] = [
-            dict(one, id=i + 1, bbox=[i, 5, 20, 20]) for i in range(120)]
+        js['annotations'] = [dict(one, id=i + 1, bbox=[i, 5, 20, 20]) for i in range(120)]
 
     exports.write(folder, crowded, 'val')
     status, said = run(folder, capsys, monkeypatch, '--samples', '0')
@@ -127,8 +141,7 @@ def test_what_is_worth_a_look(folder, capsys, monkeypatch):
 
     def change(js, _):
         js['annotations'].append(dict(js['annotations'][0], id=99))
-        js['annotations'] = [
-            a for a in js['annotations'] if a['category_id'] == 1]
+        js['annotations'] = [a for a in js['annotations'] if a['category_id'] == 1]
         js['images'][0]['file_name'] = 'train_0.png'
 
     exports.write(folder, change, 'val')
@@ -139,9 +152,10 @@ def test_what_is_worth_a_look(folder, capsys, monkeypatch):
     assert '1 images of val_dataloader are trained on as well' in said
 
 
-@pytest.mark.parametrize('name', [
-    'centernet2-mask_dla34_crop640-8x_nuimages',
-    'centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1'])
+@pytest.mark.parametrize(
+    'name',
+    ['centernet2-mask_dla34_crop640-8x_nuimages', 'centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1'],
+)
 def test_masks_and_lvis(tmp_path, capsys, monkeypatch, name):
     """Perfect detections with the metrics of other families."""
     cfg = Config.fromfile(ROOT / 'configs' / 'centernet2' / f'{name}.py')
@@ -152,8 +166,11 @@ def test_masks_and_lvis(tmp_path, capsys, monkeypatch, name):
         options['model.roi_head.mask_head.num_classes'] = 2
     for split in ('train', 'val', 'test'):
         options[f'{split}_dataloader.dataset'] = dict(
-            data_root=f'{tmp_path}/', ann_file='train.json',
-            data_prefix=dict(img='images/'), metainfo=dict(classes=CLASSES))
+            data_root=f'{tmp_path}/',
+            ann_file='train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=CLASSES),
+        )
         if split != 'train':
             options[f'{split}_evaluator.ann_file'] = f'{tmp_path}/train.json'
     cfg.merge_from_dict(options)
@@ -161,5 +178,4 @@ def test_masks_and_lvis(tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     status, said = run(tmp_path, capsys, monkeypatch, '--samples', '2')
     assert status == 0, said
-    assert ('lvis/bbox_AP 1.000' if lvis else
-            'coco/bbox_mAP 1.000, coco/segm_mAP 1.000') in said
+    assert ('lvis/bbox_AP 1.000' if lvis else 'coco/bbox_mAP 1.000, coco/segm_mAP 1.000') in said

@@ -1,4 +1,5 @@
 """What the tools refuse before the work starts, and in which words."""
+
 import copy
 import hashlib
 from argparse import Namespace
@@ -26,11 +27,10 @@ def run(tmp_path_factory):
     cfg.dump(folder / 'tiny.py')
     state = MODELS.build(copy.deepcopy(cfg.model)).state_dict()
     meta = dict(dataset_meta=dict(classes=('light', 'dark')))
-    torch.save(dict(state_dict=state, optimizer={}, meta=meta),
-               folder / 'good.pth')
+    torch.save(dict(state_dict=state, optimizer={}, meta=meta), folder / 'good.pth')
     torch.save(state, folder / 'bare.pth')
     content = (folder / 'good.pth').read_bytes()
-    (folder / 'cut.pth').write_bytes(content[:len(content) // 2])
+    (folder / 'cut.pth').write_bytes(content[: len(content) // 2])
     (folder / 'empty.pth').write_bytes(b'')
     torch.save({'other.weight': torch.ones(3)}, folder / 'other.pth')
     return folder
@@ -38,9 +38,16 @@ def run(tmp_path_factory):
 
 def arguments(run, **kwargs):
     """What mmdet's parsers would give."""
-    given = dict(config=str(run / 'tiny.py'), cfg_options=None, amp=False,
-                 launcher='none', resume=None, work_dir=str(run / 'work'),
-                 out=None, checkpoint=str(run / 'good.pth'))
+    given = dict(
+        config=str(run / 'tiny.py'),
+        cfg_options=None,
+        amp=False,
+        launcher='none',
+        resume=None,
+        work_dir=str(run / 'work'),
+        out=None,
+        checkpoint=str(run / 'good.pth'),
+    )
     return Namespace(**{**given, **kwargs})
 
 
@@ -52,8 +59,11 @@ def message(check, *args):
 
 def contents(folder):
     """Every file below a folder with the hash of what is in it."""
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 def test_a_good_run_passes_and_touches_nothing(run):
@@ -67,8 +77,7 @@ def test_a_good_run_passes_and_touches_nothing(run):
 
 # -----configs and data-----
 def test_missing_config_offers_one_like_it(run):
-    said = message(checks.check_train,
-                   arguments(run, config=f'{run.parent}/{run.name}/tini.py'))
+    said = message(checks.check_train, arguments(run, config=f'{run.parent}/{run.name}/tini.py'))
     assert 'tini.py does not exist' in said
     assert f'Did you mean {run / "tiny.py"}?' in said
 
@@ -76,8 +85,7 @@ def test_missing_config_offers_one_like_it(run):
 def test_missing_data_root_is_said_once(run):
     options = {'train_dataloader.dataset.data_root': '/no/such/folder/'}
     said = message(checks.check_train, arguments(run, cfg_options=options))
-    assert ("train_dataloader.dataset.data_root = '/no/such/folder/'"
-            in said)
+    assert "train_dataloader.dataset.data_root = '/no/such/folder/'" in said
     assert said.count('/no/such/folder') == 1
     assert '--cfg-options train_dataloader.dataset.data_root=' in said
 
@@ -110,10 +118,10 @@ def test_wrapped_data_sets_are_found():
 
 
 def test_remote_data_is_not_looked_for(tmp_path):
-    remote = dict(data_root='s3://bucket/', ann_file='x.json',
-                  data_prefix=dict(img='y/'))
-    behind_backend = dict(data_root='/no/such/', ann_file='x.json',
-                          backend_args=dict(backend='petrel'))
+    remote = dict(data_root='s3://bucket/', ann_file='x.json', data_prefix=dict(img='y/'))
+    behind_backend = dict(
+        data_root='/no/such/', ann_file='x.json', backend_args=dict(backend='petrel')
+    )
     for dataset in (remote, behind_backend):
         cfg = Config(dict(loader=dict(dataset=dataset)))
         checks.check_data(cfg, ['loader'], [])
@@ -129,9 +137,15 @@ def test_heads_with_another_number_of_classes(run, count):
 
 
 def test_heads_of_the_proposals_have_classes_of_their_own():
-    cfg = Config(dict(model=dict(
-        rpn_head=dict(num_classes=1), bbox_head=dict(num_classes=3),
-        roi_head=dict(mask_head=dict(num_classes=4)))))
+    cfg = Config(
+        dict(
+            model=dict(
+                rpn_head=dict(num_classes=1),
+                bbox_head=dict(num_classes=3),
+                roi_head=dict(mask_head=dict(num_classes=4)),
+            )
+        )
+    )
     with pytest.raises(PreflightError) as error:
         checks.check_num_classes(cfg, ('a', 'b', 'c'), 'key')
     assert 'model.roi_head.mask_head.num_classes = 4' in str(error.value)
@@ -142,7 +156,7 @@ def test_classes_in_another_order(run):
     options = {'val_dataloader.dataset.metainfo.classes': ('dark', 'light')}
     said = message(checks.check_train, arguments(run, cfg_options=options))
     assert 'val_dataloader.dataset.metainfo.classes' in said
-    assert "the same classes in another order" in said
+    assert 'the same classes in another order' in said
     assert "training's order" in said
 
 
@@ -161,10 +175,11 @@ def test_classes_without_a_comma(run):
 def test_evaluator_that_reads_another_file(run):
     other = run / 'data' / 'other.json'
     other.write_text('{}')
-    for check, key in ((checks.check_train, 'val_evaluator'),
-                       (checks.check_test, 'test_evaluator')):
-        said = message(check, arguments(
-            run, cfg_options={f'{key}.ann_file': str(other)}))
+    for check, key in (
+        (checks.check_train, 'val_evaluator'),
+        (checks.check_test, 'test_evaluator'),
+    ):
+        said = message(check, arguments(run, cfg_options={f'{key}.ann_file': str(other)}))
         assert f"{key}.ann_file = '{other}'" in said and 'dataloader' in said
     other.unlink()
 
@@ -178,8 +193,7 @@ def no_gpu(monkeypatch):
 
 
 def test_amp_needs_a_gpu(run, no_gpu):
-    assert '--amp needs a GPU' in message(checks.check_train,
-                                          arguments(run, amp=True))
+    assert '--amp needs a GPU' in message(checks.check_train, arguments(run, amp=True))
 
 
 def test_cuda_that_is_not_there(no_gpu, monkeypatch):
@@ -201,12 +215,15 @@ def test_more_processes_than_gpus(monkeypatch):
 
 
 # -----checkpoints-----
-@pytest.mark.parametrize('name, said', [
-    ('nowhere.pth', 'does not exist'),
-    ('empty.pth', 'the file is empty'),
-    ('cut.pth', 'damaged or cut off'),
-    ('other.pth', 'is for another model'),
-])
+@pytest.mark.parametrize(
+    'name, said',
+    [
+        ('nowhere.pth', 'does not exist'),
+        ('empty.pth', 'the file is empty'),
+        ('cut.pth', 'damaged or cut off'),
+        ('other.pth', 'is for another model'),
+    ],
+)
 def test_bad_checkpoint(run, name, said):
     before = contents(run)
     path = str(run / name)
@@ -219,58 +236,59 @@ def test_bad_checkpoint(run, name, said):
 
 
 def test_cut_checkpoint_says_its_size(run):
-    text = message(checks.check_test,
-                   arguments(run, checkpoint=str(run / 'cut.pth')))
+    text = message(checks.check_test, arguments(run, checkpoint=str(run / 'cut.pth')))
     assert f'{(run / "cut.pth").stat().st_size} bytes' in text
     assert 'Nothing was changed' in text
 
 
 def test_code_in_a_checkpoint_is_refused(run, tmp_path):
     class Trap:
-
         def __reduce__(self):
             return (tmp_path.joinpath('trapped').touch, ())
 
     torch.save(dict(state_dict=Trap()), tmp_path / 'trap.pth')
-    text = message(checks.check_test,
-                   arguments(run, checkpoint=str(tmp_path / 'trap.pth')))
+    text = message(checks.check_test, arguments(run, checkpoint=str(tmp_path / 'trap.pth')))
     assert 'could run code' in text
     assert not (tmp_path / 'trapped').exists()
 
 
 @pytest.mark.parametrize('name', ['good.pth', 'bare.pth'])
 def test_other_number_of_classes_in_a_test(run, name):
-    text = message(checks.check_test, arguments(
-        run, checkpoint=str(run / name), cfg_options={NUM_CLASSES: 7}))
+    text = message(
+        checks.check_test, arguments(run, checkpoint=str(run / name), cfg_options={NUM_CLASSES: 7})
+    )
     assert 'trained for 2 classes, the config has 7' in text
     assert f'{NUM_CLASSES}=2' in text  # what to do
-    assert ('roi_head.bbox_head.0.fc_cls.weight: (3, 64) in the checkpoint, '
-            '(8, 64) in the model') in text
+    assert (
+        'roi_head.bbox_head.0.fc_cls.weight: (3, 64) in the checkpoint, (8, 64) in the model'
+    ) in text
 
 
 SEVEN = {
     NUM_CLASSES: 7,
     'train_dataloader.dataset.metainfo.classes': tuple('abcdefg'),
-    'val_dataloader.dataset.metainfo.classes': tuple('abcdefg')
+    'val_dataloader.dataset.metainfo.classes': tuple('abcdefg'),
 }
 
 
 def test_other_number_of_classes_when_resuming(run):
-    text = message(checks.check_train, arguments(
-        run, resume=str(run / 'good.pth'), cfg_options=SEVEN))
+    text = message(
+        checks.check_train, arguments(run, resume=str(run / 'good.pth'), cfg_options=SEVEN)
+    )
     assert 'trained for 2 classes, the config has 7' in text
 
 
 def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
     """Goes on, with every tensor that starts anew counted and named."""
     warned = []
-    monkeypatch.setattr(checks, 'print_log',
-                        lambda text, *args: warned.append(text))
-    checks.check_train(arguments(run, cfg_options={
-        **SEVEN, 'load_from': str(run / 'good.pth')}))
-    (text, ) = warned
-    anew = [f'roi_head.bbox_head.{stage}.fc_cls.{part}'
-            for stage in range(3) for part in ('weight', 'bias')]
+    monkeypatch.setattr(checks, 'print_log', lambda text, *args: warned.append(text))
+    checks.check_train(arguments(run, cfg_options={**SEVEN, 'load_from': str(run / 'good.pth')}))
+    (text,) = warned
+    anew = [
+        f'roi_head.bbox_head.{stage}.fc_cls.{part}'
+        for stage in range(3)
+        for part in ('weight', 'bias')
+    ]
     assert '6 of the model keep their initial values' in text
     assert 'trained for 2 classes, the config has 7' in text
     assert [line.strip() for line in text.splitlines()[1:]] == anew
@@ -278,13 +296,11 @@ def test_other_number_of_classes_when_fine_tuning(run, monkeypatch):
 
 def test_whole_fit_warns_of_nothing(run, monkeypatch):
     monkeypatch.setattr(checks, 'print_log', pytest.fail)
-    checks.check_train(arguments(
-        run, cfg_options=dict(load_from=str(run / 'good.pth'))))
+    checks.check_train(arguments(run, cfg_options=dict(load_from=str(run / 'good.pth'))))
 
 
 def test_resuming_without_an_optimizer(run):
-    text = message(checks.check_train,
-                   arguments(run, resume=str(run / 'bare.pth')))
+    text = message(checks.check_train, arguments(run, resume=str(run / 'bare.pth')))
     assert f'--cfg-options load_from={run / "bare.pth"}' in text
 
 
@@ -296,20 +312,17 @@ def test_broken_newest_checkpoint_names_the_older_ones(run, tmp_path):
         (work / name).write_bytes((run / f'{source}.pth').read_bytes())
     (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
     before = contents(work)
-    text = message(checks.check_train,
-                   arguments(run, resume='auto', work_dir=str(work)))
+    text = message(checks.check_train, arguments(run, resume='auto', work_dir=str(work)))
     assert str(work / 'iter_1.pth') in text
     assert contents(work) == before
 
 
 def test_auto_resume_with_nothing_to_resume(run, tmp_path):
-    checks.check_train(arguments(run, resume='auto',
-                                    work_dir=str(tmp_path)))
+    checks.check_train(arguments(run, resume='auto', work_dir=str(tmp_path)))
 
 
 def test_wrong_ending_of_the_results_file(run):
-    assert '.pkl' in message(checks.check_test,
-                             arguments(run, out='results.json'))
+    assert '.pkl' in message(checks.check_test, arguments(run, out='results.json'))
 
 
 def test_other_processes_leave_the_checks_to_the_first(run, monkeypatch):
@@ -319,23 +332,29 @@ def test_other_processes_leave_the_checks_to_the_first(run, monkeypatch):
 
 def test_match_counts_every_kind():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
-    state = {'0.weight': torch.ones(3, 2), '0.bias': torch.ones(4),
-             '1.weight': torch.ones(1, 3), 'extra': torch.ones(1)}
+    state = {
+        '0.weight': torch.ones(3, 2),
+        '0.bias': torch.ones(4),
+        '1.weight': torch.ones(1, 3),
+        'extra': torch.ones(1),
+    }
     match = match_weights(model, state)
     assert match.loaded == 2
     assert match.missing == ['1.bias']
     assert match.unexpected == ['extra']
-    assert match.reshaped == {'0.bias': ((4, ), (3, ))}
+    assert match.reshaped == {'0.bias': ((4,), (3,))}
     assert match.left_out == ['0.bias', '1.bias']
     assert model[0].weight.eq(1).all()
 
 
 def test_keys_of_classes_follow_lists():
-    cfg = ConfigDict(model=dict(
-        rpn_head=dict(num_classes=1),
-        roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)])))
-    found = match.WeightsMatch(reshaped={
-        'roi_head.bbox_head.1.fc_cls.bias': ((3, ), (7, ))})
+    cfg = ConfigDict(
+        model=dict(
+            rpn_head=dict(num_classes=1),
+            roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)]),
+        )
+    )
+    found = match.WeightsMatch(reshaped={'roi_head.bbox_head.1.fc_cls.bias': ((3,), (7,))})
     said = match.explain_mismatch(cfg, {}, found)
     assert 'trained for 2 classes, the config has 6' in said
     assert 'model.roi_head.bbox_head.1.num_classes=2' in said

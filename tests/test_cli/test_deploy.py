@@ -1,4 +1,5 @@
 """``tools/deploy.py`` from a checkpoint to a compared file."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -24,21 +25,29 @@ def arguments(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.export
 def test_exports_and_compares(arguments, tmp_path, capsys):
-    main([str(CONFIGS / 'deploy/detection_onnxruntime_dynamic.py'), *arguments,
-          '--work-dir', str(tmp_path)])
+    main(
+        [
+            str(CONFIGS / 'deploy/detection_onnxruntime_dynamic.py'),
+            *arguments,
+            '--work-dir',
+            str(tmp_path),
+        ]
+    )
     said = capsys.readouterr().out
     assert '0 only in onnxruntime, 0 only in PyTorch' in said
     assert (tmp_path / 'end2end.onnx').is_file()
     assert len(list(tmp_path.glob('output_*.jpg'))) == 2
 
 
-@pytest.mark.parametrize('name, reason', [
-    ('detection_tensorrt_static', '--device cuda:0'),
-    ('instance-seg_onnxruntime_dynamic', 'no mask head'),
-    ('nowhere', 'does not exist')])
-def test_refuses_before_the_work_starts(name, reason, arguments, tmp_path,
-                                        capsys):
+@pytest.mark.parametrize(
+    'name, reason',
+    [
+        ('detection_tensorrt_static', '--device cuda:0'),
+        ('instance-seg_onnxruntime_dynamic', 'no mask head'),
+        ('nowhere', 'does not exist'),
+    ],
+)
+def test_refuses_before_the_work_starts(name, reason, arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        main([str(CONFIGS / f'deploy/{name}.py'), *arguments, '--work-dir',
-              str(tmp_path)])
+        main([str(CONFIGS / f'deploy/{name}.py'), *arguments, '--work-dir', str(tmp_path)])
     assert end.value.code == 2 and reason in capsys.readouterr().err

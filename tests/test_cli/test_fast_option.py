@@ -1,4 +1,5 @@
 """``--fast`` in front of a tool that does not know it."""
+
 import sys
 from argparse import ArgumentParser
 from types import SimpleNamespace
@@ -37,10 +38,12 @@ def parse(tmp_path, monkeypatch):
 
 
 def test_hook_comes_behind_those_of_the_config(parse):
-    assert parse('--fast', 'bf16') == dict(custom_hooks=[
-        dict(type='CheckInvalidLossHook'),
-        dict(type='FastInferenceHook', mode='bf16')
-    ])
+    assert parse('--fast', 'bf16') == dict(
+        custom_hooks=[
+            dict(type='CheckInvalidLossHook'),
+            dict(type='FastInferenceHook', mode='bf16'),
+        ]
+    )
 
 
 def test_other_options_stay(parse):
@@ -56,7 +59,7 @@ def test_nothing_without_it(parse):
 def test_unknown_mode(parse, capsys):
     with pytest.raises(SystemExit):
         parse('--fast', 'fp4')
-    assert "choose from" in capsys.readouterr().err
+    assert 'choose from' in capsys.readouterr().err
 
 
 def test_image_demo_has_it():

@@ -1,4 +1,5 @@
 """Pseudo labels: what is kept, how it is written, how it goes on."""
+
 import json
 
 import numpy as np
@@ -24,19 +25,22 @@ from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from tests import _tiny
 
 CLASSES = ('cat', 'dog')
-CATEGORIES = category_block(CLASSES, [
-    dict(id=9, name='dog', supercategory='animal'),
-    dict(id=4, name='cow'),
-    dict(id=7, name='cat')
-])
+CATEGORIES = category_block(
+    CLASSES,
+    [
+        dict(id=9, name='dog', supercategory='animal'),
+        dict(id=4, name='cow'),
+        dict(id=7, name='cat'),
+    ],
+)
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='ResizeShortestEdge', scale=40, max_size=60, backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 #: Height and width of the images in pixels; sorted, they come in this order.
 SIZES = {'a.png': (20, 30), 'b.JPG': (40, 25), 'sub/c.png': (30, 30)}
@@ -47,7 +51,8 @@ def detections(scores, labels, boxes, **fields):
         scores=torch.tensor(scores),
         labels=torch.tensor(labels),
         bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        **fields)
+        **fields,
+    )
 
 
 class Detector(torch.nn.Module):
@@ -69,12 +74,12 @@ class Detector(torch.nn.Module):
                 raise KeyboardInterrupt
             self.seen.append(sample.img_id)
             left = float(sample.img_id)
-            found = detections([0.9, 0.5, 0.49], [1, 0, 0],
-                               [[left, 2, left + 3.5, 7.25], [0, 0, 1, 1],
-                                [5, 5, 6, 6]])
-            results.append(
-                DetDataSample(
-                    metainfo=sample.metainfo, pred_instances=found))
+            found = detections(
+                [0.9, 0.5, 0.49],
+                [1, 0, 0],
+                [[left, 2, left + 3.5, 7.25], [0, 0, 1, 1], [5, 5, 6, 6]],
+            )
+            results.append(DetDataSample(metainfo=sample.metainfo, pred_instances=found))
         return results
 
 
@@ -91,8 +96,9 @@ def folder(tmp_path):
 def make(folder, out, model=None, **kwargs):
     kwargs = dict(dict(num_workers=0, batch_size=2), **kwargs)
     folder, images, _ = list_images(str(folder))
-    make_pseudo_labels(model or Detector(), PIPELINE, folder, images,
-                       CATEGORIES, str(out), **kwargs)
+    make_pseudo_labels(
+        model or Detector(), PIPELINE, folder, images, CATEGORIES, str(out), **kwargs
+    )
 
 
 def test_the_file(folder, tmp_path, capsys):
@@ -106,16 +112,17 @@ def test_the_file(folder, tmp_path, capsys):
     ]
     assert content['categories'] == [
         dict(id=7, name='cat'),
-        dict(id=9, name='dog', supercategory='animal')
+        dict(id=9, name='dog', supercategory='animal'),
     ]
     assert content['annotations'][2] == dict(
         id=3,
         image_id=2,
         category_id=9,
-        bbox=[2., 2., 3.5, 5.25],
+        bbox=[2.0, 2.0, 3.5, 5.25],
         area=18.375,
         iscrowd=0,
-        score=0.9)
+        score=0.9,
+    )
     assert [a['id'] for a in content['annotations']] == [1, 2, 3, 4, 5, 6]
     assert min(a['score'] for a in content['annotations']) == 0.5
     assert content['info']['score_thr'] == 0.5
@@ -158,8 +165,7 @@ def test_cut_off_in_the_first_line(folder, tmp_path):
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmdet_centernet2'])
-def test_a_broken_image_is_named_and_nothing_is_lost(
-        folder, tmp_path, monkeypatch, scope):
+def test_a_broken_image_is_named_and_nothing_is_lost(folder, tmp_path, monkeypatch, scope):
     monkeypatch.setitem(PIPELINE[0], '_scope_', scope)
     (folder / 'sub' / 'c.png').write_bytes(b'no picture')
     out = tmp_path / 'out.json'
@@ -183,9 +189,11 @@ def test_a_file_in_the_way(folder, tmp_path):
 
 
 def test_annotations_are_sorted_and_boxes_without_area_left_out():
-    found = detections([0.6, 0.8, 0.7, 0.9], [0, 1, 0, 1],
-                       [[0, 0, 2, 2], [1, 1, 1.00001, 5], [3, 3, 4, 4],
-                        [5, 5, 7, 6]])
+    found = detections(
+        [0.6, 0.8, 0.7, 0.9],
+        [0, 1, 0, 1],
+        [[0, 0, 2, 2], [1, 1, 1.00001, 5], [3, 3, 4, 4], [5, 5, 7, 6]],
+    )
     annotations = annotations_of(found, 3, CATEGORIES, 0.65)
     assert [a['bbox'] for a in annotations] == [[5, 5, 2, 1], [3, 3, 1, 1]]
     assert [a['category_id'] for a in annotations] == [9, 7]
@@ -196,21 +204,18 @@ def test_masks_are_written():
     mask = torch.zeros(1, 6, 8, dtype=torch.bool)
     mask[0, 2:4, 3:6] = True
     found = detections([0.9], [0], [[3, 2, 6, 4]], masks=mask)
-    annotation, = annotations_of(found, 1, CATEGORIES, 0.5)
+    (annotation,) = annotations_of(found, 1, CATEGORIES, 0.5)
     rle = json.loads(json.dumps(annotation))['segmentation']
     np.testing.assert_array_equal(mask_utils.decode(rle), mask[0])
 
 
 def test_unknown_labels():
     with pytest.raises(PreflightError, match='class 2, but only 2 class'):
-        annotations_of(
-            detections([0.9], [2], [[0, 0, 1, 1]]), 1, CATEGORIES, 0.5)
+        annotations_of(detections([0.9], [2], [[0, 0, 1, 1]]), 1, CATEGORIES, 0.5)
 
 
 def test_categories():
-    assert category_block(('b', 'a')) == [
-        dict(id=1, name='b'), dict(id=2, name='a')
-    ]
+    assert category_block(('b', 'a')) == [dict(id=1, name='b'), dict(id=2, name='a')]
     some = [dict(id=8, name='a')]
     assert category_block(('b', 'a'), some)[1] == dict(id=2, name='a')
 
@@ -218,27 +223,28 @@ def test_categories():
 def test_lists_of_images(folder, tmp_path):
     path = tmp_path / 'image_info.json'
     entry = dict(id=77, file_name='a.png', height=1, width=1, license=3)
-    path.write_text(
-        json.dumps(dict(images=[entry], categories=CATEGORIES)))
+    path.write_text(json.dumps(dict(images=[entry], categories=CATEGORIES)))
     _, images, categories = list_images(str(path), str(folder))
     assert images == [entry] and categories == CATEGORIES
     with pytest.raises(PreflightError, match="no category is named .'b'"):
         category_block(('b', 'cat'), path=str(path))
     out = tmp_path / 'out.json'
-    make_pseudo_labels(Detector(), PIPELINE, str(folder), images, CATEGORIES,
-                       str(out), num_workers=0)
+    make_pseudo_labels(
+        Detector(), PIPELINE, str(folder), images, CATEGORIES, str(out), num_workers=0
+    )
     # the size is that of the image as it is read
-    assert json.loads(out.read_text())['images'] == [
-        dict(entry, height=20, width=30)
-    ]
+    assert json.loads(out.read_text())['images'] == [dict(entry, height=20, width=30)]
 
 
-@pytest.mark.parametrize('content, message', [
-    ('[]', 'is not a COCO file'),
-    ('{"images": [{"id": 1}]}', 'is not a COCO file.*file_name'),
-    ('{"ima', 'is not a COCO file'),
-    ('{"images": [{"id": 1, "file_name": "z.png"}]}', 'there is no .*z.png'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('[]', 'is not a COCO file'),
+        ('{"images": [{"id": 1}]}', 'is not a COCO file.*file_name'),
+        ('{"ima', 'is not a COCO file'),
+        ('{"images": [{"id": 1, "file_name": "z.png"}]}', 'there is no .*z.png'),
+    ],
+)
 def test_bad_lists(folder, tmp_path, content, message):
     path = tmp_path / 'image_info.json'
     path.write_text(content)
@@ -265,7 +271,7 @@ def test_they_train_beside_real_labels(folder, tmp_path):
         dict(type='LoadImageFromFile', imdecode_backend='pillow'),
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='EfficientDetResizeCrop', size=30, scale_range=(1, 1)),
-        dict(type='PackDetInputs')
+        dict(type='PackDetInputs'),
     ]
     both = DATASETS.build(
         dict(
@@ -277,14 +283,17 @@ def test_they_train_beside_real_labels(folder, tmp_path):
                     data_prefix=dict(img=f'{folder}/'),
                     metainfo=dict(classes=CLASSES),
                     filter_cfg=dict(filter_empty_gt=True),
-                    pipeline=pipeline) for name in ('real.json', 'pseudo.json')
-            ]))
+                    pipeline=pipeline,
+                )
+                for name in ('real.json', 'pseudo.json')
+            ],
+        )
+    )
     assert len(both) == 6 and both.metainfo['classes'] == CLASSES
     for index in range(3):
         first, second = both[index], both[index + 3]
         assert torch.equal(first['inputs'], second['inputs'])
-        objects, pseudo = (item['data_samples'].gt_instances
-                           for item in (first, second))
+        objects, pseudo = (item['data_samples'].gt_instances for item in (first, second))
         assert torch.equal(objects.bboxes.tensor, pseudo.bboxes.tensor)
         assert objects.labels.tolist() == pseudo.labels.tolist() == [1, 0]
         assert sorted(pseudo.keys()) == sorted(objects.keys())
@@ -296,7 +305,7 @@ def detector(tmp_path_factory):
     """Config and checkpoint of a tiny detector that has seen nothing."""
     root = tmp_path_factory.mktemp('detector')
     data = _tiny.write_dataset(root / 'data')
-    cfg = _tiny.tiny_config(data, model__test_cfg__rcnn__score_thr=0.)
+    cfg = _tiny.tiny_config(data, model__test_cfg__rcnn__score_thr=0.0)
     cfg.dump(root / 'tiny.py')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
@@ -307,16 +316,24 @@ def detector(tmp_path_factory):
 def arguments(detector, out, images=None, *more):
     images = images or detector / 'data/images'
     return [
-        str(arg) for arg in (detector / 'tiny.py', detector / 'tiny.pth',
-                             images, out, '--device', 'cpu', '--workers', 0,
-                             *more)
+        str(arg)
+        for arg in (
+            detector / 'tiny.py',
+            detector / 'tiny.pth',
+            images,
+            out,
+            '--device',
+            'cpu',
+            '--workers',
+            0,
+            *more,
+        )
     ]
 
 
 def test_the_command(detector, tmp_path, capsys):
     out = tmp_path / 'out.json'
-    main(arguments(detector, out, None, '--score-thr', 0.01,
-                        '--batch-size', 4))
+    main(arguments(detector, out, None, '--score-thr', 0.01, '--batch-size', 4))
     content = json.loads(out.read_text())
     assert len(content['images']) == len(_tiny.PICTURES)
     assert [c['name'] for c in content['categories']] == list(_tiny.CLASSES)
@@ -333,11 +350,19 @@ def test_the_command(detector, tmp_path, capsys):
 def test_ids_of_another_file(detector, tmp_path):
     out, listed = tmp_path / 'out.json', detector / 'data/annotations.json'
     known = tmp_path / 'known.json'
-    known.write_text(json.dumps(dict(images=[], categories=[
-        dict(id=30, name=_tiny.CLASSES[1]),
-        dict(id=10, name=_tiny.CLASSES[0])])))
-    main(arguments(detector, out, listed, '--img-dir',
-                        detector / 'data/images', '--categories', known))
+    known.write_text(
+        json.dumps(
+            dict(
+                images=[],
+                categories=[dict(id=30, name=_tiny.CLASSES[1]), dict(id=10, name=_tiny.CLASSES[0])],
+            )
+        )
+    )
+    main(
+        arguments(
+            detector, out, listed, '--img-dir', detector / 'data/images', '--categories', known
+        )
+    )
     content = json.loads(out.read_text())
     assert [c['id'] for c in content['categories']] == [10, 30]
     listed_images = json.loads(listed.read_text())['images']
@@ -365,8 +390,7 @@ def test_an_image_that_cannot_be_read(detector, tmp_path):
     (images / 'a.png').write_bytes(b'')
     for workers in (0, 1):
         with pytest.raises(PreflightError) as error:
-            main(arguments(detector, tmp_path / 'out.json', images,
-                                '--workers', workers))
+            main(arguments(detector, tmp_path / 'out.json', images, '--workers', workers))
         assert str(error.value).startswith('image ')
         assert 'a.png is empty' in str(error.value)
         assert 'out.json.partial' in str(error.value)

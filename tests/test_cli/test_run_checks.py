@@ -1,4 +1,5 @@
 """Endless epochs and operators without CUDA are refused before the run."""
+
 from argparse import Namespace
 
 import pytest
@@ -10,16 +11,19 @@ from mmdet_centernet2.cli.checks import check_operators, check_schedule
 from mmdet_centernet2.utils.errors import PreflightError
 from tests.test_tools.test_mmdet_tools import refusal
 
-ENDLESS = ('InfiniteSampler', 'RepeatFactorSampler',
-           'WeightedClassAwareSampler', 'MultiSourceSampler',
-           'GroupMultiSourceSampler', 'mmengine.InfiniteSampler')
-EPOCHS = (dict(type='EpochBasedTrainLoop', max_epochs=2),
-          dict(by_epoch=True, max_epochs=2))
+ENDLESS = (
+    'InfiniteSampler',
+    'RepeatFactorSampler',
+    'WeightedClassAwareSampler',
+    'MultiSourceSampler',
+    'GroupMultiSourceSampler',
+    'mmengine.InfiniteSampler',
+)
+EPOCHS = (dict(type='EpochBasedTrainLoop', max_epochs=2), dict(by_epoch=True, max_epochs=2))
 
 
 def config_of(sampler, loop):
-    return Config(dict(
-        train_cfg=loop, train_dataloader=dict(sampler=dict(type=sampler))))
+    return Config(dict(train_cfg=loop, train_dataloader=dict(sampler=dict(type=sampler))))
 
 
 @pytest.mark.parametrize('loop', EPOCHS)
@@ -33,24 +37,27 @@ def test_epoch_without_end(sampler, loop):
     assert "type='DefaultSampler'" in said and 'FastResumeTrainLoop' in said
 
 
-@pytest.mark.parametrize('sampler, loop', [
-    *[('DefaultSampler', loop) for loop in EPOCHS],
-    ('ClassAwareSampler', EPOCHS[0]),
-    *[(sampler, dict(type='IterBasedTrainLoop', max_iters=2))
-      for sampler in ENDLESS],
-    ('InfiniteSampler', dict(type='FastResumeTrainLoop', max_iters=2)),
-    ('InfiniteSampler', dict(by_epoch=False, max_iters=2)),
-    ('InfiniteSampler', None),
-    ('NoSuchSampler', EPOCHS[0]),  # mmengine says so
-])
+@pytest.mark.parametrize(
+    'sampler, loop',
+    [
+        *[('DefaultSampler', loop) for loop in EPOCHS],
+        ('ClassAwareSampler', EPOCHS[0]),
+        *[(sampler, dict(type='IterBasedTrainLoop', max_iters=2)) for sampler in ENDLESS],
+        ('InfiniteSampler', dict(type='FastResumeTrainLoop', max_iters=2)),
+        ('InfiniteSampler', dict(by_epoch=False, max_iters=2)),
+        ('InfiniteSampler', None),
+        ('NoSuchSampler', EPOCHS[0]),  # mmengine says so
+    ],
+)
 def test_what_ends(sampler, loop):
     check_schedule(config_of(sampler, loop))
 
 
 def test_both_kinds_of_loops():
     with pytest.raises(PreflightError, match='_delete_=True'):
-        check_schedule(config_of('DefaultSampler', dict(
-            type='EpochBasedTrainLoop', max_epochs=2, max_iters=9)))
+        check_schedule(
+            config_of('DefaultSampler', dict(type='EpochBasedTrainLoop', max_epochs=2, max_iters=9))
+        )
 
 
 def test_train_refuses(tmp_path, capsys):
@@ -59,7 +66,8 @@ def test_train_refuses(tmp_path, capsys):
     config.write_text(
         "custom_imports = dict(imports=['mmdet_centernet2'])\n"
         f'train_cfg = {EPOCHS[0]}\n'
-        "train_dataloader = dict(sampler=dict(type='RepeatFactorSampler'))\n")
+        "train_dataloader = dict(sampler=dict(type='RepeatFactorSampler'))\n"
+    )
     said = refusal(capsys, 'train.py', config, '--work-dir', tmp_path / 'work')
     assert said.startswith('train.py: error: train_dataloader.sampler')
     assert not (tmp_path / 'work').exists()
@@ -73,8 +81,7 @@ def cpu_only(monkeypatch):
 
     def fail(device):
         calls.append(device)
-        raise RuntimeError('nms_impl: implementation for device '
-                           f'{device} not found.\nC++ stack\n')
+        raise RuntimeError(f'nms_impl: implementation for device {device} not found.\nC++ stack\n')
 
     monkeypatch.setattr(checks, 'run_nms', fail)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (8, 6))
@@ -87,9 +94,11 @@ def test_operators_without_cuda(cpu_only):
         check_operators('cuda:0')
     said = str(error.value)
     assert '\n' not in said
-    for part in ('cuda:0 (RTX 3090): nms_impl: implementation for device',
-                 'FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=8.6',
-                 'CUDA_VISIBLE_DEVICES='):
+    for part in (
+        'cuda:0 (RTX 3090): nms_impl: implementation for device',
+        'FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=8.6',
+        'CUDA_VISIBLE_DEVICES=',
+    ):
         assert part in said
 
 

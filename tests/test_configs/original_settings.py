@@ -3,14 +3,16 @@
 :func:`settings_of` derives the original's keys from the *effective* values of
 one of our configs, so that the two can be compared key by key.
 """
-from typing import Any, Dict, List, Sequence
+
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from mmdet_centernet2.registry import SCOPE
 from tests.test_configs.tiny_data import datasets_of
 
-Settings = Dict[str, Any]
+Settings = dict[str, Any]
 
 #: (backbone, neck, number of levels) -> builder of the original.
 BACKBONES = {
@@ -26,43 +28,43 @@ BACKBONES = {
 #: Neck -> divisor that images are padded to, with the original.
 PAD_DIVISORS = dict(FPN=32, DLAUpNeck=32, BiFPN=128, FCOSBiFPN=128)
 WEIGHTS = {
-    'open-mmlab://detectron2/resnet50_caffe':
-    'detectron2://ImageNetPretrained/MSRA/R-50.pkl',
-    'open-mmlab://detectron2/resnext101_32x8d':
-    'detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl',
-    'open-mmlab://res2net101_v1d_26w_4s':
-    'output/r2_101.pkl',
-    'checkpoints/dla34_mmdet.pth':
-    '',  # the original's DLA finds its weights itself
+    'open-mmlab://detectron2/resnet50_caffe': 'detectron2://ImageNetPretrained/MSRA/R-50.pkl',
+    'open-mmlab://detectron2/resnext101_32x8d': 'detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl',
+    'open-mmlab://res2net101_v1d_26w_4s': 'output/r2_101.pkl',
+    'checkpoints/dla34_mmdet.pth': '',  # the original's DLA finds its weights itself
 }
 #: (class, annotations, images) -> name in the original.
 DATA_SETS = {
-    ('CenterNet2CocoDataset', 'data/coco/annotations/instances_train2017.json',
-     'train2017/'):
-    'coco_2017_train',
-    ('CenterNet2CocoDataset', 'data/coco/annotations/instances_val2017.json',
-     'val2017/'):
-    'coco_2017_val',
+    (
+        'CenterNet2CocoDataset',
+        'data/coco/annotations/instances_train2017.json',
+        'train2017/',
+    ): 'coco_2017_train',
+    (
+        'CenterNet2CocoDataset',
+        'data/coco/annotations/instances_val2017.json',
+        'val2017/',
+    ): 'coco_2017_val',
     # labels of another make: everybody makes their own
-    ('CenterNet2CocoDataset', 'data/coco/annotations/'
-     'pseudo_labels_unlabeled2017.json', 'unlabeled2017/'):
-    'coco_un_yolov4_55_0.5',
-    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_train.json', ''):
-    'lvis_v1_train',
-    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_val.json', ''):
-    'lvis_v1_val',
-    ('CenterNet2Objects365Dataset', 'data/Objects365/Obj365_v1/annotations/'
-     'objects365_train.json', 'train/'):
-    'objects365_train',
-    ('CenterNet2Objects365Dataset', 'data/Objects365/Obj365_v1/annotations/'
-     'objects365_val.json', 'val/'):
-    'objects365_val',
-    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-train.json',
-     ''):
-    'nuimages_train',
-    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-val.json',
-     ''):
-    'nuimages_val',
+    (
+        'CenterNet2CocoDataset',
+        'data/coco/annotations/pseudo_labels_unlabeled2017.json',
+        'unlabeled2017/',
+    ): 'coco_un_yolov4_55_0.5',
+    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_train.json', ''): 'lvis_v1_train',
+    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_val.json', ''): 'lvis_v1_val',
+    (
+        'CenterNet2Objects365Dataset',
+        'data/Objects365/Obj365_v1/annotations/objects365_train.json',
+        'train/',
+    ): 'objects365_train',
+    (
+        'CenterNet2Objects365Dataset',
+        'data/Objects365/Obj365_v1/annotations/objects365_val.json',
+        'val/',
+    ): 'objects365_val',
+    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-train.json', ''): 'nuimages_train',
+    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-val.json', ''): 'nuimages_val',
 }
 SAMPLERS = {
     'InfiniteSampler': 'TrainingSampler',
@@ -70,18 +72,21 @@ SAMPLERS = {
     'WeightedClassAwareSampler': 'ClassAwareSampler',
 }
 NUM_GPUS = 8  # of every model of the original
-TRAIN_STEPS = ('LoadImageFromFile', 'LoadAnnotations', 'resize', 'RandomFlip',
-               'FilterAnnotations', 'PackDetInputs')
-TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations',
-              'PackDetInputs')
+TRAIN_STEPS = (
+    'LoadImageFromFile',
+    'LoadAnnotations',
+    'resize',
+    'RandomFlip',
+    'FilterAnnotations',
+    'PackDetInputs',
+)
+TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations', 'PackDetInputs')
 RESIZERS = ('RandomChoiceResize', 'Resize', 'EfficientDetResizeCrop')
 
 
-def _steps(pipeline: List[ConfigDict], names: Sequence[str]) -> ConfigDict:
+def _steps(pipeline: list[ConfigDict], names: Sequence[str]) -> ConfigDict:
     """A pipeline by the names of its steps, which must be exactly these."""
-    found = ConfigDict(
-        {('resize' if t.type in RESIZERS else t.type): t
-         for t in pipeline})
+    found = ConfigDict({('resize' if t.type in RESIZERS else t.type): t for t in pipeline})
     assert tuple(found) == tuple(names) and len(pipeline) == len(names)
     assert found.LoadImageFromFile.imdecode_backend == 'pillow'
     assert found.LoadImageFromFile._scope_ == SCOPE
@@ -90,8 +95,7 @@ def _steps(pipeline: List[ConfigDict], names: Sequence[str]) -> ConfigDict:
 
 
 def _name(dataset: ConfigDict) -> str:
-    return DATA_SETS[dataset.type, dataset.data_root + dataset.ann_file,
-                     dataset.data_prefix.img]
+    return DATA_SETS[dataset.type, dataset.data_root + dataset.ann_file, dataset.data_prefix.img]
 
 
 # -----data-----
@@ -108,17 +112,15 @@ def _loading(cfg: Config) -> Settings:
         settings['DATALOADER.REPEAT_THRESHOLD'] = sampler.repeat_thr
     return {
         **settings,
-        'DATALOADER.ASPECT_RATIO_GROUPING':
-        loader.batch_sampler.type == 'OriginalAspectRatioBatchSampler',
-        'DATALOADER.FILTER_EMPTY_ANNOTATIONS':
-        all(d.filter_cfg == dict(filter_empty_gt=True) for d in datasets),
-        'DATALOADER.NUM_WORKERS':
-        loader.num_workers,
-        'DATALOADER.SAMPLER_TRAIN':
-        SAMPLERS[sampler.type],
-        'DATASETS.TRAIN':
-        tuple(map(_name, datasets)),
-        'DATASETS.TEST': (_name(test), ),
+        'DATALOADER.ASPECT_RATIO_GROUPING': loader.batch_sampler.type
+        == 'OriginalAspectRatioBatchSampler',
+        'DATALOADER.FILTER_EMPTY_ANNOTATIONS': all(
+            d.filter_cfg == dict(filter_empty_gt=True) for d in datasets
+        ),
+        'DATALOADER.NUM_WORKERS': loader.num_workers,
+        'DATALOADER.SAMPLER_TRAIN': SAMPLERS[sampler.type],
+        'DATASETS.TRAIN': tuple(map(_name, datasets)),
+        'DATASETS.TEST': (_name(test),),
     }
 
 
@@ -146,11 +148,8 @@ def _test_resize(resize: ConfigDict) -> Settings:
     assert resize.keep_ratio
     if 'rounding' in resize:
         assert resize.rounding == 'down'
-        size, = set(resize.scale)
-        return {
-            'INPUT.TEST_INPUT_TYPE': 'square',
-            'INPUT.TEST_SIZE': size,
-        }
+        (size,) = set(resize.scale)
+        return {'INPUT.TEST_INPUT_TYPE': 'square', 'INPUT.TEST_SIZE': size}
     return {
         'INPUT.MAX_SIZE_TEST': resize.scale[0],
         'INPUT.MIN_SIZE_TEST': resize.scale[1],
@@ -171,8 +170,7 @@ def _images(cfg: Config) -> Settings:
     settings = {
         'INPUT.CROP.ENABLED': False,  # _steps would have seen it
         'INPUT.FORMAT': 'RGB' if preprocessor.bgr_to_rgb else 'BGR',
-        'INPUT.NOT_CLAMP_BOX':
-        not train.resize.get('clip_object_border', True),
+        'INPUT.NOT_CLAMP_BOX': not train.resize.get('clip_object_border', True),
         'INPUT.RANDOM_FLIP': 'horizontal' if flip.prob == 0.5 else flip,
         'MODEL.PIXEL_MEAN': preprocessor.mean,
         'MODEL.PIXEL_STD': preprocessor.std,
@@ -181,11 +179,7 @@ def _images(cfg: Config) -> Settings:
     if train.LoadAnnotations.get('with_mask'):
         assert train.LoadAnnotations.poly2mask and tiny.by_mask
         settings['INPUT.MASK_FORMAT'] = 'bitmask'
-    return {
-        **settings,
-        **_train_resize(train.resize),
-        **_test_resize(test.resize)
-    }
+    return {**settings, **_train_resize(train.resize), **_test_resize(test.resize)}
 
 
 # -----backbone and neck-----
@@ -196,17 +190,15 @@ def _backbone(cfg: Config) -> Settings:
     if cfg.load_from is not None:
         weights = cfg.load_from.split('/')[-2]
     settings = {
-        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type,
-                                         len(strides)],
+        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type, len(strides)],
         'MODEL.WEIGHTS': weights,
     }
     of_backbone = _dla if backbone.type == 'DLA' else _resnet
-    of_neck = dict(
-        FPN=_fpn, DLAUpNeck=_dla_up, BiFPN=_bifpn, FCOSBiFPN=_bifpn)[neck.type]
+    of_neck = dict(FPN=_fpn, DLAUpNeck=_dla_up, BiFPN=_bifpn, FCOSBiFPN=_bifpn)[neck.type]
     return {**settings, **of_backbone(cfg), **of_neck(cfg)}
 
 
-def _in_features(cfg: Config) -> List[str]:
+def _in_features(cfg: Config) -> list[str]:
     backbone = cfg.model.backbone
     if backbone.type == 'DLA':
         return [f'dla{i}' for i in backbone.out_indices]
@@ -219,34 +211,26 @@ def _resnet(cfg: Config) -> Settings:
     assert backbone.norm_eval
     settings = {
         'MODEL.BACKBONE.FREEZE_AT': backbone.frozen_stages + 1,
-        'MODEL.RESNETS.DEFORM_ON_PER_STAGE':
-        list(backbone.get('stage_with_dcn', (False, ) * 4)),
+        'MODEL.RESNETS.DEFORM_ON_PER_STAGE': list(backbone.get('stage_with_dcn', (False,) * 4)),
         'MODEL.RESNETS.DEPTH': backbone.depth,
         'MODEL.RESNETS.NORM': 'FrozenBN',
         'MODEL.RESNETS.NUM_GROUPS': backbone.get('groups', 1),
         'MODEL.RESNETS.OUT_FEATURES': _in_features(cfg),
-        'MODEL.RESNETS.RES5_DILATION': backbone.get('dilations',
-                                                    (1, ) * 4)[3],
-        'MODEL.RESNETS.STRIDE_IN_1X1':
-        backbone.type == 'CaffeRes2Net' or backbone.style == 'caffe',
+        'MODEL.RESNETS.RES5_DILATION': backbone.get('dilations', (1,) * 4)[3],
+        'MODEL.RESNETS.STRIDE_IN_1X1': backbone.type == 'CaffeRes2Net' or backbone.style == 'caffe',
         'MODEL.RESNETS.WIDTH_PER_GROUP': backbone.get('base_width', 64),
     }
     if 'dcn' in backbone:
         assert not backbone.dcn.fallback_on_stride
-        settings['MODEL.RESNETS.DEFORM_MODULATED'] = (
-            backbone.dcn.type == 'ExactDeformConv')
-        settings['MODEL.RESNETS.DEFORM_NUM_GROUPS'] = (
-            backbone.dcn.deform_groups)
+        settings['MODEL.RESNETS.DEFORM_MODULATED'] = backbone.dcn.type == 'ExactDeformConv'
+        settings['MODEL.RESNETS.DEFORM_NUM_GROUPS'] = backbone.dcn.deform_groups
     return settings
 
 
 def _dla(cfg: Config) -> Settings:
     backbone = cfg.model.backbone
     assert backbone.norm_cfg.requires_grad and not backbone.get('norm_eval')
-    return {
-        'MODEL.DLA.NORM': backbone.norm_cfg.type,
-        'MODEL.DLA.NUM_LAYERS': backbone.depth,
-    }
+    return {'MODEL.DLA.NORM': backbone.norm_cfg.type, 'MODEL.DLA.NUM_LAYERS': backbone.depth}
 
 
 def _fpn(cfg: Config) -> Settings:
@@ -286,7 +270,7 @@ def _head(cfg: Config) -> ConfigDict:
     return cfg.model.get('rpn_head') or cfg.model.bbox_head
 
 
-def _levels(cfg: Config, strides: Sequence[int]) -> List[str]:
+def _levels(cfg: Config, strides: Sequence[int]) -> list[str]:
     prefix = 'dla' if cfg.model.neck.type == 'DLAUpNeck' else 'p'
     return [f'{prefix}{stride.bit_length() - 1}' for stride in strides]
 
@@ -351,9 +335,9 @@ def _training_proposals(cfg: Config) -> Settings:
 def _second_stage(cfg: Config) -> Settings:
     roi = cfg.model.get('roi_head')
     settings = {
-        'MODEL.META_ARCHITECTURE':
-        dict(SingleStageDetector='CenterNetDetector').get(
-            cfg.model.type, 'GeneralizedRCNN'),
+        'MODEL.META_ARCHITECTURE': dict(SingleStageDetector='CenterNetDetector').get(
+            cfg.model.type, 'GeneralizedRCNN'
+        ),
         'MODEL.MASK_ON': bool(roi) and 'mask_head' in roi,
     }
     if roi is None:
@@ -375,13 +359,11 @@ def _rois(cfg: Config) -> Settings:
     extractor = roi.bbox_roi_extractor
     return {
         'MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE': first.sampler.num,
-        'MODEL.ROI_HEADS.IN_FEATURES':
-        _levels(cfg, extractor.featmap_strides),
+        'MODEL.ROI_HEADS.IN_FEATURES': _levels(cfg, extractor.featmap_strides),
         'MODEL.ROI_HEADS.NMS_THRESH_TEST': test.nms.iou_threshold,
         'MODEL.ROI_HEADS.NUM_CLASSES': roi.bbox_head.num_classes,
         'MODEL.ROI_HEADS.POSITIVE_FRACTION': first.sampler.pos_fraction,
-        'MODEL.ROI_HEADS.PROPOSAL_APPEND_GT':
-        first.sampler.add_gt_as_proposals,
+        'MODEL.ROI_HEADS.PROPOSAL_APPEND_GT': first.sampler.add_gt_as_proposals,
         'MODEL.ROI_HEADS.SCORE_THRESH_TEST': test.score_thr,
         'TEST.DETECTIONS_PER_IMAGE': test.max_per_img,
     }
@@ -395,7 +377,7 @@ def _threshold(stage: ConfigDict) -> float:
     return assigner.pos_iou_thr
 
 
-def _box_weights(stds: Sequence[float]) -> List[float]:
+def _box_weights(stds: Sequence[float]) -> list[float]:
     return [1 / std for std in stds]
 
 
@@ -404,12 +386,11 @@ def _cascade(cfg: Config) -> Settings:
     assert roi.stage_loss_weights == [1, 1, 1]
     assert [s.sampler.type for s in stages[1:]] == ['PseudoSampler'] * 2
     return {
-        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS':
-        list(map(_box_weights, roi.stage_target_stds)),
-        'MODEL.ROI_BOX_CASCADE_HEAD.IOUS':
-        list(map(_threshold, stages)),
-        'MODEL.ROI_HEADS.NAME':
-        'CustomCascadeROIHeads',
+        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS': list(
+            map(_box_weights, roi.stage_target_stds)
+        ),
+        'MODEL.ROI_BOX_CASCADE_HEAD.IOUS': list(map(_threshold, stages)),
+        'MODEL.ROI_HEADS.NAME': 'CustomCascadeROIHeads',
     }
 
 
@@ -417,8 +398,7 @@ def _single(cfg: Config) -> Settings:
     stds = cfg.model.roi_head.bbox_head.bbox_coder.target_stds
     return {
         'MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS': _box_weights(stds),
-        'MODEL.ROI_HEADS.IOU_THRESHOLDS':
-        [_threshold(cfg.model.train_cfg.rcnn)],
+        'MODEL.ROI_HEADS.IOU_THRESHOLDS': [_threshold(cfg.model.train_cfg.rcnn)],
         'MODEL.ROI_HEADS.NAME': 'CustomROIHeads',
     }
 
@@ -426,13 +406,11 @@ def _single(cfg: Config) -> Settings:
 def _pooler(extractor: ConfigDict) -> Settings:
     layer = extractor.roi_layer
     assert extractor.type == 'CanonicalRoIExtractor'
-    assert (extractor.get('canonical_size', 224),
-            extractor.get('canonical_level', 4)) == (224, 4)
+    assert (extractor.get('canonical_size', 224), extractor.get('canonical_level', 4)) == (224, 4)
     return {
         'POOLER_RESOLUTION': layer.output_size,
         'POOLER_SAMPLING_RATIO': layer.sampling_ratio,
-        'POOLER_TYPE':
-        'ROIAlignV2' if layer.get('aligned', True) else 'ROIAlign',
+        'POOLER_TYPE': 'ROIAlignV2' if layer.get('aligned', True) else 'ROIAlign',
     }
 
 
@@ -455,7 +433,7 @@ def _box_head(cfg: Config) -> Settings:
         'NUM_FC': 2,  # Shared2FCBBoxHead
         'USE_FED_LOSS': fed,
         'USE_SIGMOID_CE': fed or loss.use_sigmoid,
-        **_pooler(cfg.model.roi_head.bbox_roi_extractor)
+        **_pooler(cfg.model.roi_head.bbox_roi_extractor),
     }
     if fed:
         sources = dict(lvis_v1='datasets/lvis/lvis_v1_train_cat_info.json')
@@ -463,7 +441,8 @@ def _box_head(cfg: Config) -> Settings:
             CAT_FREQ_PATH=sources[loss.cat_freq],
             FED_LOSS_FREQ_WEIGHT=loss.freq_power,
             FED_LOSS_NUM_CAT=loss.num_sampled_classes,
-            PRIOR_PROB=loss.prior_prob)
+            PRIOR_PROB=loss.prior_prob,
+        )
     return {f'MODEL.ROI_BOX_HEAD.{key}': v for key, v in settings.items()}
 
 
@@ -474,8 +453,7 @@ def _masks(cfg: Config) -> Settings:
     assert head.loss_mask.loss_weight == 1
     assert head.num_classes == roi.bbox_head.num_classes
     assert pooler.featmap_strides == roi.bbox_roi_extractor.featmap_strides
-    assert model.train_cfg.rcnn[0].mask_size == 2 * pooler.roi_layer[
-        'output_size']
+    assert model.train_cfg.rcnn[0].mask_size == 2 * pooler.roi_layer['output_size']
     assert model.test_cfg.rcnn.mask_thr_binary == 0.5
     settings = {
         'CLS_AGNOSTIC_MASK': head.get('class_agnostic', False),
@@ -483,7 +461,7 @@ def _masks(cfg: Config) -> Settings:
         'NAME': 'MaskRCNNConvUpsampleHead',
         'NORM': head.get('norm_cfg', ''),
         'NUM_CONV': head.num_convs,
-        **_pooler(pooler)
+        **_pooler(pooler),
     }
     return {f'MODEL.ROI_MASK_HEAD.{key}': v for key, v in settings.items()}
 
@@ -494,7 +472,7 @@ def _schedule(cfg: Config) -> Settings:
     max_iters = cfg.train_cfg.max_iters
     name, settings = 'WarmupMultiStepLR', {}
     if warmup.type == 'LinearLR':
-        (steps, ) = steps
+        (steps,) = steps
         assert not warmup.by_epoch and not steps.by_epoch
         assert steps.type == 'MultiStepLR' and steps.end == max_iters
         factor, iters = warmup.start_factor, warmup.end - 1
@@ -504,7 +482,7 @@ def _schedule(cfg: Config) -> Settings:
         factor, iters = warmup.warmup_factor, warmup.warmup_iters
     if warmup.type == 'WarmupCosineLR':
         assert warmup.max_iters == max_iters
-        name, settings['SOLVER.BASE_LR_END'] = 'WarmupCosineLR', 0.
+        name, settings['SOLVER.BASE_LR_END'] = 'WarmupCosineLR', 0.0
     else:
         settings['SOLVER.GAMMA'] = steps.gamma
         settings['SOLVER.STEPS'] = tuple(steps.milestones)
@@ -539,8 +517,7 @@ def _solver(cfg: Config) -> Settings:
         'SOLVER.RESET_ITER': cfg.load_from is not None and not cfg.resume,
         'SOLVER.WEIGHT_DECAY': optimizer.weight_decay,
         'SOLVER.WEIGHT_DECAY_BIAS': paramwise.get('bias_decay_mult'),
-        'SOLVER.WEIGHT_DECAY_NORM':
-        optimizer.weight_decay * paramwise.norm_decay_mult,
+        'SOLVER.WEIGHT_DECAY_NORM': optimizer.weight_decay * paramwise.norm_decay_mult,
     }
 
 
@@ -553,7 +530,6 @@ def settings_of(cfg: Config) -> Settings:
         KeyError: If a part of the config is nothing the original has.
     """
     settings: Settings = {}
-    for part in (_loading, _images, _backbone, _centernet, _second_stage,
-                 _schedule, _solver):
+    for part in (_loading, _images, _backbone, _centernet, _second_stage, _schedule, _solver):
         settings.update(part(cfg))
     return settings

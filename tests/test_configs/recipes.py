@@ -1,4 +1,5 @@
 """Which of the original's models each config is, and how it may differ."""
+
 import ast
 import json
 from typing import Any, NamedTuple
@@ -28,26 +29,25 @@ class Recipe(NamedTuple):
 
 #: The original downloads DLA's ImageNet weights itself, whatever
 #: MODEL.WEIGHTS says; the ResNet's that it names fit none of DLA's tensors.
-_DLA_WEIGHTS = Difference('', 'the named weights fit none of DLA\'s tensors')
+_DLA_WEIGHTS = Difference('', "the named weights fit none of DLA's tensors")
 _SIX_REPEATS = {
-    'MODEL.WEIGHTS':
-    _DLA_WEIGHTS,
-    'SOLVER.BASE_LR':
-    Difference(0.01, 'the documented rate of the repeats'),
-    'SOLVER.MAX_ITER':
-    Difference(6 * 360000, 'six repeats as one run'),
+    'MODEL.WEIGHTS': _DLA_WEIGHTS,
+    'SOLVER.BASE_LR': Difference(0.01, 'the documented rate of the repeats'),
+    'SOLVER.MAX_ITER': Difference(6 * 360000, 'six repeats as one run'),
 }
 _ONE_AND_A_HALF = {
-    'SOLVER.MAX_ITER':
-    Difference(540000, 'no config of the original has the name of this zoo '
-               'row: its schedule is one and a half times the 16x one'),
+    'SOLVER.MAX_ITER': Difference(
+        540000,
+        'no config of the original has the name of this zoo '
+        'row: its schedule is one and a half times the 16x one',
+    )
 }
 _FROM_THE_DETECTOR = {
-    'MODEL.WEIGHTS':
-    Difference('centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco',
-               'starts from that detector, not from ImageNet'),
-    'SOLVER.RESET_ITER':
-    Difference(True, 'else nothing would be trained'),
+    'MODEL.WEIGHTS': Difference(
+        'centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco',
+        'starts from that detector, not from ImageNet',
+    ),
+    'SOLVER.RESET_ITER': Difference(True, 'else nothing would be trained'),
 }
 
 #: Original name in the metafile -> what is different.
@@ -58,15 +58,12 @@ _DIFFERENCES = {
     'CenterNet2_R2-101-DCN-BiFPN_4x+4x_1560_ST': _FROM_THE_DETECTOR,
 }
 #: A row of the original's zoo that has no config there -> the nearest one.
-_CONFIG_OF_ROW = {
-    'CenterNet2_DLA-BiFPN-P5_640_24x_ST':
-    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
-}
+_CONFIG_OF_ROW = {'CenterNet2_DLA-BiFPN-P5_640_24x_ST': 'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST'}
 #: Config below ``configs/`` -> recipe, of all models in the metafiles.
 RECIPES: dict[str, Recipe] = {
     f'{model.config.parent.name}/{model.config.name}': Recipe(
-        _CONFIG_OF_ROW.get(model.original, model.original),
-        _DIFFERENCES.get(model.original, {}))
+        _CONFIG_OF_ROW.get(model.original, model.original), _DIFFERENCES.get(model.original, {})
+    )
     for model in shipped_models()
 }
 #: Folders whose configs are models of the original's zoo.

@@ -3,6 +3,7 @@
 The models are whole; images are small, and nothing is downloaded. mmdet's
 analyze_logs.py reads the log of each.
 """
+
 import gc
 import math
 import runpy
@@ -18,30 +19,23 @@ from mmengine.runner import Runner
 
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
-from tests.test_configs.tiny_data import (datasets_of, relocate,
-                                          write_dataset)
+from tests.test_configs.tiny_data import datasets_of, relocate, write_dataset
 
 pytestmark = pytest.mark.slow
 
 NAMES = sorted(shipped_configs())
 ITERATIONS = 2
-ANALYZE_LOGS = (
-    Path(mmdet.__file__).parent / '.mim/tools/analysis_tools/analyze_logs.py')
+ANALYZE_LOGS = Path(mmdet.__file__).parent / '.mim/tools/analysis_tools/analyze_logs.py'
 #: Shorter side, longest side and window of the small images, in pixels.
 SHORT_EDGE, LONG_EDGE, WINDOW = 64, 96, 96
 #: Detectors that know nothing yet must still find something to evaluate.
 SCORE_THR = 1e-4
 
 CASCADE_LOSSES = {
-    f's{stage}.{loss}'
-    for stage in range(3) for loss in ('loss_cls', 'loss_bbox', 'acc')
+    f's{stage}.{loss}' for stage in range(3) for loss in ('loss_cls', 'loss_bbox', 'acc')
 }
-PROPOSAL_LOSSES = {
-    f'rpn_loss_centernet_{loss}' for loss in ('loc', 'agn_pos', 'agn_neg')
-}
-ONE_STAGE_LOSSES = {
-    f'loss_centernet_{loss}' for loss in ('loc', 'pos', 'neg')
-}
+PROPOSAL_LOSSES = {f'rpn_loss_centernet_{loss}' for loss in ('loc', 'agn_pos', 'agn_neg')}
+ONE_STAGE_LOSSES = {f'loss_centernet_{loss}' for loss in ('loc', 'pos', 'neg')}
 
 
 class Watch(Hook):
@@ -64,8 +58,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
     cfg = Config(relocate(cfg._cfg_dict.to_dict(), folder))
     assert cfg.test_dataloader == cfg.val_dataloader
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
-        loader.update(
-            num_workers=0, persistent_workers=False, pin_memory=False)
+        loader.update(num_workers=0, persistent_workers=False, pin_memory=False)
         for dataset in datasets_of(loader.dataset):
             write_dataset(dataset)
             for transform in dataset.pipeline:
@@ -79,8 +72,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
     cfg.default_hooks.logger.update(interval=1)
     cfg.work_dir = str(folder / 'work_dir')
     # one of that name would be shared by all runs of a process
-    cfg.visualizer.update(
-        name=str(folder), vis_backends=[dict(type='LocalVisBackend')])
+    cfg.visualizer.update(name=str(folder), vis_backends=[dict(type='LocalVisBackend')])
     return cfg
 
 
@@ -140,7 +132,8 @@ def test_config_trains_and_tests(name, tmp_path, monkeypatch, capsys):
     runner.register_hook(watch)
     before = {
         n: p.detach().abs().sum().item()
-        for n, p in runner.model.named_parameters() if 'conv_reg.' in n
+        for n, p in runner.model.named_parameters()
+        if 'conv_reg.' in n
     }
     runner.train()
     assert len(watch.logs) == ITERATIONS
@@ -148,17 +141,16 @@ def test_config_trains_and_tests(name, tmp_path, monkeypatch, capsys):
         assert set(log) == expected_losses(cfg)
         assert all(math.isfinite(value) for value in log.values())
         assert log['loss'] == pytest.approx(
-            sum(v for k, v in log.items() if 'loss_' in k), rel=1e-5)
+            sum(v for k, v in log.items() if 'loss_' in k), rel=1e-5
+        )
     parameters = dict(runner.model.named_parameters())
     assert before
-    assert any(parameters[n].detach().abs().sum().item() != value
-               for n, value in before.items())
+    assert any(parameters[n].detach().abs().sum().item() != value for n, value in before.items())
 
-    log, = tmp_path.glob(f'work_dir/*/vis_data/{runner.timestamp}.json')
+    (log,) = tmp_path.glob(f'work_dir/*/vis_data/{runner.timestamp}.json')
     losses = sorted(set(watch.logs[0]) - {'loss'})
     plot = tmp_path / 'losses.png'
-    analyze_logs(monkeypatch, 'plot_curve', str(log), '--keys', 'loss',
-                 *losses, '--out', str(plot))
+    analyze_logs(monkeypatch, 'plot_curve', str(log), '--keys', 'loss', *losses, '--out', str(plot))
     assert plot.stat().st_size > 5000
     capsys.readouterr()
     analyze_logs(monkeypatch, 'cal_train_time', str(log))

@@ -1,6 +1,7 @@
 """The learning rate of every recipe, step by step, is the original's."""
+
 import math
-from typing import Dict, Iterable
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -29,16 +30,8 @@ MEASURED = {
         180000: 0.04,
         359999: 1.5e-12,
     },
-    'CenterNet-S4_DLA_8x': {
-        0: 8e-5,
-        500: 0.0400278,
-        1000: 0.0799756,
-    },
-    'CenterNet2_R2-101-DCN_896_4x': {
-        0: 1e-5,
-        4000: 0.0399513,
-        90000: 0.02,
-    },
+    'CenterNet-S4_DLA_8x': {0: 8e-5, 500: 0.0400278, 1000: 0.0799756},
+    'CenterNet2_R2-101-DCN_896_4x': {0: 1e-5, 4000: 0.0399513, 90000: 0.02},
 }
 #: Six repeats of the 4x schedule from 0.01.
 REPEATED = 'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-24x_coco.py'
@@ -54,7 +47,7 @@ def law(settings: dict, i: int) -> float:
     def factor(i):
         if settings['SOLVER.LR_SCHEDULER_NAME'] == 'WarmupCosineLR':
             return (1 + math.cos(math.pi * i / settings['SOLVER.MAX_ITER'])) / 2
-        return 0.1**sum(i >= step for step in settings['SOLVER.STEPS'])
+        return 0.1 ** sum(i >= step for step in settings['SOLVER.STEPS'])
 
     warmup = settings['SOLVER.WARMUP_ITERS']
     rate = settings['SOLVER.BASE_LR']
@@ -76,16 +69,12 @@ def wanted_rates(name: str) -> dict:
     settings = settings_of_schedule(name)
     last = settings['SOLVER.MAX_ITER'] - 1
     warmup = settings['SOLVER.WARMUP_ITERS']
-    moments = {0, 1, warmup // 2, warmup - 1, warmup, warmup + 1, last // 2,
-               last - 1, last}
+    moments = {0, 1, warmup // 2, warmup - 1, warmup, warmup + 1, last // 2, last - 1, last}
     for step in settings['SOLVER.STEPS']:
         moments |= {step - 1, step}
     if name == REPEATED:
         one = {m for m in moments if m < CYCLE} | {CYCLE - 1}
-        return {
-            m + repeat * CYCLE: law(settings, m)
-            for repeat in range(6) for m in one
-        }
+        return {m + repeat * CYCLE: law(settings, m) for repeat in range(6) for m in one}
     return {m: law(settings, m) for m in moments if m <= last}
 
 
@@ -98,17 +87,17 @@ class Run:
 
     def __init__(self, name: str) -> None:
         cfg = Config.fromfile(CONFIGS / name)
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))],
-                                    lr=cfg.optim_wrapper.optimizer.lr)
+        optimizer = torch.optim.SGD(
+            [nn.Parameter(torch.zeros(1))], lr=cfg.optim_wrapper.optimizer.lr
+        )
         self.group, self.iteration = optimizer.param_groups[0], 0
         self.schedulers = [
-            PARAM_SCHEDULERS.build(
-                dict(s), default_args=dict(optimizer=optimizer))
+            PARAM_SCHEDULERS.build(dict(s), default_args=dict(optimizer=optimizer))
             for s in cfg.param_scheduler
         ]
         optimizer.step()
 
-    def rates(self, iterations: Iterable[int]) -> Dict[int, float]:
+    def rates(self, iterations: Iterable[int]) -> dict[int, float]:
         """Learning rates at iterations."""
         found = {}
         for i in sorted(iterations):
@@ -118,8 +107,7 @@ class Run:
 
     def go_to(self, i: int) -> None:
         """Step there, or resume one step before, where no step is lost."""
-        if i > self.iteration and all(
-                isinstance(s, ClosedFormLR) for s in self.schedulers):
+        if i > self.iteration and all(isinstance(s, ClosedFormLR) for s in self.schedulers):
             self.resume(i - 1)
         while self.iteration < i:
             for scheduler in self.schedulers:
@@ -140,9 +128,9 @@ def test_rates_follow_the_law(name):
     assert Run(name).rates(wanted) == pytest.approx(wanted, rel=1e-9, abs=1e-15)
 
 
-@pytest.mark.parametrize('name', [
-    name for name, recipe in RECIPES.items() if recipe.original in MEASURED
-])
+@pytest.mark.parametrize(
+    'name', [name for name, recipe in RECIPES.items() if recipe.original in MEASURED]
+)
 def test_rates_are_those_measured_in_the_original(name):
     wanted = MEASURED[RECIPES[name].original]
     assert Run(name).rates(wanted) == pytest.approx(wanted, rel=2e-6, abs=3e-14)
@@ -151,6 +139,4 @@ def test_rates_are_those_measured_in_the_original(name):
 def test_the_law_itself_gives_what_was_measured():
     for original, wanted in MEASURED.items():
         settings = original_settings(original)
-        assert {i: law(settings, i)
-                for i in wanted} == pytest.approx(
-                    wanted, rel=2e-6, abs=3e-14)
+        assert {i: law(settings, i) for i in wanted} == pytest.approx(wanted, rel=2e-6, abs=3e-14)

@@ -1,4 +1,5 @@
 """Metafiles, READMEs and configs say the same."""
+
 import re
 import runpy
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_readme_has_the_metafile_s_table(folder):
 @pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
 def test_metafile_is_what_mmdet_s_tools_read(path):
     content = yaml.safe_load(path.read_text())
-    (collection, ) = content['Collections']
+    (collection,) = content['Collections']
     assert (ROOT / collection['README']).is_file()
     for model in content['Models']:
         assert model['In Collection'] == collection['Name']
@@ -93,7 +94,8 @@ def test_metafile_is_what_mmdet_s_tools_read(path):
 def test_model_index_imports_every_metafile():
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert sorted(index['Import']) == sorted(
-        str(path.relative_to(ROOT)) for path in CONFIGS.rglob('metafile.yml'))
+        str(path.relative_to(ROOT)) for path in CONFIGS.rglob('metafile.yml')
+    )
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
@@ -114,17 +116,14 @@ def test_figures_are_put_in_their_places():
     path = METAFILES[0]
     text = path.read_text()
     models = read_models(path)
-    doubled = {
-        m.name: m.cost._replace(parameters=2 * m.cost.parameters)
-        for m in models
-    }
+    doubled = {m.name: m.cost._replace(parameters=2 * m.cost.parameters) for m in models}
     changed = set_costs(text, doubled)
     assert changed != text
     assert set_costs(changed, {m.name: m.cost for m in models}) == text
     assert changed.splitlines()[0] == text.splitlines()[0]
-    assert [m['Metadata']['Parameters']
-            for m in yaml.safe_load(changed)['Models']
-            ] == [2 * m.cost.parameters for m in models]
+    assert [m['Metadata']['Parameters'] for m in yaml.safe_load(changed)['Models']] == [
+        2 * m.cost.parameters for m in models
+    ]
     with pytest.raises(ValueError, match='needs one'):
         set_table('no place here', 'table')
 
@@ -134,10 +133,7 @@ def test_the_tool_writes_what_it_measures(tmp_path, capsys):
     folder = CONFIGS / 'centernet'
     table = table_of(read_models(folder / 'metafile.yml'))
     text = (folder / 'metafile.yml').read_text()
-    empty = {
-        m.name: Complexity(0, 0, (0, 0))
-        for m in read_models(folder / 'metafile.yml')
-    }
+    empty = {m.name: Complexity(0, 0, (0, 0)) for m in read_models(folder / 'metafile.yml')}
     (tmp_path / 'metafile.yml').write_text(set_costs(text, empty))
     readme = (folder / 'README.md').read_text()
     (tmp_path / 'README.md').write_text(set_table(readme, 'nothing yet'))

@@ -1,4 +1,5 @@
 """Every effective setting of the configs is that of the original."""
+
 from fnmatch import fnmatch
 
 import pytest
@@ -10,8 +11,7 @@ from torch import nn
 
 from tests.paths import CONFIGS
 from tests.test_configs.original_settings import settings_of
-from tests.test_configs.recipes import (OWN_CONFIGS, RECIPES,
-                                        original_settings, shipped_configs)
+from tests.test_configs.recipes import OWN_CONFIGS, RECIPES, original_settings, shipped_configs
 from tests.test_configs.without_effect import RULES, without_effect
 
 FLAGSHIP = 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'
@@ -42,13 +42,9 @@ def test_every_setting_is_the_original_one(name):
     ours = settings_of(Config.fromfile(CONFIGS / name))
     assert set(ours) == set(theirs)
     differing = {
-        key: (ours[key], theirs[key])
-        for key in theirs if not _same(ours[key], theirs[key])
+        key: (ours[key], theirs[key]) for key in theirs if not _same(ours[key], theirs[key])
     }
-    wanted = {
-        key: (difference.ours, theirs[key])
-        for key, difference in recipe.differences.items()
-    }
+    wanted = {key: (difference.ours, theirs[key]) for key, difference in recipe.differences.items()}
     assert differing == wanted
 
 
@@ -67,8 +63,7 @@ def test_a_drifted_config_is_noticed():
     before = settings_of(cfg)
     cfg.model.test_cfg.rcnn.nms.iou_threshold = 0.5
     after = settings_of(cfg)
-    assert {k for k in before if before[k] != after[k]
-            } == {'MODEL.ROI_HEADS.NMS_THRESH_TEST'}
+    assert {k for k in before if before[k] != after[k]} == {'MODEL.ROI_HEADS.NMS_THRESH_TEST'}
 
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
@@ -86,11 +81,7 @@ def test_norms_do_not_decay_everything_else_does(name):
     """Scales, biases and fusion weights included; one rate for all."""
     cfg = Config.fromfile(CONFIGS / name)
     model = _model(cfg)
-    of_norms = {
-        id(p)
-        for m in model.modules() if isinstance(m, NORMS)
-        for p in m.parameters()
-    }
+    of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     seen = 0
     for group in wrapper.optimizer.param_groups:
@@ -99,8 +90,7 @@ def test_norms_do_not_decay_everything_else_does(name):
         for p in group['params']:
             assert group['weight_decay'] == (0 if id(p) in of_norms else 1e-4)
             seen += 1
-    assert of_norms and seen == sum(p.requires_grad
-                                    for p in model.parameters())
+    assert of_norms and seen == sum(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -123,8 +113,7 @@ def test_what_is_frozen(name):
     for n, p in model.backbone.named_parameters():
         early = n.startswith(('conv1.', 'bn1.', 'stem.', 'layer1.'))
         norm = any(p is q for m in norms for q in m.parameters())
-        absent = cfg.model.backbone.type == 'CaffeRes2Net' and n.endswith(
-            'conv_offset.bias')
+        absent = cfg.model.backbone.type == 'CaffeRes2Net' and n.endswith('conv_offset.bias')
         assert p.requires_grad != (early or norm or absent), n
 
 
@@ -134,7 +123,7 @@ def test_gradients_are_clamped_one_by_one():
     layer = nn.Linear(4, 4)
     wrapper = build_optim_wrapper(layer, cfg.optim_wrapper)
     before = layer.bias.detach().clone()
-    layer.bias.grad = torch.tensor([5., -7., 0.25, 1.])
+    layer.bias.grad = torch.tensor([5.0, -7.0, 0.25, 1.0])
     wrapper.step()
-    step = torch.tensor([1., -1., 0.25, 1.]) + 1e-4 * before
+    step = torch.tensor([1.0, -1.0, 0.25, 1.0]) + 1e-4 * before
     torch.testing.assert_close(before - layer.bias.detach(), 0.02 * step)

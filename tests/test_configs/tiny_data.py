@@ -4,9 +4,10 @@ Files are written where the config looks for them below its ``data`` folder,
 in the format of the data set's class: COCO, Objects365, LVIS or nuImages with
 run-length masks, all categories included.
 """
+
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, List, Sequence
 
 import numpy as np
 from mmdet.registry import DATASETS
@@ -51,48 +52,49 @@ def write_dataset(dataset: ConfigDict) -> None:
     lvis = kind == 'CenterNet2LVISDataset'
     folder = dataset.data_prefix.img or ('train2017/' if lvis else '')
     first_id = FIRST_IDS.get(kind, 1)
-    content = dict(
-        images=[], annotations=[], categories=_categories(names, first_id))
+    content = dict(images=[], annotations=[], categories=_categories(names, first_id))
     for image_id, (size, boxes) in enumerate(PICTURES):
         name = f'{image_id:012d}.jpg'
         _write_image(root / folder / name, size, boxes, image_id)
         content['images'].append(
-            _image(image_id, folder + name if lvis else name, size, boxes,
-                   lvis))
+            _image(image_id, folder + name if lvis else name, size, boxes, lvis)
+        )
         for *box, label in boxes:
             content['annotations'].append(
                 _annotation(
-                    len(content['annotations']) + 1, image_id, box,
-                    first_id + label % len(names), size))
+                    len(content['annotations']) + 1,
+                    image_id,
+                    box,
+                    first_id + label % len(names),
+                    size,
+                )
+            )
     path = root / dataset.ann_file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
 
-def _categories(names: Sequence[str], first_id: int) -> List[dict]:
+def _categories(names: Sequence[str], first_id: int) -> list[dict]:
     return [
         dict(id=i, name=name, frequency='rcf'[i % 3], image_count=1)
         for i, name in enumerate(names, first_id)
     ]
 
 
-def _image(image_id: int, name: str, size: tuple, boxes: tuple,
-           lvis: bool) -> dict:
+def _image(image_id: int, name: str, size: tuple, boxes: tuple, lvis: bool) -> dict:
     image = dict(id=image_id, file_name=name, height=size[0], width=size[1])
     if lvis:
         del image['file_name']
-        image.update(
-            coco_url=HOST + name,
-            neg_category_ids=[4],
-            not_exhaustive_category_ids=[])
+        image.update(coco_url=HOST + name, neg_category_ids=[4], not_exhaustive_category_ids=[])
     return image
 
 
-def _annotation(annotation_id: int, image_id: int, box: Sequence[int],
-                category_id: int, size: tuple) -> dict:
+def _annotation(
+    annotation_id: int, image_id: int, box: Sequence[int], category_id: int, size: tuple
+) -> dict:
     x, y, width, height = box
     mask = np.zeros(size, np.uint8, order='F')
-    mask[y:y + height, x:x + width] = 1
+    mask[y : y + height, x : x + width] = 1
     encoded = rle.encode(mask)
     return dict(
         id=annotation_id,
@@ -102,14 +104,14 @@ def _annotation(annotation_id: int, image_id: int, box: Sequence[int],
         area=width * height,
         iscrowd=0,
         score=0.9,  # pseudo labels have one
-        segmentation=dict(
-            size=list(size), counts=encoded['counts'].decode()))
+        segmentation=dict(size=list(size), counts=encoded['counts'].decode()),
+    )
 
 
 def _write_image(path: Path, size: tuple, boxes: tuple, seed: int) -> None:
     """Noise with a rectangle for each box."""
     picture = np.random.RandomState(seed).randint(90, 150, (*size, 3))
     for x, y, width, height, label in boxes:
-        picture[y:y + height, x:x + width] = 20 + 100 * label
+        picture[y : y + height, x : x + width] = 20 + 100 * label
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture.astype(np.uint8)).save(path, quality=95)

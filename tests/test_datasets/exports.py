@@ -2,6 +2,7 @@
 
 Four pictures of 160x120 pixels with three objects of two classes each.
 """
+
 import json
 import random
 
@@ -22,10 +23,15 @@ def boxes_of(seed):
     rng = random.Random(seed)
     for number in range(3):
         width, height = rng.randrange(24, 50), rng.randrange(24, 50)
-        yield number % 2, [
-            rng.randrange(2, WIDTH - width - 2),
-            rng.randrange(2, HEIGHT - height - 2), width, height
-        ]
+        yield (
+            number % 2,
+            [
+                rng.randrange(2, WIDTH - width - 2),
+                rng.randrange(2, HEIGHT - height - 2),
+                width,
+                height,
+            ],
+        )
 
 
 def content(split='train', lvis=False):
@@ -33,19 +39,12 @@ def content(split='train', lvis=False):
     js = dict(
         images=[],
         annotations=[],
-        categories=[
-            dict(id=i, name=n, frequency='f')
-            for i, n in enumerate(('cat', 'dog'), 1)
-        ])
+        categories=[dict(id=i, name=n, frequency='f') for i, n in enumerate(('cat', 'dog'), 1)],
+    )
     for index in range(NUM_IMAGES):
-        image = dict(
-            id=index + 1,
-            file_name=f'{split}_{index}.png',
-            width=WIDTH,
-            height=HEIGHT)
+        image = dict(id=index + 1, file_name=f'{split}_{index}.png', width=WIDTH, height=HEIGHT)
         if lvis:
-            image['coco_url'] = ('http://images.cocodataset.org/' +
-                                 image['file_name'])
+            image['coco_url'] = 'http://images.cocodataset.org/' + image['file_name']
             image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
         js['images'].append(image)
         for label, (x, y, w, h) in boxes_of(index):
@@ -57,7 +56,9 @@ def content(split='train', lvis=False):
                     bbox=[x, y, w, h],
                     area=w * h,
                     iscrowd=0,
-                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]]))
+                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                )
+            )
     return js
 
 
@@ -67,19 +68,20 @@ def write(folder, change=None, split='train', lvis=False):
     images.mkdir(exist_ok=True)
     js = content(split, lvis)
     for image in js['images']:
-        Image.new('RGB', (WIDTH, HEIGHT),
-                  (60, 90, 40)).save(images / image['file_name'])
+        Image.new('RGB', (WIDTH, HEIGHT), (60, 90, 40)).save(images / image['file_name'])
     if change is not None:
         change(js, folder)
     (folder / f'{split}.json').write_text(json.dumps(js))
 
 
-def read(folder,
-         split='train',
-         kind='CenterNet2CocoDataset',
-         classes=('cat', 'dog'),
-         pipeline=PIPELINE,
-         **kwargs):
+def read(
+    folder,
+    split='train',
+    kind='CenterNet2CocoDataset',
+    classes=('cat', 'dog'),
+    pipeline=PIPELINE,
+    **kwargs,
+):
     """The data set as training reads it."""
     return DATASETS.build(
         dict(
@@ -90,7 +92,9 @@ def read(folder,
             metainfo=dict(classes=classes),
             filter_cfg=dict(filter_empty_gt=True),
             pipeline=pipeline,
-            **kwargs))
+            **kwargs,
+        )
+    )
 
 
 def score(dataset, ann_file, kind='CenterNet2CocoMetric', **kwargs):
@@ -103,14 +107,19 @@ def score(dataset, ann_file, kind='CenterNet2CocoMetric', **kwargs):
         info = dataset.get_data_info(index)
         seen = [i for i in info['instances'] if not i['ignore_flag']]
         boxes = np.array([i['bbox'] for i in seen], np.float32)
-        metric.process({}, [
-            dict(
-                img_id=info['img_id'],
-                ori_shape=(info['height'], info['width']),
-                pred_instances=dict(
-                    bboxes=torch.from_numpy(boxes.reshape(-1, 4)),
-                    labels=torch.tensor([i['bbox_label'] for i in seen]),
-                    scores=torch.ones(len(seen))))
-        ])
+        metric.process(
+            {},
+            [
+                dict(
+                    img_id=info['img_id'],
+                    ori_shape=(info['height'], info['width']),
+                    pred_instances=dict(
+                        bboxes=torch.from_numpy(boxes.reshape(-1, 4)),
+                        labels=torch.tensor([i['bbox_label'] for i in seen]),
+                        scores=torch.ones(len(seen)),
+                    ),
+                )
+            ],
+        )
     found = metric.evaluate(len(dataset))
     return objects, found.get('coco/bbox_mAP', found.get('lvis/bbox_AP'))

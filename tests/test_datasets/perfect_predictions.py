@@ -1,4 +1,5 @@
 """Evaluate predictions that equal the annotations of a data set."""
+
 import numpy as np
 import torch
 from mmdet.registry import METRICS
@@ -16,17 +17,20 @@ def evaluate_perfect(dataset, ann_file, **metric_cfg):
     Returns:
         dict[str, float]: The metric's results.
     """
-    metric = METRICS.build(
-        {'type': 'CocoMetric', 'ann_file': str(ann_file), **metric_cfg})
+    metric = METRICS.build({'type': 'CocoMetric', 'ann_file': str(ann_file), **metric_cfg})
     metric.dataset_meta = dataset.metainfo
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        metric.process({}, [
-            dict(
-                img_id=info['img_id'],
-                ori_shape=(info['height'], info['width']),
-                pred_instances=_predictions(info['instances']))
-        ])
+        metric.process(
+            {},
+            [
+                dict(
+                    img_id=info['img_id'],
+                    ori_shape=(info['height'], info['width']),
+                    pred_instances=_predictions(info['instances']),
+                )
+            ],
+        )
     return metric.evaluate(len(dataset))
 
 
@@ -35,7 +39,8 @@ def _predictions(instances):
     found = dict(
         bboxes=boxes.reshape(-1, 4),
         labels=torch.tensor([i['bbox_label'] for i in instances]),
-        scores=torch.full((len(instances), ), 0.9))
+        scores=torch.full((len(instances),), 0.9),
+    )
     if any('mask' in i for i in instances):
         masks = np.array([_decode(i['mask']) for i in instances])
         found['masks'] = torch.from_numpy(masks)
@@ -44,6 +49,5 @@ def _predictions(instances):
 
 def _decode(segmentation):
     if isinstance(segmentation['counts'], list):
-        segmentation = mask_utils.frPyObjects(segmentation,
-                                              *segmentation['size'])
+        segmentation = mask_utils.frPyObjects(segmentation, *segmentation['size'])
     return mask_utils.decode(segmentation).astype(bool)

@@ -1,4 +1,5 @@
 """Reading COCO-format annotations as the original does."""
+
 import copy
 import json
 
@@ -13,19 +14,13 @@ ANNOTATIONS = dict(
         dict(id=2, file_name='b.png', height=20, width=30),
         dict(id=3, file_name='c.png', height=20, width=30),
     ],
-    categories=[dict(id=7, name='cat'),
-                dict(id=9, name='dog')],
+    categories=[dict(id=7, name='cat'), dict(id=9, name='dog')],
     annotations=[
         dict(id=1, image_id=1, category_id=9, bbox=[1, 2, 0.5, 0.25], area=1),
         dict(id=2, image_id=1, category_id=7, bbox=[-4, 2, 9, 9], area=81),
-        dict(
-            id=3,
-            image_id=2,
-            category_id=7,
-            bbox=[1, 1, 5, 5],
-            area=25,
-            iscrowd=1),
-    ])
+        dict(id=3, image_id=2, category_id=7, bbox=[1, 1, 5, 5], area=25, iscrowd=1),
+    ],
+)
 
 
 def build(tmp_path, content=None, classes=('cat', 'dog'), **kwargs):
@@ -41,7 +36,9 @@ def build(tmp_path, content=None, classes=('cat', 'dog'), **kwargs):
             metainfo=dict(classes=classes),
             filter_cfg=dict(filter_empty_gt=True),
             serialize_data=False,
-            **{'check_files': False, **kwargs}))
+            **{'check_files': False, **kwargs},
+        )
+    )
 
 
 def changed(index=0, **fields):
@@ -54,8 +51,7 @@ def test_keeps_small_and_outside_boxes_and_only_images_with_objects(tmp_path):
     dataset = build(tmp_path)
     assert [info['img_id'] for info in dataset.data_list] == [1]
     instances = dataset.data_list[0]['instances']
-    assert [i['bbox'] for i in instances] == [[1, 2, 1.5, 2.25],
-                                              [-4, 2, 5, 11]]
+    assert [i['bbox'] for i in instances] == [[1, 2, 1.5, 2.25], [-4, 2, 5, 11]]
     assert [i['bbox_label'] for i in instances] == [1, 0]
 
 
@@ -68,33 +64,33 @@ def test_crowds_are_marked(tmp_path):
     assert [i['ignore_flag'] for i in infos[1]['instances']] == [1]
 
 
-@pytest.mark.parametrize('bbox, message', [
-    ([1, 2, -3, 4], 'annotation 1 of image 1 .*negative size'),
-    ([1, 2, float('nan'), 4], 'annotation 1 of image 1 .*finite'),
-    ([1, 2, float('inf'), 4], 'finite'),
-    ([1, 2, '3', 4], 'finite'),
-    ([1, 2, 3], 'must be .x, y, width, height.'),
-    (None, 'must be .x, y, width, height.'),
-    ([1, 2, 0, 4], 'no area.*bad_boxes="drop"'),
-    ([40, 2, 3, 4], 'outside of the image .30x20.'),
-    ([True, 2, 3, 4], 'finite'),
-    ([10**400, 2, 3, 4], 'finite'),
-])
+@pytest.mark.parametrize(
+    'bbox, message',
+    [
+        ([1, 2, -3, 4], 'annotation 1 of image 1 .*negative size'),
+        ([1, 2, float('nan'), 4], 'annotation 1 of image 1 .*finite'),
+        ([1, 2, float('inf'), 4], 'finite'),
+        ([1, 2, '3', 4], 'finite'),
+        ([1, 2, 3], 'must be .x, y, width, height.'),
+        (None, 'must be .x, y, width, height.'),
+        ([1, 2, 0, 4], 'no area.*bad_boxes="drop"'),
+        ([40, 2, 3, 4], 'outside of the image .30x20.'),
+        ([True, 2, 3, 4], 'finite'),
+        ([10**400, 2, 3, 4], 'finite'),
+    ],
+)
 def test_impossible_boxes_are_named(tmp_path, bbox, message):
     with pytest.raises(AnnotationError, match=message):
         build(tmp_path, changed(bbox=bbox))
 
 
 @pytest.mark.parametrize('bbox', [[1, 2, 0, 4], [40, 2, 3, 4], None])
-def test_bad_boxes_can_be_dropped_and_are_listed(tmp_path, bbox,
-                                                 monkeypatch):
+def test_bad_boxes_can_be_dropped_and_are_listed(tmp_path, bbox, monkeypatch):
     lines = []
-    monkeypatch.setattr(annotation_file, 'print_log',
-                        lambda text, *args: lines.append(text))
+    monkeypatch.setattr(annotation_file, 'print_log', lambda text, *args: lines.append(text))
     dataset = build(tmp_path, changed(bbox=bbox), bad_boxes='drop')
-    assert [i['bbox'] for i in dataset.data_list[0]['instances']
-            ] == [[-4, 2, 5, 11]]
-    said, = (line for line in lines if 'left out' in line)
+    assert [i['bbox'] for i in dataset.data_list[0]['instances']] == [[-4, 2, 5, 11]]
+    (said,) = (line for line in lines if 'left out' in line)
     assert '1 of 3 annotations are left out' in said
     assert 'annotation 1 of image 1 (a.png): "bbox" ' in said
 
@@ -115,7 +111,7 @@ def test_annotation_of_an_unlisted_image_is_an_error(tmp_path):
 
 
 def test_a_subset_of_the_classes_is_fine(tmp_path):
-    dataset = build(tmp_path, classes=('dog', ))
+    dataset = build(tmp_path, classes=('dog',))
     instances = dataset.data_list[0]['instances']
     assert [i['bbox_label'] for i in instances] == [0]
 

@@ -1,4 +1,5 @@
 """Reading LVIS v1 annotations as the original does."""
+
 import json
 
 import pytest
@@ -25,7 +26,9 @@ def build(ann_file, classes=THINGS, **kwargs):
             serialize_data=False,
             check_files=False,
             **options,
-            **kwargs))
+            **kwargs,
+        )
+    )
 
 
 def changed(tmp_path, change):
@@ -38,33 +41,43 @@ def changed(tmp_path, change):
 def full_vocabulary(tmp_path, names):
     """All 1,203 categories, one image with one tiny object of the last."""
     return changed(
-        tmp_path, lambda content: content.update(
+        tmp_path,
+        lambda content: content.update(
             images=content['images'][:1],
             categories=[dict(id=i, name=n) for i, n in enumerate(names, 1)],
             annotations=[
-                dict(
-                    id=1,
-                    image_id=1,
-                    category_id=1203,
-                    bbox=[3, 4, .5, .25],
-                    area=.125)
-            ]))
+                dict(id=1, image_id=1, category_id=1203, bbox=[3, 4, 0.5, 0.25], area=0.125)
+            ],
+        ),
+    )
 
 
 def test_labels_files_and_images():
     dataset = build(CASE)
     truth = json.loads(CASE.read_text())
     assert [info['img_id'] for info in dataset.data_list] == [
-        1, 2, 3, 4, 5, 6, 7
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
     ]  # the eighth is empty
-    assert dataset.data_list[4]['img_path'] == (
-        'root/val2017/000000000005.jpg')
-    found = [(info['img_id'], i['bbox_label'], i['bbox'])
-             for info in dataset.data_list for i in info['instances']]
-    expected = [(a['image_id'], a['category_id'] - 1, [
-        a['bbox'][0], a['bbox'][1], a['bbox'][0] + a['bbox'][2],
-        a['bbox'][1] + a['bbox'][3]
-    ]) for a in truth['annotations']]
+    assert dataset.data_list[4]['img_path'] == ('root/val2017/000000000005.jpg')
+    found = [
+        (info['img_id'], i['bbox_label'], i['bbox'])
+        for info in dataset.data_list
+        for i in info['instances']
+    ]
+    expected = [
+        (
+            a['image_id'],
+            a['category_id'] - 1,
+            [a['bbox'][0], a['bbox'][1], a['bbox'][0] + a['bbox'][2], a['bbox'][1] + a['bbox'][3]],
+        )
+        for a in truth['annotations']
+    ]
     assert sorted(found) == sorted(expected)
 
 
@@ -79,7 +92,7 @@ def test_both_editions_of_the_1203_names(tmp_path, edition):
         assert names[label] != name
         names[label] = name
     dataset = build(full_vocabulary(tmp_path, names), classes=None)
-    instance, = dataset.data_list[0]['instances']
+    (instance,) = dataset.data_list[0]['instances']
     assert instance['bbox_label'] == 1202
     assert instance['bbox'] == [3, 4, 3.5, 4.25]  # small, but kept
 
@@ -91,18 +104,22 @@ def test_a_wrong_name_among_1203_is_an_error(tmp_path):
         build(full_vocabulary(tmp_path, names), classes=None)
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda c: c['images'][0].pop('coco_url'), 'no "coco_url".*v0.5'),
-    (lambda c: c['categories'].pop(), 'has 11 categories, metainfo 12'),
-    (lambda c: c['categories'].reverse(), 'not sorted by "id"'),
-    (lambda c: c['annotations'][0].update(category_id=99),
-     'unknown category 99'),
-    (lambda c: c['annotations'][0].update(image_id=99), 'image 99'),
-    (lambda c: c['annotations'][3].update(bbox=[1, 2, -3, 4]),
-     'annotation 4 of image 1.*negative size'),
-    (lambda c: c['annotations'][1].update(id=1), 'not unique'),
-    (lambda c: c.pop('annotations'), 'annotations'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda c: c['images'][0].pop('coco_url'), 'no "coco_url".*v0.5'),
+        (lambda c: c['categories'].pop(), 'has 11 categories, metainfo 12'),
+        (lambda c: c['categories'].reverse(), 'not sorted by "id"'),
+        (lambda c: c['annotations'][0].update(category_id=99), 'unknown category 99'),
+        (lambda c: c['annotations'][0].update(image_id=99), 'image 99'),
+        (
+            lambda c: c['annotations'][3].update(bbox=[1, 2, -3, 4]),
+            'annotation 4 of image 1.*negative size',
+        ),
+        (lambda c: c['annotations'][1].update(id=1), 'not unique'),
+        (lambda c: c.pop('annotations'), 'annotations'),
+    ],
+)
 def test_says_what_is_wrong(tmp_path, change, message):
     with pytest.raises(AnnotationError, match=message):
         build(changed(tmp_path, change))

@@ -3,6 +3,7 @@
 Either every object reaches training and the annotations themselves score AP
 1.0 as detections, or an error says what is wrong and where before training.
 """
+
 import json
 
 import pytest
@@ -60,8 +61,7 @@ def joined(js, folder):
 def root_category(name, supercategory='none', key=0):
 
     def apply(js, folder):
-        js['categories'].insert(
-            0, dict(id=key, name=name, supercategory=supercategory))
+        js['categories'].insert(0, dict(id=key, name=name, supercategory=supercategory))
 
     return apply
 
@@ -113,13 +113,12 @@ READ = {
     'categories in another order': other_order,
     'image ids as text on both sides': text_ids,
     'sizes as floating point': image(width=160.0, height=120.0),
-    'boxes as floating point': each(
-        lambda a: a.update(bbox=[float(v) for v in a['bbox']])),
+    'boxes as floating point': each(lambda a: a.update(bbox=[float(v) for v in a['bbox']])),
     'no segmentation': without('segmentation'),
     'category ids from 0': lambda js, folder: (
         [c.update(id=c['id'] - 1) for c in js['categories']],
-        [a.update(category_id=a['category_id'] - 1)
-         for a in js['annotations']]),
+        [a.update(category_id=a['category_id'] - 1) for a in js['annotations']],
+    ),
     'byte order mark': lambda js, folder: None,
 }
 
@@ -134,12 +133,12 @@ def test_is_read_whole(tmp_path, name):
 
 
 @pytest.mark.parametrize('backend', ['pycocotools', 'faster_coco_eval'])
-def test_objects_to_ignore_are_neither_trained_on_nor_missed(
-        tmp_path, backend):
+def test_objects_to_ignore_are_neither_trained_on_nor_missed(tmp_path, backend):
     exports.write(tmp_path, first(ignore=1))
-    assert exports.score(
-        exports.read(tmp_path), tmp_path / 'train.json',
-        backend=backend) == (11, 1.0)
+    assert exports.score(exports.read(tmp_path), tmp_path / 'train.json', backend=backend) == (
+        11,
+        1.0,
+    )
 
 
 REFUSED = {
@@ -148,26 +147,27 @@ REFUSED = {
     'annotation without id': (first(id=None), 'annotation number 1 .*"id"'),
     'annotation id as list': (first(id=[1]), 'annotation number 1 .*"id"'),
     'image id as object': (image(id={}), 'image number 1 .*"id"'),
-    'no annotations': (lambda js, folder: js.update(annotations=[]),
-                       'no object to train on: 4 images, 0 annotations'),
+    'no annotations': (
+        lambda js, folder: js.update(annotations=[]),
+        'no object to train on: 4 images, 0 annotations',
+    ),
     'only crowds': (each(lambda a: a.update(iscrowd=1)), '12 crowds'),
-    'all to be ignored': (each(lambda a: a.update(ignore=1)),
-                          '12 marked "ignore"'),
+    'all to be ignored': (each(lambda a: a.update(ignore=1)), '12 marked "ignore"'),
     'iscrowd as a word': (first(iscrowd='yes'), '"iscrowd" is \'yes\''),
     'ignore as a number': (first(ignore=7), '"ignore" is 7'),
     'image ids as text on one side': (
-        lambda js, folder: text_ids(js, folder, ('images', )),
-        r"unknown image 1 \(number\); known are '1' \(text\)"),
+        lambda js, folder: text_ids(js, folder, ('images',)),
+        r"unknown image 1 \(number\); known are '1' \(text\)",
+    ),
     'image ids as text on the other': (
-        lambda js, folder: text_ids(js, folder, ('annotations', )),
-        r"unknown image '1' \(text\); known are 1 \(number\)"),
-    'category ids as text': (text_categories,
-                             r"unknown category '1' \(text\)"),
-    'mixed ids': (image(id='x'), "some image ids are text"),
+        lambda js, folder: text_ids(js, folder, ('annotations',)),
+        r"unknown image '1' \(text\); known are 1 \(number\)",
+    ),
+    'category ids as text': (text_categories, r"unknown category '1' \(text\)"),
+    'mixed ids': (image(id='x'), 'some image ids are text'),
     'category used twice': (both_cats_used, "name 'cat' stands twice"),
     'category id twice': (root_category('x', key=1), 'category id 1 stands'),
-    'category without a name': (
-        lambda js, folder: js['categories'][0].pop('name'), 'no "name"'),
+    'category without a name': (lambda js, folder: js['categories'][0].pop('name'), 'no "name"'),
     'outside to the right': (first(bbox=[500, 400, 30, 30]), 'outside'),
     'outside to the left': (first(bbox=[-40, 5, 30, 30]), 'outside'),
     'corners': (each(corners), 'these look like corners'),
@@ -177,22 +177,24 @@ REFUSED = {
     'no width': (first(bbox=[5, 5, 0, 9]), 'no area'),
     'area as text': (first(area='12'), '"area" is \'12\''),
     'area below zero': (first(area=-12), '"area" is -12'),
-    'width as text': (image(width='160'), "\"width\" is '160'"),
+    'width as text': (image(width='160'), '"width" is \'160\''),
     'no height': (image(height=0), '"height" is 0'),
     'file name as a number': (image(file_name=7), 'no "file_name"'),
-    'backslashes': (image(file_name='images\\train_0.png'),
-                    r'1 of 4 images do not exist.*backslashes'),
+    'backslashes': (
+        image(file_name='images\\train_0.png'),
+        r'1 of 4 images do not exist.*backslashes',
+    ),
     'folder named twice': (
-        lambda js, folder: [i.update(file_name='images/' + i['file_name'])
-                            for i in js['images']],
-        '4 of 4 images do not exist.*data_prefix=dict'),
-    'another ending': (image(file_name='train_0.JPG'),
-                       "do not exist.*There is 'train_0.png'"),
+        lambda js, folder: [i.update(file_name='images/' + i['file_name']) for i in js['images']],
+        '4 of 4 images do not exist.*data_prefix=dict',
+    ),
+    'another ending': (image(file_name='train_0.JPG'), "do not exist.*There is 'train_0.png'"),
     'missing image': (image(file_name='lost.png'), '1 of 4 images do not'),
-    'images as an object': (lambda js, folder: js.update(images={}),
-                            '"images" is not a list'),
-    'annotations of text': (lambda js, folder: js.update(annotations=['a']),
-                            '"annotations" is not a list of objects'),
+    'images as an object': (lambda js, folder: js.update(images={}), '"images" is not a list'),
+    'annotations of text': (
+        lambda js, folder: js.update(annotations=['a']),
+        '"annotations" is not a list of objects',
+    ),
 }
 
 
@@ -213,11 +215,14 @@ def rotate(picture):
     return picture.rotate(90, expand=True)
 
 
-@pytest.mark.parametrize('change, words', [
-    (shrink, '80x60 pixels.*160x120.*resized'),
-    (rotate, '120x160 pixels.*160x120.*rotated'),
-    ('exif', '120x160 pixels.*160x120.*rotated'),
-])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (shrink, '80x60 pixels.*160x120.*resized'),
+        (rotate, '120x160 pixels.*160x120.*rotated'),
+        ('exif', '120x160 pixels.*160x120.*rotated'),
+    ],
+)
 @pytest.mark.parametrize('loader', [{}, dict(_scope_='mmdet_centernet2')])
 def test_image_of_another_size_is_named(tmp_path, change, words, loader):
     exports.write(tmp_path)
@@ -238,20 +243,22 @@ def test_image_of_another_size_is_named(tmp_path, change, words, loader):
 MASKS = [
     exports.PIPELINE[0],
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    exports.PIPELINE[2]
+    exports.PIPELINE[2],
 ]
 
 
-@pytest.mark.parametrize('segmentation, message', [
-    ([[1, 2, 3, 4]], 'no polygon of at least three points'),
-    ([], 'masks are asked for'),
-    (None, 'masks are asked for'),
-    ([1, 2, 30, 2, 30, 40], 'list of polygons'),
-    ([[1, 2, 30, 2, 30]], 'no polygon of at least three points'),
-    (dict(size=[160, 120], counts='abc'), r'size \[160, 120\].*\[120, 160\]'),
-])
-def test_bad_masks_are_named_where_masks_are_asked_for(
-        tmp_path, segmentation, message):
+@pytest.mark.parametrize(
+    'segmentation, message',
+    [
+        ([[1, 2, 3, 4]], 'no polygon of at least three points'),
+        ([], 'masks are asked for'),
+        (None, 'masks are asked for'),
+        ([1, 2, 30, 2, 30, 40], 'list of polygons'),
+        ([[1, 2, 30, 2, 30]], 'no polygon of at least three points'),
+        (dict(size=[160, 120], counts='abc'), r'size \[160, 120\].*\[120, 160\]'),
+    ],
+)
+def test_bad_masks_are_named_where_masks_are_asked_for(tmp_path, segmentation, message):
     exports.write(tmp_path, first(segmentation=segmentation))
     assert len(exports.read(tmp_path)) == 4
     with pytest.raises(AnnotationError, match=f'annotation 1 .*{message}'):
@@ -292,8 +299,8 @@ def test_images_that_nobody_labelled_are_fine_for_testing(tmp_path):
     with pytest.raises(AnnotationError, match='no object to evaluate'):
         exports.score(dataset, tmp_path / 'train.json')
     exports.score(
-        dataset, tmp_path / 'train.json', format_only=True,
-        outfile_prefix=str(tmp_path / 'out'))
+        dataset, tmp_path / 'train.json', format_only=True, outfile_prefix=str(tmp_path / 'out')
+    )
     assert json.loads((tmp_path / 'out.bbox.json').read_text()) == []
 
 
@@ -303,29 +310,40 @@ def lvis(folder, change=None):
     return exports.read(folder, kind='CenterNet2LVISDataset')
 
 
-@pytest.mark.parametrize('name', [
-    'as it should be', 'annotation ids from 0', 'no area, no iscrowd',
-    'iscrowd as text', 'null area and iscrowd'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'as it should be',
+        'annotation ids from 0',
+        'no area, no iscrowd',
+        'iscrowd as text',
+        'null area and iscrowd',
+    ],
+)
 def test_lvis_is_read_whole(tmp_path, name):
     dataset = lvis(tmp_path, READ[name])
-    assert exports.score(
-        dataset, tmp_path / 'train.json',
-        'CenterNet2LVISMetric') == (12, 1.0)
+    assert exports.score(dataset, tmp_path / 'train.json', 'CenterNet2LVISMetric') == (12, 1.0)
 
 
-@pytest.mark.parametrize('name', [
-    'joined files', 'annotation ids twice', 'no annotations', 'corners',
-    'outside to the right', 'normalised', 'category used twice'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'joined files',
+        'annotation ids twice',
+        'no annotations',
+        'corners',
+        'outside to the right',
+        'normalised',
+        'category used twice',
+    ],
+)
 def test_lvis_is_refused_at_the_start(tmp_path, name):
     change, message = REFUSED[name]
     with pytest.raises(AnnotationError, match=message):
         lvis(tmp_path, change)
 
 
-@pytest.mark.parametrize('kind', ['CenterNet2Objects365Dataset',
-                                  'NuImagesDataset'])
+@pytest.mark.parametrize('kind', ['CenterNet2Objects365Dataset', 'NuImagesDataset'])
 def test_other_data_sets_read_alike(tmp_path, kind):
     exports.write(tmp_path, READ['annotation ids from 0'])
     dataset = exports.read(tmp_path, kind=kind)
@@ -335,10 +353,10 @@ def test_other_data_sets_read_alike(tmp_path, kind):
         exports.read(tmp_path, kind=kind)
 
 
-@pytest.mark.parametrize('classes, message', [
-    ('cat', 'with a comma'), (('cat', 'cat'), "'cat' twice"),
-    (('cat', 3), 'different names')
-])
+@pytest.mark.parametrize(
+    'classes, message',
+    [('cat', 'with a comma'), (('cat', 'cat'), "'cat' twice"), (('cat', 3), 'different names')],
+)
 def test_classes_that_are_no_list(tmp_path, classes, message):
     exports.write(tmp_path)
     with pytest.raises(ValueError, match=message):

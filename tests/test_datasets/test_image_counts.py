@@ -1,4 +1,5 @@
 """Images per category, counted."""
+
 import json
 import runpy
 
@@ -25,17 +26,18 @@ def test_an_image_counts_once_for_a_category(tmp_path):
             categories=[
                 dict(id=5, name='rare'),
                 dict(id=2, name='often'),
-                dict(id=9, name='never')
+                dict(id=9, name='never'),
             ],
             annotations=[
                 dict(id=i, image_id=image, category_id=category)
-                for i, (image, category) in enumerate([(1, 2), (1, 2), (2, 2),
-                                                       (2, 5)])
-            ]))
+                for i, (image, category) in enumerate([(1, 2), (1, 2), (2, 2), (2, 5)])
+            ],
+        ),
+    )
     assert count_images(ann_file) == [
         dict(id=2, name='often', image_count=2),
         dict(id=5, name='rare', image_count=1),
-        dict(id=9, name='never', image_count=0)
+        dict(id=9, name='never', image_count=0),
     ]
 
 
@@ -59,10 +61,8 @@ def test_the_tool_writes_what_the_loss_reads(tmp_path, run_tool):
     assert '12 categories, 1 without an image' in output
     truth = json.loads(CASE.read_text())
     expected = [
-        len({
-            ann['image_id']
-            for ann in truth['annotations'] if ann['category_id'] == category
-        }) for category in range(1, 13)
+        len({ann['image_id'] for ann in truth['annotations'] if ann['category_id'] == category})
+        for category in range(1, 13)
     ]
     assert load_image_counts(out) == expected
 
@@ -76,12 +76,14 @@ def test_the_tool_says_what_is_wrong(tmp_path, run_tool):
     assert not (tmp_path / 'o.json').exists()
 
 
-@pytest.mark.parametrize('content, message', [
-    ([], 'not a COCO or LVIS annotation file'),
-    (dict(categories=[], annotations=[dict(category_id=3, image_id=1)]),
-     r'categories \[3\]'),
-    (dict(categories=[]), 'annotations'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ([], 'not a COCO or LVIS annotation file'),
+        (dict(categories=[], annotations=[dict(category_id=3, image_id=1)]), r'categories \[3\]'),
+        (dict(categories=[]), 'annotations'),
+    ],
+)
 def test_says_what_is_no_annotation_file(tmp_path, content, message):
     with pytest.raises(AnnotationError, match=message):
         count_images(write(tmp_path / 'a.json', content))

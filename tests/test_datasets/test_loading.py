@@ -1,4 +1,5 @@
 """Reading images: mmcv's pixels, our words when a file is broken."""
+
 import cv2
 import numpy as np
 import pytest
@@ -36,26 +37,27 @@ def load(path, **kwargs):
 
 def truncated(path, share=0.5):
     content = path.read_bytes()
-    path.write_bytes(content[:int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * share)])
     return path
 
 
-@pytest.mark.parametrize('scope, name, kind', [
-    ('mmdet_centernet2', 'LoadImageFromFile', CheckedLoadImageFromFile),
-    ('mmdet', 'CheckedLoadImageFromFile', CheckedLoadImageFromFile),
-    ('mmdet', 'LoadImageFromFile', LoadImageFromFile),
-])
+@pytest.mark.parametrize(
+    'scope, name, kind',
+    [
+        ('mmdet_centernet2', 'LoadImageFromFile', CheckedLoadImageFromFile),
+        ('mmdet', 'CheckedLoadImageFromFile', CheckedLoadImageFromFile),
+        ('mmdet', 'LoadImageFromFile', LoadImageFromFile),
+    ],
+)
 def test_which_name_gives_which_class(scope, name, kind):
-    built = TRANSFORMS.build(
-        dict(type=name, _scope_=scope, imdecode_backend='pillow'))
+    built = TRANSFORMS.build(dict(type=name, _scope_=scope, imdecode_backend='pillow'))
     assert type(built) is kind
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_same_result_as_mmcv(picture, backend):
     ours = load(picture, imdecode_backend=backend)
-    theirs = LoadImageFromFile(imdecode_backend=backend)(
-        dict(img_path=str(picture)))
+    theirs = LoadImageFromFile(imdecode_backend=backend)(dict(img_path=str(picture)))
     np.testing.assert_array_equal(ours.pop('img'), theirs.pop('img'))
     assert ours == theirs
 
@@ -82,11 +84,10 @@ def test_truncated_file_is_named(tmp_path, ending):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('content, said', [
-    (None, 'does not exist'),
-    (b'', 'is empty (0 bytes)'),
-    (b'no picture at all', 'not an image'),
-])
+@pytest.mark.parametrize(
+    'content, said',
+    [(None, 'does not exist'), (b'', 'is empty (0 bytes)'), (b'no picture at all', 'not an image')],
+)
 def test_other_broken_files_are_named(tmp_path, backend, content, said):
     path = tmp_path / 'broken.png'
     if content is not None:
@@ -109,7 +110,6 @@ def test_error_survives_the_way_out_of_a_worker(tmp_path):
     """DataLoader builds the exception anew from its text."""
 
     class Images:
-
         def __len__(self):
             return 1
 
@@ -145,13 +145,16 @@ def colours(ramp):
 
 
 @pytest.mark.parametrize('lazy', [False, True])
-@pytest.mark.parametrize('name, pixels', [
-    ('grey.png', RAMP),
-    ('little.tif', RAMP.astype('<u2')),
-    ('big.tif', RAMP.astype('>u2')),
-    ('colour.png', colours(RAMP)),
-    ('colour.tif', colours(RAMP)),
-])
+@pytest.mark.parametrize(
+    'name, pixels',
+    [
+        ('grey.png', RAMP),
+        ('little.tif', RAMP.astype('<u2')),
+        ('big.tif', RAMP.astype('>u2')),
+        ('colour.png', colours(RAMP)),
+        ('colour.tif', colours(RAMP)),
+    ],
+)
 def test_16_bits_become_8_as_in_opencv(tmp_path, name, pixels, lazy):
     path = save(tmp_path, name, pixels)
     found = pixels_of(path, lazy)
@@ -194,8 +197,7 @@ def test_16_bits_are_turned_upright(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(path, exif=exif)
-    np.testing.assert_array_equal(
-        pixels_of(path, False)[..., 0], np.rot90(RAMP >> 8, -1))
+    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], np.rot90(RAMP >> 8, -1))
 
 
 def test_16_bits_as_float32(tmp_path):
@@ -206,10 +208,9 @@ def test_16_bits_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize('lazy', [False, True])
-@pytest.mark.parametrize('pixels, mode', [
-    (RAMP.astype(np.int32), 'I'),
-    (RAMP.astype(np.float32) / 65535, 'F'),
-])
+@pytest.mark.parametrize(
+    'pixels, mode', [(RAMP.astype(np.int32), 'I'), (RAMP.astype(np.float32) / 65535, 'F')]
+)
 def test_32_bits_are_refused(tmp_path, pixels, mode, lazy):
     path = save(tmp_path, 'grey.tif', pixels)
     with pytest.raises(ImageReadError) as error:
@@ -223,11 +224,9 @@ def test_other_modes_are_read_as_mmcv_does(tmp_path, mode, lazy):
     path = tmp_path / 'image.tif'
     if mode == 'P':
         path = path.with_suffix('.png')
-    Image.fromarray(colours(RAMP >> 8).astype(np.uint8)).convert(mode).save(
-        path)
+    Image.fromarray(colours(RAMP >> 8).astype(np.uint8)).convert(mode).save(path)
     assert Image.open(path).mode == mode
-    theirs = LoadImageFromFile(imdecode_backend='pillow')(
-        dict(img_path=str(path)))['img']
+    theirs = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
     found = load(path, lazy=lazy)['img']
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, theirs)

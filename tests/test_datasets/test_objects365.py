@@ -1,4 +1,5 @@
 """Objects365 v1: numbering of the classes, strictness, evaluation."""
+
 import json
 import random
 
@@ -18,27 +19,15 @@ def write(folder, categories=None, **changes):
     if categories is None:
         categories = [dict(id=i, name=n) for i, n in enumerate(NAMES, 1)]
         random.Random(0).shuffle(categories)
-    objects = [(4, 1, [2, 3, 0.5, 9]), (4, 365, [2, 3, 7, 9]),
-               (9, 200, [5, 3, 7, 9])]
+    objects = [(4, 1, [2, 3, 0.5, 9]), (4, 365, [2, 3, 7, 9]), (9, 200, [5, 3, 7, 9])]
     annotations = [
-        dict(
-            id=i,
-            image_id=image,
-            category_id=category,
-            bbox=box,
-            area=box[2] * box[3],
-            iscrowd=0) for i, (image, category, box) in enumerate(objects, 1)
+        dict(id=i, image_id=image, category_id=category, bbox=box, area=box[2] * box[3], iscrowd=0)
+        for i, (image, category, box) in enumerate(objects, 1)
     ]
     annotations[0].update(changes)
-    images = [
-        dict(id=i, file_name=f'{i}.jpg', height=20, width=30) for i in (4, 9)
-    ]
+    images = [dict(id=i, file_name=f'{i}.jpg', height=20, width=30) for i in (4, 9)]
     path = folder / 'objects365.json'
-    path.write_text(
-        json.dumps(
-            dict(
-                images=images, annotations=annotations,
-                categories=categories)))
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return path
 
 
@@ -49,7 +38,9 @@ def build(ann_file, **kwargs):
             ann_file=str(ann_file),
             data_prefix=dict(img='train/'),
             check_files=False,
-            **kwargs))
+            **kwargs,
+        )
+    )
 
 
 def test_labels_are_category_ids_minus_one_in_whatever_order(tmp_path):
@@ -58,7 +49,8 @@ def test_labels_are_category_ids_minus_one_in_whatever_order(tmp_path):
     assert 'tissue ' in dataset.metainfo['classes']
     assert dataset.metainfo['classes'][0] == 'person'
     labels = [
-        i['bbox_label'] for index in range(len(dataset))
+        i['bbox_label']
+        for index in range(len(dataset))
         for i in dataset.get_data_info(index)['instances']
     ]
     assert labels == [0, 364, 199]
@@ -66,11 +58,8 @@ def test_labels_are_category_ids_minus_one_in_whatever_order(tmp_path):
 
 def test_boxes_that_mmdet_drops_stay(tmp_path):
     path = write(tmp_path)
-    assert build(path).get_data_info(0)['instances'][0]['bbox'] == [
-        2, 3, 2.5, 12
-    ]
-    stock = Objects365V1Dataset(
-        ann_file=str(path), data_prefix=dict(img='train/'))
+    assert build(path).get_data_info(0)['instances'][0]['bbox'] == [2, 3, 2.5, 12]
+    stock = Objects365V1Dataset(ann_file=str(path), data_prefix=dict(img='train/'))
     assert len(stock.get_data_info(0)['instances']) == 1
 
 

@@ -1,4 +1,5 @@
 """Colours of classes: as many as asked for, and told apart."""
+
 import cv2
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
 """Small models of every family, exported the way mmdeploy does it."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +21,7 @@ from tests.paths import CONFIGS
 
 enable()
 WIDTH = 32
-_RESNET = {
-    'backbone.depth': 18,
-    'backbone.style': 'pytorch',
-    'neck.in_channels': [128, 256, 512],
-}
+_RESNET = {'backbone.depth': 18, 'backbone.style': 'pytorch', 'neck.in_channels': [128, 256, 512]}
 _NECK = {'neck.out_channels': WIDTH}
 _BOTTLENECKS = {
     'backbone.depth': 50,
@@ -42,88 +39,76 @@ _TWO_STAGES = {
     'test_cfg.rpn.max_per_img': 32,
     'test_cfg.rcnn.max_per_img': 20,
 }
-_BIFPN = {
-    **_NECK, 'neck.num_cells': 1,
-    'neck.norm_cfg.num_groups': 8
-}
+_BIFPN = {**_NECK, 'neck.num_cells': 1, 'neck.norm_cfg.num_groups': 8}
 _LIGHT_HEAD = {'rpn_head.stacked_convs': 1}
 
 #: Family -> config below ``configs/`` and what is made smaller in its model.
 FAMILIES: dict[str, tuple[str, dict]] = {
-    'one stage, FPN': ('centernet/centernet_r50-caffe_fpn_ms-1x_coco.py', {
-        **_RESNET,
-        **_NECK,
-        'bbox_head.in_channels': WIDTH,
-        'bbox_head.stacked_convs': 1,
-        'bbox_head.norm_cfg.num_groups': 8,
-        'test_cfg.nms_pre': 100,
-        'test_cfg.max_per_img': 20,
-    }),
-    'one stage, stride 4, DLA':
-    ('centernet/centernet-s4_dla34_crop640-8x_coco.py', {
-        'test_cfg.nms_pre': 100,
-        'test_cfg.max_per_img': 20,
-    }),
-    'single second stage':
-    ('centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco.py', {
-        **_RESNET,
-        **_NECK,
-        **_TWO_STAGES,
-        **_LIGHT_HEAD
-    }),
-    'cascade': ('centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py', {
-        **_RESNET,
-        **_NECK,
-        **_TWO_STAGES
-    }),
-    'DLA, FCOS-BiFPN, P3': ('centernet2/centernet2_dla34_fcos-bifpn-p3_'
-                            'ms-4x_coco.py', {
-                                **_BIFPN,
-                                **_TWO_STAGES,
-                                **_LIGHT_HEAD
-                            }),
-    'DLA, FCOS-BiFPN, P5': ('centernet2/centernet2_dla34_fcos-bifpn-p5_'
-                            'crop640-24x-st_coco.py', {
-                                **_BIFPN,
-                                **_TWO_STAGES,
-                                **_LIGHT_HEAD
-                            }),
-    'DLA, BiFPN, P5': ('centernet2/centernet2_dla34_bifpn-p5_'
-                       'crop640-16x_coco.py', {
-                           **_BIFPN,
-                           **_TWO_STAGES,
-                           **_LIGHT_HEAD
-                       }),
-    'Res2Net, DCN, BiFPN': ('centernet2/centernet2_r2-101-mdconv-c4-c5_'
-                            'bifpn_crop1280-4x_coco.py', {
-                                **_BOTTLENECKS,
-                                **_BIFPN,
-                                **_TWO_STAGES,
-                                **_LIGHT_HEAD
-                            }),
-    'X101, DCN': ('centernet2/centernet2_x101-32x8d-mdconv-c4-c5_fpn_'
-                  'ms-2x_coco.py', {
-                      **_BOTTLENECKS,
-                      **_NECK,
-                      **_TWO_STAGES,
-                      **_LIGHT_HEAD, 'backbone.groups': 4
-                  }),
-    'LVIS, sigmoid': ('centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_'
-                      'lvis-v1.py', {
-                          **_RESNET,
-                          **_NECK,
-                          **_TWO_STAGES,
-                          **_LIGHT_HEAD,
-                          # times 1,203 classes
-                          'test_cfg.rpn.max_per_img': 8
-                      }),
-    'masks': ('centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py', {
-        'test_cfg.rpn.nms_pre': 100,
-        'test_cfg.rpn.max_per_img': 32,
-        'test_cfg.rcnn.max_per_img': 20,
-        'roi_head.bbox_head.fc_out_channels': 64,
-        'roi_head.mask_head.conv_out_channels': 16,
-    }),
+    'one stage, FPN': (
+        'centernet/centernet_r50-caffe_fpn_ms-1x_coco.py',
+        {
+            **_RESNET,
+            **_NECK,
+            'bbox_head.in_channels': WIDTH,
+            'bbox_head.stacked_convs': 1,
+            'bbox_head.norm_cfg.num_groups': 8,
+            'test_cfg.nms_pre': 100,
+            'test_cfg.max_per_img': 20,
+        },
+    ),
+    'one stage, stride 4, DLA': (
+        'centernet/centernet-s4_dla34_crop640-8x_coco.py',
+        {'test_cfg.nms_pre': 100, 'test_cfg.max_per_img': 20},
+    ),
+    'single second stage': (
+        'centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco.py',
+        {**_RESNET, **_NECK, **_TWO_STAGES, **_LIGHT_HEAD},
+    ),
+    'cascade': (
+        'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
+        {**_RESNET, **_NECK, **_TWO_STAGES},
+    ),
+    'DLA, FCOS-BiFPN, P3': (
+        'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-4x_coco.py',
+        {**_BIFPN, **_TWO_STAGES, **_LIGHT_HEAD},
+    ),
+    'DLA, FCOS-BiFPN, P5': (
+        'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-24x-st_coco.py',
+        {**_BIFPN, **_TWO_STAGES, **_LIGHT_HEAD},
+    ),
+    'DLA, BiFPN, P5': (
+        'centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py',
+        {**_BIFPN, **_TWO_STAGES, **_LIGHT_HEAD},
+    ),
+    'Res2Net, DCN, BiFPN': (
+        'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py',
+        {**_BOTTLENECKS, **_BIFPN, **_TWO_STAGES, **_LIGHT_HEAD},
+    ),
+    'X101, DCN': (
+        'centernet2/centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py',
+        {**_BOTTLENECKS, **_NECK, **_TWO_STAGES, **_LIGHT_HEAD, 'backbone.groups': 4},
+    ),
+    'LVIS, sigmoid': (
+        'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py',
+        {
+            **_RESNET,
+            **_NECK,
+            **_TWO_STAGES,
+            **_LIGHT_HEAD,
+            # times 1,203 classes
+            'test_cfg.rpn.max_per_img': 8,
+        },
+    ),
+    'masks': (
+        'centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py',
+        {
+            'test_cfg.rpn.nms_pre': 100,
+            'test_cfg.rpn.max_per_img': 32,
+            'test_cfg.rcnn.max_per_img': 20,
+            'roi_head.bbox_head.fc_out_channels': 64,
+            'roi_head.mask_head.conv_out_channels': 16,
+        },
+    ),
 }
 
 
@@ -134,6 +119,7 @@ class Images(NamedTuple):
         inputs (Tensor): Shape (B, 3, H, W).
         shapes (list[tuple[int, int]]): (height, width) without padding.
     """
+
     inputs: Tensor
     shapes: list[tuple[int, int]]
 
@@ -149,16 +135,17 @@ class Images(NamedTuple):
                 metainfo=dict(
                     img_shape=shape,
                     ori_shape=(2 * shape[0], 4 * shape[1]),
-                    scale_factor=(0.25, 0.5))) for shape in self.shapes
+                    scale_factor=(0.25, 0.5),
+                )
+            )
+            for shape in self.shapes
         ]
 
 
-def make_images(shapes: Sequence[tuple[int, int]], divisor: int = 128,
-                seed: int = 0) -> Images:
+def make_images(shapes: Sequence[tuple[int, int]], divisor: int = 128, seed: int = 0) -> Images:
     """Blocks of random colours, padded with zeros to one size."""
     rng = np.random.RandomState(seed)
-    height, width = (-(-max(side) // divisor) * divisor
-                     for side in zip(*shapes))
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*shapes))
     inputs = torch.zeros(len(shapes), 3, height, width)
     for image, (rows, columns) in zip(inputs, shapes):
         blocks = rng.randn(3, -(-rows // 16), -(-columns // 16))
@@ -178,8 +165,8 @@ def tiny_cfg(family: str, **options: object) -> Config:
     cfg = Config.fromfile(CONFIGS / name)
     changes = {
         **changes,
-        **{key.replace('__', '.'): value
-           for key, value in options.items()}, 'backbone.init_cfg': None
+        **{key.replace('__', '.'): value for key, value in options.items()},
+        'backbone.init_cfg': None,
     }
     cfg.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
     return cfg
@@ -206,9 +193,9 @@ def awaken(model: nn.Module) -> None:
     head = getattr(model, 'rpn_head', None) or model.bbox_head
     predictor = getattr(head, head.heat_predictor)
     nn.init.normal_(predictor.weight, std=0.1)
-    nn.init.constant_(predictor.bias, -1.)
+    nn.init.constant_(predictor.bias, -1.0)
     nn.init.normal_(head.conv_reg.weight, std=0.1)
-    nn.init.constant_(head.conv_reg.bias, 2.)
+    nn.init.constant_(head.conv_reg.bias, 2.0)
     for name, module in model.named_modules():
         if name.endswith('fc_cls'):
             nn.init.normal_(module.weight, std=0.8)
@@ -224,8 +211,7 @@ def build(cfg: Config, deploy: Config) -> nn.Module:
     return model
 
 
-def export_model(model: nn.Module, deploy: Config, images: Images,
-                 folder: Path) -> str:
+def export_model(model: nn.Module, deploy: Config, images: Images, folder: Path) -> str:
     """What mmdeploy's ``torch2onnx`` does with a model that is built.
 
     Returns:
@@ -233,7 +219,7 @@ def export_model(model: nn.Module, deploy: Config, images: Images,
     """
     ir_config = get_ir_config(deploy)
     names = ir_config['input_names'] + ir_config['output_names']
-    inputs = [images.inputs, images.sizes][:len(ir_config['input_names'])]
+    inputs = [images.inputs, images.sizes][: len(ir_config['input_names'])]
     export(
         model,
         tuple(inputs),
@@ -245,12 +231,12 @@ def export_model(model: nn.Module, deploy: Config, images: Images,
         context_info=dict(deploy_cfg=deploy),
         opset_version=ir_config['opset_version'],
         dynamic_axes=get_dynamic_axes(deploy, names),
-        keep_initializers_as_inputs=False)
+        keep_initializers_as_inputs=False,
+    )
     return str(folder / 'end2end.onnx')
 
 
-def run_onnx(path: str, images: Images,
-             more: Sequence[str] = ()) -> dict[str, Tensor]:
+def run_onnx(path: str, images: Images, more: Sequence[str] = ()) -> dict[str, Tensor]:
     """Run a file in onnxruntime.
 
     Args:
@@ -263,9 +249,8 @@ def run_onnx(path: str, images: Images,
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(),
-        options,
-        providers=['CPUExecutionProvider'])
+        model.SerializeToString(), options, providers=['CPUExecutionProvider']
+    )
     feeds = dict(input=images.inputs.numpy(), image_sizes=images.sizes.numpy())
     wanted = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
@@ -276,13 +261,13 @@ def run_onnx(path: str, images: Images,
 @torch.no_grad()
 def run_torch(model: nn.Module, images: Images) -> list[InstanceData]:
     """Detections in pixels of the network's input."""
-    samples = model.predict(
-        images.inputs.clone(), images.samples(), rescale=False)
+    samples = model.predict(images.inputs.clone(), images.samples(), rescale=False)
     return [sample.pred_instances for sample in samples]
 
 
-def assert_same(ours: dict[str, Tensor], theirs: list[InstanceData],
-                pixels: float = 0.01, score: float = 1e-4) -> None:
+def assert_same(
+    ours: dict[str, Tensor], theirs: list[InstanceData], pixels: float = 0.01, score: float = 1e-4
+) -> None:
     """Every detection of PyTorch is there once, and nothing else.
 
     Args:
@@ -301,12 +286,13 @@ def assert_same(ours: dict[str, Tensor], theirs: list[InstanceData],
         assert len(dets) == len(wanted)
         assert (dets[1:, 4] <= dets[:-1, 4]).all()
         left = list(range(len(dets)))
-        for box, value, label in zip(wanted.bboxes, wanted.scores,
-                                     wanted.labels):
+        for box, value, label in zip(wanted.bboxes, wanted.scores, wanted.labels):
             match = [
-                i for i in left if labels[i] == label and
-                (dets[i, :4] - box).abs().max() < pixels and
-                abs(dets[i, 4] - value) < score
+                i
+                for i in left
+                if labels[i] == label
+                and (dets[i, :4] - box).abs().max() < pixels
+                and abs(dets[i, 4] - value) < score
             ]
             assert match, (box, value, label)
             left.remove(match[0])

@@ -4,6 +4,7 @@ Sources: the support matrices of its ONNX parser (onnx-tensorrt,
 ``docs/operators.md``) and the developer guide's chapter on dynamic shapes. A
 graph without findings has not been run; it holds nothing known to stop it.
 """
+
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -13,7 +14,8 @@ MAX_K = 3840  # of TopK
 MAX_FOLDED = 4096  # larger constants are not evaluated
 
 # Of the operators of onnx-tensorrt 8.5, those that a detector may contain.
-SINCE_8_6 = frozenset('''
+SINCE_8_6 = frozenset(
+    """
     Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat
     Constant ConstantOfShape Conv ConvTranspose DequantizeLinear Div Equal Exp
     Expand Flatten Floor Gather GatherElements GatherND Gemm GlobalAveragePool
@@ -22,7 +24,8 @@ SINCE_8_6 = frozenset('''
     NonZero Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean
     ReduceMin ReduceProd ReduceSum Relu Reshape Resize RoiAlign Round
     ScatterElements ScatterND Shape Sigmoid Sign Slice Softmax Split Sqrt
-    Squeeze Sub Sum Tanh Tile TopK Transpose Unsqueeze Where Xor'''.split())
+    Squeeze Sub Sum Tanh Tile TopK Transpose Unsqueeze Where Xor""".split()
+)
 #: Release -> highest opset, operators.
 RELEASES = {
     '8.6': (17, SINCE_8_6),
@@ -30,33 +33,71 @@ RELEASES = {
 }
 #: Inputs that decide the shape of the output.
 SHAPE_INPUTS = dict(
-    ConstantOfShape=(0, ), Expand=(1, ), Pad=(1, 3), Range=(0, 1, 2),
-    Reshape=(1, ), Resize=(2, 3), Slice=(1, 2, 4), Split=(1, ), Tile=(1, ))
+    ConstantOfShape=(0,),
+    Expand=(1,),
+    Pad=(1, 3),
+    Range=(0, 1, 2),
+    Reshape=(1,),
+    Resize=(2, 3),
+    Slice=(1, 2, 4),
+    Split=(1,),
+    Tile=(1,),
+)
 #: Inputs that must be known when the engine is built.
 CONSTANT_INPUTS = dict(
-    NonMaxSuppression=(2, 3, 4), Slice=(3, ), Squeeze=(1, ), Unsqueeze=(1, ),
-    ReduceMax=(1, ), ReduceMean=(1, ), ReduceMin=(1, ), ReduceSum=(1, ))
+    NonMaxSuppression=(2, 3, 4),
+    Slice=(3,),
+    Squeeze=(1,),
+    Unsqueeze=(1,),
+    ReduceMax=(1,),
+    ReduceMean=(1,),
+    ReduceMin=(1,),
+    ReduceSum=(1,),
+)
 DATA_DEPENDENT = ('NonZero', 'NonMaxSuppression', 'Unique', 'Compress')
 #: Attributes that TensorRT takes in some values only; the first is ONNX's
 #: default.
 ATTRIBUTES = dict(
-    TopK=dict(sorted=(1, )),
+    TopK=dict(sorted=(1,)),
     Resize=dict(
         mode=(b'nearest', b'linear'),
-        antialias=(0, ),
-        keep_aspect_ratio_policy=(b'stretch', ),
+        antialias=(0,),
+        keep_aspect_ratio_policy=(b'stretch',),
         coordinate_transformation_mode=(
-            b'half_pixel', b'pytorch_half_pixel', b'tf_half_pixel_for_nn',
-            b'asymmetric', b'align_corners')),
-    ScatterND=dict(reduction=(b'none', )))
-NO_BOOL = ('ArgMax', 'ArgMin', 'Equal', 'Max', 'Min', 'Pad', 'ReduceMax',
-           'ReduceMin', 'ReduceSum', 'ScatterElements', 'ScatterND', 'TopK')
-COMPUTED = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16,
-            TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+            b'half_pixel',
+            b'pytorch_half_pixel',
+            b'tf_half_pixel_for_nn',
+            b'asymmetric',
+            b'align_corners',
+        ),
+    ),
+    ScatterND=dict(reduction=(b'none',)),
+)
+NO_BOOL = (
+    'ArgMax',
+    'ArgMin',
+    'Equal',
+    'Max',
+    'Min',
+    'Pad',
+    'ReduceMax',
+    'ReduceMin',
+    'ReduceSum',
+    'ScatterElements',
+    'ScatterND',
+    'TopK',
+)
+COMPUTED = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
+    TensorProto.BOOL,
+)
 
 
-def check_tensorrt(model: str | onnx.ModelProto,
-                   release: str = '10.1') -> list[tuple[str, str]]:
+def check_tensorrt(model: str | onnx.ModelProto, release: str = '10.1') -> list[tuple[str, str]]:
     """Rules that a model breaks, each with the node that breaks it."""
     if isinstance(model, str):
         model = onnx.load(model)
@@ -67,12 +108,15 @@ def check_tensorrt(model: str | onnx.ModelProto,
     if not 9 <= model.opset_import[0].version <= max_opset:
         found.append(('opset', ''))
     if release == '8.6':  # clamps INT64 to INT32; Slice's ends may be clamped
-        ends = {name for node in graph.node if node.op_type == 'Slice'
-                for name in node.input}
-        found += [('int64', name) for name, value in tensors.constants.items()
-                  if value is not None and value.dtype == np.int64
-                  and name not in ends
-                  and (abs(value) > np.iinfo(np.int32).max).any()]
+        ends = {name for node in graph.node if node.op_type == 'Slice' for name in node.input}
+        found += [
+            ('int64', name)
+            for name, value in tensors.constants.items()
+            if value is not None
+            and value.dtype == np.int64
+            and name not in ends
+            and (abs(value) > np.iinfo(np.int32).max).any()
+        ]
     for node in graph.node:
         rules = broken_rules(node, tensors, operators)
         found += [(rule, f'{node.op_type} {node.name}') for rule in rules]
@@ -93,8 +137,8 @@ class Tensors:
         self.shapes = {
             v.name: [side.dim_value for side in v.type.tensor_type.shape.dim]
             for v in values
-            if all(side.HasField('dim_value')
-                   for side in v.type.tensor_type.shape.dim)}
+            if all(side.HasField('dim_value') for side in v.type.tensor_type.shape.dim)
+        }
         self.constants = {t.name: small(t) for t in graph.initializer}
         self.data = {v.name for v in graph.input} - set(self.constants)
         self.ragged = set()  # of a shape that depends on values
@@ -109,7 +153,8 @@ class Tensors:
             return
         scatter = node.op_type.startswith('Scatter')  # shape of its first
         if node.op_type in DATA_DEPENDENT or self.ragged.intersection(
-                node.input[:1] if scatter else node.input):
+            node.input[:1] if scatter else node.input
+        ):
             self.ragged.update(node.output)
         sources = self.ragged if node.op_type == 'Shape' else self.data
         if sources.intersection(node.input):
@@ -120,20 +165,18 @@ class Tensors:
         names = [name for name in node.input if name]
         if node.op_type == 'Constant':
             value = helper.get_attribute_value(node.attribute[0])
-            values = [small(value) if isinstance(value, TensorProto)
-                      else np.asarray(value)]
+            values = [small(value) if isinstance(value, TensorProto) else np.asarray(value)]
         elif node.op_type == 'Shape' and names[0] in self.shapes:
-            values = evaluate(node, {names[0]: np.empty(self.shapes[names[0]],
-                                                        np.bool_)})
+            values = evaluate(node, {names[0]: np.empty(self.shapes[names[0]], np.bool_)})
         elif all(name in self.constants for name in names):
             feeds = {name: self.constants[name] for name in names}
             known = node.op_type != 'ConstantOfShape' and not any(
-                value is None for value in feeds.values())
+                value is None for value in feeds.values()
+            )
             values = evaluate(node, feeds) if known else None
         else:
             return False
-        self.constants.update(
-            zip(node.output, values or [None] * len(node.output)))
+        self.constants.update(zip(node.output, values or [None] * len(node.output)))
         return True
 
 
@@ -167,20 +210,22 @@ def broken_rules(node: NodeProto, tensors: Tensors, operators: frozenset):
         if index < len(node.input) and node.input[index] in tensors.data:
             yield 'shape-from-data'
     for index in CONSTANT_INPUTS.get(kind, ()):
-        if index < len(node.input) and node.input[index] not in {
-                '', *constants}:
+        if index < len(node.input) and node.input[index] not in {'', *constants}:
             yield 'constant-input'
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     for name, allowed in ATTRIBUTES.get(kind, {}).items():
         if values.get(name, allowed[0]) not in allowed:
             yield 'attribute'
     pads = list(values.get('pads', []))
-    if kind == 'DeformConv' and pads[:len(pads) // 2] != pads[len(pads) // 2:]:
+    if kind == 'DeformConv' and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
         yield 'attribute'
-    if any(tensors.dtypes.get(name, 1) not in COMPUTED
-           for name in node.output):
+    if any(tensors.dtypes.get(name, 1) not in COMPUTED for name in node.output):
         yield 'type'
     first = tensors.dtypes.get(node.input[0], 0) if node.input else 0
-    if (kind in NO_BOOL and first == TensorProto.BOOL
-            or kind in ('Gemm', 'MatMul') and first not in (0, 1, 10, 16)):
+    if (
+        kind in NO_BOOL
+        and first == TensorProto.BOOL
+        or kind in ('Gemm', 'MatMul')
+        and first not in (0, 1, 10, 16)
+    ):
         yield 'type'

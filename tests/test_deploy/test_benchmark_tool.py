@@ -1,4 +1,5 @@
 """The tool that times a model against its export."""
+
 import json
 import runpy
 import sys
@@ -13,8 +14,7 @@ pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 def run_tool(*args):
     before = sys.argv
-    sys.argv = [str(ROOT / 'tools/deploy_tools/benchmark.py'),
-                *(str(a) for a in args)]
+    sys.argv = [str(ROOT / 'tools/deploy_tools/benchmark.py'), *(str(a) for a in args)]
     try:
         runpy.run_path(sys.argv[0], run_name='__main__')
     finally:
@@ -30,8 +30,7 @@ def config(tmp_path_factory):
 
 
 def test_every_contestant_does_the_same_work(config, tmp_path, capsys):
-    run_tool(config, '--shape', 96, 128, '--rounds', 1, '--int8',
-             '--work-dir', tmp_path)
+    run_tool(config, '--shape', 96, 128, '--rounds', 1, '--int8', '--work-dir', tmp_path)
     report = json.loads((tmp_path / 'report.json').read_text())
     rows = report['rows']
     assert list(rows) == ['PyTorch', 'onnxruntime', 'onnxruntime INT8']
@@ -43,9 +42,20 @@ def test_every_contestant_does_the_same_work(config, tmp_path, capsys):
     said = capsys.readouterr().out
     assert 'speed-up' in said and 'onnxruntime INT8' in said
     # what was written can be timed again
-    run_tool(tmp_path / 'config.py', '--checkpoint', tmp_path / 'random.pth',
-             '--models', tmp_path / 'model.onnx', '--shape', 96, 128,
-             '--rounds', 1, '--work-dir', tmp_path / 'again')
+    run_tool(
+        tmp_path / 'config.py',
+        '--checkpoint',
+        tmp_path / 'random.pth',
+        '--models',
+        tmp_path / 'model.onnx',
+        '--shape',
+        96,
+        128,
+        '--rounds',
+        1,
+        '--work-dir',
+        tmp_path / 'again',
+    )
     again = json.loads((tmp_path / 'again/report.json').read_text())['rows']
     assert list(again) == ['PyTorch', 'model, onnxruntime']
     assert {row['detections'] for row in again.values()} == {found['PyTorch']}

@@ -1,4 +1,5 @@
 """Every family as a graph in onnxruntime finds what it finds in PyTorch."""
+
 import json
 
 import onnx
@@ -41,14 +42,16 @@ def heads_differ(model: nn.Module, path: str, batch: Images) -> float:
     head = getattr(model, stage)
     names = [
         find_node(path, f'/{stage}/{head.heat_predictor}', 'Conv'),
-        find_node(path, f'/{stage}/conv_reg', 'Conv')
+        find_node(path, f'/{stage}/conv_reg', 'Conv'),
     ]
     outputs = run_onnx(path, batch, names)
     with torch.no_grad():
         feats = model.extract_feat(batch.inputs)
         maps = head.forward_single(feats[0], nn.Identity())
-    return max((outputs[names[0]] - maps[0]).abs().max().item(),
-               (outputs[names[1]].relu() - maps[1]).abs().max().item())
+    return max(
+        (outputs[names[0]] - maps[0]).abs().max().item(),
+        (outputs[names[1]].relu() - maps[1]).abs().max().item(),
+    )
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -80,8 +83,7 @@ def kind_of(family: str) -> str:
 def assert_masks(model: nn.Module, batch: Images, ours: dict) -> None:
     """Masks of the graph's own boxes, by PyTorch's mask branch."""
     dets, labels = ours['dets'], ours['labels']
-    numbers = torch.arange(len(dets)).view(-1, 1, 1).expand(
-        -1, dets.size(1), 1)
+    numbers = torch.arange(len(dets)).view(-1, 1, 1).expand(-1, dets.size(1), 1)
     rois = torch.cat([numbers.float(), dets[..., :4]], -1).reshape(-1, 5)
     with torch.no_grad():
         feats = model.extract_feat(batch.inputs)
@@ -138,35 +140,43 @@ def test_an_image_with_nothing_in_it(tmp_path):
 
 
 def test_what_a_file_says():
-    info = build_metadata(
-        tiny_cfg('LVIS, sigmoid'), deploy_cfg('detection_onnxruntime_dynamic'))
+    info = build_metadata(tiny_cfg('LVIS, sigmoid'), deploy_cfg('detection_onnxruntime_dynamic'))
     assert len(info['classes']) == 1203
     assert info['task'] == 'bbox' and info['dynamic'] is True
     assert info['score_thr'] == pytest.approx(0.02)
     assert info['decoder'] == 'pillow'
     assert info['resize'] == dict(
-        scale=[800, 1333], keep_ratio=True, short_side=True,
-        backend='pillow', interpolation='bilinear')
+        scale=[800, 1333],
+        keep_ratio=True,
+        short_side=True,
+        backend='pillow',
+        interpolation='bilinear',
+    )
 
 
-@pytest.mark.parametrize('changes, wanted', [
-    (dict(rounding='down'), dict(
-        scale=[1333, 800], keep_ratio=True, short_side=False,
-        round_down=True)),
-    (dict(keep_ratio=False), dict(
-        scale=[1333, 800], keep_ratio=False, short_side=False,
-        round_down=False)),
-    (dict(_scope_='mmdet'), dict(
-        scale=[1333, 800], keep_ratio=True, short_side=False,
-        round_down=False)),
-])
+@pytest.mark.parametrize(
+    'changes, wanted',
+    [
+        (
+            dict(rounding='down'),
+            dict(scale=[1333, 800], keep_ratio=True, short_side=False, round_down=True),
+        ),
+        (
+            dict(keep_ratio=False),
+            dict(scale=[1333, 800], keep_ratio=False, short_side=False, round_down=False),
+        ),
+        (
+            dict(_scope_='mmdet'),
+            dict(scale=[1333, 800], keep_ratio=True, short_side=False, round_down=False),
+        ),
+    ],
+)
 def test_how_a_file_says_that_images_are_resized(changes, wanted):
     cfg = tiny_cfg('cascade')
     cfg.test_dataloader.dataset.pipeline[1].update(changes)
     cfg.pop('test_pipeline')
     info = build_metadata(cfg, deploy_cfg('detection_onnxruntime_dynamic'))
-    assert info['resize'] == dict(
-        wanted, backend='pillow', interpolation='bilinear')
+    assert info['resize'] == dict(wanted, backend='pillow', interpolation='bilinear')
 
 
 def test_classes_must_fit():
@@ -175,11 +185,13 @@ def test_classes_must_fit():
         build_metadata(cfg, deploy_cfg('detection_onnxruntime_dynamic'))
 
 
-@pytest.mark.parametrize('family, option, message', [
-    ('cascade', dict(test_cfg__rpn__nms__type='soft_nms'), 'only plain NMS'),
-    ('cascade', dict(test_cfg__rcnn__nms__class_agnostic=True),
-     'class_agnostic'),
-])
+@pytest.mark.parametrize(
+    'family, option, message',
+    [
+        ('cascade', dict(test_cfg__rpn__nms__type='soft_nms'), 'only plain NMS'),
+        ('cascade', dict(test_cfg__rcnn__nms__class_agnostic=True), 'class_agnostic'),
+    ],
+)
 def test_what_cannot_be_exported_says_why(family, option, message, tmp_path):
     deploy = deploy_cfg('detection_onnxruntime_dynamic')
     model = build(tiny_cfg(family, **option), deploy)

@@ -1,4 +1,5 @@
 """OpenVINO through mmdeploy, on the CPU, against PyTorch."""
+
 import openvino
 import pytest
 import torch
@@ -30,8 +31,7 @@ def converted(request, tmp_path_factory):
     deploy = deploy_cfg('detection_openvino_dynamic')
     model = build(cfg, deploy)
     file = export_model(model, deploy, make_images([(96, 120)]), folder)
-    files = to_backend('openvino', [file], work_dir=str(folder),
-                       deploy_cfg=deploy)
+    files = to_backend('openvino', [file], work_dir=str(folder), deploy_cfg=deploy)
     assert [name.rsplit('.')[-1] for name in files] == ['xml']
     task = CenterNet2Detection(cfg, deploy, 'cpu')
     return model, task.build_backend_model(files)
@@ -41,8 +41,7 @@ def converted(request, tmp_path_factory):
 def test_same_detections_for_any_size_and_batch(converted, shapes):
     model, deployed = converted
     images = make_images(shapes, seed=len(shapes))
-    outputs = deployed.wrapper(
-        dict(input=images.inputs, image_sizes=images.sizes))
+    outputs = deployed.wrapper(dict(input=images.inputs, image_sizes=images.sizes))
     assert_same(outputs, run_torch(model, images))
 
 
@@ -50,21 +49,22 @@ def test_same_detections_in_the_original_image(converted):
     """Through the whole of mmdeploy's backend model."""
     model, deployed = converted
     images = make_images([(96, 120)])
-    found, = deployed(images.inputs, images.samples(), mode='predict')
+    (found,) = deployed(images.inputs, images.samples(), mode='predict')
     with torch.no_grad():
-        wanted, = model.predict(images.inputs.clone(), images.samples())
+        (wanted,) = model.predict(images.inputs.clone(), images.samples())
     found, wanted = found.pred_instances, wanted.pred_instances
     assert len(found) == len(wanted) > 0
     dets = torch.cat([found.bboxes, found.scores[:, None]], dim=1)
-    assert_same(dict(dets=dets[None], labels=found.labels[None]), [wanted],
-                pixels=0.04)  # four times as large as the network's input
+    assert_same(
+        dict(dets=dets[None], labels=found.labels[None]), [wanted], pixels=0.04
+    )  # four times as large as the network's input
 
 
 def test_nothing_found_gives_nothing(converted):
     _, deployed = converted
     images = make_images([(96, 120)])
     images.inputs.fill_(-1e4)
-    found, = deployed(images.inputs, images.samples(), mode='predict')
+    (found,) = deployed(images.inputs, images.samples(), mode='predict')
     assert found.pred_instances.bboxes.shape[1] == 4
     assert (found.pred_instances.scores > 0).all()
 

@@ -1,4 +1,5 @@
 """The comparison of two models: what it pairs, and what it must not hide."""
+
 import json
 import runpy
 import sys
@@ -40,8 +41,7 @@ def random_detections(seed, number):
     random = np.random.RandomState(seed)
     corners = random.uniform(0, 100, (number, 2))
     boxes = np.c_[corners, corners + random.uniform(5, 50, (number, 2))]
-    return detections(boxes, random.rand(number),
-                      random.randint(0, 3, number))
+    return detections(boxes, random.rand(number), random.randint(0, 3, number))
 
 
 # -----pairs-----
@@ -56,19 +56,20 @@ def test_a_shuffled_copy_is_paired_with_itself(seed, number):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), lost=st.integers(0, 5),
-       made_up=st.integers(0, 5))
+@given(seed=st.integers(0, 10**6), lost=st.integers(0, 5), made_up=st.integers(0, 5))
 def test_every_stray_is_counted(seed, lost, made_up):
     found = random_detections(seed, 20)
-    strays = detections([[500 + 50 * i, 0, 540 + 50 * i, 9]
-                         for i in range(made_up)], [0.5] * made_up)
+    strays = detections(
+        [[500 + 50 * i, 0, 540 + 50 * i, 9] for i in range(made_up)], [0.5] * made_up
+    )
     other = found.keep(np.arange(lost, 20))
-    other = detections(np.r_[other.bboxes, strays.bboxes] + 0.25,
-                       np.r_[other.scores, strays.scores],
-                       np.r_[other.labels, strays.labels])
-    result = agreement([found], [other], 0.)
-    assert (result.pairs, result.only_reference,
-            result.only_other) == (20 - lost, lost, made_up)
+    other = detections(
+        np.r_[other.bboxes, strays.bboxes] + 0.25,
+        np.r_[other.scores, strays.scores],
+        np.r_[other.labels, strays.labels],
+    )
+    result = agreement([found], [other], 0.0)
+    assert (result.pairs, result.only_reference, result.only_other) == (20 - lost, lost, made_up)
     assert result.box == pytest.approx(0.25, abs=1e-4)
     assert result.score == 0
     assert not result.within(box=0.2)
@@ -79,23 +80,22 @@ def test_equal_boxes_are_told_apart_by_their_scores():
     box = [10, 10, 20, 20]
     one = detections([box, box], [0.9, 0.2])
     other = detections([box, box], [0.2, 0.9])
-    result = agreement([one], [other], 0.)
+    result = agreement([one], [other], 0.0)
     assert result.pairs == 2 and result.score == 0
 
 
 def test_another_class_is_another_object():
     one = detections([[10, 10, 20, 20]], [0.9], [0])
     other = detections([[10, 10, 20, 20]], [0.9], [1])
-    result = agreement([one], [other], 0.)
-    assert (result.pairs, result.only_reference, result.only_other) == (0, 1,
-                                                                        1)
+    result = agreement([one], [other], 0.0)
+    assert (result.pairs, result.only_reference, result.only_other) == (0, 1, 1)
     assert not result.within()
 
 
 def test_one_cannot_be_paired_with_two():
     one = detections([[10, 10, 20, 20]], [0.9])
     other = detections([[10, 10, 20, 20], [10, 10, 20, 20.1]], [0.9, 0.8])
-    result = agreement([one], [other], 0.)
+    result = agreement([one], [other], 0.0)
     assert (result.pairs, result.only_other) == (1, 1)
 
 
@@ -114,13 +114,13 @@ def test_masks_that_differ():
     one.masks = np.ones((1, 4, 4), bool)
     other.masks = one.masks.copy()
     other.masks[0, 0] = False
-    assert agreement([one], [other], 0.).mask == 0.25
+    assert agreement([one], [other], 0.0).mask == 0.25
 
 
 def test_nothing_found_agrees():
     nothing = detections([], [])
-    assert agreement([nothing], [nothing], 0.) == Agreement(0., images=1)
-    assert agreement([nothing], [nothing], 0.).within()
+    assert agreement([nothing], [nothing], 0.0) == Agreement(0.0, images=1)
+    assert agreement([nothing], [nothing], 0.0).within()
 
 
 # -----whole models-----
@@ -128,27 +128,28 @@ def test_nothing_found_agrees():
 def case(tmp_path_factory):
     """A tiny PyTorch model with its data and weights."""
     folder = tmp_path_factory.mktemp('parity')
-    cfg = tiny_config(write_dataset(folder / 'data'),
-                      model__test_cfg__rcnn__score_thr=1e-3)
+    cfg = tiny_config(write_dataset(folder / 'data'), model__test_cfg__rcnn__score_thr=1e-3)
     cfg.dump(folder / 'tiny.py')
     torch.manual_seed(0)
     model = init_detector(cfg, device='cpu', palette='none')
     torch.save(dict(state_dict=model.state_dict()), folder / 'tiny.pth')
-    return SimpleNamespace(cfg=cfg, folder=folder, config=folder / 'tiny.py',
-                           checkpoint=folder / 'tiny.pth')
+    return SimpleNamespace(
+        cfg=cfg, folder=folder, config=folder / 'tiny.py', checkpoint=folder / 'tiny.pth'
+    )
 
 
 def test_two_models_over_a_data_set(case):
     images = TestImages(case.cfg)
     model = build_model(case.cfg, case.checkpoint)
     exported = Detector(write_model(case.folder / 'stand-in.onnx'))
-    finders = dict(torch=torch_finder(model), same=torch_finder(model),
-                   onnx=exported_finder(exported))
+    finders = dict(
+        torch=torch_finder(model), same=torch_finder(model), onnx=exported_finder(exported)
+    )
     found = find_all(finders, images, progress=False)
     assert {len(each) for each in found.values()} == {len(PICTURES)}
-    same = agreement(found['torch'], found['same'], 0.)
+    same = agreement(found['torch'], found['same'], 0.0)
     assert same.pairs > 100 and same.within(box=0, score=0)
-    assert not agreement(found['torch'], found['onnx'], 0.).within()
+    assert not agreement(found['torch'], found['onnx'], 0.0).within()
 
 
 def test_precision_of_perfect_and_of_blind_models(case):
@@ -156,9 +157,13 @@ def test_precision_of_perfect_and_of_blind_models(case):
     truth = []
     for boxes in PICTURES:
         xywh = np.array(boxes, float).reshape(-1, 5)
-        truth.append(detections(
-            np.c_[xywh[:, :2], xywh[:, :2] + xywh[:, 2:4]],
-            np.ones(len(xywh)), xywh[:, 4].astype(int) - 1))
+        truth.append(
+            detections(
+                np.c_[xywh[:, :2], xywh[:, :2] + xywh[:, 2:4]],
+                np.ones(len(xywh)),
+                xywh[:, 4].astype(int) - 1,
+            )
+        )
     blind = [detections([], []) for _ in PICTURES]
     assert average_precision(case.cfg, images, truth)['coco/bbox_mAP'] == 1
     with_one = [truth[0], *blind[1:]]
@@ -176,8 +181,7 @@ def test_a_folder_of_images(case):
 # -----the tool-----
 def run_tool(*args):
     before = sys.argv
-    sys.argv = [str(ROOT / 'tools/deploy_tools/compare.py'),
-                *(str(a) for a in args)]
+    sys.argv = [str(ROOT / 'tools/deploy_tools/compare.py'), *(str(a) for a in args)]
     try:
         with pytest.raises(SystemExit) as end:
             runpy.run_path(sys.argv[0], run_name='__main__')
@@ -187,8 +191,7 @@ def run_tool(*args):
 
 
 def test_tool_says_that_different_models_differ(case, capsys):
-    model = write_model(case.folder / 'stand-in.onnx', dict(
-        INFO, score_thr=0.02))
+    model = write_model(case.folder / 'stand-in.onnx', dict(INFO, score_thr=0.02))
     out = case.folder / 'report.json'
     assert run_tool(case.config, case.checkpoint, model, '--out', out) == 1
     said = capsys.readouterr().out

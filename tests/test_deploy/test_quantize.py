@@ -1,4 +1,5 @@
 """INT8 in the backbone and the neck, and nowhere else."""
+
 import json
 import runpy
 import sys
@@ -28,8 +29,7 @@ def folder(tmp_path_factory):
         pixels = (pixels * (seed + 1) / 4).astype(np.uint8)
         Image.fromarray(pixels).save(images / f'{seed}.png')
     model = write_model(folder / 'model.onnx')
-    number = quantize(model, folder / 'int8.onnx', sorted(images.iterdir()),
-                      progress=False)
+    number = quantize(model, folder / 'int8.onnx', sorted(images.iterdir()), progress=False)
     assert number == 3
     return folder
 
@@ -57,27 +57,28 @@ def test_backbone_and_neck_are_int8_and_the_head_is_not(folder):
 
 def test_every_channel_has_its_scale(folder):
     model = onnx.load(folder / 'int8.onnx')
-    arrays = {array.name: onnx.numpy_helper.to_array(array)
-              for array in model.graph.initializer}
-    scales = [arrays[node.input[1]] for node in model.graph.node
-              if node.op_type == 'DequantizeLinear'
-              and node.input[0] in arrays
-              and arrays[node.input[0]].dtype == np.int8]
-    assert [scale.shape for scale in scales] == [(8, )] * 3
+    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in model.graph.initializer}
+    scales = [
+        arrays[node.input[1]]
+        for node in model.graph.node
+        if node.op_type == 'DequantizeLinear'
+        and node.input[0] in arrays
+        and arrays[node.input[0]].dtype == np.int8
+    ]
+    assert [scale.shape for scale in scales] == [(8,)] * 3
 
 
 def test_metadata_stay(folder):
-    assert Detector(folder / 'int8.onnx').info == Detector(
-        folder / 'model.onnx').info
-    (entry, ) = [e for e in onnx.load(folder / 'int8.onnx').metadata_props
-                 if e.key == 'mmdet_centernet2']
+    assert Detector(folder / 'int8.onnx').info == Detector(folder / 'model.onnx').info
+    (entry,) = [
+        e for e in onnx.load(folder / 'int8.onnx').metadata_props if e.key == 'mmdet_centernet2'
+    ]
     assert json.loads(entry.value) == INFO
 
 
 def test_detections_hardly_change(folder):
     image = next((folder / 'images').iterdir())
-    found, expected = (Detector(folder / name)(image)
-                       for name in ('int8.onnx', 'model.onnx'))
+    found, expected = (Detector(folder / name)(image) for name in ('int8.onnx', 'model.onnx'))
     assert np.array_equal(found.bboxes, expected.bboxes)
     assert found.scores == pytest.approx(expected.scores, abs=0.02)
     assert found.scores[1] != expected.scores[1]
@@ -97,20 +98,34 @@ def test_a_model_without_names_is_refused(folder, tmp_path):
         node.name = f'node_{index}'
     onnx.save(model, tmp_path / 'nameless.onnx')
     with pytest.raises(ModelFileError, match='no convolution'):
-        quantize(tmp_path / 'nameless.onnx', tmp_path / 'out.onnx',
-                 sorted((folder / 'images').iterdir()), progress=False)
+        quantize(
+            tmp_path / 'nameless.onnx',
+            tmp_path / 'out.onnx',
+            sorted((folder / 'images').iterdir()),
+            progress=False,
+        )
     assert not (tmp_path / 'out.onnx').exists()
 
 
 def test_tool_reports_precision_and_time(folder, tmp_path, capsys):
     tiny_config(write_dataset(tmp_path / 'data')).dump(tmp_path / 'tiny.py')
     report = tmp_path / 'report.json'
-    arguments = [folder / 'model.onnx', folder / 'images', '--out',
-                 tmp_path / 'int8.onnx', '--config', tmp_path / 'tiny.py',
-                 '--num-images', 2, '--rounds', 2, '--report', report]
+    arguments = [
+        folder / 'model.onnx',
+        folder / 'images',
+        '--out',
+        tmp_path / 'int8.onnx',
+        '--config',
+        tmp_path / 'tiny.py',
+        '--num-images',
+        2,
+        '--rounds',
+        2,
+        '--report',
+        report,
+    ]
     before = sys.argv
-    sys.argv = [str(ROOT / 'tools/deploy_tools/quantize.py'),
-                *(str(a) for a in arguments)]
+    sys.argv = [str(ROOT / 'tools/deploy_tools/quantize.py'), *(str(a) for a in arguments)]
     try:
         runpy.run_path(sys.argv[0], run_name='__main__')
     finally:

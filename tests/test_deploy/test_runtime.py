@@ -3,6 +3,7 @@
 The torch-free side is compared with mmdet's pipeline, preprocessor, mask
 paste and with this package's ``rescale_and_clip``.
 """
+
 import json
 import os
 import shutil
@@ -23,9 +24,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms.loading import (
-    CheckedLoadImageFromFile,
-)
+from mmdet_centernet2.datasets.transforms.loading import CheckedLoadImageFromFile
 from mmdet_centernet2.deploy.runtime import (
     KEY,
     DeployedModelError,
@@ -40,12 +39,7 @@ from mmdet_centernet2.deploy.runtime import (
 from mmdet_centernet2.deploy.runtime.detections import finish, paste_masks
 from mmdet_centernet2.deploy.runtime.drawing import class_colours, draw
 from mmdet_centernet2.deploy.runtime.images import read_image
-from mmdet_centernet2.deploy.runtime.preprocess import (
-    Prepared,
-    prepare,
-    resized_size,
-    to_batch,
-)
+from mmdet_centernet2.deploy.runtime.preprocess import Prepared, prepare, resized_size, to_batch
 from mmdet_centernet2.models.task_modules import rescale_and_clip
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
@@ -81,21 +75,27 @@ def detector(model):
 # -----the steps before the network-----
 SIDES = st.integers(16, 200)
 RESIZES = [
-    (dict(scale=[96, 64], keep_ratio=True),
-     dict(type='Resize', scale=(96, 64), keep_ratio=True)),
-    (dict(scale=[90, 70], keep_ratio=False),
-     dict(type='Resize', scale=(90, 70), keep_ratio=False)),
-    (dict(scale=[64, 100], short_side=True, backend='pillow'),
-     dict(type='ResizeShortestEdge', scale=64, max_size=100,
-          backend='pillow')),
-    (dict(scale=[64, 0], short_side=True),
-     dict(type='ResizeShortestEdge', scale=64)),
-    (dict(scale=[64, 100], short_side=True),
-     dict(type='Resize', _scope_='mmdet_centernet2', scale=(100, 64),
-          keep_ratio=True)),
-    (dict(scale=[100, 100], keep_ratio=True, round_down=True),
-     dict(type='Resize', _scope_='mmdet_centernet2', scale=(100, 100),
-          keep_ratio=True, rounding='down')),
+    (dict(scale=[96, 64], keep_ratio=True), dict(type='Resize', scale=(96, 64), keep_ratio=True)),
+    (dict(scale=[90, 70], keep_ratio=False), dict(type='Resize', scale=(90, 70), keep_ratio=False)),
+    (
+        dict(scale=[64, 100], short_side=True, backend='pillow'),
+        dict(type='ResizeShortestEdge', scale=64, max_size=100, backend='pillow'),
+    ),
+    (dict(scale=[64, 0], short_side=True), dict(type='ResizeShortestEdge', scale=64)),
+    (
+        dict(scale=[64, 100], short_side=True),
+        dict(type='Resize', _scope_='mmdet_centernet2', scale=(100, 64), keep_ratio=True),
+    ),
+    (
+        dict(scale=[100, 100], keep_ratio=True, round_down=True),
+        dict(
+            type='Resize',
+            _scope_='mmdet_centernet2',
+            scale=(100, 100),
+            keep_ratio=True,
+            rounding='down',
+        ),
+    ),
 ]
 
 
@@ -105,16 +105,18 @@ RESIZES = [
 def test_input_is_that_of_mmdet(ours, theirs, height, width):
     image = picture(height, width)
     info = info_of(resize=ours, pad_value=1.5)
-    pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'),
-                        dict(dict(_scope_='mmdet'), **theirs),
-                        dict(type='mmdet.PackDetInputs', meta_keys=(
-                            'img_shape', 'ori_shape', 'scale_factor'))])
+    pipeline = Compose(
+        [
+            dict(type='mmdet.LoadImageFromNDArray'),
+            dict(dict(_scope_='mmdet'), **theirs),
+            dict(type='mmdet.PackDetInputs', meta_keys=('img_shape', 'ori_shape', 'scale_factor')),
+        ]
+    )
     packed = pipeline(dict(img=image))
     preprocessor = DetDataPreprocessor(
-        mean=info.mean, std=info.std, bgr_to_rgb=True, pad_size_divisor=32,
-        pad_value=1.5)
-    expected = preprocessor(dict(inputs=[packed['inputs']],
-                                 data_samples=[packed['data_samples']]))
+        mean=info.mean, std=info.std, bgr_to_rgb=True, pad_size_divisor=32, pad_value=1.5
+    )
+    expected = preprocessor(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
     prepared = prepare(image, info)
     batch, sizes = to_batch([prepared], info)
     assert np.array_equal(batch, expected['inputs'].numpy())
@@ -126,13 +128,13 @@ def test_input_is_that_of_mmdet(ours, theirs, height, width):
 
 def test_batch_of_two_sizes_is_that_of_mmdet():
     images = [picture(50, 80), picture(90, 40, seed=1)]
-    info = info_of(bgr_to_rgb=False, mean=[1., 2., 3.], std=[1., 1., 1.])
+    info = info_of(bgr_to_rgb=False, mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0])
     prepared = [prepare(image, info) for image in images]
     batch, sizes = to_batch(prepared, info)
     small = [mmcv.imrescale(image, (96, 64)) for image in images]
-    expected = DetDataPreprocessor([1., 2., 3.], [1., 1., 1.], 32)(
-        dict(inputs=[torch.from_numpy(i.transpose(2, 0, 1)) for i in small],
-             data_samples=None))
+    expected = DetDataPreprocessor([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], 32)(
+        dict(inputs=[torch.from_numpy(i.transpose(2, 0, 1)) for i in small], data_samples=None)
+    )
     assert np.array_equal(batch, expected['inputs'].numpy())
     assert sizes.tolist() == [list(i.shape[:2]) for i in small]
 
@@ -142,14 +144,23 @@ def test_a_model_of_fixed_shape_gets_images_that_fit(size):
     resized = resized_size(size, ResizeInfo((96, 64)), limit=(80, 48))
     assert resized[0] <= 80 and resized[1] <= 48
     assert resized[0] == 80 or resized[1] == 48
-    assert resized[0] / resized[1] == pytest.approx(
-        size[0] / size[1], rel=2 / min(resized))
+    assert resized[0] / resized[1] == pytest.approx(size[0] / size[1], rel=2 / min(resized))
 
 
 @pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
-@pytest.mark.parametrize('mode, ending', [
-    ('RGB', 'jpg'), ('L', 'jpg'), ('LA', 'png'), ('RGBA', 'png'),
-    ('P', 'png'), ('1', 'png'), ('CMYK', 'jpg'), ('CMYK', 'tif')])
+@pytest.mark.parametrize(
+    'mode, ending',
+    [
+        ('RGB', 'jpg'),
+        ('L', 'jpg'),
+        ('LA', 'png'),
+        ('RGBA', 'png'),
+        ('P', 'png'),
+        ('1', 'png'),
+        ('CMYK', 'jpg'),
+        ('CMYK', 'tif'),
+    ],
+)
 def test_decoding_is_that_of_mmcv(decoder, mode, ending, tmp_path):
     path = tmp_path / f'image.{ending}'
     exif = Image.Exif()
@@ -164,8 +175,9 @@ SIXTEEN_BITS = np.random.RandomState(0).randint(0, 2**16, (40, 60, 3))
 
 
 @pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
-@pytest.mark.parametrize('mode, ending', [
-    ('I;16', 'png'), ('I;16', 'tif'), ('I;16B', 'tif'), ('RGB', 'png')])
+@pytest.mark.parametrize(
+    'mode, ending', [('I;16', 'png'), ('I;16', 'tif'), ('I;16B', 'tif'), ('RGB', 'png')]
+)
 def test_of_16_bits_the_upper_8_are_taken(decoder, mode, ending, tmp_path):
     path = tmp_path / f'image.{ending}'
     if mode == 'RGB':
@@ -177,8 +189,7 @@ def test_of_16_bits_the_upper_8_are_taken(decoder, mode, ending, tmp_path):
         expected = grey[..., None].repeat(3, 2)
     pixels = read_image(path, decoder)
     assert np.array_equal(pixels, expected >> 8)
-    trained_on = CheckedLoadImageFromFile(imdecode_backend=decoder)(
-        dict(img_path=str(path)))['img']
+    trained_on = CheckedLoadImageFromFile(imdecode_backend=decoder)(dict(img_path=str(path)))['img']
     assert np.array_equal(pixels, trained_on)
 
 
@@ -200,8 +211,7 @@ def test_coloured_pixels_of_floats_are_refused(tmp_path):
 
 # -----the steps after it-----
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), height=st.integers(20, 300),
-       width=st.integers(20, 300))
+@given(seed=st.integers(0, 1000), height=st.integers(20, 300), width=st.integers(20, 300))
 def test_last_steps_are_those_of_the_models(seed, height, width):
     random = np.random.RandomState(seed)
     shape = (64, 96)
@@ -210,12 +220,20 @@ def test_last_steps_are_those_of_the_models(seed, height, width):
     boxes[::7, 2] = boxes[::7, 0]  # empty ones
     scores = random.rand(30).astype(np.float32) * 0.9 + 0.1
     labels = random.randint(0, 2, 30)
-    meta = dict(img_shape=shape, ori_shape=(height, width),
-                scale_factor=(shape[1] / width, shape[0] / height))
+    meta = dict(
+        img_shape=shape,
+        ori_shape=(height, width),
+        scale_factor=(shape[1] / width, shape[0] / height),
+    )
     expected = rescale_and_clip(
-        InstanceData(bboxes=torch.from_numpy(boxes.copy()),
-                     scores=torch.from_numpy(scores),
-                     labels=torch.from_numpy(labels)), meta, rescale=True)
+        InstanceData(
+            bboxes=torch.from_numpy(boxes.copy()),
+            scores=torch.from_numpy(scores),
+            labels=torch.from_numpy(labels),
+        ),
+        meta,
+        rescale=True,
+    )
     image = Prepared(np.empty((3, *shape), np.float32), (height, width))
     found = finish(np.c_[boxes, scores], labels, None, image, 0.5)
     assert np.array_equal(found.bboxes, expected.bboxes.numpy())
@@ -232,12 +250,17 @@ def test_masks_are_pasted_as_in_mmdet():
     boxes = boxes.astype(np.float32)
     logits = cv2.GaussianBlur(random.randn(28, 28, 20), (7, 7), 3) * 30
     logits = torch.from_numpy(logits.transpose(2, 0, 1)).float()
-    head = FCNMaskHead(num_convs=0, in_channels=1, conv_out_channels=1,
-                       num_classes=1, class_agnostic=True)
+    head = FCNMaskHead(
+        num_convs=0, in_channels=1, conv_out_channels=1, num_classes=1, class_agnostic=True
+    )
     expected = head._predict_by_feat_single(
-        logits[:, None], torch.from_numpy(boxes.copy()), torch.zeros(20).long(),
-        dict(scale_factor=(1., 1.), ori_shape=(height, width)),
-        ConfigDict(mask_thr_binary=0.5), rescale=True).numpy()
+        logits[:, None],
+        torch.from_numpy(boxes.copy()),
+        torch.zeros(20).long(),
+        dict(scale_factor=(1.0, 1.0), ori_shape=(height, width)),
+        ConfigDict(mask_thr_binary=0.5),
+        rescale=True,
+    ).numpy()
     pasted = paste_masks(logits.sigmoid().numpy(), boxes, (height, width), 0.5)
     assert 0.01 < expected.mean() < 0.5
     assert expected.any((1, 2)).sum() >= 15
@@ -258,8 +281,7 @@ def test_detections_are_in_pixels_of_the_image(detector):
 
 
 def test_score_comes_from_the_pixels(detector):
-    bright, dark = (detector(np.full((64, 96, 3), v, np.uint8)).scores[1]
-                    for v in (250, 0))
+    bright, dark = (detector(np.full((64, 96, 3), v, np.uint8)).scores[1] for v in (250, 0))
     assert bright > 0.6 and dark == pytest.approx(0.5)
 
 
@@ -288,8 +310,7 @@ def test_no_images_no_detections(detector):
 
 
 def test_masks_cover_half_of_each_box(tmp_path):
-    path = write_model(tmp_path / 'masks.onnx', {**INFO, 'task': 'mask'},
-                       masks=True)
+    path = write_model(tmp_path / 'masks.onnx', {**INFO, 'task': 'mask'}, masks=True)
     found = Detector(path)(picture(64, 96))
     assert found.masks.shape == (2, 64, 96)
     # corners fade: around a mask there are zeros
@@ -304,9 +325,9 @@ def test_openvino_gives_the_same(model, detector, ending, tmp_path):
     path = model
     if ending == 'xml':
         import openvino
+
         path = tmp_path / 'model.xml'
-        openvino.save_model(openvino.Core().read_model(model), path,
-                            compress_to_fp16=False)
+        openvino.save_model(openvino.Core().read_model(model), path, compress_to_fp16=False)
     image = picture(100, 300)
     found, expected = Detector(path, 'openvino')(image), detector(image)
     assert found.bboxes == pytest.approx(expected.bboxes, abs=1e-4)
@@ -316,8 +337,9 @@ def test_openvino_gives_the_same(model, detector, ending, tmp_path):
 
 # -----pictures-----
 def test_boxes_are_drawn_in_the_colour_of_their_class(detector):
-    found = Detections(np.array([[20, 30, 80, 90.], [5, 5, 15, 15.]]),
-                       np.array([0.8, 0.2]), np.array([1, 0]))
+    found = Detections(
+        np.array([[20, 30, 80, 90.0], [5, 5, 15, 15.0]]), np.array([0.8, 0.2]), np.array([1, 0])
+    )
     image = np.zeros((100, 120, 3), np.uint8)
     drawn = draw(image, found, detector.info)
     green = np.array([0, 255, 0]) * 0.8
@@ -329,16 +351,16 @@ def test_boxes_are_drawn_in_the_colour_of_their_class(detector):
 
 def test_captions_cover_no_small_object(detector):
     """Crowded ones, and one in each corner."""
-    corners = np.array([(x, y) for y in range(60, 200, 40)
-                        for x in range(60, 260, 60)]
-                       + [(0, 0), (308, 0), (0, 228), (308, 228)])
+    corners = np.array(
+        [(x, y) for y in range(60, 200, 40) for x in range(60, 260, 60)]
+        + [(0, 0), (308, 0), (0, 228), (308, 228)]
+    )
     boxes = np.hstack([corners, corners + 11]).astype(float)
-    found = Detections(boxes, np.full(len(boxes), 0.5),
-                       np.arange(len(boxes)) % 2)
+    found = Detections(boxes, np.full(len(boxes), 0.5), np.arange(len(boxes)) % 2)
     grey = np.full((240, 320, 3), 90, np.uint8)
     drawn = draw(grey, found, detector.info)
     for x, y in corners:
-        assert (drawn[y + 3:y + 9, x + 3:x + 9] == 90).all()
+        assert (drawn[y + 3 : y + 9, x + 3 : x + 9] == 90).all()
     assert (drawn < 30).all(2).sum() > 100 * len(boxes)  # behind the texts
 
 
@@ -347,8 +369,7 @@ def test_classes_without_colours_get_some():
     assert len(set(colours)) > 45
     steps = np.abs(np.diff(np.array(colours), axis=0)).sum(1)
     assert steps.min() > 100
-    assert colours == class_colours(info_of(palette=None,
-                                            classes=['c'] * 50))
+    assert colours == class_colours(info_of(palette=None, classes=['c'] * 50))
 
 
 # -----what can go wrong-----
@@ -381,18 +402,41 @@ def test_metadata_that_cannot_be_used(tmp_path):
 
 RESIZE = INFO['resize']
 DAMAGED = [
-    dict(decoder='x'), dict(schema='1'), dict(schema=None), dict(classes=[]),
-    dict(classes='light'), dict(classes=[1, 2]), dict(mean=['1', 2, 3]),
-    dict(mean=None), dict(std=[0, 1, 1]), dict(std=[1, 1]),
-    dict(pad_divisor=0), dict(pad_divisor=32.5), dict(pad_value='0'),
-    dict(pad_value=float('nan')), dict(task=['bbox']), dict(mask_thr=True),
-    dict(palette=[[0, 0, 0]]), dict(palette=[[0, 0, 256]] * 2),
-    dict(resize=[96, 64]), dict(bgr_to_rgb=1),
-    *(dict(resize={**RESIZE, **change}) for change in (
-        dict(scale=[0, 64]), dict(scale=[96, 0]), dict(scale=[-9, 64]),
-        dict(scale=[1e9, 64]), dict(scale='96'), dict(scale=[96]),
-        dict(interpolation='spline'), dict(backend='tf'),
-        dict(backend='cv2', interpolation='hamming')))]
+    dict(decoder='x'),
+    dict(schema='1'),
+    dict(schema=None),
+    dict(classes=[]),
+    dict(classes='light'),
+    dict(classes=[1, 2]),
+    dict(mean=['1', 2, 3]),
+    dict(mean=None),
+    dict(std=[0, 1, 1]),
+    dict(std=[1, 1]),
+    dict(pad_divisor=0),
+    dict(pad_divisor=32.5),
+    dict(pad_value='0'),
+    dict(pad_value=float('nan')),
+    dict(task=['bbox']),
+    dict(mask_thr=True),
+    dict(palette=[[0, 0, 0]]),
+    dict(palette=[[0, 0, 256]] * 2),
+    dict(resize=[96, 64]),
+    dict(bgr_to_rgb=1),
+    *(
+        dict(resize={**RESIZE, **change})
+        for change in (
+            dict(scale=[0, 64]),
+            dict(scale=[96, 0]),
+            dict(scale=[-9, 64]),
+            dict(scale=[1e9, 64]),
+            dict(scale='96'),
+            dict(scale=[96]),
+            dict(interpolation='spline'),
+            dict(backend='tf'),
+            dict(backend='cv2', interpolation='hamming'),
+        )
+    ),
+]
 
 
 @pytest.mark.parametrize('damage', DAMAGED, ids=str)
@@ -436,11 +480,9 @@ def photos(tmp_path):
 @pytest.mark.parametrize('batch', [1, 2])
 def test_demo_writes_what_mmdets_does(photos, model, tmp_path, batch, capsys):
     out = tmp_path / 'out'
-    demo.main([str(photos), str(model), '--out-dir', str(out),
-               '--batch-size', str(batch)])
+    demo.main([str(photos), str(model), '--out-dir', str(out), '--batch-size', str(batch)])
     assert '3 images are done, see' in capsys.readouterr().out
-    assert sorted(p.name for p in (out / 'vis').iterdir()) == [
-        'a.JPG', 'b.png', 'c.jpeg']
+    assert sorted(p.name for p in (out / 'vis').iterdir()) == ['a.JPG', 'b.png', 'c.jpeg']
     result = json.loads((out / 'preds/b.json').read_text())
     assert list(result) == ['labels', 'scores', 'bboxes', 'label_names']
     assert result['label_names'] == ['light', 'dark']
@@ -452,38 +494,49 @@ def test_demo_writes_what_mmdets_does(photos, model, tmp_path, batch, capsys):
 
 def test_demo_writes_only_what_is_wanted(photos, model, tmp_path, capsys):
     out = tmp_path / 'out'
-    demo.main([str(photos / 'b.png'), str(model), '--out-dir', str(out),
-               '--no-save-vis', '--no-save-pred', '--print-result'])
+    demo.main(
+        [
+            str(photos / 'b.png'),
+            str(model),
+            '--out-dir',
+            str(out),
+            '--no-save-vis',
+            '--no-save-pred',
+            '--print-result',
+        ]
+    )
     assert not out.exists()
     assert '"labels": [0, 1]' in capsys.readouterr().out
 
 
-def test_demo_names_a_broken_image_and_keeps_the_rest(photos, model, tmp_path,
-                                                      capsys):
+def test_demo_names_a_broken_image_and_keeps_the_rest(photos, model, tmp_path, capsys):
     (photos / 'b.png').write_bytes(b'')
     with pytest.raises(SystemExit) as end:
-        demo.main([str(photos), str(model), '--out-dir', str(tmp_path / 'o'),
-                   '--batch-size', '4'])
+        demo.main([str(photos), str(model), '--out-dir', str(tmp_path / 'o'), '--batch-size', '4'])
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert 'b.png is empty' in said and 'before it are done, see' in said
     assert [p.name for p in (tmp_path / 'o/vis').iterdir()] == ['a.JPG']
 
 
-def test_demo_says_that_nothing_is_above_the_threshold(photos, model, tmp_path,
-                                                       capsys):
-    call = [str(photos), str(model), '--no-save-vis', '--no-save-pred',
-            '--pred-score-thr']
+def test_demo_says_that_nothing_is_above_the_threshold(photos, model, tmp_path, capsys):
+    call = [str(photos), str(model), '--no-save-vis', '--no-save-pred', '--pred-score-thr']
     demo.main([*call, '0.95'])
-    assert ('No box above 0.95 in 3 of 3 images; the best score there is '
-            '0.9000: lower --pred-score-thr') in capsys.readouterr().out
+    assert (
+        'No box above 0.95 in 3 of 3 images; the best score there is 0.9000: lower --pred-score-thr'
+    ) in capsys.readouterr().out
     demo.main([*call, '0.8'])
     assert 'No box' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('inputs, reason', [
-    ('nowhere', 'does not exist'), ('.', 'holds no image'),
-    ('street.MP4', 'street.MP4 is a video, which is not read')])
+@pytest.mark.parametrize(
+    'inputs, reason',
+    [
+        ('nowhere', 'does not exist'),
+        ('.', 'holds no image'),
+        ('street.MP4', 'street.MP4 is a video, which is not read'),
+    ],
+)
 def test_demo_refuses(inputs, reason, model, tmp_path, capsys):
     (tmp_path / 'street.MP4').write_bytes(b'0' * 99)
     with pytest.raises(SystemExit) as end:
@@ -492,7 +545,7 @@ def test_demo_refuses(inputs, reason, model, tmp_path, capsys):
 
 
 # -----without torch-----
-WATCHED = '''
+WATCHED = """
 import runpy, sys
 blocked, sys.argv = sys.argv[1], sys.argv[2:]
 for name in filter(None, blocked.split(',')):
@@ -501,28 +554,33 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 print('LOADED', *sorted({name.split('.')[0] for name, module
                          in sys.modules.items() if module is not None}))
 print('RUNTIME', sys.modules['mmdet_centernet2_runtime'].__file__)
-'''
+"""
 
 
 def run_demo(program, *arguments, blocked='', path=ROOT, cwd=ROOT):
     """Run the demo in a process of its own; what it loaded, and from where."""
     done = subprocess.run(
-        [sys.executable, '-c', WATCHED, blocked, str(program),
-         *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': str(path)})
+        [sys.executable, '-c', WATCHED, blocked, str(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': str(path)},
+    )
     assert done.returncode == 0, done.stderr
-    lines = dict(line.split(' ', 1) for line in done.stdout.splitlines()
-                 if line.startswith(('LOADED', 'RUNTIME')))
+    lines = dict(
+        line.split(' ', 1)
+        for line in done.stdout.splitlines()
+        if line.startswith(('LOADED', 'RUNTIME'))
+    )
     return set(lines['LOADED'].split()), lines['RUNTIME']
 
 
 def test_demo_does_not_import_torch(photos, model, tmp_path):
     loaded, source = run_demo(
-        DEMO, photos, model, '--backend', 'onnxruntime', '--out-dir', tmp_path)
+        DEMO, photos, model, '--backend', 'onnxruntime', '--out-dir', tmp_path
+    )
     assert 'onnxruntime' in loaded
-    assert not loaded & {'torch', 'mmdet', 'mmengine', 'mmcv', 'mmdeploy',
-                         'mmdet_centernet2'}
+    assert not loaded & {'torch', 'mmdet', 'mmengine', 'mmcv', 'mmdeploy', 'mmdet_centernet2'}
     assert source.startswith(str(ROOT))
     assert len(list((tmp_path / 'preds').iterdir())) == 3
 
@@ -530,20 +588,26 @@ def test_demo_does_not_import_torch(photos, model, tmp_path):
 def test_demo_runs_where_torch_cannot_be_imported(photos, model, tmp_path):
     """From a copy of an installed package, far from the clone."""
     package = tmp_path / 'site/mmdet_centernet2'
-    shutil.copytree(ROOT / 'mmdet_centernet2/deploy/runtime',
-                    package / 'deploy/runtime')
+    shutil.copytree(ROOT / 'mmdet_centernet2/deploy/runtime', package / 'deploy/runtime')
     (package / '__init__.py').write_text('import torch')
     tool = package / '.mim/tools/image_demo.py'
     tool.parent.mkdir(parents=True)
     shutil.copy(DEMO, tool)
     _, source = run_demo(
-        tool, photos, model, '--out-dir', tmp_path / 'out', cwd=tmp_path,
+        tool,
+        photos,
+        model,
+        '--out-dir',
+        tmp_path / 'out',
+        cwd=tmp_path,
         blocked='torch,mmdet,mmengine,mmcv,pycocotools',
-        path=tmp_path / 'site')
+        path=tmp_path / 'site',
+    )
     assert source.startswith(str(package))
     assert len(list((tmp_path / 'out/vis').iterdir())) == 3
 
 
 def test_pytorch_demo_knows_of_the_other(capsys):
     from mmdet_centernet2.cli.image_demo import build_parser
+
     assert build_parser().parse_args(['a', 'b']).backend == 'pytorch'

@@ -1,4 +1,5 @@
 """From image files to masks: an exported model without torch, and PyTorch."""
+
 import numpy as np
 import pytest
 import torch
@@ -44,19 +45,17 @@ def case(tmp_path_factory):
     photos.mkdir()
     for index, size in enumerate(SIZES):
         pixels = make_images([size], seed=index).inputs[0].numpy()
-        pixels = pixels[:, :size[0], :size[1]].transpose(1, 2, 0) * 60 + 120
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
-            photos / f'{index}.jpg')
+        pixels = pixels[:, : size[0], : size[1]].transpose(1, 2, 0) * 60 + 120
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f'{index}.jpg')
     images = TestImages(cfg, photos)
     detector = Detector(path)
-    found = find_all(dict(torch=torch_finder(model),
-                          onnx=exported_finder(detector)), images, False)
+    found = find_all(dict(torch=torch_finder(model), onnx=exported_finder(detector)), images, False)
     return detector, sorted(photos.iterdir()), found
 
 
 def test_every_detection_is_the_same(case):
     _, _, found = case
-    result = agreement(found['torch'], found['onnx'], 0.)
+    result = agreement(found['torch'], found['onnx'], 0.0)
     assert result.images == 3 and result.pairs > 30
     assert result.within(box=0.01, score=1e-4), result
     assert result.mask < 0.01

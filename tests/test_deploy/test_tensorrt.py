@@ -3,6 +3,7 @@
 TensorRT itself is not there. The graphs hold standard operators only, so that
 onnxruntime runs the very same files.
 """
+
 import onnx
 import pytest
 from onnx import TensorProto
@@ -24,12 +25,16 @@ pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 SIDE = 256
 #: One of each kind of graph.
-KINDS = ('one stage, stride 4, DLA', 'single second stage', 'cascade',
-         'Res2Net, DCN, BiFPN', 'masks')
+KINDS = (
+    'one stage, stride 4, DLA',
+    'single second stage',
+    'cascade',
+    'Res2Net, DCN, BiFPN',
+    'masks',
+)
 
 
-def export_tensorrt(family: str, folder, name: str, shape,
-                    backend: str = 'tensorrt', **ir_config):
+def export_tensorrt(family: str, folder, name: str, shape, backend: str = 'tensorrt', **ir_config):
     """A model, an image and the file that TensorRT would be given."""
     kind = 'instance-seg' if family == 'masks' else 'detection'
     deploy = deploy_cfg(f'{kind}_{backend}_{name}', **ir_config)
@@ -41,7 +46,8 @@ def export_tensorrt(family: str, folder, name: str, shape,
 @pytest.mark.parametrize('family', KINDS)
 def test_static_graph_obeys_and_detects_the_same(family, tmp_path):
     model, images, path = export_tensorrt(
-        family, tmp_path, 'static', (250, 200), input_shape=(SIDE, SIDE))
+        family, tmp_path, 'static', (250, 200), input_shape=(SIDE, SIDE)
+    )
     assert check_tensorrt(path) == []
     wanted = run_torch(model, images)
     assert len(wanted[0]) > 5, 'the model finds too little to prove anything'
@@ -50,24 +56,24 @@ def test_static_graph_obeys_and_detects_the_same(family, tmp_path):
 
 def test_dynamic_graph(tmp_path):
     """Found for one size, it holds for another."""
-    model, _, path = export_tensorrt('cascade', tmp_path, 'dynamic',
-                                     (SIDE, SIDE))
+    model, _, path = export_tensorrt('cascade', tmp_path, 'dynamic', (SIDE, SIDE))
     assert check_tensorrt(path) == []
     images = make_images([(250, 200), (300, 350)], seed=3)
     assert_same(run_onnx(path, images), run_torch(model, images))
 
 
 def test_without_deformable_convolutions_older_releases_take_it(tmp_path):
-    *_, path = export_tensorrt('cascade', tmp_path, 'static', (128, 128),
-                               input_shape=(128, 128), opset_version=17)
+    *_, path = export_tensorrt(
+        'cascade', tmp_path, 'static', (128, 128), input_shape=(128, 128), opset_version=17
+    )
     assert check_tensorrt(path, '8.6') == []
 
 
 def test_features_in_float16(tmp_path):
     """Weights are half as large, boxes nearly the same; rules hold."""
     model, images, path = export_tensorrt(
-        'cascade', tmp_path, 'static', (120, 110), 'tensorrt-fp16',
-        input_shape=(128, 128))
+        'cascade', tmp_path, 'static', (120, 110), 'tensorrt-fp16', input_shape=(128, 128)
+    )
     half = onnx.load(path)
     onnx.checker.check_model(half, full_check=True)
     assert check_tensorrt(half) == []
@@ -75,8 +81,7 @@ def test_features_in_float16(tmp_path):
     for node in half.graph.node:
         if node.op_type == 'Conv':
             inside = node.name.startswith(('/backbone/', '/neck/'))
-            assert types[node.input[1]] == (
-                TensorProto.FLOAT16 if inside else TensorProto.FLOAT)
+            assert types[node.input[1]] == (TensorProto.FLOAT16 if inside else TensorProto.FLOAT)
     found, wanted = run_onnx(path, images), run_torch(model, images)
     best = found['dets'][0, 0]
     assert best[4] == pytest.approx(wanted[0].scores[0].item(), abs=0.01)

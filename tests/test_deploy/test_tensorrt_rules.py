@@ -1,5 +1,5 @@
-"""Every rule of TensorRT on a graph that breaks it, and on one that does not.
-"""
+"""Every rule of TensorRT on a graph that breaks it, and on one that does not."""
+
 import re
 
 import numpy as np
@@ -11,7 +11,7 @@ from tests.test_deploy.tensorrt_rules import check_tensorrt
 pytestmark = pytest.mark.export
 
 #: A detector's skeleton: features, the best cells, their boxes.
-CLEAN = '''
+CLEAN = """
 g (float[1,3,64,64] image, float[1,4,1024] boxes)
     => (float[1,100] scores, float[1,4,100] kept)
   <float[1,3,3,3] weight, int64[1] k = {100}, int64[1] axis = {1},
@@ -27,27 +27,28 @@ g (float[1,3,64,64] image, float[1,4,1024] boxes)
   many = Expand(wide, size)
   kept = GatherElements<axis = 2>(boxes, many)
 }
-'''
-DEFORM = ('y = DeformConv<kernel_shape = [3, 3], pads = [{0}, 1, 1, 1]>'
-          '(x, weight, offset)',
-          'float[1,1,5,5] x, float[1,18,{1},5] offset',
-          'float[1,1,{1},5] y', 'float[1,1,3,3] weight')
+"""
+DEFORM = (
+    'y = DeformConv<kernel_shape = [3, 3], pads = [{0}, 1, 1, 1]>(x, weight, offset)',
+    'float[1,1,5,5] x, float[1,18,{1},5] offset',
+    'float[1,1,{1},5] y',
+    'float[1,1,3,3] weight',
+)
 
 
 def rules_broken(text: str, release: str = '10.1', opset: int = 19) -> set:
     """Check a graph in ONNX's textual format; weights without values are 1."""
-    model = parser.parse_model(
-        f'<ir_version: 9, opset_import: ["" : {opset}, "trt" : 1]>' + text)
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : {opset}, "trt" : 1]>' + text)
     for value in model.graph.value_info:  # declared between < and >
         if re.search(rf'\b{value.name}\b[,>]', text.split('{')[0]):
             shape = [s.dim_value for s in value.type.tensor_type.shape.dim]
-            model.graph.initializer.append(numpy_helper.from_array(
-                np.ones(shape, np.float32), value.name))
+            model.graph.initializer.append(
+                numpy_helper.from_array(np.ones(shape, np.float32), value.name)
+            )
     return {rule for rule, _ in check_tensorrt(model, release)}
 
 
-def body(line: str, inputs: str = 'float[2,8] x', outputs: str = 'y',
-         constants: str = '') -> str:
+def body(line: str, inputs: str = 'float[2,8] x', outputs: str = 'y', constants: str = '') -> str:
     """A graph of a few lines."""
     return f'g ({inputs}) => ({outputs}) <{constants}> {{ {line} }}'
 
@@ -55,54 +56,94 @@ def body(line: str, inputs: str = 'float[2,8] x', outputs: str = 'y',
 TOP = 'float[2,M] v, int64[2,M] i'
 
 
-@pytest.mark.parametrize('rule, text', [
-    ('topk-constant', body(
-        'n = Shape<start = 1, end = 2>(x) k = Min(n, ten) v, i = TopK(x, k)',
-        'float[2,N] x', TOP, 'int64[1] ten = {10}')),
-    ('topk-limit', body('v, i = TopK(x, k)', 'float[2,9000] x', TOP,
-                        'int64[1] k = {3841}')),
-    ('topk-limit', body(
-        'k = Mul(five, thousand) v, i = TopK(x, k)', 'float[2,8000] x', TOP,
-        'int64[1] five = {5}, int64[1] thousand = {1000}')),
-    ('attribute', body('v, i = TopK<sorted = 0>(x, k)', 'float[2,8] x', TOP,
-                       'int64[1] k = {3}')),
-    ('data-dependent-shape', body(
-        'where = NonZero(x) rows = Transpose(where) '
-        'picked = GatherND(x, rows) y = Exp(picked)', outputs='float[M] y')),
-    ('unsupported-operator', body('y = Unique(x)', 'float[8] x',
-                                  'float[M] y')),
-    ('unsupported-operator', body('y = trt.EfficientNMS(x)',
-                                  outputs='float[2,8] y')),
-    ('unsupported-operator', body('s = SplitToSequence(x) '
-                                  'y = SequenceAt(s, zero)',
-                                  outputs='float[1,8] y',
-                                  constants='int64 zero = {0}')),
-    ('shape-from-data', body(
-        'top = ReduceMax<keepdims = 0>(x) n = Cast<to = 7>(top) '
-        'y = Range(zero, n, one)', outputs='int64[M] y',
-        constants='int64 zero = {0}, int64 one = {1}')),
-    ('constant-input', body('y = Squeeze(x, axis)',
-                            'float[1,8] x, int64[1] axis', 'float[8] y')),
-    ('attribute', body('y = Resize<mode = "cubic">(x, , scales)',
-                       'float[1,1,8,8] x', 'float[1,1,16,16] y',
-                       'float[4] scales = {1, 1, 2, 2}')),
-    ('attribute', body(*(part.format(0, 4) for part in DEFORM))),
-    ('type', body('z = Cast<to = 11>(x) y = Exp(z)', outputs='double[2,8] y')),
-    ('type', body('a = Cast<to = 7>(x) t = Transpose(a) y = MatMul(a, t)',
-                  outputs='int64[2,2] y')),
-    ('type', body('a = Cast<to = 9>(x) y = Equal(a, a)',
-                  outputs='bool[2,8] y')),
-])
+@pytest.mark.parametrize(
+    'rule, text',
+    [
+        (
+            'topk-constant',
+            body(
+                'n = Shape<start = 1, end = 2>(x) k = Min(n, ten) v, i = TopK(x, k)',
+                'float[2,N] x',
+                TOP,
+                'int64[1] ten = {10}',
+            ),
+        ),
+        ('topk-limit', body('v, i = TopK(x, k)', 'float[2,9000] x', TOP, 'int64[1] k = {3841}')),
+        (
+            'topk-limit',
+            body(
+                'k = Mul(five, thousand) v, i = TopK(x, k)',
+                'float[2,8000] x',
+                TOP,
+                'int64[1] five = {5}, int64[1] thousand = {1000}',
+            ),
+        ),
+        (
+            'attribute',
+            body('v, i = TopK<sorted = 0>(x, k)', 'float[2,8] x', TOP, 'int64[1] k = {3}'),
+        ),
+        (
+            'data-dependent-shape',
+            body(
+                'where = NonZero(x) rows = Transpose(where) '
+                'picked = GatherND(x, rows) y = Exp(picked)',
+                outputs='float[M] y',
+            ),
+        ),
+        ('unsupported-operator', body('y = Unique(x)', 'float[8] x', 'float[M] y')),
+        ('unsupported-operator', body('y = trt.EfficientNMS(x)', outputs='float[2,8] y')),
+        (
+            'unsupported-operator',
+            body(
+                's = SplitToSequence(x) y = SequenceAt(s, zero)',
+                outputs='float[1,8] y',
+                constants='int64 zero = {0}',
+            ),
+        ),
+        (
+            'shape-from-data',
+            body(
+                'top = ReduceMax<keepdims = 0>(x) n = Cast<to = 7>(top) y = Range(zero, n, one)',
+                outputs='int64[M] y',
+                constants='int64 zero = {0}, int64 one = {1}',
+            ),
+        ),
+        (
+            'constant-input',
+            body('y = Squeeze(x, axis)', 'float[1,8] x, int64[1] axis', 'float[8] y'),
+        ),
+        (
+            'attribute',
+            body(
+                'y = Resize<mode = "cubic">(x, , scales)',
+                'float[1,1,8,8] x',
+                'float[1,1,16,16] y',
+                'float[4] scales = {1, 1, 2, 2}',
+            ),
+        ),
+        ('attribute', body(*(part.format(0, 4) for part in DEFORM))),
+        ('type', body('z = Cast<to = 11>(x) y = Exp(z)', outputs='double[2,8] y')),
+        (
+            'type',
+            body('a = Cast<to = 7>(x) t = Transpose(a) y = MatMul(a, t)', outputs='int64[2,2] y'),
+        ),
+        ('type', body('a = Cast<to = 9>(x) y = Equal(a, a)', outputs='bool[2,8] y')),
+    ],
+)
 def test_violation_is_caught(rule, text):
     assert rule in rules_broken(text)
 
 
 def test_clean_graphs_pass():
     assert rules_broken(CLEAN) == set()
-    assert rules_broken(body(
-        'k = Shape<start = 1, end = 2>(x) v, i = TopK(x, k)', 'float[2,8] x',
-        TOP)) == set()
-    assert rules_broken('''
+    assert (
+        rules_broken(
+            body('k = Shape<start = 1, end = 2>(x) v, i = TopK(x, k)', 'float[2,8] x', TOP)
+        )
+        == set()
+    )
+    assert (
+        rules_broken("""
         g (float[N,3,H,W] image) => (float[N,L] y)
           <int64[1] zero = {0}, int64[1] one = {1}, int64[1] rest = {-1}>
         {
@@ -110,7 +151,9 @@ def test_clean_graphs_pass():
           batch = Slice(shape, zero, one)
           target = Concat<axis = 0>(batch, rest)
           y = Reshape(image, target)
-        }''') == set()
+        }""")
+        == set()
+    )
 
 
 def test_releases_differ():
@@ -119,7 +162,6 @@ def test_releases_differ():
     assert rules_broken(deform, '8.6') == {'opset', 'unsupported-operator'}
     assert rules_broken(CLEAN, '8.6', opset=17) == set()
     assert rules_broken(CLEAN, opset=21) == {'opset'}
-    large = body('y = Add(x, big)', 'int64[1] x', 'int64[1] y',
-                 'int64[1] big = {9000000000}')
+    large = body('y = Add(x, big)', 'int64[1] x', 'int64[1] y', 'int64[1] big = {9000000000}')
     assert rules_broken(large) == set()
     assert rules_broken(large, '8.6', opset=17) == {'int64'}

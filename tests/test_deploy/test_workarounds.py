@@ -1,4 +1,5 @@
 """What ``enable`` replaces in mmdeploy, and that nothing else does."""
+
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from mmdet_centernet2.deploy.rewriters.detectors import IMAGE_SIZES
 from tests.paths import ROOT
 from tests.test_deploy.exporting import deploy_cfg
 
-IMPORT_ONLY = '''
+IMPORT_ONLY = """
 import mmdeploy.apis.onnx  # registers mmdeploy's own
 import mmdeploy.codebase.mmdet.deploy.object_detection as detection
 from mmdeploy.backend.openvino import OpenVINOManager
@@ -36,12 +37,13 @@ from mmdet_centernet2.deploy import enable
 assert state() == before
 enable()
 assert state()[1] != before[1]
-'''
+"""
 
 
 def test_importing_replaces_nothing():
-    done = subprocess.run([sys.executable, '-c', IMPORT_ONLY], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', IMPORT_ONLY], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -53,9 +55,11 @@ def test_functions_are_found_where_exec_leaves_no_name(monkeypatch):
 
     enable()
     monkeypatch.setattr(rewriter_utils, 'exec', no_names, raising=False)
-    names = {name.split('.')[0] for registry in (FUNCTION_REWRITER,
-                                                 MODULE_REWRITER)
-             for name in registry._registry._rewrite_records}
+    names = {
+        name.split('.')[0]
+        for registry in (FUNCTION_REWRITER, MODULE_REWRITER)
+        for name in registry._registry._rewrite_records
+    }
     assert {'torch', 'mmdet', 'mmdet_centernet2'} <= names
     for name in names:
         found = rewriter_utils.eval_with_import(name)
@@ -67,7 +71,6 @@ def test_k_is_a_constant_of_a_dynamic_graph(tmp_path):
     """mmdeploy's own rewriter computes it from the input."""
 
     class Best(nn.Module):
-
         def forward(self, x):
             return x.topk(min(3, x.size(1)), dim=1).values
 
@@ -75,12 +78,18 @@ def test_k_is_a_constant_of_a_dynamic_graph(tmp_path):
     cfg = deploy_cfg('detection_onnxruntime_dynamic')
     with RewriterContext(cfg, backend='onnxruntime', opset=19):
         torch.onnx.export(
-            Best(), (torch.rand(2, 9), ), path, input_names=['x'],
-            dynamic_axes=dict(x={1: 'n'}), opset_version=19)
+            Best(),
+            (torch.rand(2, 9),),
+            path,
+            input_names=['x'],
+            dynamic_axes=dict(x={1: 'n'}),
+            opset_version=19,
+        )
     graph = onnx.load(path).graph
     constants = {v.name for v in graph.initializer} | {
-        n.output[0] for n in graph.node if n.op_type == 'Constant'}
-    topk, = (n for n in graph.node if n.op_type == 'TopK')
+        n.output[0] for n in graph.node if n.op_type == 'Constant'
+    }
+    (topk,) = (n for n in graph.node if n.op_type == 'TopK')
     assert topk.input[1] in constants
 
 

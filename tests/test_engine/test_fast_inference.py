@@ -1,4 +1,5 @@
 """The fast switch against the plain model, for every kind of network."""
+
 import copy
 import gc
 
@@ -12,9 +13,8 @@ from torch import nn
 
 from mmdet_centernet2.engine import speed_up
 from mmdet_centernet2.engine.hooks import fast_inference
+from mmdet_centernet2.engine.hooks.fast_inference import bare_detector, speed_up_as_configured
 from mmdet_centernet2.engine.optimizers import bf16
-from mmdet_centernet2.engine.hooks.fast_inference import (bare_detector,
-                                                    speed_up_as_configured)
 from tests import golden
 from tests._tiny import tiny_config
 from tests.paths import CONFIGS
@@ -43,7 +43,9 @@ def sample_of(image: torch.Tensor) -> DetDataSample:
             ori_shape=golden.IMAGE_SHAPE,
             batch_input_shape=shape,
             pad_shape=shape,
-            scale_factor=(1., 1.)))
+            scale_factor=(1.0, 1.0),
+        )
+    )
 
 
 @torch.no_grad()
@@ -63,16 +65,16 @@ def unsettle_norms(model: nn.Module) -> None:
     """Let norms change something, and no residual branch be zero."""
     for module in model.modules():
         if isinstance(module, NORMS):
-            module.running_mean.uniform_(-.1, .1)
-            module.running_var.uniform_(.5, 1.5)
-            nn.init.uniform_(module.weight, .5, 1.)
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.0)
 
 
 def deviation(maps, others) -> float:
     """Root mean square over the standard deviation, of the worst map."""
     return max(
-        ((a.float() - b).square().mean().sqrt() / b.std()).item()
-        for a, b in zip(maps, others))
+        ((a.float() - b).square().mean().sqrt() / b.std()).item() for a, b in zip(maps, others)
+    )
 
 
 @pytest.mark.parametrize('name', FAMILIES)
@@ -98,8 +100,7 @@ def test_same_numbers(name):
     assert 1e-4 < deviation(half_maps, maps) < 0.15
     assert found_half.bboxes.dtype == found_half.scores.dtype == torch.float32
     assert abs(len(found_half) - len(found)) < 10
-    torch.testing.assert_close(
-        found_half.scores[:20], found.scores[:20], rtol=0, atol=.03)
+    torch.testing.assert_close(found_half.scores[:20], found.scores[:20], rtol=0, atol=0.03)
     del model, half
     gc.collect()
 
@@ -115,14 +116,16 @@ def test_maps_of_res2net_dcn_and_bifpn():
             backbone=cfg.backbone,
             neck=dict(cfg.neck, num_cells=1),
             bbox_head=cfg.rpn_head,
-            test_cfg=cfg.test_cfg.rpn)).eval()
+            test_cfg=cfg.test_cfg.rpn,
+        )
+    ).eval()
     unsettle_norms(model)
     for module in model.modules():
         if isinstance(module, ModulatedDeformConv2dPack):
-            nn.init.normal_(module.conv_offset.weight, std=.01)
+            nn.init.normal_(module.conv_offset.weight, std=0.01)
     image = torch.randn(1, 3, 128, 256)
     maps = sum(model.bbox_head(model.extract_feat(image)), [])
-    for mode, limit in (('exact', 2e-5), ('bf16', .15)):
+    for mode, limit in (('exact', 2e-5), ('bf16', 0.15)):
         fast = speed_up(copy.deepcopy(model), mode)
         assert count_norms(fast) < count_norms(model)
         found = sum(fast.bbox_head(fast.extract_feat(image)), [])
@@ -148,8 +151,7 @@ def test_half_precision_does_not_reach_the_boxes(tiny, monkeypatch):
     def watch(stage, x, rois):
         result = forward(stage, x, rois)
         assert x[0].dtype == torch.float32  # RoIs are pooled from
-        dtypes.extend([rois.dtype, result['cls_score'].dtype,
-                       result['bbox_pred'].dtype])
+        dtypes.extend([rois.dtype, result['cls_score'].dtype, result['bbox_pred'].dtype])
         return result
 
     monkeypatch.setattr(roi_head, '_bbox_forward', watch)
@@ -181,10 +183,14 @@ def test_config_says_whether(tiny):
     speed_up_as_configured(
         model,
         Config(
-            dict(custom_hooks=[
-                dict(type='CheckInvalidLossHook'),
-                dict(type='FastInferenceHook', mode='bf16')
-            ])))
+            dict(
+                custom_hooks=[
+                    dict(type='CheckInvalidLossHook'),
+                    dict(type='FastInferenceHook', mode='bf16'),
+                ]
+            )
+        ),
+    )
     assert model.backbone.conv1.weight.dtype == torch.bfloat16
 
 
@@ -195,7 +201,7 @@ def test_exact_in_the_place_of_bf16_on_a_cpu_without(tiny, monkeypatch):
     model = speed_up(copy.deepcopy(tiny), 'bf16')
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert count_norms(model) < count_norms(tiny)
-    text, = said
+    (text,) = said
     assert 'no bfloat16 arithmetic' in text and "takes 'exact'" in text
 
 

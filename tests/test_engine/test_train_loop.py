@@ -1,4 +1,5 @@
 """Training goes on with the images that would have come next."""
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -55,8 +56,7 @@ class Record(Hook):
         self.batches.append(list(data_batch['inputs']))
 
 
-def train(folder, log, max_iters, loop='FastResumeTrainLoop', resume=False,
-          seed=3, **loader):
+def train(folder, log, max_iters, loop='FastResumeTrainLoop', resume=False, seed=3, **loader):
     """Batches of a training and the number of images that were loaded."""
     record = Record()
     log.unlink(missing_ok=True)
@@ -64,21 +64,18 @@ def train(folder, log, max_iters, loop='FastResumeTrainLoop', resume=False,
         model=Model(),
         work_dir=str(folder),
         train_dataloader=dict(
-            batch_size=BATCH,
-            dataset=Indexed(log),
-            collate_fn=dict(type='pseudo_collate'),
-            **loader),
+            batch_size=BATCH, dataset=Indexed(log), collate_fn=dict(type='pseudo_collate'), **loader
+        ),
         train_cfg=dict(type=loop, max_iters=max_iters),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook', by_epoch=False, interval=STOP)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=STOP)),
         custom_hooks=[record],
         randomness=dict(seed=seed),
         resume=resume,
         default_scope='mmdet',
         # mmengine shares what has one name and starts in the same second
-        experiment_name=f'{folder.parent.name}-{folder.name}-{max_iters}')
+        experiment_name=f'{folder.parent.name}-{folder.name}-{max_iters}',
+    )
     runner.train()
     # ends the workers; the garbage collector would wait for them for 10 s
     runner.train_loop.dataloader_iterator = None
@@ -99,14 +96,12 @@ ASPECT = dict(batch_sampler=dict(type='OriginalAspectRatioBatchSampler'))
 LOADERS = {
     'infinite': dict(sampler=dict(type='InfiniteSampler')),
     'infinite-aspect': dict(sampler=dict(type='InfiniteSampler'), **ASPECT),
-    'rfs': dict(
-        sampler=dict(type='RepeatFactorSampler', repeat_thr=0.5), **ASPECT),
+    'rfs': dict(sampler=dict(type='RepeatFactorSampler', repeat_thr=0.5), **ASPECT),
     'weighted': dict(sampler=dict(type='WeightedClassAwareSampler'), **ASPECT),
     'own-seed': dict(sampler=dict(type='InfiniteSampler', seed=5), **ASPECT),
     # samplers that end with the epoch
     'epochs': dict(sampler=dict(type='DefaultSampler'), drop_last=True),
-    'class-aware': dict(
-        sampler=dict(type='ClassAwareSampler', num_sample_class=3), **ASPECT),
+    'class-aware': dict(sampler=dict(type='ClassAwareSampler', num_sample_class=3), **ASPECT),
 }
 
 
@@ -115,8 +110,9 @@ def test_the_same_place(tmp_path, monkeypatch, loader):
     # mmengine's loop sleeps after each epoch
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda _: None)
     loader = dict(loader, num_workers=0)
-    expected, _ = train(tmp_path / 'mmengine', tmp_path / 'log', END,
-                        loop='IterBasedTrainLoop', **loader)
+    expected, _ = train(
+        tmp_path / 'mmengine', tmp_path / 'log', END, loop='IterBasedTrainLoop', **loader
+    )
     whole, _ = train(tmp_path / 'whole', tmp_path / 'log', END, **loader)
     parts, needless = resumed(tmp_path, **loader)
     assert parts == whole == expected
@@ -138,21 +134,24 @@ def test_seed_comes_from_the_checkpoint(tmp_path):
     loader = dict(LOADERS['infinite'], num_workers=0)
     parts, _ = resumed(tmp_path, seed=None, **loader)
     meta = torch.load(tmp_path / 'parts/iter_20.pth', weights_only=False)
-    whole, _ = train(tmp_path / 'whole', tmp_path / 'log', END,
-                     seed=meta['meta']['seed'], **loader)
+    whole, _ = train(tmp_path / 'whole', tmp_path / 'log', END, seed=meta['meta']['seed'], **loader)
     assert parts == whole
 
 
 def test_a_loader_that_is_built_already(tmp_path):
     """It is resumed as mmengine does it."""
     log = tmp_path / 'log'
-    loader = Runner.build_dataloader(dict(
-        batch_size=BATCH, num_workers=0, dataset=Indexed(log),
-        **LOADERS['infinite']), seed=3)
+    loader = Runner.build_dataloader(
+        dict(batch_size=BATCH, num_workers=0, dataset=Indexed(log), **LOADERS['infinite']), seed=3
+    )
     runner = Runner(
-        model=Model(), work_dir=str(tmp_path), train_dataloader=loader,
+        model=Model(),
+        work_dir=str(tmp_path),
+        train_dataloader=loader,
         train_cfg=dict(type='FastResumeTrainLoop', max_iters=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        default_scope='mmdet', experiment_name=tmp_path.name)
+        default_scope='mmdet',
+        experiment_name=tmp_path.name,
+    )
     runner.train()
     assert len(log.read_text().split()) == 3 * BATCH

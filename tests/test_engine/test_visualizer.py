@@ -1,4 +1,5 @@
 """Pictures: captions beside objects, and a colour for each class."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,10 @@ from mmdet_centernet2.engine.visualizer import caption_place
 
 GREY = np.full((240, 320, 3), 90, np.uint8)
 #: Crowded small objects, one in each corner, and a large one.
-SMALL = np.array([(x, y) for y in range(60, 200, 40)
-                  for x in range(60, 260, 60)]
-                 + [(0, 0), (308, 0), (0, 228), (308, 228)])
+SMALL = np.array(
+    [(x, y) for y in range(60, 200, 40) for x in range(60, 260, 60)]
+    + [(0, 0), (308, 0), (0, 228), (308, 228)]
+)
 BOXES = np.vstack([np.hstack([SMALL, SMALL + 11]), [(40, 30, 280, 210)]])
 
 
@@ -23,16 +25,16 @@ def draw(kind=CenterNet2Visualizer, meta=None, **extra):
     found = InstanceData(
         bboxes=torch.tensor(BOXES, dtype=torch.float32),
         labels=torch.arange(len(BOXES)) % 2,
-        scores=torch.full((len(BOXES), ), 0.5), **extra)
-    visualizer.add_datasample(
-        'name', GREY, DetDataSample(pred_instances=found), draw_gt=False)
+        scores=torch.full((len(BOXES),), 0.5),
+        **extra,
+    )
+    visualizer.add_datasample('name', GREY, DetDataSample(pred_instances=found), draw_gt=False)
     return visualizer.get_image()
 
 
 def covered(picture) -> list:
     """Small objects whose inner pixels are not what they were."""
-    return [(x, y) for x, y in SMALL
-            if (picture[y + 4:y + 8, x + 4:x + 8] != 90).any()]
+    return [(x, y) for x, y in SMALL if (picture[y + 4 : y + 8, x + 4 : x + 8] != 90).any()]
 
 
 def test_captions_cover_no_small_object():
@@ -52,7 +54,7 @@ def test_classes_without_a_colour_get_one(palette):
 
 
 def test_labels_without_a_name_are_drawn():
-    draw(meta=dict(classes=('cat', )))
+    draw(meta=dict(classes=('cat',)))
 
 
 def test_captions_lie_on_top_of_masks():
@@ -63,20 +65,23 @@ def test_captions_lie_on_top_of_masks():
 
 def test_nothing_found_is_the_image_itself():
     visualizer = CenterNet2Visualizer()
-    none = InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0),
-                        labels=torch.zeros(0, dtype=torch.long))
-    visualizer.add_datasample(
-        'name', GREY, DetDataSample(pred_instances=none), draw_gt=False)
+    none = InstanceData(
+        bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
+    )
+    visualizer.add_datasample('name', GREY, DetDataSample(pred_instances=none), draw_gt=False)
     assert np.array_equal(visualizer.get_image(), GREY)
 
 
-@pytest.mark.parametrize('box, others, expected', [
-    ((40, 40, 60, 60), [], (40, 28)),  # above
-    ((40, 5, 60, 25), [], (40, 27)),  # no room there: below
-    ((40, 40, 60, 60), [(40, 30, 50, 36)], (40, 62)),  # taken: below
-    ((40, 40, 60, 60), [(40, 30, 50, 36), (40, 64, 50, 70)], (62, 40)),
-    ((0, 0, 100, 100), [], (0, 0)),  # the whole image: on it
-])
+@pytest.mark.parametrize(
+    'box, others, expected',
+    [
+        ((40, 40, 60, 60), [], (40, 28)),  # above
+        ((40, 5, 60, 25), [], (40, 27)),  # no room there: below
+        ((40, 40, 60, 60), [(40, 30, 50, 36)], (40, 62)),  # taken: below
+        ((40, 40, 60, 60), [(40, 30, 50, 36), (40, 64, 50, 70)], (62, 40)),
+        ((0, 0, 100, 100), [], (0, 0)),  # the whole image: on it
+    ],
+)
 def test_place_of_a_caption(box, others, expected):
     taken = np.array([box, *others], float)
     place = caption_place(np.array(box), (30, 10), (100, 100), taken)

@@ -1,4 +1,5 @@
 """Generated annotations and detections, in COCO and in LVIS format."""
+
 import copy
 
 import numpy as np
@@ -8,8 +9,7 @@ SIZE = (300, 400)  # height and width of every image
 FREQUENCIES = 'rcf'
 
 
-def ground_truth(seed, num_images=12, num_categories=7, most=6, lvis=False,
-                 masks=False):
+def ground_truth(seed, num_images=12, num_categories=7, most=6, lvis=False, masks=False):
     """A data set as the parsed file.
 
     Boxes are of all three area ranges. The last category and the last image
@@ -25,10 +25,12 @@ def ground_truth(seed, num_images=12, num_categories=7, most=6, lvis=False,
                     id=len(annotations) + 1,
                     image_id=image,
                     category_id=int(random.randint(1, num_categories)),
-                    **_shape(_box(random), masks)))
+                    **_shape(_box(random), masks),
+                )
+            )
     if not lvis:
         for ann in annotations:
-            ann['iscrowd'] = int(random.rand() < .15)
+            ann['iscrowd'] = int(random.rand() < 0.15)
     images = [
         dict(id=i, height=SIZE[0], width=SIZE[1], file_name=f'{i}.jpg')
         for i in range(1, num_images + 1)
@@ -37,8 +39,7 @@ def ground_truth(seed, num_images=12, num_categories=7, most=6, lvis=False,
         dict(id=i, name=f'thing_{i}', frequency=FREQUENCIES[i % 3])
         for i in range(1, num_categories + 1)
     ]
-    content = dict(
-        images=images, annotations=annotations, categories=categories)
+    content = dict(images=images, annotations=annotations, categories=categories)
     if lvis:
         _federate(content, random)
     return content
@@ -56,12 +57,12 @@ def detections_for(content, seed, per_image=20, masks=False):
         for _ in range(random.randint(per_image + 1)):
             box = _box(random)
             category = int(random.randint(1, num_categories + 1))
-            if objects and random.rand() < .7:
+            if objects and random.rand() < 0.7:
                 found = objects[random.randint(len(objects))]
-                spread = np.array(found['bbox'][2:] * 2) * .1
+                spread = np.array(found['bbox'][2:] * 2) * 0.1
                 box = np.abs(found['bbox'] + random.randn(4) * spread)
                 box[2:] = np.maximum(box[2:], 1)
-                if random.rand() < .9:
+                if random.rand() < 0.9:
                     category = found['category_id']
             shape = _shape(box, masks)
             del shape['area']
@@ -70,14 +71,16 @@ def detections_for(content, seed, per_image=20, masks=False):
                     image_id=image,
                     category_id=category,
                     score=float(random.rand().__round__(random.randint(1, 4))),
-                    **shape))
+                    **shape,
+                )
+            )
     return detections
 
 
 def _box(random):
     """x, y, width, height in pixels; small, medium or large."""
     side = random.choice([20, 60, 200])
-    size = random.uniform(.3, 1, 2) * side
+    size = random.uniform(0.3, 1, 2) * side
     corner = random.uniform(0, 1, 2) * (np.array(SIZE[::-1]) - size)
     return np.concatenate([corner, size])
 
@@ -88,28 +91,22 @@ def _shape(box, masks):
         return dict(bbox=box, area=box[2] * box[3])
     x, y, width, height = (int(v) for v in box)
     mask = np.zeros(SIZE, np.uint8, order='F')
-    mask[y:y + height + 1, x:x + width + 1] = 1
-    mask[y:y + height // 2, x:x + width // 2] = 0  # not just the box
+    mask[y : y + height + 1, x : x + width + 1] = 1
+    mask[y : y + height // 2, x : x + width // 2] = 0  # not just the box
     rle = mask_utils.encode(mask)
     area = float(mask_utils.area(rle))
-    return dict(
-        bbox=box,
-        area=area,
-        segmentation=dict(rle, counts=rle['counts'].decode()))
+    return dict(bbox=box, area=area, segmentation=dict(rle, counts=rle['counts'].decode()))
 
 
 def _federate(content, random):
     categories = [c['id'] for c in content['categories']]
     for image in content['images']:
         present = {
-            ann['category_id'] for ann in content['annotations']
-            if ann['image_id'] == image['id']
+            ann['category_id'] for ann in content['annotations'] if ann['image_id'] == image['id']
         }
         absent = [c for c in categories if c not in present]
-        image['neg_category_ids'] = [c for c in absent if random.rand() < .4]
-        image['not_exhaustive_category_ids'] = [
-            c for c in categories if random.rand() < .3
-        ]
+        image['neg_category_ids'] = [c for c in absent if random.rand() < 0.4]
+        image['not_exhaustive_category_ids'] = [c for c in categories if random.rand() < 0.3]
 
 
 def separate(*contents):

@@ -1,4 +1,5 @@
 """The compiled package gives the figures of pycocotools and of lvis."""
+
 import builtins
 import json
 import logging
@@ -41,8 +42,16 @@ def lvis_api(content):
     return api
 
 
-def run_coco(evaluation, content, dets, iou_type='bbox', use_cats=1,
-             max_dets=PROPOSAL_NUMS, cat_ids=None, img_ids=None):
+def run_coco(
+    evaluation,
+    content,
+    dets,
+    iou_type='bbox',
+    use_cats=1,
+    max_dets=PROPOSAL_NUMS,
+    cat_ids=None,
+    img_ids=None,
+):
     content, dets = separate(content, dets)
     if iou_type == 'segm':
         for det in dets:
@@ -70,8 +79,7 @@ def run_lvis(evaluation, content, dets, iou_type='bbox'):
 def assert_same(found, expected):
     for name in ('precision', 'recall'):
         assert found.eval[name].shape == expected.eval[name].shape
-        np.testing.assert_allclose(found.eval[name], expected.eval[name],
-                                   **EXACT)
+        np.testing.assert_allclose(found.eval[name], expected.eval[name], **EXACT)
     if isinstance(expected, COCOeval):
         np.testing.assert_allclose(found.stats, expected.stats, **EXACT)
     else:
@@ -97,8 +105,9 @@ def test_coco_boxes(seed, use_cats):
 def test_coco_masks(seed):
     content = ground_truth(seed, masks=True)
     dets = detections_for(content, seed, masks=True)
-    assert_same(*(run_coco(evaluation, content, dets, 'segm')
-                  for evaluation in (FasterCOCOeval, COCOeval)))
+    assert_same(
+        *(run_coco(evaluation, content, dets, 'segm') for evaluation in (FasterCOCOeval, COCOeval))
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -106,8 +115,9 @@ def test_coco_masks(seed):
 def test_lvis_boxes(seed):
     content = ground_truth(seed, lvis=True)
     dets = detections_for(content, seed)
-    assert_same(*(run_lvis(evaluation, content, dets)
-                  for evaluation in (FasterLVISEval, SparseLVISEval)))
+    assert_same(
+        *(run_lvis(evaluation, content, dets) for evaluation in (FasterLVISEval, SparseLVISEval))
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -115,8 +125,12 @@ def test_lvis_boxes(seed):
 def test_lvis_masks(seed):
     content = ground_truth(seed, lvis=True, masks=True)
     dets = detections_for(content, seed, masks=True)
-    assert_same(*(run_lvis(evaluation, content, dets, 'segm')
-                  for evaluation in (FasterLVISEval, SparseLVISEval)))
+    assert_same(
+        *(
+            run_lvis(evaluation, content, dets, 'segm')
+            for evaluation in (FasterLVISEval, SparseLVISEval)
+        )
+    )
 
 
 def test_more_detections_than_count():
@@ -127,20 +141,26 @@ def test_more_detections_than_count():
     assert most > 450
     found, expected = (
         run_coco(evaluation, content, dets, max_dets=(10, 100, 300))
-        for evaluation in (FasterCOCOeval, COCOeval))
+        for evaluation in (FasterCOCOeval, COCOeval)
+    )
     assert_same(found, expected)
     assert len(set(expected.stats[6:9])) == 3
     content = ground_truth(3, 4, 3, most=40, lvis=True)
-    assert_same(*(run_lvis(evaluation, content, dets)
-                  for evaluation in (FasterLVISEval, SparseLVISEval)))
+    assert_same(
+        *(run_lvis(evaluation, content, dets) for evaluation in (FasterLVISEval, SparseLVISEval))
+    )
 
 
 def test_some_categories_and_images():
     content = ground_truth(5)
     dets = detections_for(content, 5)
     chosen = dict(cat_ids=[6, 2, 7], img_ids=[9, 3, 1, 12, 5])
-    assert_same(*(run_coco(evaluation, content, dets, **chosen)
-                  for evaluation in (FasterCOCOeval, COCOeval)))
+    assert_same(
+        *(
+            run_coco(evaluation, content, dets, **chosen)
+            for evaluation in (FasterCOCOeval, COCOeval)
+        )
+    )
 
 
 def test_lvis_semantics_are_at_work():
@@ -170,8 +190,9 @@ def test_lvis_with_unusual_annotations(key):
     for ann in content['annotations'][::3]:
         ann[key] = 1
     dets = detections_for(content, 4)
-    assert_same(*(run_lvis(evaluation, content, dets)
-                  for evaluation in (FasterLVISEval, SparseLVISEval)))
+    assert_same(
+        *(run_lvis(evaluation, content, dets) for evaluation in (FasterLVISEval, SparseLVISEval))
+    )
 
 
 def test_what_is_given_stays_as_it_is():
@@ -196,8 +217,7 @@ def test_figures_of_old_numpy():
     for iou_type in ('bbox', 'segm'):
         done = FasterLVISEval(LVIS(str(case / 'gt.json')), dets, iou_type)
         done.run()
-        assert done.results == pytest.approx(
-            figures[iou_type]['results'], rel=1e-12, abs=1e-12)
+        assert done.results == pytest.approx(figures[iou_type]['results'], rel=1e-12, abs=1e-12)
 
 
 def samples(content, dets, masks=False):
@@ -209,31 +229,28 @@ def samples(content, dets, masks=False):
         found = dict(
             bboxes=boxes,
             scores=torch.tensor([d['score'] for d in own]),
-            labels=torch.tensor([d['category_id'] - 1 for d in own],
-                                dtype=torch.long))
+            labels=torch.tensor([d['category_id'] - 1 for d in own], dtype=torch.long),
+        )
         if masks:
             decoded = [mask_utils.decode(d['segmentation']) for d in own]
-            found['masks'] = torch.from_numpy(
-                np.array(decoded, bool).reshape(-1, *SIZE))
-        yield dict(
-            img_id=image['id'],
-            ori_shape=SIZE,
-            pred_instances=InstanceData(**found))
+            found['masks'] = torch.from_numpy(np.array(decoded, bool).reshape(-1, *SIZE))
+        yield dict(img_id=image['id'], ori_shape=SIZE, pred_instances=InstanceData(**found))
 
 
 def evaluate(kind, path, content, dets, masks=False, **kwargs):
     metric = METRICS.build(dict(type=kind, ann_file=str(path), **kwargs))
-    metric.dataset_meta = dict(
-        classes=[c['name'] for c in content['categories']])
+    metric.dataset_meta = dict(classes=[c['name'] for c in content['categories']])
     metric.process({}, list(samples(content, dets, masks)))
     return metric.evaluate(len(content['images']))
 
 
-@pytest.mark.parametrize('kind, lvis, metrics', [
-    ('CenterNet2CocoMetric', False,
-     ['bbox', 'segm', 'proposal']),
-    ('CenterNet2LVISMetric', True, ['bbox', 'segm', 'proposal_fast']),
-])
+@pytest.mark.parametrize(
+    'kind, lvis, metrics',
+    [
+        ('CenterNet2CocoMetric', False, ['bbox', 'segm', 'proposal']),
+        ('CenterNet2LVISMetric', True, ['bbox', 'segm', 'proposal_fast']),
+    ],
+)
 def test_metrics(tmp_path, kind, lvis, metrics):
     content = ground_truth(7, 25, lvis=lvis, masks=True)
     dets = detections_for(content, 7, masks=True)
@@ -242,7 +259,8 @@ def test_metrics(tmp_path, kind, lvis, metrics):
     options = dict(metric=metrics, classwise=True)
     expected, found = (
         evaluate(kind, path, content, dets, True, backend=backend, **options)
-        for backend in BACKENDS)
+        for backend in BACKENDS
+    )
     assert found == pytest.approx(expected, rel=0, abs=1e-9, nan_ok=True)
     if not lvis:
         theirs = evaluate('CocoMetric', path, content, dets, True, **options)
@@ -260,14 +278,10 @@ def test_both_recalls_of_proposals(tmp_path):
     path.write_text(json.dumps(content))
     fast, slow, both = (
         evaluate(
-            'CenterNet2CocoMetric',
-            path,
-            content,
-            dets,
-            metric=metric,
-            backend='faster_coco_eval')
-        for metric in ('proposal_fast', 'proposal',
-                       ['proposal', 'proposal_fast']))
+            'CenterNet2CocoMetric', path, content, dets, metric=metric, backend='faster_coco_eval'
+        )
+        for metric in ('proposal_fast', 'proposal', ['proposal', 'proposal_fast'])
+    )
     assert fast['coco/AR@100'] > 0 and slow['coco/AR_m@1000'] > 0
     assert both == {**slow, **fast}
 
@@ -277,12 +291,10 @@ def test_without_any_detection(tmp_path):
     path = tmp_path / 'annotations.json'
     path.write_text(json.dumps(content))
     for backend in BACKENDS:
-        assert evaluate(
-            'CenterNet2CocoMetric', path, content, [], backend=backend) == {}
+        assert evaluate('CenterNet2CocoMetric', path, content, [], backend=backend) == {}
 
 
-@pytest.mark.parametrize('kind', [
-    'CenterNet2CocoMetric', 'CenterNet2LVISMetric'])
+@pytest.mark.parametrize('kind', ['CenterNet2CocoMetric', 'CenterNet2LVISMetric'])
 def test_missing_package(kind, monkeypatch):
     load = builtins.__import__
 
@@ -295,12 +307,10 @@ def test_missing_package(kind, monkeypatch):
     ann_file = str(DATA / 'lvis_case/gt.json')
     METRICS.build(dict(type=kind, ann_file=ann_file))  # not needed here
     with pytest.raises(ImportError, match=r'mmdet_centernet2\[eval\]'):
-        METRICS.build(
-            dict(type=kind, ann_file=ann_file, backend='faster_coco_eval'))
+        METRICS.build(dict(type=kind, ann_file=ann_file, backend='faster_coco_eval'))
 
 
-@pytest.mark.parametrize('kind', [
-    'CenterNet2CocoMetric', 'CenterNet2LVISMetric'])
+@pytest.mark.parametrize('kind', ['CenterNet2CocoMetric', 'CenterNet2LVISMetric'])
 def test_unknown_backend(kind):
     with pytest.raises(ValueError, match='backend must be one of'):
         METRICS.build(dict(type=kind, ann_file='a.json', backend='turbo'))
@@ -309,14 +319,11 @@ def test_unknown_backend(kind):
 def test_no_second_way_to_be_fast():
     with pytest.raises(ValueError, match='use_mp_eval=True is for'):
         METRICS.build(
-            dict(
-                type='CenterNet2CocoMetric',
-                use_mp_eval=True,
-                backend='faster_coco_eval'))
+            dict(type='CenterNet2CocoMetric', use_mp_eval=True, backend='faster_coco_eval')
+        )
 
 
-@pytest.mark.parametrize('kind', ['CenterNet2CocoMetric',
-                                  'CenterNet2LVISMetric'])
+@pytest.mark.parametrize('kind', ['CenterNet2CocoMetric', 'CenterNet2LVISMetric'])
 def test_results_files_are_mmdets(tmp_path, kind):
     lvis = 'LVIS' in kind
     content = ground_truth(7, lvis=lvis, masks=True)
@@ -324,9 +331,18 @@ def test_results_files_are_mmdets(tmp_path, kind):
     path = tmp_path / 'annotations.json'
     path.write_text(json.dumps(content))
     for name in (kind, 'CocoMetric'):
-        assert evaluate(
-            name, path, content, dets, True, format_only=True,
-            outfile_prefix=str(tmp_path / name)) == {}
+        assert (
+            evaluate(
+                name,
+                path,
+                content,
+                dets,
+                True,
+                format_only=True,
+                outfile_prefix=str(tmp_path / name),
+            )
+            == {}
+        )
     for end in ('bbox.json', 'segm.json'):
         ours, theirs = (tmp_path / f'{n}.{end}' for n in (kind, 'CocoMetric'))
         assert ours.read_text() == theirs.read_text()
@@ -339,8 +355,7 @@ def test_truth_of_the_data_set():
     found = []
     for kind in ('CenterNet2CocoMetric', 'CocoMetric'):
         metric = METRICS.build(dict(type=kind))
-        metric.dataset_meta = dict(
-            classes=[c['name'] for c in content['categories']])
+        metric.dataset_meta = dict(classes=[c['name'] for c in content['categories']])
         batch = list(samples(content, dets))
         for sample in batch:
             sample['instances'] = [

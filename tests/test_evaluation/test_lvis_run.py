@@ -1,4 +1,5 @@
 """Training and testing on LVIS data through the runner."""
+
 import json
 import math
 
@@ -8,8 +9,7 @@ from mmengine.runner import Runner
 from tests import _tiny
 from tests.paths import CONFIGS
 
-CONFIG = (
-    CONFIGS / 'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py')
+CONFIG = CONFIGS / 'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py'
 
 
 def to_lvis(folder):
@@ -21,7 +21,8 @@ def to_lvis(folder):
         image.update(
             coco_url=f'http://images.cocodataset.org/{name}',
             neg_category_ids=[2] if image['id'] in (0, 3) else [],
-            not_exhaustive_category_ids=[1] if image['id'] == 2 else [])
+            not_exhaustive_category_ids=[1] if image['id'] == 2 else [],
+        )
     for category, frequency in zip(content['categories'], 'fr'):
         category['frequency'] = frequency
     for ann in content['annotations']:
@@ -39,7 +40,8 @@ def runner(tmp_path, monkeypatch):
         data,
         model__roi_head__bbox_head__loss_cls__cat_freq=[100, 3],
         # an untrained model has no high scores
-        model__test_cfg__rcnn__score_thr=0.)
+        model__test_cfg__rcnn__score_thr=0.0,
+    )
     cfg.work_dir = str(tmp_path / 'work')
     cfg.randomness = dict(seed=0)
     return Runner.from_cfg(cfg)
@@ -66,8 +68,7 @@ def test_two_iterations_and_a_test(runner):
     found = runner.test()
     assert set(found) == {
         f'lvis/bbox_{name}'
-        for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc',
-                     'APf')
+        for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
     }
     assert found['lvis/bbox_APc'] == -1  # no such category
     for name in ('AP', 'APr', 'APf'):

@@ -1,4 +1,5 @@
 """The same random weights in every run."""
+
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ def _seed() -> None:
 def pytest_terminal_summary(terminalreporter) -> None:
     """Say how near the models come to the original's numbers."""
     from tests.test_models.test_golden import DEVIATIONS
+
     for name, found in DEVIATIONS.items():
-        worst = ', '.join(f'{what} {error:.1e}'
-                          for what, error in found.items())
+        worst = ', '.join(f'{what} {error:.1e}' for what, error in found.items())
         terminalreporter.write_line(f'deviation of {name}: {worst}')

@@ -6,9 +6,18 @@ from torch.utils._pytree import tree_leaves
 
 #: Operators that make the host wait for a GPU: the size of their result
 #: depends on numbers, or they hand out a number.
-WAITING = ('nonzero', 'masked_select', '_local_scalar_dense', '_unique2',
-           'unique_dim', 'unique_consecutive', 'equal', 'is_nonzero',
-           'bincount', 'repeat_interleave')
+WAITING = (
+    'nonzero',
+    'masked_select',
+    '_local_scalar_dense',
+    '_unique2',
+    'unique_dim',
+    'unique_consecutive',
+    'equal',
+    'is_nonzero',
+    'bincount',
+    'repeat_interleave',
+)
 
 
 class Operators(TorchDispatchMode):
@@ -36,11 +45,11 @@ class Operators(TorchDispatchMode):
             self.waits.append(name)
         given = {
             x.untyped_storage().data_ptr()
-            for x in tree_leaves((args, kwargs)) if torch.is_tensor(x)
+            for x in tree_leaves((args, kwargs))
+            if torch.is_tensor(x)
         }
         for x in tree_leaves(out):
-            if torch.is_tensor(x) and x.untyped_storage().data_ptr(
-            ) not in given:
+            if torch.is_tensor(x) and x.untyped_storage().data_ptr() not in given:
                 self.new_sizes.append(x.numel())
         return out
 
@@ -50,8 +59,6 @@ class Operators(TorchDispatchMode):
         if name == 'repeat_interleave':
             return kwargs.get('output_size') is None
         if name in ('index', 'index_put', 'index_put_'):
-            return any(
-                torch.is_tensor(i) and i.dtype in (torch.bool, torch.uint8)
-                for i in args[1])
+            return any(torch.is_tensor(i) and i.dtype in (torch.bool, torch.uint8) for i in args[1])
         # torch.tensor of a list: a copy from the host
         return name in WAITING or name == 'lift_fresh'

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The original's numbers: the same weights, the same input, the same results.
 
 ``tests/data/golden`` holds what the original computes from weights and inputs
@@ -5,6 +6,7 @@ that anyone can compute (see the README there and ``tests/golden.py``). The
 weights travel the way a user's would: through the converter, loaded strictly.
 A further model needs its file there and a line in ``CONFIG_OF``.
 """
+
 import gc
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -32,52 +34,33 @@ pytestmark = pytest.mark.slow
 #: Name of the original's model -> config of this project;
 #: those that share tensors stand together.
 CONFIG_OF = {
-    'CenterNet-FPN_R50_1x':
-    'centernet/centernet_r50-caffe_fpn_ms-1x_coco.py',
-    'CenterNet2-F_R50_1x':
-    'centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco.py',
-    'CenterNet2_R50_1x':
-    'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
-    'LVIS_CenterNet2_R50_1x':
-    'centernet2/centernet2_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py',
-    'LVIS_CenterNet2_R50_Fed_1x':
-    'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py',
-    'O365_CenterNet2_R50_1x':
-    'centernet2/centernet2_r50-caffe_fpn_ms-cas-1x_objects365v1.py',
-    'CenterNet2_X101-DCN_2x':
-    'centernet2/centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py',
-    'CenterNet-S4_DLA_8x':
-    'centernet/centernet-s4_dla34_crop640-8x_coco.py',
-    'nuImages_CenterNet2_DLA_640_8x':
-    'centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py',
-    'CenterNet2_DLA-BiFPN-P3_4x':
-    'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-4x_coco.py',
-    'CenterNet2_DLA-BiFPN-P5_640_16x':
-    'centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py',
-    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST':
-    'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-16x-st_coco.py',
-    'CenterNet2_R2-101-DCN_896_4x':
-    'centernet2/centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py',
-    'CenterNet2_R2-101-DCN-BiFPN_1280_4x':
-    'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py',
+    'CenterNet-FPN_R50_1x': 'centernet/centernet_r50-caffe_fpn_ms-1x_coco.py',
+    'CenterNet2-F_R50_1x': 'centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco.py',
+    'CenterNet2_R50_1x': 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
+    'LVIS_CenterNet2_R50_1x': 'centernet2/centernet2_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py',
+    'LVIS_CenterNet2_R50_Fed_1x': 'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1.py',
+    'O365_CenterNet2_R50_1x': 'centernet2/centernet2_r50-caffe_fpn_ms-cas-1x_objects365v1.py',
+    'CenterNet2_X101-DCN_2x': 'centernet2/centernet2_x101-32x8d-mdconv-c4-c5_fpn_ms-2x_coco.py',
+    'CenterNet-S4_DLA_8x': 'centernet/centernet-s4_dla34_crop640-8x_coco.py',
+    'nuImages_CenterNet2_DLA_640_8x': 'centernet2/centernet2-mask_dla34_crop640-8x_nuimages.py',
+    'CenterNet2_DLA-BiFPN-P3_4x': 'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-4x_coco.py',
+    'CenterNet2_DLA-BiFPN-P5_640_16x': 'centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py',
+    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST': 'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-16x-st_coco.py',
+    'CenterNet2_R2-101-DCN_896_4x': 'centernet2/centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py',
+    'CenterNet2_R2-101-DCN-BiFPN_1280_4x': 'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco.py',
 }
 #: Configs whose network is that of another one, which is in ``CONFIG_OF``.
 SAME_NETWORK = {
-    'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-24x_coco.py':
-    'CenterNet2_DLA-BiFPN-P3_4x',
-    'centernet2/centernet2_dla34_bifpn-p5_crop640-16x-st_coco.py':
-    'CenterNet2_DLA-BiFPN-P5_640_16x',
-    'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-24x-st_coco.py':
-    'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
+    'centernet2/centernet2_dla34_fcos-bifpn-p3_ms-24x_coco.py': 'CenterNet2_DLA-BiFPN-P3_4x',
+    'centernet2/centernet2_dla34_bifpn-p5_crop640-16x-st_coco.py': 'CenterNet2_DLA-BiFPN-P5_640_16x',
+    'centernet2/centernet2_dla34_fcos-bifpn-p5_crop640-24x-st_coco.py': 'CenterNet2_DLA-fcosBiFPN-P5_640_16x_ST',
     'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x+4x-st_coco'
-    '.py':
-    'CenterNet2_R2-101-DCN-BiFPN_1280_4x',
+    '.py': 'CenterNet2_R2-101-DCN-BiFPN_1280_4x',
 }
 #: Largest relative deviation.
 TOLERANCE = 1e-4
 #: Loss of the original without the stage -> ours without the stage.
-ROI_LOSSES = dict(
-    loss_cls='loss_cls', loss_box_reg='loss_bbox', loss_mask='s0.loss_mask')
+ROI_LOSSES = dict(loss_cls='loss_cls', loss_box_reg='loss_bbox', loss_mask='s0.loss_mask')
 #: Model -> what was compared -> largest deviation; see ``conftest.py``.
 DEVIATIONS: dict[str, dict[str, float]] = {}
 
@@ -109,7 +92,7 @@ class Parity(NamedTuple):
         """Fail on too large a deviation, remember any other."""
         assert error < TOLERANCE, f'{what}: {error}'
         worst = DEVIATIONS.setdefault(self.name, {})
-        worst[what] = max(error, worst.get(what, 0.))
+        worst[what] = max(error, worst.get(what, 0.0))
 
 
 def build(name: str) -> nn.Module:
@@ -117,10 +100,10 @@ def build(name: str) -> nn.Module:
     cfg = Config.fromfile(CONFIGS / CONFIG_OF[name]).model
     cfg.backbone.init_cfg = None
     model = MODELS.build(cfg)
-    original = golden.golden_state_dict(original_shapes()[name].items(),
-                                        golden.load_golden(name)['pixel_std'])
-    model.load_state_dict(
-        convert_state_dict(original).state_dict, strict=True)
+    original = golden.golden_state_dict(
+        original_shapes()[name].items(), golden.load_golden(name)['pixel_std']
+    )
+    model.load_state_dict(convert_state_dict(original).state_dict, strict=True)
     return model.eval()
 
 
@@ -135,7 +118,8 @@ def parity(request) -> Iterator[Parity]:
         ori_shape=(height, width),
         pad_shape=padded,
         batch_input_shape=padded,
-        scale_factor=(1., 1.))
+        scale_factor=(1.0, 1.0),
+    )
     head = getattr(model, 'rpn_head', None) or model.bbox_head
     with torch.no_grad():
         features = model.extract_feat(golden.golden_image(truth))
@@ -154,13 +138,11 @@ def deviation(found: Tensor, wanted: list) -> float:
     """Largest relative deviation, small numbers against the largest."""
     wanted = torch.tensor(wanted, dtype=torch.float64)
     assert found.shape == wanted.shape
-    return ((found.double() - wanted).abs().max() /
-            wanted.abs().max()).item()
+    return ((found.double() - wanted).abs().max() / wanted.abs().max()).item()
 
 
 def fixed_proposals() -> InstanceData:
-    return InstanceData(
-        bboxes=golden.PROPOSALS.clone(), scores=golden.PROPOSAL_SCORES.clone())
+    return InstanceData(bboxes=golden.PROPOSALS.clone(), scores=golden.PROPOSAL_SCORES.clone())
 
 
 def relative(found: dict[str, float], wanted: dict[str, float]) -> float:
@@ -169,12 +151,10 @@ def relative(found: dict[str, float], wanted: dict[str, float]) -> float:
     A loss that is zero has to be zero.
     """
     assert set(found) == set(wanted)
-    return max(
-        abs(found[k] - wanted[k]) / max(abs(wanted[k]), 1e-6) for k in wanted)
+    return max(abs(found[k] - wanted[k]) / max(abs(wanted[k]), 1e-6) for k in wanted)
 
 
-def box_masks(boxes: Sequence[Sequence[int]], height: int,
-              width: int) -> BitmapMasks:
+def box_masks(boxes: Sequence[Sequence[int]], height: int, width: int) -> BitmapMasks:
     """Each box as a filled mask."""
     masks = np.zeros((len(boxes), height, width), np.uint8)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes):
@@ -186,19 +166,19 @@ def sample(parity: Parity) -> DetDataSample:
     """The recipe's objects: boxes, labels, and masks if they matter."""
     data_sample = DetDataSample(metainfo=parity.meta)
     data_sample.gt_instances = InstanceData(
-        bboxes=golden.GT_BOXES.clone(), labels=golden.GT_LABELS.clone())
+        bboxes=golden.GT_BOXES.clone(), labels=golden.GT_LABELS.clone()
+    )
     if not parity.one_stage and parity.model.roi_head.with_mask:
         data_sample.gt_instances.masks = box_masks(
-            golden.GT_BOXES.int().tolist(), *golden.IMAGE_SHAPE)
+            golden.GT_BOXES.int().tolist(), *golden.IMAGE_SHAPE
+        )
     return data_sample
 
 
 def test_the_normalisation_is_the_original_s(parity):
     preprocessor = parity.model.data_preprocessor
-    assert preprocessor.mean.flatten().tolist() == pytest.approx(
-        parity.truth['pixel_mean'])
-    assert preprocessor.std.flatten().tolist() == pytest.approx(
-        parity.truth['pixel_std'])
+    assert preprocessor.mean.flatten().tolist() == pytest.approx(parity.truth['pixel_mean'])
+    assert preprocessor.std.flatten().tolist() == pytest.approx(parity.truth['pixel_std'])
 
 
 def test_input_is_preprocessed_to_the_golden_one(parity):
@@ -211,30 +191,26 @@ def test_input_is_preprocessed_to_the_golden_one(parity):
     padded = golden.golden_image(parity.truth)
     height, width = golden.IMAGE_SHAPE
     mean, std = (
-        torch.tensor(parity.truth[key]).view(3, 1, 1)
-        for key in ('pixel_mean', 'pixel_std'))
+        torch.tensor(parity.truth[key]).view(3, 1, 1) for key in ('pixel_mean', 'pixel_std')
+    )
     image = (padded[0, :, :height, :width] * std + mean).round()
     if preprocessor._channel_conversion:
         image = image.flip(0)
-    found = preprocessor(
-        dict(inputs=[image.byte()], data_samples=[sample(parity)]))['inputs']
+    found = preprocessor(dict(inputs=[image.byte()], data_samples=[sample(parity)]))['inputs']
     assert found.shape == padded.shape
     assert torch.allclose(found, padded, atol=1e-4)
 
 
 def test_features(parity):
     assert len(parity.features) == len(parity.truth['features'])
-    for found, stats in zip(parity.features,
-                            parity.truth['features'].values()):
+    for found, stats in zip(parity.features, parity.truth['features'].values()):
         parity.check('features', golden.stats_error(found, stats))
 
 
 def test_head_outputs(parity):
     assert len(parity.heats) == len(parity.truth['head'])
-    for heat, ltrb, stats in zip(parity.heats, parity.ltrbs,
-                                 parity.truth['head']):
-        logits = stats['cls_logits'] if parity.one_stage else stats[
-            'agn_hm_logit']
+    for heat, ltrb, stats in zip(parity.heats, parity.ltrbs, parity.truth['head']):
+        logits = stats['cls_logits'] if parity.one_stage else stats['agn_hm_logit']
         parity.check('head', golden.stats_error(heat, logits))
         parity.check('head', golden.stats_error(ltrb, stats['bbox_reg_relu']))
 
@@ -242,19 +218,14 @@ def test_head_outputs(parity):
 def test_first_stage_boxes(parity):
     """Proposals, or a one-stage model's detections before clipping."""
     head, truth = parity.head, parity.truth['first_stage']
-    (found, ) = CenterNet2ProposalHead.predict_by_feat(head, parity.heats,
-                                                      parity.ltrbs)
+    (found,) = CenterNet2ProposalHead.predict_by_feat(head, parity.heats, parity.ltrbs)
     assert len(found) == truth['n']
-    parity.check(
-        'first stage',
-        abs(found.scores.sum().item() / truth['score_sum'] - 1))
+    parity.check('first stage', abs(found.scores.sum().item() / truth['score_sum'] - 1))
     best = truth['top5']
     if parity.one_stage:
         assert found.labels[:5].tolist() == [p['cls'] for p in best]
-    parity.check('first stage',
-                 deviation(found.scores[:5], [p['score'] for p in best]))
-    parity.check('first stage',
-                 deviation(found.bboxes[:5], [p['box'] for p in best]))
+    parity.check('first stage', deviation(found.scores[:5], [p['score'] for p in best]))
+    parity.check('first stage', deviation(found.bboxes[:5], [p['box'] for p in best]))
 
 
 def test_pooled_rois(parity):
@@ -263,10 +234,8 @@ def test_pooled_rois(parity):
     extractor = parity.model.roi_head.bbox_roi_extractor
     if isinstance(extractor, nn.ModuleList):  # of a cascade
         extractor = extractor[0]
-    pooled = extractor(parity.features[:extractor.num_inputs],
-                       bbox2roi([golden.PROPOSALS]))
-    parity.check('pooled',
-                 golden.stats_error(pooled, parity.truth['roi_pooled']))
+    pooled = extractor(parity.features[: extractor.num_inputs], bbox2roi([golden.PROPOSALS]))
+    parity.check('pooled', golden.stats_error(pooled, parity.truth['roi_pooled']))
 
 
 def test_every_cascade_stage(parity):
@@ -280,11 +249,8 @@ def test_every_cascade_stage(parity):
         found = roi_head._bbox_forward(k, parity.features, rois)
         logits, deltas = found['cls_score'], found['bbox_pred']
         boxes = head.bbox_coder.decode(rois[:, 1:], deltas)
-        parity.check('stages',
-                     golden.stats_error(logits, truth['cls_logits']))
-        parity.check(
-            'stages',
-            golden.stats_error(head.get_probs(logits), truth['probs']))
+        parity.check('stages', golden.stats_error(logits, truth['cls_logits']))
+        parity.check('stages', golden.stats_error(head.get_probs(logits), truth['probs']))
         parity.check('stages', deviation(deltas, truth['deltas']))
         parity.check('stages', deviation(boxes, truth['boxes_unclipped']))
         rois = head.decode_rois(rois, deltas, [parity.meta])
@@ -292,10 +258,13 @@ def test_every_cascade_stage(parity):
 
 def detections(parity: Parity) -> InstanceData:
     """What the second stage makes of the fixed proposals."""
-    (found, ) = parity.model.roi_head.predict_bbox(
-        parity.features, [parity.meta], [fixed_proposals()],
+    (found,) = parity.model.roi_head.predict_bbox(
+        parity.features,
+        [parity.meta],
+        [fixed_proposals()],
         parity.model.test_cfg.rcnn,
-        rescale=True)
+        rescale=True,
+    )
     return found
 
 
@@ -307,10 +276,8 @@ def test_detections_of_fixed_proposals(parity):
     assert len(found) == truth['n']
     best = truth['top10']
     assert found.labels[:10].tolist() == [d['cls'] for d in best]
-    parity.check('detections',
-                 deviation(found.scores[:10], [d['score'] for d in best]))
-    parity.check('detections',
-                 deviation(found.bboxes[:10], [d['box'] for d in best]))
+    parity.check('detections', deviation(found.scores[:10], [d['score'] for d in best]))
+    parity.check('detections', deviation(found.bboxes[:10], [d['box'] for d in best]))
 
 
 def test_masks_of_the_best_detections(parity):
@@ -320,8 +287,7 @@ def test_masks_of_the_best_detections(parity):
     if not truth:
         return
     best = detections(parity)[:3]
-    logits = roi_head._mask_forward(parity.features,
-                                    bbox2roi([best.bboxes]))['mask_preds']
+    logits = roi_head._mask_forward(parity.features, bbox2roi([best.bboxes]))['mask_preds']
     probs = logits.sigmoid()[torch.arange(3), best.labels]
     parity.check('masks', golden.stats_error(probs[:, None], truth))
 
@@ -330,23 +296,20 @@ def test_first_stage_losses(parity):
     gt = sample(parity).gt_instances
     if parity.head.num_classes == 1:
         gt.labels = torch.zeros_like(gt.labels)  # as two-stage models do
-    found = parity.head.loss_by_feat(parity.heats, parity.ltrbs, [gt],
-                                     [parity.meta])
+    found = parity.head.loss_by_feat(parity.heats, parity.ltrbs, [gt], [parity.meta])
     parity.check(
         'losses',
-        relative({k: v.item()
-                  for k, v in found.items()},
-                 parity.truth['train_first_stage_losses']))
+        relative({k: v.item() for k, v in found.items()}, parity.truth['train_first_stage_losses']),
+    )
 
 
 def test_number_of_training_proposals(parity):
     if parity.one_stage:
         assert parity.truth['train_num_proposals'] is None
         return
-    (found, ) = parity.model.rpn_head.predict_by_feat(
-        parity.heats,
-        parity.ltrbs, [parity.meta],
-        cfg=parity.model.train_cfg.rpn_proposal)
+    (found,) = parity.model.rpn_head.predict_by_feat(
+        parity.heats, parity.ltrbs, [parity.meta], cfg=parity.model.train_cfg.rpn_proposal
+    )
     assert len(found) == parity.truth['train_num_proposals']
 
 
@@ -371,8 +334,7 @@ def test_roi_losses(parity):
         return
     roi_head = parity.model.roi_head.train()
     try:
-        found = roi_head.loss(parity.features, [fixed_proposals()],
-                              [sample(parity)])
+        found = roi_head.loss(parity.features, [fixed_proposals()], [sample(parity)])
     finally:
         roi_head.eval()
     losses = {k: v.item() for k, v in found.items() if 'loss' in k}
@@ -384,7 +346,8 @@ def test_the_same_network_in_another_recipe(name):
     """But for the channel order, which the original changes."""
     ours, other = (
         Config.fromfile(CONFIGS / file).model.to_dict()
-        for file in (name, CONFIG_OF[SAME_NETWORK[name]]))
+        for file in (name, CONFIG_OF[SAME_NETWORK[name]])
+    )
     for model in (ours, other):
         model['data_preprocessor'].pop('bgr_to_rgb')
     assert ours == other

@@ -4,6 +4,7 @@ One small model of each family: ResNet with FPN and a cascade, the same with
 the federated loss, DLA with BiFPN and a cascade, and the one-stage detectors,
 of which the DLA's has deformable convolutions.
 """
+
 import copy
 
 import pytest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 SIZE = (64, 96)
 NUM_CLASSES = 3
-BOXES = ((10., 12., 60., 60.), (50., 20., 90., 60.), (20., 30., 44., 50.))
+BOXES = ((10.0, 12.0, 60.0, 60.0), (50.0, 20.0, 90.0, 60.0), (20.0, 30.0, 44.0, 50.0))
 RESNET = {
     'backbone.depth': 18,
     'backbone.style': 'pytorch',
@@ -37,50 +38,43 @@ SECOND_STAGE = {
     'roi_head.bbox_head.num_classes': NUM_CLASSES,
     'train_cfg.rcnn.0.sampler.num': 64,
 }
-BIFPN = {
-    'neck.out_channels': 32,
-    'rpn_head.in_channels': 32,
-    'rpn_head.stacked_convs': 1,
-}
+BIFPN = {'neck.out_channels': 32, 'rpn_head.in_channels': 32, 'rpn_head.stacked_convs': 1}
 FAMILIES = {
-    'flagship': ('centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py', {
-        **RESNET,
-        **SECOND_STAGE
-    }),
-    'federated': ('centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py', {
-        **RESNET,
-        **SECOND_STAGE, 'roi_head.bbox_head.loss_cls':
-        dict(
-            _delete_=True,
-            type='FederatedLoss',
-            num_sampled_classes=3,
-            cat_freq=[1, 2, 3])
-    }),
-    'dla-bifpn': ('centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py', {
-        **BIFPN,
-        **SECOND_STAGE
-    }),
-    'one-stage': ('centernet/centernet_r50-caffe_fpn_ms-1x_coco.py', {
-        key.replace('rpn_head', 'bbox_head'): value
-        for key, value in RESNET.items()
-    } | {
-        'bbox_head.num_classes': NUM_CLASSES
-    }),
-    'deformable': ('centernet/centernet-s4_dla34_crop640-8x_coco.py', {
-        'bbox_head.num_classes': NUM_CLASSES,
-    }),
+    'flagship': ('centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py', {**RESNET, **SECOND_STAGE}),
+    'federated': (
+        'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
+        {
+            **RESNET,
+            **SECOND_STAGE,
+            'roi_head.bbox_head.loss_cls': dict(
+                _delete_=True, type='FederatedLoss', num_sampled_classes=3, cat_freq=[1, 2, 3]
+            ),
+        },
+    ),
+    'dla-bifpn': (
+        'centernet2/centernet2_dla34_bifpn-p5_crop640-16x_coco.py',
+        {**BIFPN, **SECOND_STAGE},
+    ),
+    'one-stage': (
+        'centernet/centernet_r50-caffe_fpn_ms-1x_coco.py',
+        {key.replace('rpn_head', 'bbox_head'): value for key, value in RESNET.items()}
+        | {'bbox_head.num_classes': NUM_CLASSES},
+    ),
+    'deformable': (
+        'centernet/centernet-s4_dla34_crop640-8x_coco.py',
+        {'bbox_head.num_classes': NUM_CLASSES},
+    ),
 }
 
 
 def build(family: str, **options) -> nn.Module:
     """A small model with weights that a seed fixes."""
     path, changes = FAMILIES[family]
-    cfg = Config(
-        dict(model=Config.fromfile(CONFIGS / path).model.to_dict()))
+    cfg = Config(dict(model=Config.fromfile(CONFIGS / path).model.to_dict()))
     changes = {
-        **changes, 'backbone.init_cfg': None,
-        **{key.replace('__', '.'): value
-           for key, value in options.items()}
+        **changes,
+        'backbone.init_cfg': None,
+        **{key.replace('__', '.'): value for key, value in options.items()},
     }
     cfg.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
     torch.manual_seed(0)
@@ -95,21 +89,25 @@ def batch(dtype: torch.dtype) -> dict[str, object]:
     for count in (3, 1):
         sample = DetDataSample(
             metainfo=dict(
-                img_shape=SIZE, pad_shape=SIZE, batch_input_shape=SIZE,
-                ori_shape=SIZE, scale_factor=(1., 1.)))
+                img_shape=SIZE,
+                pad_shape=SIZE,
+                batch_input_shape=SIZE,
+                ori_shape=SIZE,
+                scale_factor=(1.0, 1.0),
+            )
+        )
         sample.gt_instances = InstanceData(
-            bboxes=torch.tensor(BOXES[:count], dtype=dtype),
-            labels=torch.arange(count))
+            bboxes=torch.tensor(BOXES[:count], dtype=dtype), labels=torch.arange(count)
+        )
         sample.ignored_instances = InstanceData(
-            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()
+        )
         samples.append(sample)
-    images = 50 * torch.randn(
-        2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    images = 50 * torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
     return dict(inputs=images.to(dtype), data_samples=samples)
 
 
-def losses_of(model: nn.Module,
-              dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def losses_of(model: nn.Module, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     torch.manual_seed(2)
     losses = model(**batch(dtype), mode='loss')
     return {k: v for k, v in losses.items() if 'loss' in k}
@@ -120,13 +118,14 @@ def total(losses) -> torch.Tensor:
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {n: p.grad for n, p in model.named_parameters()
-            if p.grad is not None}
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize(
-    'family, dtype', [(family, torch.bfloat16) for family in FAMILIES] +
-    [('flagship', torch.float16), ('one-stage', torch.float16)])
+    'family, dtype',
+    [(family, torch.bfloat16) for family in FAMILIES]
+    + [('flagship', torch.float16), ('one-stage', torch.float16)],
+)
 def test_half_precision(family, dtype):
     """Losses near those of FP32, in FP32; a scaled step that is finite."""
     model = build(family)
@@ -138,10 +137,9 @@ def test_half_precision(family, dtype):
     for name, loss in losses.items():
         assert loss.dtype == torch.float32, name
     if family != 'federated':  # its stages draw classes at random
-        assert total(losses).item() == pytest.approx(
-            total(exact).item(), rel=.05)
+        assert total(losses).item() == pytest.approx(total(exact).item(), rel=0.05)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    scaler = torch.amp.GradScaler('cpu', init_scale=64.)
+    scaler = torch.amp.GradScaler('cpu', init_scale=64.0)
     scaler.scale(total(losses)).backward()
     grads = gradients(model)
     assert grads and all(g.dtype == torch.float32 for g in grads.values())
@@ -149,8 +147,7 @@ def test_half_precision(family, dtype):
     assert all(g.isfinite().all() for g in grads.values())
     before = copy.deepcopy(model.state_dict())
     scaler.step(optimizer)
-    assert any(not torch.equal(before[n], p)
-               for n, p in model.named_parameters())
+    assert any(not torch.equal(before[n], p) for n, p in model.named_parameters())
 
 
 def assert_same_step(found: nn.Module, wanted: nn.Module) -> None:
@@ -163,8 +160,7 @@ def assert_same_step(found: nn.Module, wanted: nn.Module) -> None:
     for found, wanted in zip(*results):
         assert found.keys() == wanted.keys()
         for name, value in wanted.items():
-            torch.testing.assert_close(
-                found[name], value, rtol=1e-6, atol=1e-8, msg=name)
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=name)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -174,17 +170,19 @@ def test_channels_last(family):
     assert_same_step(model, build(family))
 
 
-@pytest.mark.parametrize('family, options', [
-    ('flagship', dict(backbone__with_cp=True)),
-    ('one-stage', dict(backbone__with_cp=True)),
-    ('dla-bifpn', dict(backbone__with_cp=True, neck__with_cp=True)),
-])
+@pytest.mark.parametrize(
+    'family, options',
+    [
+        ('flagship', dict(backbone__with_cp=True)),
+        ('one-stage', dict(backbone__with_cp=True)),
+        ('dla-bifpn', dict(backbone__with_cp=True, neck__with_cp=True)),
+    ],
+)
 def test_checkpointing(family, options):
     assert_same_step(build(family, **options), build(family))
 
 
-@pytest.mark.parametrize('family, backend', [('dla-bifpn', 'eager'),
-                                             ('one-stage', 'aot_eager')])
+@pytest.mark.parametrize('family, backend', [('dla-bifpn', 'eager'), ('one-stage', 'aot_eager')])
 def test_compiled(family, backend):
     """What the compiler captures; code is not generated here.
 

@@ -6,6 +6,7 @@
 Writes ``FOLDER/rank{r}.json``: what :func:`train` gives for each config, or
 the error; and class draws.
 """
+
 from __future__ import annotations
 
 import gc
@@ -54,8 +55,8 @@ def train(name: str, folder: Path) -> list[float]:
         key, value = option.split('=')
         cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
     model = MODEL_WRAPPERS.build(
-        cfg.model_wrapper_cfg,
-        default_args=dict(module=MODELS.build(cfg.model)))
+        cfg.model_wrapper_cfg, default_args=dict(module=MODELS.build(cfg.model))
+    )
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     model.train()
@@ -70,8 +71,7 @@ def draw_classes() -> list[list[int]]:
     """Classes that a federated loss draws in two calls."""
     torch.manual_seed(SAME_SEED)
     loss = MODELS.build(dict(type='FederatedLoss'))
-    return [loss.sample_classes(torch.tensor([1203]), 1203).tolist()
-            for _ in range(2)]
+    return [loss.sample_classes(torch.tensor([1203]), 1203).tolist() for _ in range(2)]
 
 
 def main() -> None:

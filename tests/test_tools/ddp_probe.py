@@ -3,6 +3,7 @@
 Not a test module. It runs inside the processes that tools/dist_train.sh and
 tools/train.py start.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -43,14 +44,15 @@ class RecordingHook(Hook):
         def keep(*_) -> None:
             self.grads = {
                 name.removeprefix('module.'): param.grad.clone()
-                for name, param in named if param.grad is not None
+                for name, param in named
+                if param.grad is not None
             }
 
         runner.optim_wrapper.optimizer.register_step_pre_hook(keep)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int,
-                         data_batch: dict, outputs: dict) -> None:
-        losses = {name: torch.as_tensor(value).float().cpu()
-                  for name, value in outputs.items()}
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
+    ) -> None:
+        losses = {name: torch.as_tensor(value).float().cpu() for name, value in outputs.items()}
         name = f'iter{runner.iter}_rank{get_rank()}.pth'
         torch.save(dict(losses=losses, grads=self.grads), self.folder / name)

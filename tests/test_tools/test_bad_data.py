@@ -1,4 +1,5 @@
 """Data that training meets late end it with one line, too."""
+
 import subprocess
 import sys
 
@@ -16,9 +17,12 @@ def test_image_of_another_size_in_a_worker_process(tmp_path):
     cfg.dump(tmp_path / 'tiny.py')
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'train.py'), 'tiny.py'],
-        cwd=tmp_path, capture_output=True, text=True)
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
-    last, = [line for line in done.stderr.splitlines() if 'error' in line]
+    (last,) = [line for line in done.stderr.splitlines() if 'error' in line]
     assert last.startswith('train.py: error: ')
     assert 'is 64x48 pixels, but' in last
     assert 'annotations.json says 128x96' in last

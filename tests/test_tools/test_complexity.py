@@ -1,4 +1,5 @@
 """Counting parameters and multiply-adds."""
+
 import pytest
 import torch
 from complexity import complexity, shapes_only, test_shape
@@ -10,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.paths import CONFIGS
 
 FLAGSHIP = CONFIGS / 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py'
-SQUARE = (CONFIGS / 'centernet2' / 'centernet2_r2-101-mdconv-c4-c5_bifpn_'
-          'crop1280-4x+4x-st_coco.py')
+SQUARE = CONFIGS / 'centernet2' / 'centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x+4x-st_coco.py'
 test_shape.__test__ = False  # it is no test
 
 
@@ -65,5 +65,4 @@ def test_second_stage_counts_all_proposals():
     one = complexity(cfg)
     assert one.parameters == all_of_them.parameters
     of_a_proposal = 3 * (256 * 49 * 1024 + 1024 * 1024 + 1024 * (81 + 4))
-    assert (all_of_them.multiply_adds - one.multiply_adds == 255 *
-            of_a_proposal)
+    assert all_of_them.multiply_adds - one.multiply_adds == 255 * of_a_proposal

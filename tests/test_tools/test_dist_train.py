@@ -15,6 +15,7 @@ What is equal, and when. Let every process hold as many images as the others.
 - Images are of one size: otherwise one batch pads the smaller ones, which
   group norm sees.
 """
+
 from __future__ import annotations
 
 import json
@@ -53,12 +54,11 @@ PICTURES = (
     ((10, 80, 88, 80, 1), (4, 4, 240, 240, 1), (180, 148, 48, 32, 2)),
     (),
     (),
-    ((60, 60, 64, 48, 2), ),  # half diagonal 40 px: one level, one positive
+    ((60, 60, 64, 48, 2),),  # half diagonal 40 px: one level, one positive
     (),
     (),
 )
-NORMALISED_BY_POSITIVES = ('rpn_loss_centernet_agn_pos',
-                           'rpn_loss_centernet_agn_neg')
+NORMALISED_BY_POSITIVES = ('rpn_loss_centernet_agn_pos', 'rpn_loss_centernet_agn_neg')
 
 
 def write_config(folder: Path, name: str, batch_size: int) -> Path:
@@ -66,22 +66,27 @@ def write_config(folder: Path, name: str, batch_size: int) -> Path:
     records = folder / f'{name}_records'
     records.mkdir()
     cfg = tiny_config(
-        folder / 'data', SIZE,
+        folder / 'data',
+        SIZE,
         custom_imports__imports=['mmdet_centernet2', 'ddp_probe'],
         custom_hooks=[dict(type='RecordingHook', folder=str(records))],
         load_from=str(folder / 'start.pth'),
         train_cfg__max_iters=len(PICTURES) // 2,
-        val_cfg=None, val_dataloader=None, val_evaluator=None,
-        optim_wrapper__optimizer__lr=0., optim_wrapper__clip_grad=None,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+        optim_wrapper__optimizer__lr=0.0,
+        optim_wrapper__clip_grad=None,
         param_scheduler=None,
         train_dataloader__batch_size=batch_size,
         train_dataloader__batch_sampler=None,
         train_dataloader__sampler=dict(type='DefaultSampler', shuffle=False),
         train_dataloader__dataset__filter_cfg__filter_empty_gt=False,
-        model__train_cfg__rcnn__0__sampler__type='FirstComeSampler')
+        model__train_cfg__rcnn__0__sampler__type='FirstComeSampler',
+    )
     for transform in cfg.train_dataloader.dataset.pipeline:
         if transform.type == 'RandomFlip':
-            transform.prob = 0.
+            transform.prob = 0.0
     path = folder / f'{name}.py'
     cfg.dump(path)
     return path
@@ -90,8 +95,7 @@ def write_config(folder: Path, name: str, batch_size: int) -> Path:
 def save_start(folder: Path) -> None:
     """Write the weights that both trainings start from."""
     # with mmdet's usual zeros no gradient would reach most convolutions
-    cfg = tiny_config(folder / 'data', SIZE,
-                      model__backbone__zero_init_residual=False)
+    cfg = tiny_config(folder / 'data', SIZE, model__backbone__zero_init_residual=False)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg.model)
@@ -107,22 +111,32 @@ def records(tmp_path_factory) -> dict[str, list[list[dict]]]:
     save_start(folder)
     one = write_config(folder, 'one', batch_size=WORLD)
     two = write_config(folder, 'two', batch_size=1)
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable,
-               PYTHONPATH=os.pathsep.join(
-                   [str(ROOT), str(Path(__file__).parent)]))
+    env = dict(
+        os.environ,
+        OMP_NUM_THREADS='1',
+        PYTHON=sys.executable,
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
+    )
     commands = {
         'one': [sys.executable, ROOT / 'tools/train.py', one],
         'two': ['bash', ROOT / 'tools/dist_train.sh', two, str(WORLD)],
     }
     for name, command in commands.items():
         done = subprocess.run(
-            [*command, '--work-dir', folder / f'{name}_work'], env=env,
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=600)
+            [*command, '--work-dir', folder / f'{name}_work'],
+            env=env,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
         assert done.returncode == 0, done.stdout[-5000:]
     return {
-        name: [[torch.load(folder / f'{name}_records/iter{i}_rank{rank}.pth')
-                for rank in range(ranks)] for i in range(len(PICTURES) // 2)]
+        name: [
+            [torch.load(folder / f'{name}_records/iter{i}_rank{rank}.pth') for rank in range(ranks)]
+            for i in range(len(PICTURES) // 2)
+        ]
         for name, ranks in (('one', 1), ('two', WORLD))
     }
 
@@ -138,8 +152,7 @@ def loss_names(ranks: list[dict]) -> list[str]:
 
 def test_every_loss_was_recorded(records):
     expected = {'loss', 'rpn_loss_centernet_loc', *NORMALISED_BY_POSITIVES}
-    expected |= {f's{k}.loss_{part}'
-                 for k in range(3) for part in ('cls', 'bbox')}
+    expected |= {f's{k}.loss_{part}' for k in range(3) for part in ('cls', 'bbox')}
     for run in records.values():
         for ranks in run:
             for rank in ranks:
@@ -150,13 +163,12 @@ def test_every_loss_was_recorded(records):
 def test_losses_equal_those_of_one_process(records, iteration):
     one, two = records['one'][iteration], records['two'][iteration]
     for name in loss_names(one):
-        assert mean_loss(two, name) == pytest.approx(
-            mean_loss(one, name), rel=RTOL), name
+        assert mean_loss(two, name) == pytest.approx(mean_loss(one, name), rel=RTOL), name
 
 
 @pytest.mark.parametrize('iteration', [BOTH_FULL, ONE_EMPTY])
 def test_gradients_equal_those_of_one_process(records, iteration):
-    (one, ), two = records['one'][iteration], records['two'][iteration]
+    (one,), two = records['one'][iteration], records['two'][iteration]
     alive = [grad.any() for grad in one['grads'].values()]
     assert sum(alive) > 0.9 * len(alive)
     for rank in two:
@@ -181,12 +193,10 @@ def test_floor_of_one_positive_halves_the_mean(records, iteration):
     """As in the original, whose floor holds after the mean is taken."""
     one, two = records['one'][iteration], records['two'][iteration]
     for name in NORMALISED_BY_POSITIVES:
-        assert mean_loss(two, name) == pytest.approx(
-            mean_loss(one, name) / WORLD, rel=RTOL), name
+        assert mean_loss(two, name) == pytest.approx(mean_loss(one, name) / WORLD, rel=RTOL), name
     for name in loss_names(one):
         if name.startswith('s'):
-            assert mean_loss(two, name) == pytest.approx(
-                mean_loss(one, name), rel=RTOL), name
+            assert mean_loss(two, name) == pytest.approx(mean_loss(one, name), rel=RTOL), name
 
 
 def test_ranks_agree_after_a_batch_without_objects(records):
@@ -202,20 +212,26 @@ def test_ranks_agree_after_a_batch_without_objects(records):
 def every_config(tmp_path_factory) -> list[dict]:
     """What each of two processes wrote; see ``ddp_every_config``."""
     folder = tmp_path_factory.mktemp('every_config')
-    env = dict(os.environ, OMP_NUM_THREADS='1', WORLD_SIZE=str(WORLD),
-               MASTER_ADDR='127.0.0.1', MASTER_PORT=str(get_free_port()))
+    env = dict(
+        os.environ,
+        OMP_NUM_THREADS='1',
+        WORLD_SIZE=str(WORLD),
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(get_free_port()),
+    )
     running = [
         subprocess.Popen(
-            [sys.executable, '-m', 'tests.test_tools.ddp_every_config',
-             folder], env=dict(env, RANK=str(rank), LOCAL_RANK=str(rank)),
-            cwd=ROOT, stdout=subprocess.DEVNULL,
-            stderr=(folder / f'stderr{rank}').open('w'))
+            [sys.executable, '-m', 'tests.test_tools.ddp_every_config', folder],
+            env=dict(env, RANK=str(rank), LOCAL_RANK=str(rank)),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f'stderr{rank}').open('w'),
+        )
         for rank in range(WORLD)
     ]
     ends = [process.wait(timeout=600) for process in running]
     assert ends == [0] * WORLD, (folder / 'stderr0').read_text()[-5000:]
-    return [json.loads((folder / f'rank{rank}.json').read_text())
-            for rank in range(WORLD)]
+    return [json.loads((folder / f'rank{rank}.json').read_text()) for rank in range(WORLD)]
 
 
 @pytest.mark.parametrize('name', sorted(shipped_configs()))
@@ -236,19 +252,21 @@ def test_quickstarts_config_from_the_command_line(tmp_path):
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_train.sh', tmp_path / 'tiny.py', '2'],
         env=dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable),
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=600)
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout[-5000:]
     assert len(re.findall(r'Iter\(train\) \[./3\]', done.stdout)) == 3
 
 
 def test_sync_bn_needs_gpus(monkeypatch):
     said = []
-    monkeypatch.setattr(launch, 'print_log',
-                        lambda text, *_: said.append(text))
+    monkeypatch.setattr(launch, 'print_log', lambda text, *_: said.append(text))
     norm = dict(type='SyncBN', requires_grad=True)
-    cfg = Config(dict(model=dict(
-        neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
+    cfg = Config(dict(model=dict(neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
     options = launch.cpu_options(cfg)
     assert 'model.neck.norm_cfg.type=BN' in options
     assert 'model.heads.0.norm_cfg.type=BN' in options

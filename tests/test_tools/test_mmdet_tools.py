@@ -3,6 +3,7 @@
 The tools run inside this process, as ``python tools/X.py`` would run them,
 because a process of its own spends its time on imports.
 """
+
 import json
 import os
 import pickle
@@ -62,7 +63,8 @@ def folder(tmp_path_factory):
         # two pictures of six have no objects; they are trained on too
         train_dataloader__dataset__filter_cfg__filter_empty_gt=False,
         train_dataloader__batch_size=3,
-        model__test_cfg__rcnn__score_thr=1e-3)
+        model__test_cfg__rcnn__score_thr=1e-3,
+    )
     cfg.dump(folder / 'tiny.py')
     run_tool('train.py', folder / 'tiny.py', '--work-dir', folder / 'work')
     return folder
@@ -80,7 +82,7 @@ def checkpoint(folder):
 
 def scalars(work_dir):
     """What a run logged, line by line."""
-    (log, ) = work_dir.glob('*/vis_data/scalars.json')
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -94,9 +96,19 @@ def test_train_leaves_log_and_checkpoint(folder, checkpoint):
 
 
 def test_train_resumes(config, checkpoint, tmp_path):
-    run_tool('train.py', config, '--work-dir', tmp_path, '--resume',
-             checkpoint, '--cfg-options', 'train_cfg.max_iters=3',
-             'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
+    run_tool(
+        'train.py',
+        config,
+        '--work-dir',
+        tmp_path,
+        '--resume',
+        checkpoint,
+        '--cfg-options',
+        'train_cfg.max_iters=3',
+        'val_cfg=None',
+        'val_dataloader=None',
+        'val_evaluator=None',
+    )
     steps = [line['step'] for line in scalars(tmp_path) if 'loss' in line]
     assert steps == [3]
 
@@ -106,27 +118,41 @@ def test_train_names_a_truncated_image(config, folder, tmp_path, capsys):
     images.mkdir()
     for path in (folder / 'data/images').iterdir():
         (images / path.name).write_bytes(path.read_bytes()[:5000])
-    said = refusal(capsys, 'train.py', config, '--work-dir',
-                   tmp_path / 'work', '--cfg-options',
-                   f'train_dataloader.dataset.data_prefix.img={images}')
+    said = refusal(
+        capsys,
+        'train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        f'train_dataloader.dataset.data_prefix.img={images}',
+    )
     assert re.search(r'images/00\d.png \(5000 bytes', said)
 
 
 def test_test_evaluates_draws_and_dumps(config, checkpoint, tmp_path):
     out = tmp_path / 'results.pkl'
-    run_tool('test.py', config, checkpoint, '--work-dir', tmp_path,
-             '--out', out, '--show-dir', 'shown')
+    run_tool(
+        'test.py', config, checkpoint, '--work-dir', tmp_path, '--out', out, '--show-dir', 'shown'
+    )
     results = pickle.loads(out.read_bytes())
     assert len(results) == len(PICTURES)
     assert len(list(tmp_path.glob('*/shown/*.png'))) == len(PICTURES)
-    (metrics, ) = tmp_path.glob('*/*.json')
+    (metrics,) = tmp_path.glob('*/*.json')
     assert 'coco/bbox_mAP_50' in json.loads(metrics.read_text())
 
 
 def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
-    said = refusal(capsys, 'test.py', config, checkpoint, '--work-dir',
-                   tmp_path, '--cfg-options',
-                   'model.roi_head.bbox_head.num_classes=9')
+    said = refusal(
+        capsys,
+        'test.py',
+        config,
+        checkpoint,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'model.roi_head.bbox_head.num_classes=9',
+    )
     assert said.startswith('test.py: error: ')
     assert 'trained for 2 classes, the config has 9' in said
     assert 'Traceback' not in said
@@ -135,15 +161,19 @@ def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint,
-                                                    folder, tmp_path):
+def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint, folder, tmp_path):
     env = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
     done = subprocess.run(
-        ['bash', ROOT / 'tools/dist_test.sh', config, checkpoint, '2',
-         '--work-dir', tmp_path], env=env, cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+        ['bash', ROOT / 'tools/dist_test.sh', config, checkpoint, '2', '--work-dir', tmp_path],
+        env=env,
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout[-5000:]
-    (metrics, ) = tmp_path.glob('*/*.json')
+    (metrics,) = tmp_path.glob('*/*.json')
     both = json.loads(metrics.read_text())
     alone = scalars(folder / 'work')[-1]
     for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50'):
@@ -151,19 +181,28 @@ def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint,
 
 
 # -----image_demo-----
-def test_demo_draws_every_image_of_a_folder(config, checkpoint, folder,
-                                            tmp_path):
+def test_demo_draws_every_image_of_a_folder(config, checkpoint, folder, tmp_path):
     images = tmp_path / 'images'
     images.mkdir()
     for path in (folder / 'data/images').iterdir():
         (images / path.name.upper()).write_bytes(path.read_bytes())
     (images / 'notes.txt').write_text('no image')
     out = tmp_path / 'out'
-    run_tool('image_demo.py', images, config, '--weights', checkpoint,
-             '--out-dir', out, '--pred-score-thr', '0.0', '--batch-size', '4')
+    run_tool(
+        'image_demo.py',
+        images,
+        config,
+        '--weights',
+        checkpoint,
+        '--out-dir',
+        out,
+        '--pred-score-thr',
+        '0.0',
+        '--batch-size',
+        '4',
+    )
     drawn = sorted((out / 'vis').iterdir())
-    assert [p.stem for p in drawn] == [f'{i:03d}'
-                                       for i in range(len(PICTURES))]
+    assert [p.stem for p in drawn] == [f'{i:03d}' for i in range(len(PICTURES))]
     original = np.array(Image.open(images / '000.PNG'))
     assert (np.array(Image.open(drawn[0])) != original).any()
     prediction = json.loads((out / 'preds/000.json').read_text())
@@ -171,49 +210,75 @@ def test_demo_draws_every_image_of_a_folder(config, checkpoint, folder,
     assert len(prediction['bboxes']) > 0
 
 
-def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder,
-                                           tmp_path, monkeypatch):
+def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_tool('image_demo.py', folder / 'data/images/000.png', config,
-             '--weights', checkpoint, '--no-save-vis', '--no-save-pred')
+    run_tool(
+        'image_demo.py',
+        folder / 'data/images/000.png',
+        config,
+        '--weights',
+        checkpoint,
+        '--no-save-vis',
+        '--no-save-pred',
+    )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('change, said', [
-    (dict(inputs='nowhere.jpg'), 'nowhere.jpg does not exist'),
-    (dict(inputs='.'), 'holds no image'),
-    (dict(model='nowhere.py'), 'nowhere.py does not exist'),
-    (dict(weights='nowhere.pth'), 'nowhere.pth does not exist'),
-    (dict(device='cuda:0'), '--device cuda:0'),
-])
-def test_demo_refuses(config, checkpoint, folder, capsys, tmp_path,
-                      monkeypatch, change, said):
+@pytest.mark.parametrize(
+    'change, said',
+    [
+        (dict(inputs='nowhere.jpg'), 'nowhere.jpg does not exist'),
+        (dict(inputs='.'), 'holds no image'),
+        (dict(model='nowhere.py'), 'nowhere.py does not exist'),
+        (dict(weights='nowhere.pth'), 'nowhere.pth does not exist'),
+        (dict(device='cuda:0'), '--device cuda:0'),
+    ],
+)
+def test_demo_refuses(config, checkpoint, folder, capsys, tmp_path, monkeypatch, change, said):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    given = dict(inputs=folder / 'data/images/000.png', model=config,
-                 weights=checkpoint, device='cpu')
+    given = dict(
+        inputs=folder / 'data/images/000.png', model=config, weights=checkpoint, device='cpu'
+    )
     given.update(change)
     assert said in refusal(
-        capsys, 'image_demo.py', given['inputs'], given['model'],
-        '--weights', given['weights'], '--device', given['device'])
+        capsys,
+        'image_demo.py',
+        given['inputs'],
+        given['model'],
+        '--weights',
+        given['weights'],
+        '--device',
+        given['device'],
+    )
 
 
 def test_demo_names_a_truncated_image_and_keeps_the_rest(
-        config, checkpoint, folder, capsys, tmp_path):
+    config, checkpoint, folder, capsys, tmp_path
+):
     images = tmp_path / 'images'
     images.mkdir()
     content = (folder / 'data/images/000.png').read_bytes()
     (images / 'a.png').write_bytes(content)
     (images / 'b.png').write_bytes(content[:5000])
-    said = refusal(capsys, 'image_demo.py', images, config, '--weights',
-                   checkpoint, '--out-dir', tmp_path / 'out')
+    said = refusal(
+        capsys,
+        'image_demo.py',
+        images,
+        config,
+        '--weights',
+        checkpoint,
+        '--out-dir',
+        tmp_path / 'out',
+    )
     assert 'b.png (5000 bytes) is truncated' in said
     assert (tmp_path / 'out/vis/a.png').is_file()
 
 
 def test_mmdets_inferencer_takes_our_config(config, checkpoint, folder):
-    inferencer = DetInferencer(model=str(config), weights=str(checkpoint),
-                               device='cpu', show_progress=False)
+    inferencer = DetInferencer(
+        model=str(config), weights=str(checkpoint), device='cpu', show_progress=False
+    )
     assert inferencer.model.dataset_meta['classes'] == ('light', 'dark')
     image = folder / 'data/images/000.png'
     from_file = inferencer(str(image))['predictions'][0]
@@ -224,33 +289,42 @@ def test_mmdets_inferencer_takes_our_config(config, checkpoint, folder):
 
 
 # -----analysis-----
-@pytest.mark.parametrize('task, unit', [
-    ('inference', 'ms/img (median'), ('dataloader', 'ms/batch'),
-    ('dataset', 'ms/img')])
+@pytest.mark.parametrize(
+    'task, unit',
+    [('inference', 'ms/img (median'), ('dataloader', 'ms/batch'), ('dataset', 'ms/img')],
+)
 def test_benchmark_measures_on_a_cpu(config, tmp_path, task, unit):
     """Also where the data ends long before mmdet's 2000 rounds."""
-    run_tool('analysis_tools/benchmark.py', config, '--task', task,
-             '--num-warmup', '2', '--repeat-num', '2', '--work-dir', tmp_path)
+    run_tool(
+        'analysis_tools/benchmark.py',
+        config,
+        '--task',
+        task,
+        '--num-warmup',
+        '2',
+        '--repeat-num',
+        '2',
+        '--work-dir',
+        tmp_path,
+    )
     log = (tmp_path / 'benchmark.log').read_text()
     assert 'Overall' in log and unit in log
 
 
-def test_benchmark_counts_measured_images_only(config, checkpoint,
-                                               monkeypatch):
+def test_benchmark_counts_measured_images_only(config, checkpoint, monkeypatch):
     measured = any_device.AnyDeviceInferenceBenchmark(
-        Config.fromfile(config), str(checkpoint), False, False, max_iter=5,
-        num_warmup=2)
-    ticks = iter([9., 9., 1., 2., 3.])
+        Config.fromfile(config), str(checkpoint), False, False, max_iter=5, num_warmup=2
+    )
+    ticks = iter([9.0, 9.0, 1.0, 2.0, 3.0])
     monkeypatch.setattr(measured, '_time_step', lambda data: next(ticks))
     result = measured.run()
-    assert result['seconds'] == [1., 2., 3.]
+    assert result['seconds'] == [1.0, 2.0, 3.0]
     assert result['avg_fps'] == pytest.approx(0.5)
 
 
 def test_benchmark_says_when_nothing_is_left_to_measure(config):
     with pytest.raises(ValueError, match='smaller --num-warmup'):
-        run_tool('analysis_tools/benchmark.py', config, '--task', 'dataset',
-                 '--num-warmup', '6')
+        run_tool('analysis_tools/benchmark.py', config, '--task', 'dataset', '--num-warmup', '6')
 
 
 def test_benchmark_without_psutil(config, capsys, monkeypatch):
@@ -261,11 +335,11 @@ def test_benchmark_without_psutil(config, capsys, monkeypatch):
 
 def flops_printed(text):
     """Multiply-adds and parameters in the words of mmdet's tool."""
-    lines = dict(line.split(': ') for line in text.splitlines()
-                 if line.startswith(('Flops: ', 'Params: ')))
+    lines = dict(
+        line.split(': ') for line in text.splitlines() if line.startswith(('Flops: ', 'Params: '))
+    )
     scale = dict(K=1e3, M=1e6, G=1e9, T=1e12)
-    return [float(lines[key][:-1]) * scale[lines[key][-1]]
-            for key in ('Flops', 'Params')]
+    return [float(lines[key][:-1]) * scale[lines[key][-1]] for key in ('Flops', 'Params')]
 
 
 def test_flops_against_torchs_own_counter(config, capsys):
@@ -281,28 +355,33 @@ def test_flops_against_torchs_own_counter(config, capsys):
         model(**batch, mode='tensor')
     # torch counts multiplications and additions, mmengine the pairs
     assert blank[0] == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
-    assert blank[1] == pytest.approx(
-        sum(p.numel() for p in model.parameters()), rel=0.01)
+    assert blank[1] == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.01)
 
 
 def test_browse_writes_the_training_images(config, tmp_path):
-    run_tool('analysis_tools/browse_dataset.py', config, '--not-show',
-             '--output-dir', tmp_path)
+    run_tool('analysis_tools/browse_dataset.py', config, '--not-show', '--output-dir', tmp_path)
     assert len(list(tmp_path.iterdir())) == len(PICTURES)
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'),
-                    reason='only there is a screen known by a variable')
+@pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='only there is a screen known by a variable'
+)
 def test_browse_without_a_screen(config, capsys, monkeypatch):
     for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
         monkeypatch.delenv(name, raising=False)
-    assert '--not-show --output-dir' in refusal(
-        capsys, 'analysis_tools/browse_dataset.py', config)
+    assert '--not-show --output-dir' in refusal(capsys, 'analysis_tools/browse_dataset.py', config)
 
 
-@pytest.mark.parametrize('tool', [
-    'train.py', 'test.py', 'analysis_tools/benchmark.py',
-    'analysis_tools/get_flops.py', 'analysis_tools/browse_dataset.py'])
+@pytest.mark.parametrize(
+    'tool',
+    [
+        'train.py',
+        'test.py',
+        'analysis_tools/benchmark.py',
+        'analysis_tools/get_flops.py',
+        'analysis_tools/browse_dataset.py',
+    ],
+)
 def test_help_is_mmdets(tool, capsys):
     with pytest.raises(SystemExit) as end:
         run_tool(tool, '--help')
@@ -312,8 +391,7 @@ def test_help_is_mmdets(tool, capsys):
 
 # -----finding mmdet's tools-----
 def test_mmdet_without_its_tools(monkeypatch, tmp_path):
-    monkeypatch.setattr(mmdet, '__file__',
-                        str(tmp_path / 'site/mmdet/__init__.py'))
+    monkeypatch.setattr(mmdet, '__file__', str(tmp_path / 'site/mmdet/__init__.py'))
     with pytest.raises(PreflightError, match='came without its tools'):
         mmdet_tools.find_mmdet_tool('train.py')
     clone = tmp_path / 'site/tools/train.py'  # as in a clone of mmdet
@@ -333,38 +411,69 @@ def fake_srun(tmp_path):
     return dict(os.environ, PATH=f'{program.parent}:{os.environ["PATH"]}')
 
 
-@pytest.mark.parametrize('script, fourth', [
-    ('slurm_train.sh', '--work-dir=fourth'), ('slurm_test.sh', 'fourth')])
+@pytest.mark.parametrize(
+    'script, fourth', [('slurm_train.sh', '--work-dir=fourth'), ('slurm_test.sh', 'fourth')]
+)
 def test_slurm_scripts_pass_everything_on(fake_srun, script, fourth):
-    env = dict(fake_srun, GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='3',
-               SRUN_ARGS='--quiet --exclusive')
+    env = dict(
+        fake_srun, GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='3', SRUN_ARGS='--quiet --exclusive'
+    )
     asked = subprocess.run(
-        ['bash', ROOT / 'tools' / script, 'part', 'job', 'a b.py', 'fourth',
-         '--cfg-options', 'x=1'], env=env, text=True, check=True,
-        stdout=subprocess.PIPE).stdout.splitlines()
-    for argument in ('part', '--job-name=job', '--gres=gpu:4', '--ntasks=16',
-                     '--ntasks-per-node=4', '--cpus-per-task=3', '--quiet',
-                     '--exclusive'):
+        [
+            'bash',
+            ROOT / 'tools' / script,
+            'part',
+            'job',
+            'a b.py',
+            'fourth',
+            '--cfg-options',
+            'x=1',
+        ],
+        env=env,
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout.splitlines()
+    for argument in (
+        'part',
+        '--job-name=job',
+        '--gres=gpu:4',
+        '--ntasks=16',
+        '--ntasks-per-node=4',
+        '--cpus-per-task=3',
+        '--quiet',
+        '--exclusive',
+    ):
         assert argument in asked
     tool = str(ROOT / 'tools' / script.replace('slurm_', ''))
-    assert asked[asked.index(tool.replace('.sh', '.py')) + 1:] == [
-        'a b.py', fourth, '--cfg-options', 'x=1', '--launcher=slurm']
+    assert asked[asked.index(tool.replace('.sh', '.py')) + 1 :] == [
+        'a b.py',
+        fourth,
+        '--cfg-options',
+        'x=1',
+        '--launcher=slurm',
+    ]
 
 
-@pytest.mark.parametrize('script, args', [
-    ('dist_train.sh', []), ('dist_train.sh', ['config.py']),
-    ('dist_train.sh', ['config.py', 'two']),
-    ('dist_test.sh', ['config.py', 'weights.pth']),
-    ('slurm_train.sh', ['part', 'job']), ('slurm_test.sh', [])])
+@pytest.mark.parametrize(
+    'script, args',
+    [
+        ('dist_train.sh', []),
+        ('dist_train.sh', ['config.py']),
+        ('dist_train.sh', ['config.py', 'two']),
+        ('dist_test.sh', ['config.py', 'weights.pth']),
+        ('slurm_train.sh', ['part', 'job']),
+        ('slurm_test.sh', []),
+    ],
+)
 def test_scripts_say_how_they_are_called(script, args):
-    done = subprocess.run(['bash', ROOT / 'tools' / script, *args],
-                          text=True, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        ['bash', ROOT / 'tools' / script, *args], text=True, stderr=subprocess.PIPE
+    )
     assert done.returncode == 2
     assert f'tools/{script} ' in done.stderr
 
 
 def test_slurm_on_cpus_is_refused(config, capsys, monkeypatch):
-    monkeypatch.setattr('mmdet_centernet2.cli.launch.get_device',
-                        lambda: 'cpu')
-    assert 'tools/dist_train.sh' in refusal(
-        capsys, 'train.py', config, '--launcher', 'slurm')
+    monkeypatch.setattr('mmdet_centernet2.cli.launch.get_device', lambda: 'cpu')
+    assert 'tools/dist_train.sh' in refusal(capsys, 'train.py', config, '--launcher', 'slurm')

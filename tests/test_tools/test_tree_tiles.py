@@ -1,4 +1,5 @@
 """Tree tiles: which box goes where, which are lost, what can go wrong."""
+
 import errno
 import json
 import os
@@ -59,8 +60,7 @@ def _boxes_of(coco, file_name):
 
 
 def _photo(width, height, boxes):
-    return Photo('p', np.zeros((height, width, 3), np.uint8),
-                 np.array(boxes, float).reshape(-1, 4))
+    return Photo('p', np.zeros((height, width, 3), np.uint8), np.array(boxes, float).reshape(-1, 4))
 
 
 def test_grid_keeps_a_wide_rest_and_leaves_out_a_narrow_one():
@@ -72,10 +72,11 @@ def test_grid_keeps_a_wide_rest_and_leaves_out_a_narrow_one():
 
 
 def test_box_goes_to_the_tile_of_its_centre_and_is_clipped():
-    tiles = cut(_photo(800, 400, [(380, 10, 419, 50), (380, 10, 421, 50)]),
-                Counter())
+    tiles = cut(_photo(800, 400, [(380, 10, 419, 50), (380, 10, 421, 50)]), Counter())
     assert [(t.x, t.boxes.tolist()) for t in tiles] == [
-        (0, [[380, 10, 400, 50]]), (400, [[0, 10, 21, 50]])]
+        (0, [[380, 10, 400, 50]]),
+        (400, [[0, 10, 21, 50]]),
+    ]
 
 
 def test_centre_on_the_border_belongs_to_the_right_tile():
@@ -85,8 +86,7 @@ def test_centre_on_the_border_belongs_to_the_right_tile():
 
 def test_lost_boxes_are_counted_with_the_reason():
     dropped = Counter()
-    boxes = [(410, 5, 430, 20), (5, 5, 5, 20), (5, 5, np.nan, 20),
-             (500, 5, 520, 9), (1, 1, 9, 9)]
+    boxes = [(410, 5, 430, 20), (5, 5, 5, 20), (5, 5, np.nan, 20), (500, 5, 520, 9), (1, 1, 9, 9)]
     tiles = cut(_photo(440, 400, boxes), dropped)
     assert sum(len(t.boxes) for t in tiles) == 1
     assert sorted(dropped.values()) == [1, 3]
@@ -94,9 +94,10 @@ def test_lost_boxes_are_counted_with_the_reason():
 
 
 @given(
-    st.lists(
-        st.tuples(*[st.integers(0, 900)] * 2, *[st.integers(1, 150)] * 2),
-        max_size=30), st.integers(150, 900), st.integers(150, 900))
+    st.lists(st.tuples(*[st.integers(0, 900)] * 2, *[st.integers(1, 150)] * 2), max_size=30),
+    st.integers(150, 900),
+    st.integers(150, 900),
+)
 def test_every_box_is_kept_once_or_counted(boxes, width, height):
     boxes = [(x, y, x + w, y + h) for x, y, w, h in boxes]
     dropped = Counter()
@@ -117,12 +118,10 @@ def test_stand_in_comes_out_as_worked_by_hand(made):
     assert summary.boxes_read == 9
     assert sum(summary.dropped.values()) == 1
     val = _load(out, 'val')
-    assert _boxes_of(val, 'OSBS_029_x0000_y0000.png') == [
-        [10, 10, 30, 40], [380, 5, 20, 25]]
+    assert _boxes_of(val, 'OSBS_029_x0000_y0000.png') == [[10, 10, 30, 40], [380, 5, 20, 25]]
     assert _boxes_of(val, f'{LARGE}_x1600_y0000.png') == [[0, 20, 21, 40]]
     train = _load(out, 'train')
-    assert _boxes_of(train, f'{LARGE}_x1200_y0000.png') == [
-        [380, 20, 20, 40]]
+    assert _boxes_of(train, f'{LARGE}_x1200_y0000.png') == [[380, 20, 20, 40]]
     for coco in (train, val):
         assert [c['name'] for c in coco['categories']] == ['tree']
         assert {a['category_id'] for a in coco['annotations']} == {1}
@@ -142,19 +141,18 @@ def test_tiles_hold_the_photos_pixels(made):
 def test_no_pixel_is_in_both_splits(made):
     out, _ = made
     areas = {
-        split: [(i['photo'], *i['offset'], i['width'], i['height'])
-                for i in _load(out, split)['images']]
+        split: [
+            (i['photo'], *i['offset'], i['width'], i['height']) for i in _load(out, split)['images']
+        ]
         for split in ('train', 'val')
     }
     for name, x, y, width, height in areas['train']:
         for other, x2, y2, width2, height2 in areas['val']:
-            apart = (x + width <= x2 or x2 + width2 <= x
-                     or y + height <= y2 or y2 + height2 <= y)
+            apart = x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
             assert name != other or apart
 
 
-def test_second_call_touches_nothing_and_needs_no_wheel(made, wheel,
-                                                        wheel_path):
+def test_second_call_touches_nothing_and_needs_no_wheel(made, wheel, wheel_path):
     out, first = made
     wheel_path.unlink()
     before = {p: p.stat().st_mtime_ns for p in out.rglob('*')}
@@ -163,8 +161,7 @@ def test_second_call_touches_nothing_and_needs_no_wheel(made, wheel,
 
 
 @pytest.mark.parametrize('damage', ['lost', 'changed', 'manifest'])
-def test_damage_is_repaired_and_other_files_stay(made, wheel, wheel_path,
-                                                 damage):
+def test_damage_is_repaired_and_other_files_stay(made, wheel, wheel_path, damage):
     out, _ = made
     tile = next((out / 'train').glob('*.png'))
     pixels, mine = tile.read_bytes(), out / 'my_notes.txt'
@@ -189,8 +186,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, wheel, wheel_path):
     assert [p.name for p in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
 
 
-def test_full_disk_leaves_nothing_behind(tmp_path, wheel, wheel_path,
-                                         monkeypatch):
+def test_full_disk_leaves_nothing_behind(tmp_path, wheel, wheel_path, monkeypatch):
 
     def full(self, data):
         raise OSError(errno.ENOSPC, 'No space left on device')
@@ -207,12 +203,15 @@ def test_truncated_wheel_is_named(tmp_path, wheel, wheel_path):
         prepare_tree_tiles(tmp_path / 'out', wheel, wheel_path, say=_quiet)
 
 
-@pytest.mark.parametrize('xml, message', [
-    (b'<annotation><object>', 'not valid XML'),
-    (voc([(1, 2, 3, 4)], label='Bush'), "object 0 is labelled 'Bush'"),
-    (voc([(1, 2, 'three', 4)]), 'object 0 has no readable bndbox'),
-    (voc([(1, 2, 3, 4)]).replace(b'xmax', b'x_max'), 'no readable bndbox'),
-])
+@pytest.mark.parametrize(
+    'xml, message',
+    [
+        (b'<annotation><object>', 'not valid XML'),
+        (voc([(1, 2, 3, 4)], label='Bush'), "object 0 is labelled 'Bush'"),
+        (voc([(1, 2, 'three', 4)]), 'object 0 has no readable bndbox'),
+        (voc([(1, 2, 3, 4)]).replace(b'xmax', b'x_max'), 'no readable bndbox'),
+    ],
+)
 def test_bad_annotations_are_named(xml, message):
     with pytest.raises(TreeTilesError, match=message):
         parse_voc(xml, 'photo.xml')
@@ -229,10 +228,19 @@ def test_unreadable_photo_is_named(tmp_path, wheel_path):
 @pytest.mark.slow
 def test_command_says_what_is_wrong(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/dataset_converters/tree_tiles.py'),
-         '--out', str(tmp_path / 'out'), '--wheel', str(tmp_path / 'no.whl')],
-        capture_output=True, text=True, cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)))
+        [
+            sys.executable,
+            str(ROOT / 'tools/dataset_converters/tree_tiles.py'),
+            '--out',
+            str(tmp_path / 'out'),
+            '--wheel',
+            str(tmp_path / 'no.whl'),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
     assert done.returncode == 2
     assert 'no such file' in done.stderr and 'Traceback' not in done.stderr
 

@@ -1,4 +1,5 @@
 """Every message names what was found, what is wanted, and the remedy."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -6,8 +7,12 @@ import pytest
 from mmdet_centernet2.utils import versions
 
 FITTING = {
-    'pkg_resources': '0', 'torch': '2.13.0+cpu', 'mmengine': '0.10.7',
-    'mmcv': '2.1.0', 'mmcv._ext': '0', 'mmdet': '3.3.0'
+    'pkg_resources': '0',
+    'torch': '2.13.0+cpu',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'mmcv._ext': '0',
+    'mmdet': '3.3.0',
 }
 
 
@@ -27,8 +32,7 @@ def pretend(monkeypatch):
             return SimpleNamespace(__version__=found[name])
 
         monkeypatch.setattr(versions, 'find_spec', found.get)
-        monkeypatch.setattr(versions, 'importlib',
-                            SimpleNamespace(import_module=import_module))
+        monkeypatch.setattr(versions, 'importlib', SimpleNamespace(import_module=import_module))
 
     return set_versions
 
@@ -37,22 +41,31 @@ def test_the_environment_of_the_tests_is_fit():
     versions.check_versions()
 
 
-@pytest.mark.parametrize('fitting', [
-    dict(torch='2.1.0a0+32f93b1'), dict(torch='2.14.1+cu130'),
-    dict(mmengine='0.10.12'), dict(mmcv='2.1.5'), dict(mmdet='3.3.1')
-])
+@pytest.mark.parametrize(
+    'fitting',
+    [
+        dict(torch='2.1.0a0+32f93b1'),
+        dict(torch='2.14.1+cu130'),
+        dict(mmengine='0.10.12'),
+        dict(mmcv='2.1.5'),
+        dict(mmdet='3.3.1'),
+    ],
+)
 def test_versions_in_range_pass(pretend, fitting):
     pretend(**fitting)
     versions.check_versions()
 
 
-@pytest.mark.parametrize('module, version, wanted', [
-    ('torch', '2.0.1', 'torch>=2.1'),
-    ('mmengine', '0.10.3', 'mmengine>=0.10.7,<1.0.0'),
-    ('mmengine', '1.0.0', 'mmengine>=0.10.7,<1.0.0'),
-    ('mmcv', '2.2.0', 'mmcv>=2.1.0,<2.2.0'),
-    ('mmdet', '3.2.0', 'mmdet>=3.3.0,<3.4.0'),
-])
+@pytest.mark.parametrize(
+    'module, version, wanted',
+    [
+        ('torch', '2.0.1', 'torch>=2.1'),
+        ('mmengine', '0.10.3', 'mmengine>=0.10.7,<1.0.0'),
+        ('mmengine', '1.0.0', 'mmengine>=0.10.7,<1.0.0'),
+        ('mmcv', '2.2.0', 'mmcv>=2.1.0,<2.2.0'),
+        ('mmdet', '3.2.0', 'mmdet>=3.3.0,<3.4.0'),
+    ],
+)
 def test_versions_out_of_range(pretend, module, version, wanted):
     pretend(**{module: version})
     with pytest.raises(ImportError) as error:
@@ -68,10 +81,13 @@ def test_missing_module(pretend, module):
         versions.check_versions()
 
 
-@pytest.mark.parametrize('module, reason, remedy', [
-    ('mmcv', 'libGL.so.1: cannot open', 'opencv-python-headless'),
-    ('mmcv._ext', 'undefined symbol: _ZN3c10', '--no-binary mmcv'),
-])
+@pytest.mark.parametrize(
+    'module, reason, remedy',
+    [
+        ('mmcv', 'libGL.so.1: cannot open', 'opencv-python-headless'),
+        ('mmcv._ext', 'undefined symbol: _ZN3c10', '--no-binary mmcv'),
+    ],
+)
 def test_module_that_does_not_import(pretend, module, reason, remedy):
     pretend(**{module: ImportError(reason)})
     with pytest.raises(ImportError) as error:

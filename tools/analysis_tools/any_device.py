@@ -1,4 +1,5 @@
 """mmdet's speed measurements, on a CPU too."""
+
 from __future__ import annotations
 
 import copy
@@ -38,10 +39,10 @@ class _FitsData(BaseBenchmark):
         """Measure ``repeat_num`` times.
 
         Args:
-            repeat_num (int): Number of measurements. Defaults to 1.
+            repeat_num: Number of measurements. Defaults to 1.
 
         Returns:
-            dict: ``avg_fps`` (rounds per second) and what mmdet adds.
+            ``avg_fps`` (rounds per second) and what mmdet adds.
 
         Raises:
             ValueError: If too little data is there to warm up and measure.
@@ -52,7 +53,8 @@ class _FitsData(BaseBenchmark):
             raise ValueError(
                 f'{self.max_iter} rounds of data and --max-iter leave '
                 f'nothing to measure after {self.num_warmup} of warm-up; '
-                'set a smaller --num-warmup')
+                'set a smaller --num-warmup'
+            )
         return super().run(repeat_num)
 
 
@@ -64,12 +66,14 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
     their mean.
     """
 
-    def _init_model(self, checkpoint: str | None,
-                    is_fuse_conv_bn: bool) -> nn.Module:
+    def _init_model(self, checkpoint: str | None, is_fuse_conv_bn: bool) -> nn.Module:
         model = MODELS.build(copy.deepcopy(self.cfg.model))
         if checkpoint is None:
-            print_log('No --checkpoint: measuring initial weights. A trained '
-                      'model finds other numbers of boxes.', self.logger)
+            print_log(
+                'No --checkpoint: measuring initial weights. A trained '
+                'model finds other numbers of boxes.',
+                self.logger,
+            )
         else:
             load_checkpoint(model, checkpoint, map_location='cpu')
         if is_fuse_conv_bn:
@@ -85,7 +89,7 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         """Time ``model.test_step`` image by image, loading left out.
 
         Returns:
-            dict: ``fps`` (images per second) and ``seconds``, one figure per
+            ``fps`` (images per second) and ``seconds``, one figure per
             measured image.
         """
         seconds = []
@@ -103,10 +107,10 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         """Report all measurements together.
 
         Args:
-            results (list[dict]): From :meth:`run_once`.
+            results: From :meth:`run_once`.
 
         Returns:
-            dict: ``avg_fps``, ``fps_list`` and ``seconds``.
+            ``avg_fps``, ``fps_list`` and ``seconds``.
         """
         fps = [result['fps'] for result in results]
         seconds = sum((result['seconds'] for result in results), [])
@@ -115,8 +119,7 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         if torch.cuda.is_available():
             print_log(f'cuda memory: {get_max_cuda_memory()} MB', self.logger)
         print_process_memory(self._process, self.logger)
-        return dict(avg_fps=sum(fps) / len(fps), fps_list=fps,
-                    seconds=seconds)
+        return dict(avg_fps=sum(fps) / len(fps), fps_list=fps, seconds=seconds)
 
     def _time_step(self, data: dict) -> float:
         _wait_for_device()
@@ -129,12 +132,15 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
     def _report(self, title: str, seconds: list[float]) -> None:
         times = torch.tensor(seconds, dtype=torch.float64) * 1000
         median, slow = torch.quantile(
-            times, torch.tensor([0.5, 0.95], dtype=torch.float64)).tolist()
+            times, torch.tensor([0.5, 0.95], dtype=torch.float64)
+        ).tolist()
         mean = times.mean().item()
         print_log(
             f'{title}, fps: {1000 / mean:.1f} img/s, times per image: '
             f'{mean:.1f} ms/img (median {median:.1f}, 95 % below '
-            f'{slow:.1f})', self.logger)
+            f'{slow:.1f})',
+            self.logger,
+        )
 
 
 class FittingDataLoaderBenchmark(_FitsData, DataLoaderBenchmark):
@@ -160,7 +166,7 @@ def use_any_device(tool: ModuleType) -> None:
     """Put these classes in the place of mmdet's.
 
     Args:
-        tool (ModuleType): mmdet's ``tools/analysis_tools/benchmark.py``.
+        tool: mmdet's ``tools/analysis_tools/benchmark.py``.
     """
     tool.InferenceBenchmark = AnyDeviceInferenceBenchmark
     tool.DataLoaderBenchmark = FittingDataLoaderBenchmark

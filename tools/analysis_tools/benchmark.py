@@ -1,4 +1,5 @@
 """Measure speed: mmdet's benchmark tool, on a CPU too."""
+
 from argparse import Namespace
 from importlib.util import find_spec
 from types import ModuleType
@@ -13,8 +14,9 @@ from mmdet_centernet2.cli.mmdet_tools import errors_as_exit, run_mmdet_tool
 def check_psutil() -> None:
     """mmdet's benchmark module cannot even be imported without it."""
     if find_spec('psutil') is None:
-        raise PreflightError('measuring needs psutil, which reads the memory '
-                             'in use. Install it: pip install psutil')
+        raise PreflightError(
+            'measuring needs psutil, which reads the memory in use. Install it: pip install psutil'
+        )
 
 
 def check(args: Namespace) -> None:
@@ -29,6 +31,7 @@ def check(args: Namespace) -> None:
 def adapt(tool: ModuleType) -> None:
     """Let mmdet's tool use the classes that need no GPU, and ``--fast``."""
     from any_device import use_any_device
+
     use_any_device(tool)
     accept_fast_option(tool)
 

@@ -1,4 +1,5 @@
 """Look at the training data: mmdet's browse_dataset with our checks."""
+
 import os
 import sys
 from argparse import Namespace
@@ -12,11 +13,15 @@ def check(args: Namespace) -> None:
     """Check that the data is there, and a screen where one is needed."""
     check_data(load_config(args), ['train_dataloader'], [])
     screens = ('DISPLAY', 'WAYLAND_DISPLAY')
-    if (not args.not_show and sys.platform.startswith('linux')
-            and not any(os.environ.get(name) for name in screens)):
+    if (
+        not args.not_show
+        and sys.platform.startswith('linux')
+        and not any(os.environ.get(name) for name in screens)
+    ):
         raise PreflightError(
             'there is no screen to show pictures on. Write them to a folder: '
-            '--not-show --output-dir FOLDER')
+            '--not-show --output-dir FOLDER'
+        )
 
 
 if __name__ == '__main__':

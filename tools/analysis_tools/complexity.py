@@ -3,6 +3,7 @@
 The model is built and applied on PyTorch's ``meta`` device, which knows shapes
 and nothing else: no memory, no weights, and the largest model in seconds.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -27,13 +28,13 @@ class Complexity(NamedTuple):
     """What a detector costs.
 
     Args:
-        parameters (int): All of them, frozen ones included.
-        multiply_adds (int): Of convolutions (deformable and transposed ones
+        parameters: All of them, frozen ones included.
+        multiply_adds: Of convolutions (deformable and transposed ones
             included) and matrix products for one image, with as many
             proposals and masks as the config allows. Norms, activations,
             resizing, the sampling of deformable convolutions and of RoIAlign,
             and NMS are not counted.
-        input_shape (tuple[int, int]): Height and width of the network input
+        input_shape: Height and width of the network input
             in pixels, padding included.
     """
 
@@ -42,17 +43,16 @@ class Complexity(NamedTuple):
     input_shape: tuple[int, int]
 
 
-def complexity(cfg: Config,
-               photograph: tuple[int, int] = PHOTOGRAPH) -> Complexity:
+def complexity(cfg: Config, photograph: tuple[int, int] = PHOTOGRAPH) -> Complexity:
     """Count parameters and multiply-adds of a config.
 
     Args:
-        cfg (Config): Of a detector with a CenterNet head.
-        photograph (tuple[int, int]): Height and width in pixels of an image,
+        cfg: Of a detector with a CenterNet head.
+        photograph: Height and width in pixels of an image,
             which is resized and padded as the config's test data are.
 
     Returns:
-        Complexity: See there.
+        See there.
 
     Raises:
         ValueError: If the config resizes its test data in an unknown way.
@@ -67,8 +67,7 @@ def complexity(cfg: Config,
     with torch.no_grad(), shapes_only(), counter:
         _apply(model, image)
     flops = counter.get_total_flops()  # a multiply-add is two of them
-    return Complexity(
-        sum(p.numel() for p in model.parameters()), flops // 2, shape)
+    return Complexity(sum(p.numel() for p in model.parameters()), flops // 2, shape)
 
 
 def test_shape(cfg: Config, photograph: tuple[int, int]) -> tuple[int, int]:
@@ -76,10 +75,10 @@ def test_shape(cfg: Config, photograph: tuple[int, int]) -> tuple[int, int]:
     pipeline = cfg.test_dataloader.dataset.pipeline
     resizers = [t for t in pipeline if t['type'] in RESIZERS]
     if len(resizers) != 1:
-        raise ValueError(f'the test pipeline must have one of {RESIZERS}, '
-                         f'found {[t["type"] for t in resizers]}')
-    blank = dict(
-        img=np.zeros((*photograph, 3), np.uint8), img_shape=photograph)
+        raise ValueError(
+            f'the test pipeline must have one of {RESIZERS}, found {[t["type"] for t in resizers]}'
+        )
+    blank = dict(img=np.zeros((*photograph, 3), np.uint8), img_shape=photograph)
     resized = TRANSFORMS.build(resizers[0])(blank)['img_shape'][:2]
     divisor = cfg.model.data_preprocessor.pad_size_divisor
     return tuple(-(-side // divisor) * divisor for side in resized)
@@ -89,9 +88,18 @@ def test_shape(cfg: Config, photograph: tuple[int, int]) -> tuple[int, int]:
 def shapes_only() -> Iterator[None]:
     """Let deformable convolutions be plain ones, of the same cost."""
 
-    def plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor,
-              bias: Tensor, stride, padding, dilation, groups: int,
-              deform_groups: int) -> Tensor:
+    def plain(
+        x: Tensor,
+        offset: Tensor,
+        mask: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        stride,
+        padding,
+        dilation,
+        groups: int,
+        deform_groups: int,
+    ) -> Tensor:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     deformable = modulated_deform_conv.modulated_deform_conv2d
@@ -112,12 +120,11 @@ def _apply(model: nn.Module, image: Tensor) -> None:
     roi_head, test_cfg = model.roi_head, model.test_cfg
     heads = roi_head.bbox_head
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-        head(image.new_empty(test_cfg.rpn.max_per_img, *_roi_shape(
-            roi_head.bbox_roi_extractor)))
+        head(image.new_empty(test_cfg.rpn.max_per_img, *_roi_shape(roi_head.bbox_roi_extractor)))
     if roi_head.with_mask:
         roi_head.mask_head(
-            image.new_empty(test_cfg.rcnn.max_per_img, *_roi_shape(
-                roi_head.mask_roi_extractor)))
+            image.new_empty(test_cfg.rcnn.max_per_img, *_roi_shape(roi_head.mask_roi_extractor))
+        )
 
 
 def _roi_shape(extractor: nn.Module) -> tuple[int, int, int]:

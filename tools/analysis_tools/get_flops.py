@@ -8,6 +8,7 @@ the place of the validation data. The count is of multiply-adds (half of what
 some call FLOPs) of convolutions and matrix products; norms, RoIAlign and NMS
 are not in it.
 """
+
 import sys
 from argparse import ArgumentParser, Namespace
 from types import ModuleType
@@ -39,12 +40,18 @@ def blank_batch(height: int, width: int) -> dict:
         width: In pixels of the network input.
 
     Returns:
-        dict: ``inputs``, uint8 of shape (3, height, width), and
+        ``inputs``, uint8 of shape (3, height, width), and
         ``data_samples``, each in a list.
     """
-    sample = DetDataSample(metainfo=dict(
-        img_id=0, img_path='blank', ori_shape=(height, width),
-        img_shape=(height, width), scale_factor=(1., 1.)))
+    sample = DetDataSample(
+        metainfo=dict(
+            img_id=0,
+            img_path='blank',
+            ori_shape=(height, width),
+            img_shape=(height, width),
+            scale_factor=(1.0, 1.0),
+        )
+    )
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     return dict(inputs=[image], data_samples=[sample])
 
@@ -59,8 +66,7 @@ def use_blank_image(tool: ModuleType, height: int, width: int) -> None:
         width: In pixels of the network input.
     """
 
-    print(f'Measuring a blank image of {height} x {width} pixels in the '
-          'place of the data set.')
+    print(f'Measuring a blank image of {height} x {width} pixels in the place of the data set.')
 
     class BlankData:
         """Stands in for mmengine's ``Runner``."""

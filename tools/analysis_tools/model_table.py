@@ -8,6 +8,7 @@ everywhere in mmdet, of convolutions (deformable and transposed ones too) and
 matrix products for a photograph of 480 x 640 pixels, resized as the config's
 test data are, with as many proposals and masks as the config allows.
 """
+
 import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
@@ -26,22 +27,30 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = [ROOT / 'configs' / name for name in ('centernet', 'centernet2')]
 
 BEGIN, END = '<!-- model table -->', '<!-- end of model table -->'
-HEADER = ('original', 'config', 'data', 'reported box mAP', 'parity',
-          'parameters (M)', 'FLOPs (G)', 'input')
+HEADER = (
+    'original',
+    'config',
+    'data',
+    'reported box mAP',
+    'parity',
+    'parameters (M)',
+    'FLOPs (G)',
+    'input',
+)
 
 
 class Model(NamedTuple):
     """One model of a metafile.
 
     Args:
-        name (str): Of the config, without ``.py``.
-        config (str): Path of the config in the repository.
-        original (str): Name in the original's zoo.
-        data (str): What it is tested on.
-        reported (float, optional): Box mAP that the original's authors
+        name: Of the config, without ``.py``.
+        config: Path of the config in the repository.
+        original: Name in the original's zoo.
+        data: What it is tested on.
+        reported: Box mAP that the original's authors
             report; None if they do not.
-        parity (str): How its numbers compare with the original's.
-        cost (Complexity): As measured.
+        parity: How its numbers compare with the original's.
+        cost: As measured.
     """
 
     name: str
@@ -57,7 +66,7 @@ def read_models(metafile: Path) -> list[Model]:
     """Models of a ``metafile.yml``.
 
     Args:
-        metafile (Path): To read.
+        metafile: To read.
 
     Raises:
         KeyError: If a model has not got all fields.
@@ -77,16 +86,16 @@ def _model(entry: dict) -> Model:
         data=about['Test Data'],
         reported=results[0]['Metrics']['box AP'] if results else None,
         parity=about['Parity'],
-        cost=Complexity(about['Parameters'], about['FLOPs'],
-                        tuple(about['Input Shape'])))
+        cost=Complexity(about['Parameters'], about['FLOPs'], tuple(about['Input Shape'])),
+    )
 
 
 def set_costs(text: str, costs: Mapping[str, Complexity]) -> str:
     """Text of a metafile with measured figures in the place of its own.
 
     Args:
-        text (str): Of the metafile; comments and order stay.
-        costs (Mapping[str, Complexity]): By the models' names.
+        text: Of the metafile; comments and order stay.
+        costs: By the models' names.
     """
     lines, cost = [], None
     for line in text.splitlines():
@@ -100,12 +109,12 @@ def _with_cost(line: str, cost: Complexity) -> str:
     figures: dict[str, object] = {
         'Parameters': cost.parameters,
         'FLOPs': cost.multiply_adds,
-        'Input Shape': list(cost.input_shape)
+        'Input Shape': list(cost.input_shape),
     }
     key = line.strip().split(':')[0]
     if key not in figures:
         return line
-    indent = line[:len(line) - len(line.lstrip())]
+    indent = line[: len(line) - len(line.lstrip())]
     return f'{indent}{key}: {figures[key]}'
 
 
@@ -113,19 +122,24 @@ def table_of(models: list[Model]) -> str:
     """Markdown table, one row for each model.
 
     Args:
-        models (list[Model]): In order.
+        models: In order.
     """
-    rows = [HEADER, ('---', ) * len(HEADER), *map(_row, models)]
+    rows = [HEADER, ('---',) * len(HEADER), *map(_row, models)]
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
 def _row(model: Model) -> tuple:
     height, width = model.cost.input_shape
-    return (model.original, f'[`{model.name}`](./{Path(model.config).name})',
-            model.data,
-            'none' if model.reported is None else f'{model.reported:.1f}',
-            model.parity, f'{model.cost.parameters / 1e6:.1f}',
-            f'{model.cost.multiply_adds / 1e9:.0f}', f'{height} x {width}')
+    return (
+        model.original,
+        f'[`{model.name}`](./{Path(model.config).name})',
+        model.data,
+        'none' if model.reported is None else f'{model.reported:.1f}',
+        model.parity,
+        f'{model.cost.parameters / 1e6:.1f}',
+        f'{model.cost.multiply_adds / 1e9:.0f}',
+        f'{height} x {width}',
+    )
 
 
 def set_table(readme: str, table: str) -> str:
@@ -135,8 +149,9 @@ def set_table(readme: str, table: str) -> str:
         ValueError: If the README has no place for it.
     """
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise ValueError(f'the README needs one "{BEGIN}" and one "{END}", '
-                         'between which the table goes')
+        raise ValueError(
+            f'the README needs one "{BEGIN}" and one "{END}", between which the table goes'
+        )
     before, rest = readme.split(BEGIN)
     after = rest.split(END)[1]
     return f'{before}{BEGIN}\n\n{table}\n\n{END}{after}'
@@ -144,8 +159,7 @@ def set_table(readme: str, table: str) -> str:
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='*', type=Path, default=FOLDERS)
     parser.add_argument('--write', action='store_true')
     return parser.parse_args()
@@ -158,18 +172,15 @@ def measure(folder: Path, write: bool) -> None:
         model.name: complexity(Config.fromfile(ROOT / model.config))
         for model in track(read_models(metafile), f'measuring {folder.name}')
     }
-    models = [
-        model._replace(cost=costs[model.name])
-        for model in read_models(metafile)
-    ]
+    models = [model._replace(cost=costs[model.name]) for model in read_models(metafile)]
     print(table_of(models))
     if write:
         metafile.write_text(
-            set_costs(metafile.read_text(encoding='utf-8'), costs),
-            encoding='utf-8')
+            set_costs(metafile.read_text(encoding='utf-8'), costs), encoding='utf-8'
+        )
         readme.write_text(
-            set_table(readme.read_text(encoding='utf-8'), table_of(models)),
-            encoding='utf-8')
+            set_table(readme.read_text(encoding='utf-8'), table_of(models)), encoding='utf-8'
+        )
         print(f'Wrote {metafile} and {readme}')
 
 

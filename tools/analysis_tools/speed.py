@@ -6,6 +6,7 @@ Contestants take turns in one run. Writes speed.json, speed.md and the plots
 into --out-dir after every section, so that nothing is lost when it is stopped.
 What is measured and how to read it: docs/speed.md.
 """
+
 import sys
 from pathlib import Path
 

@@ -4,6 +4,7 @@ The result goes into the config: ``loss_cls=dict(type='FederatedLoss',
 cat_freq='OUT')``. For LVIS v1 the counts come with the package
 (``cat_freq='lvis_v1'``); this is for other data sets.
 """
+
 import argparse
 import json
 import sys
@@ -14,10 +15,9 @@ from mmdet_centernet2.datasets.image_counts import count_images
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'ann_file', type=Path, help='annotations of the training set')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('ann_file', type=Path, help='annotations of the training set')
     parser.add_argument('out', type=Path, help='JSON file to write')
     return parser.parse_args()
 
@@ -33,9 +33,11 @@ def main() -> int:
         print(f'error: {error}', file=sys.stderr)
         return 1
     counts = [entry['image_count'] for entry in entries]
-    print(f'{args.out}: {len(counts)} categories, '
-          f'{sum(count == 0 for count in counts)} without an image, '
-          f'at most {max(counts, default=0)} images for one')
+    print(
+        f'{args.out}: {len(counts)} categories, '
+        f'{sum(count == 0 for count in counts)} without an image, '
+        f'at most {max(counts, default=0)} images for one'
+    )
     return 0
 
 

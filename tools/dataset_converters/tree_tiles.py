@@ -1,4 +1,5 @@
 """Make the tree-crown tiles that quickstart trains on, in COCO format."""
+
 import argparse
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ def main() -> None:
         '--out',
         type=Path,
         default=Path('data/tree_tiles'),
-        help='folder of the data set (default: %(default)s)')
+        help='folder of the data set (default: %(default)s)',
+    )
     parser.add_argument(
         '--wheel',
         type=Path,
         help='the deepforest 2.1.0 wheel, where you already have it; without '
-        'this option pip fetches it once')
+        'this option pip fetches it once',
+    )
     args = parser.parse_args()
     summary = prepare_tree_tiles(args.out, wheel_path=args.wheel)
     print('\n'.join(summary.lines()))

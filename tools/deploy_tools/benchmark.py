@@ -4,6 +4,7 @@ Without a checkpoint the weights are random, made so that every part has the
 work of a trained model. The export is done here, into --work-dir, unless
 --models names files that were exported before.
 """
+
 import argparse
 import json
 import logging
@@ -22,17 +23,15 @@ from mmdet_centernet2.cli.checks import PreflightError, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import build_model
 from mmdet_centernet2.deploy.quantize import quantize
-from mmdet_centernet2.deploy.runtime import (
-    BACKENDS,
-    DeployedModelError,
-    open_session,
-)
+from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError, open_session
 from mmdet_centernet2.utils.timing import paired, speedup
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'tools/analysis_tools/speed').is_dir():
-    sys.exit(f'{__file__} needs a clone of the repository, beside it are only '
-             'the tools of an installed package.')
+    sys.exit(
+        f'{__file__} needs a clone of the repository, beside it are only '
+        'the tools of an installed package.'
+    )
 sys.path.insert(1, str(ROOT / 'tools/analysis_tools'))
 
 from speed import detectors  # noqa: E402
@@ -47,28 +46,46 @@ PYTORCH = 'PyTorch'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the model')
-    parser.add_argument('--checkpoint', help='its weights; random ones unless '
-                        'given')
-    parser.add_argument('--shape', type=int, nargs=2, default=(800, 1344),
-                        metavar=('HEIGHT', 'WIDTH'), help='of the images, '
-                        'both multiples of 32')
-    parser.add_argument('--backend', nargs='+', default=['onnxruntime'],
-                        choices=sorted(BACKENDS), help='what runs the export')
-    parser.add_argument('--models', type=Path, nargs='+', help='files that '
-                        'were exported from the checkpoint, for this shape')
-    parser.add_argument('--int8', action='store_true',
-                        help='also quantise the backbone and the neck')
+    parser.add_argument('--checkpoint', help='its weights; random ones unless given')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        default=(800, 1344),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images, both multiples of 32',
+    )
+    parser.add_argument(
+        '--backend',
+        nargs='+',
+        default=['onnxruntime'],
+        choices=sorted(BACKENDS),
+        help='what runs the export',
+    )
+    parser.add_argument(
+        '--models',
+        type=Path,
+        nargs='+',
+        help='files that were exported from the checkpoint, for this shape',
+    )
+    parser.add_argument(
+        '--int8', action='store_true', help='also quantise the backbone and the neck'
+    )
     parser.add_argument('--rounds', type=int, default=10)
-    parser.add_argument('--threads', type=int,
-                        default=torch.get_num_threads(), help='for all alike')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count the time of the processor instead of the '
-                        'clock on the wall, for machines with other work; '
-                        'use it with --threads 1: waiting threads count too')
-    parser.add_argument('--work-dir', type=Path,
-                        default=Path('work_dirs/deploy_benchmark'))
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='change the config, key=value')
+    parser.add_argument(
+        '--threads', type=int, default=torch.get_num_threads(), help='for all alike'
+    )
+    parser.add_argument(
+        '--cpu-time',
+        action='store_true',
+        help='count the time of the processor instead of the '
+        'clock on the wall, for machines with other work; '
+        'use it with --threads 1: waiting threads count too',
+    )
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/deploy_benchmark'))
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='change the config, key=value'
+    )
     return parser.parse_args()
 
 
@@ -91,30 +108,33 @@ def pytorch_model(args: argparse.Namespace, cfg: Config, batch: tuple):
 def export(args: argparse.Namespace, cfg: Config, checkpoint: str) -> Path:
     """Write the ONNX file, for images of exactly the shape asked for."""
     from mmdeploy.apis import torch2onnx
+
     height, width = args.shape
-    deploy_cfg = Config.fromfile(
-        ROOT / 'configs/deploy/detection_onnxruntime_static.py')
+    deploy_cfg = Config.fromfile(ROOT / 'configs/deploy/detection_onnxruntime_static.py')
     deploy_cfg.ir_config.input_shape = (width, height)
     cfg.test_pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(width, height), keep_ratio=False),
-        dict(type='PackDetInputs', meta_keys=(
-            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+        dict(
+            type='PackDetInputs',
+            meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        ),
     ]
     image = args.work_dir / 'noise.png'
     pixels = np.random.RandomState(0).randint(0, 256, (height, width, 3))
     cv2.imwrite(str(image), pixels.astype(np.uint8))
-    torch2onnx(str(image), str(args.work_dir), 'model.onnx', deploy_cfg, cfg,
-               checkpoint, 'cpu')
+    torch2onnx(str(image), str(args.work_dir), 'model.onnx', deploy_cfg, cfg, checkpoint, 'cpu')
     return args.work_dir / 'model.onnx'
 
 
-def exported_files(args: argparse.Namespace, cfg: Config,
-                   checkpoint: str) -> dict:
+def exported_files(args: argparse.Namespace, cfg: Config, checkpoint: str) -> dict:
     """Files and backends to time, by name."""
     if args.models:
-        return {f'{path.stem}, {backend}': (path, backend)
-                for path in args.models for backend in args.backend}
+        return {
+            f'{path.stem}, {backend}': (path, backend)
+            for path in args.models
+            for backend in args.backend
+        }
     path = export(args, cfg, checkpoint)
     files = {backend: (path, backend) for backend in args.backend}
     if args.int8:
@@ -134,7 +154,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
 
     @torch.no_grad()
     def predict():
-        (sample, ) = model.predict(images, samples, rescale=False)
+        (sample,) = model.predict(images, samples, rescale=False)
         return sample.pred_instances.scores.numpy()
 
     def runner(file, backend):
@@ -143,10 +163,10 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
         def run():
             scores = session(feeds)['dets'][0, :, 4]
             return scores[scores > 0]
+
         return run
 
-    return {PYTORCH: predict,
-            **{name: runner(*file) for name, file in files.items()}}
+    return {PYTORCH: predict, **{name: runner(*file) for name, file in files.items()}}
 
 
 def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
@@ -160,15 +180,21 @@ def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
         time.sleep(PAUSE)
 
     timings = paired(
-        calls, rounds, warmup=2, progress=progress,
-        clock=time.process_time if cpu_time else time.perf_counter)
+        calls,
+        rounds,
+        warmup=2,
+        progress=progress,
+        clock=time.process_time if cpu_time else time.perf_counter,
+    )
     print()
     return {
         name: dict(
             milliseconds=timing.median * 1000,
             quartiles=[q * 1000 for q in timing.quartiles],
             speedup=speedup(timings[PYTORCH], timing).of_pairs,
-            detections=found[name]) for name, timing in timings.items()
+            detections=found[name],
+        )
+        for name, timing in timings.items()
     }
 
 
@@ -178,22 +204,26 @@ def show(rows: dict) -> None:
     for name, row in rows.items():
         low, high = row['quartiles']
         times = f'{row["milliseconds"]:.0f} ({low:.0f} to {high:.0f})'
-        print(f'{name:18} {times:29} {row["speedup"]:8.2f} '
-              f'{row["detections"]:11}')
+        print(f'{name:18} {times:29} {row["speedup"]:8.2f} {row["detections"]:11}')
 
 
 def run(args: argparse.Namespace) -> None:
     if any(length % 32 for length in args.shape):
-        raise PreflightError(f'--shape {args.shape}: both must be multiples '
-                             'of 32.')
+        raise PreflightError(f'--shape {args.shape}: both must be multiples of 32.')
     cfg = load_config(args)
     args.work_dir.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     rows = measure(contestants(args, cfg), args.rounds, args.cpu_time)
     show(rows)
-    report = dict(config=args.config, shape=args.shape, rounds=args.rounds,
-                  threads=args.threads, cpu_time=args.cpu_time,
-                  environment=environment(), rows=rows)
+    report = dict(
+        config=args.config,
+        shape=args.shape,
+        rounds=args.rounds,
+        threads=args.threads,
+        cpu_time=args.cpu_time,
+        environment=environment(),
+        rows=rows,
+    )
     path = args.work_dir / 'report.json'
     path.write_text(json.dumps(report, indent=1) + '\n')
     print(f'All of it: {path.absolute()}')

@@ -3,6 +3,7 @@
 With --config, the precision of both files on that config's test data and
 their times are reported.
 """
+
 import argparse
 import json
 import logging
@@ -14,12 +15,7 @@ from mmengine.logging import MMLogger
 
 from mmdet_centernet2.cli.checks import check_data, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-from mmdet_centernet2.deploy.parity import (
-    TestImages,
-    average_precision,
-    exported_finder,
-    find_all,
-)
+from mmdet_centernet2.deploy.parity import TestImages, average_precision, exported_finder, find_all
 from mmdet_centernet2.deploy.quantize import METHODS, quantize
 from mmdet_centernet2.deploy.runtime import DeployedModelError, Detector
 from mmdet_centernet2.deploy.runtime.images import list_images
@@ -28,23 +24,30 @@ from mmdet_centernet2.utils.timing import paired, speedup
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model', type=Path,
-                        help='file that tools/deploy.py wrote')
-    parser.add_argument('images', help='folder with photographs to calibrate '
-                        'with; not those to evaluate on')
-    parser.add_argument('--out', type=Path, help='file to write; unless '
-                        'given, the model with -int8 at the end of its name')
-    parser.add_argument('--num-images', type=int, default=32,
-                        help='calibrate with so many, evenly chosen')
-    parser.add_argument('--method', default='minmax', choices=sorted(METHODS),
-                        help='how the ranges of activations are chosen')
-    parser.add_argument('--config', help='evaluate both files on the test '
-                        'data of this config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='change the config, key=value')
+    parser.add_argument('model', type=Path, help='file that tools/deploy.py wrote')
+    parser.add_argument(
+        'images', help='folder with photographs to calibrate with; not those to evaluate on'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='file to write; unless given, the model with -int8 at the end of its name',
+    )
+    parser.add_argument(
+        '--num-images', type=int, default=32, help='calibrate with so many, evenly chosen'
+    )
+    parser.add_argument(
+        '--method',
+        default='minmax',
+        choices=sorted(METHODS),
+        help='how the ranges of activations are chosen',
+    )
+    parser.add_argument('--config', help='evaluate both files on the test data of this config')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='change the config, key=value'
+    )
     parser.add_argument('--threads', type=int, help='threads of the CPU')
-    parser.add_argument('--rounds', type=int, default=15,
-                        help='how often both are timed')
+    parser.add_argument('--rounds', type=int, default=15, help='how often both are timed')
     parser.add_argument('--report', type=Path, help='write a JSON report')
     return parser.parse_args()
 
@@ -59,7 +62,7 @@ def evaluate(args: argparse.Namespace, cfg) -> dict:
     """Precision and time of both files, on the same images, in turn."""
     detectors = {
         'float32': Detector(args.model, threads=args.threads),
-        'INT8': Detector(args.out, threads=args.threads)
+        'INT8': Detector(args.out, threads=args.threads),
     }
     images = TestImages(cfg)
     finders = {n: exported_finder(d) for n, d in detectors.items()}
@@ -67,15 +70,18 @@ def evaluate(args: argparse.Namespace, cfg) -> dict:
     first = images.dataset[0]['data_samples'].img_path
     prepared = next(iter(detectors.values())).prepare(first)
     timings = paired(
-        {name: lambda d=d: d.session(d.feeds([prepared]))
-         for name, d in detectors.items()}, args.rounds, warmup=3)
+        {name: lambda d=d: d.session(d.feeds([prepared])) for name, d in detectors.items()},
+        args.rounds,
+        warmup=3,
+    )
     return {
         name: dict(
             ap=average_precision(cfg, images, found[name]),
             milliseconds=timings[name].median * 1000,
             quartiles=[q * 1000 for q in timings[name].quartiles],
             speedup=speedup(timings['float32'], timings[name]).of_pairs,
-            megabytes=path.stat().st_size / 1e6)
+            megabytes=path.stat().st_size / 1e6,
+        )
         for name, path in zip(detectors, (args.model, args.out))
     }
 
@@ -84,9 +90,11 @@ def show(report: dict) -> None:
     """Print what came of :func:`evaluate`."""
     for name, row in report.items():
         low, high = row['quartiles']
-        print(f'{name:8} {row["milliseconds"]:.1f} ms ({low:.1f} to '
-              f'{high:.1f}), {row["speedup"]:.2f} times as fast, '
-              f'{row["megabytes"]:.1f} MB')
+        print(
+            f'{name:8} {row["milliseconds"]:.1f} ms ({low:.1f} to '
+            f'{high:.1f}), {row["speedup"]:.2f} times as fast, '
+            f'{row["megabytes"]:.1f} MB'
+        )
     for key, value in report['float32']['ap'].items():
         other = report['INT8']['ap'][key]
         print(f'{key:22} {value:.3f} -> {other:.3f} ({other - value:+.3f})')

@@ -3,6 +3,7 @@
 For TensorRT: ``python tools/deploy_tools/to_half.py end2end.onnx
 end2end_fp16.onnx``, then ``trtexec --stronglyTyped --onnx=end2end_fp16.onnx``.
 """
+
 import argparse
 
 import onnx

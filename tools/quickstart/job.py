@@ -1,4 +1,5 @@
 """The main job, end to end: data, weights, training, metrics, pictures."""
+
 from __future__ import annotations
 
 import contextlib
@@ -43,6 +44,7 @@ class Options:
         max_iters: Iterations; None for the config's.
         quick: Two iterations and two tiles, to see that everything works.
     """
+
     config: Path
     work_dir: Path = Path('work_dirs/quickstart')
     data_root: Path = Path('data/tree_tiles')
@@ -73,9 +75,11 @@ def run(options: Options, say: Say = print) -> None:
     progress, predictions = ProgressHook(say), KeepPredictions()
     runner = build_runner(config, [progress, predictions])
     parameters = sum(p.numel() for p in runner.model.parameters())
-    say(f'Training {Path(options.config).stem} ({parameters / 1e6:.1f} M '
+    say(
+        f'Training {Path(options.config).stem} ({parameters / 1e6:.1f} M '
         f'parameters, seed {options.seed}) for {runner.max_iters} iterations '
-        f'on {device_name()}')
+        f'on {device_name()}'
+    )
     prepared = time.monotonic() - start
     runner.train()
     say('Evaluating on the held-out tiles ...')
@@ -89,7 +93,8 @@ def run(options: Options, say: Say = print) -> None:
         torch=torch.__version__,
         seconds_preparing=round(prepared, 1),
         seconds_training=round(progress.seconds, 1),
-        seconds_total=round(time.monotonic() - start, 1))
+        seconds_total=round(time.monotonic() - start, 1),
+    )
     write_json(metrics, options.work_dir / 'metrics.json')
     say(closing_words(options, metrics))
 
@@ -98,8 +103,7 @@ def load_config(options: Options, weights: Path) -> Config:
     """The config with this run's folders, weights, seed and length."""
     config = Config.fromfile(options.config)
     config.work_dir = str(options.work_dir)
-    config.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(weights))
+    config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
     config.randomness = dict(seed=options.seed)
     config.log_level = 'ERROR'  # ProgressHook speaks instead
     root = Path(options.data_root)
@@ -120,7 +124,8 @@ def load_config(options: Options, weights: Path) -> Config:
         interval=config.train_cfg.max_iters,
         filename_tmpl=CHECKPOINT,
         save_optimizer=False,
-        save_param_scheduler=False)
+        save_param_scheduler=False,
+    )
     return config
 
 
@@ -159,12 +164,12 @@ def evaluate(runner: Runner) -> dict[str, float]:
         found = runner.test()
     return {
         name.replace('coco/bbox_', ''): float(value)
-        for name, value in found.items() if name.startswith('coco/')
+        for name, value in found.items()
+        if name.startswith('coco/')
     }
 
 
-def draw(options: Options, runner: Runner,
-         samples: Sequence[DetDataSample]) -> None:
+def draw(options: Options, runner: Runner, samples: Sequence[DetDataSample]) -> None:
     """Write the losses, their curve and one picture for each test image."""
     history = {
         name.removeprefix('train/'): scalar.data[0].tolist()
@@ -181,10 +186,10 @@ def draw(options: Options, runner: Runner,
         prediction = Prediction(
             name=path.name,
             image=cv2.imread(str(path))[..., ::-1],
-            truth=np.array(truth.get(sample.img_id, []),
-                           dtype=float).reshape(-1, 4),
+            truth=np.array(truth.get(sample.img_id, []), dtype=float).reshape(-1, 4),
             boxes=sample.pred_instances.bboxes.numpy(),
-            scores=sample.pred_instances.scores.numpy())
+            scores=sample.pred_instances.scores.numpy(),
+        )
         save_picture(prediction, folder / f'{path.stem}.png', PICTURE_SCORE)
 
 
@@ -193,8 +198,7 @@ def read_truth(ann_file: Path) -> dict[int, list[list[float]]]:
     boxes: dict[int, list[list[float]]] = {}
     for item in json.loads(ann_file.read_text())['annotations']:
         x, y, width, height = item['bbox']
-        boxes.setdefault(item['image_id'], []).append(
-            [x, y, x + width, y + height])
+        boxes.setdefault(item['image_id'], []).append([x, y, x + width, y + height])
     return boxes
 
 
@@ -217,12 +221,12 @@ def closing_words(options: Options, metrics: dict[str, object]) -> str:
     python, here = Path(sys.executable), Path.cwd()
     if python.is_relative_to(here):
         python = python.relative_to(here)
-    return f'''
-AP   {metrics["mAP"]:.3f}   (COCO, IoU 0.50 to 0.95)
-AP50 {metrics["mAP_50"]:.3f}   on photographs that training never saw
+    return f"""
+AP   {metrics['mAP']:.3f}   (COCO, IoU 0.50 to 0.95)
+AP50 {metrics['mAP_50']:.3f}   on photographs that training never saw
 Everything is in {folder}/ : {CHECKPOINT}, metrics.json, loss_curve.png, \
 pictures/
-The job took {clock(metrics["seconds_total"])} min
+The job took {clock(metrics['seconds_total'])} min
 Next, find trees in other photographs:
   {python} tools/image_demo.py {options.data_root}/val {folder}/config.py \
---weights {folder}/{CHECKPOINT} --out-dir {folder}/demo'''
+--weights {folder}/{CHECKPOINT} --out-dir {folder}/demo"""

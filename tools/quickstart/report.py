@@ -1,4 +1,5 @@
 """Pictures of a run: its loss curve, and predictions beside ground truth."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ class Prediction:
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores: (N, ) in [0, 1].
     """
+
     name: str
     image: np.ndarray
     truth: np.ndarray
@@ -50,8 +52,7 @@ def save_loss_curve(history: dict[str, list[float]], path: Path) -> None:
     window = max(1, len(total) // 20)
     steps = np.arange(1, len(total) + 1)
     whole.plot(steps, total, color='0.8', linewidth=1, label='one batch')
-    whole.plot(steps, smooth(total, window), color='tab:blue',
-               label=f'mean of the last {window}')
+    whole.plot(steps, smooth(total, window), color='tab:blue', label=f'mean of the last {window}')
     whole.legend(fontsize=8, loc='lower left')
     for name, values in sorted(history.items()):
         if name != 'loss':
@@ -66,8 +67,7 @@ def save_loss_curve(history: dict[str, list[float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def right_ones(boxes: np.ndarray, scores: np.ndarray,
-               truth: np.ndarray) -> np.ndarray:
+def right_ones(boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Which detections found an object, by PASCAL VOC's rule at IoU 0.5."""
     if not len(truth):
         return np.zeros(len(boxes), dtype=bool)
@@ -76,8 +76,7 @@ def right_ones(boxes: np.ndarray, scores: np.ndarray,
     return hits[0] > 0
 
 
-def save_picture(prediction: Prediction, path: Path,
-                 score_thr: float) -> None:
+def save_picture(prediction: Prediction, path: Path, score_thr: float) -> None:
     """Ground truth on the left; detections on the right, wrong ones dashed.
 
     Args:
@@ -96,28 +95,39 @@ def save_picture(prediction: Prediction, path: Path,
     # yellow to red: shows on trees and shadows
     colors = ScalarMappable(Normalize(score_thr, 1.0), 'autumn_r')
     _draw(left, truth, [TRUTH_COLOR] * len(truth), ['-'] * len(truth))
-    _draw(right, boxes, colors.to_rgba(scores),
-          ['-' if ok else '--' for ok in hit])
-    left.set_title(f'ground truth: {len(truth)} tree' + 's' *
-                   (len(truth) != 1))
-    right.set_title(f'predicted: {hit.sum()} right, {(~hit).sum()} wrong, '
-                    f'{len(truth) - hit.sum()} missed '
-                    f'(score >= {score_thr:g})')
+    _draw(right, boxes, colors.to_rgba(scores), ['-' if ok else '--' for ok in hit])
+    left.set_title(f'ground truth: {len(truth)} tree' + 's' * (len(truth) != 1))
+    right.set_title(
+        f'predicted: {hit.sum()} right, {(~hit).sum()} wrong, '
+        f'{len(truth) - hit.sum()} missed '
+        f'(score >= {score_thr:g})'
+    )
     right.legend(
         handles=[
             Line2D([], [], color='0.2', label='right (IoU >= 0.5)'),
-            Line2D([], [], color='0.2', linestyle='--', label='wrong')
+            Line2D([], [], color='0.2', linestyle='--', label='wrong'),
         ],
-        loc='upper center', bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
+        loc='upper center',
+        bbox_to_anchor=(0.5, 0),
+        ncols=2,
+        frameon=False,
+    )
     figure.colorbar(colors, ax=right, shrink=0.8, label='score')
     figure.suptitle(prediction.name)
     figure.savefig(path, dpi=100)
 
 
-def _draw(ax, boxes: np.ndarray, colors: Sequence,
-          styles: Sequence[str]) -> None:
+def _draw(ax, boxes: np.ndarray, colors: Sequence, styles: Sequence[str]) -> None:
     """Outline boxes (N, 4) on an axis."""
     for (x1, y1, x2, y2), color, style in zip(boxes, colors, styles):
         ax.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, linewidth=1.6,
-                      edgecolor=color, linestyle=style))
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                linewidth=1.6,
+                edgecolor=color,
+                linestyle=style,
+            )
+        )

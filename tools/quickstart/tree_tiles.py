@@ -13,6 +13,7 @@ the NEON airborne observation platform. They are cut into tiles of at most
   sees, and the part of the large YELL photo right of x = 1600; the rest is
   ``train``. Tiles do not overlap, so no pixel is in both.
 """
+
 from __future__ import annotations
 
 import errno
@@ -44,12 +45,16 @@ DEEPFOREST = PinnedWheel(
     project='deepforest',
     version='2.1.0',
     filename='deepforest-2.1.0-py3-none-any.whl',
-    sha256='8c2798d8e9be7f0004b194fe207b76c1'
-    'd9fff6e711b3db67b9508dcd5d00ae54',
-    num_bytes=20639595)
+    sha256='8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54',
+    num_bytes=20639595,
+)
 LICENSE_MEMBER = 'deepforest-2.1.0.dist-info/licenses/LICENSE'
-PHOTOS = ('OSBS_029', 'SOAP_061', '2019_YELL_2_541000_4977000_image_crop',
-          '2019_YELL_2_528000_4978000_image_crop2')
+PHOTOS = (
+    'OSBS_029',
+    'SOAP_061',
+    '2019_YELL_2_541000_4977000_image_crop',
+    '2019_YELL_2_528000_4978000_image_crop2',
+)
 LARGE_PHOTO = '2019_YELL_2_528000_4978000_image_crop2'
 HELD_OUT_PHOTO = 'OSBS_029'
 HELD_OUT_FROM_X = 1600
@@ -77,6 +82,7 @@ class Photo:
         image: (H, W, 3) uint8, BGR.
         boxes: (N, 4) float64, x1 y1 x2 y2 in pixels, edges not pixel indices.
     """
+
     name: str
     image: np.ndarray
     boxes: np.ndarray
@@ -92,6 +98,7 @@ class Tile:
         image: (h, w, 3) uint8, BGR.
         boxes: (n, 4) float64, x1 y1 x2 y2 in pixels of the tile.
     """
+
     photo: str
     x: int
     y: int
@@ -121,6 +128,7 @@ class Summary:
         boxes_read: Boxes in the photos' annotations.
         dropped: Boxes left out, per reason (the reason names the place).
     """
+
     tiles: dict[str, int] = field(default_factory=dict)
     boxes: dict[str, int] = field(default_factory=dict)
     boxes_read: int = 0
@@ -129,12 +137,10 @@ class Summary:
     def lines(self) -> list[str]:
         """The summary as lines for a person."""
         text = [
-            f'{split}: {self.tiles[split]} tiles, {self.boxes[split]} boxes'
-            for split in SPLITS
+            f'{split}: {self.tiles[split]} tiles, {self.boxes[split]} boxes' for split in SPLITS
         ]
         kept, lost = sum(self.boxes.values()), sum(self.dropped.values())
-        text.append(f'{self.boxes_read} boxes read, {kept} kept, '
-                    f'{lost} dropped')
+        text.append(f'{self.boxes_read} boxes read, {kept} kept, {lost} dropped')
         text += [f'  {count}: {why}' for why, count in self.dropped.items()]
         return text
 
@@ -163,16 +169,17 @@ def parse_voc(xml: bytes, where: str) -> np.ndarray:
     for index, node in enumerate(root.iter('object')):
         label = node.findtext('name')
         if label not in LABELS:
-            raise TreeTilesError(f'{where}: object {index} is labelled '
-                                 f'{label!r}; known are {LABELS}')
+            raise TreeTilesError(
+                f'{where}: object {index} is labelled {label!r}; known are {LABELS}'
+            )
         try:
-            boxes.append([
-                float(node.findtext(f'bndbox/{key}'))
-                for key in ('xmin', 'ymin', 'xmax', 'ymax')
-            ])
+            boxes.append(
+                [float(node.findtext(f'bndbox/{key}')) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+            )
         except (TypeError, ValueError) as error:
-            raise TreeTilesError(f'{where}: object {index} has no readable '
-                                 f'bndbox ({error})') from error
+            raise TreeTilesError(
+                f'{where}: object {index} has no readable bndbox ({error})'
+            ) from error
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
 
@@ -186,8 +193,7 @@ def read_photos(wheel_path: Path) -> Iterator[Photo]:
     for name in PHOTOS:
         png, xml = (f'deepforest/data/{name}.{end}' for end in ('png', 'xml'))
         data = read_members(wheel_path, [png, xml])
-        image = cv2.imdecode(
-            np.frombuffer(data[png], np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data[png], np.uint8), cv2.IMREAD_COLOR)
         if image is None:
             raise TreeTilesError(f'{wheel_path}: {png} is no readable image')
         yield Photo(name, image, parse_voc(data[xml], xml))
@@ -198,15 +204,13 @@ def grid(length: int, tile: int, min_side: int) -> list[tuple[int, int]]:
 
     The rest is a span of its own when it has at least ``min_side`` px.
     """
-    spans = [(start, min(start + tile, length))
-             for start in range(0, length, tile)]
+    spans = [(start, min(start + tile, length)) for start in range(0, length, tile)]
     return [(a, b) for a, b in spans if b - a >= min(min_side, tile)]
 
 
-def cut(photo: Photo,
-        dropped: Counter,
-        tile: int = TILE_SIZE,
-        min_side: int = MIN_SIDE) -> list[Tile]:
+def cut(
+    photo: Photo, dropped: Counter, tile: int = TILE_SIZE, min_side: int = MIN_SIDE
+) -> list[Tile]:
     """Tiles of one photo that hold at least one box.
 
     Args:
@@ -216,7 +220,7 @@ def cut(photo: Photo,
         min_side: Smallest side of a tile at the right and bottom edge.
 
     Returns:
-        list[Tile]: In reading order.
+        In reading order.
     """
     boxes = _without_broken(photo, dropped)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -232,12 +236,11 @@ def cut(photo: Photo,
             owned |= mine
             clipped = boxes[mine].reshape(-1, 2, 2).clip(low, high) - low
             tiles.append(
-                Tile(photo.name, x1, y1, photo.image[y1:y2, x1:x2],
-                     clipped.reshape(-1, 4)))
+                Tile(photo.name, x1, y1, photo.image[y1:y2, x1:x2], clipped.reshape(-1, 4))
+            )
     lost = int((~owned).sum())
     if lost:
-        dropped[f'centre in an edge strip of {photo.name} narrower than '
-                f'{min_side} px'] += lost
+        dropped[f'centre in an edge strip of {photo.name} narrower than {min_side} px'] += lost
     return tiles
 
 
@@ -250,8 +253,7 @@ def _without_broken(photo: Photo, dropped: Counter) -> np.ndarray:
     good &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     good &= ((centers >= 0) & (centers < (width, height))).all(axis=1)
     if not good.all():
-        dropped[f'empty, not finite or outside {photo.name}'] += int(
-            (~good).sum())
+        dropped[f'empty, not finite or outside {photo.name}'] += int((~good).sum())
     return boxes[good]
 
 
@@ -267,7 +269,9 @@ def coco_dict(tiles: list[Tile]) -> dict:
                 width=width,
                 height=height,
                 photo=tile.photo,
-                offset=[tile.x, tile.y]))
+                offset=[tile.x, tile.y],
+            )
+        )
         for x1, y1, x2, y2 in tile.boxes.tolist():
             annotations.append(
                 dict(
@@ -276,22 +280,28 @@ def coco_dict(tiles: list[Tile]) -> dict:
                     category_id=1,
                     iscrowd=0,
                     bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1)))
+                    area=(x2 - x1) * (y2 - y1),
+                )
+            )
     return dict(
         info=dict(
             description='Tree crowns in NEON aerial photographs, 400-px tiles',
-            source=f'{DEEPFOREST.project} {DEEPFOREST.version} (MIT)'),
+            source=f'{DEEPFOREST.project} {DEEPFOREST.version} (MIT)',
+        ),
         licenses=[dict(id=1, name='MIT')],
         categories=[dict(id=1, name='tree', supercategory='plant')],
         images=images,
-        annotations=annotations)
+        annotations=annotations,
+    )
 
 
-def prepare_tree_tiles(out: Path,
-                       wheel: PinnedWheel = DEEPFOREST,
-                       wheel_path: Path | None = None,
-                       cache: Path | None = None,
-                       say: Callable[[str], None] = print) -> Summary:
+def prepare_tree_tiles(
+    out: Path,
+    wheel: PinnedWheel = DEEPFOREST,
+    wheel_path: Path | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Summary:
     """Make the tiles in ``out`` unless they are already there, whole.
 
     ``out`` then holds ``train/*.png``, ``val/*.png``,
@@ -307,7 +317,7 @@ def prepare_tree_tiles(out: Path,
         say: Called with each line meant for the user.
 
     Returns:
-        Summary: Counts of tiles and boxes, kept and dropped.
+        Counts of tiles and boxes, kept and dropped.
 
     Raises:
         PinnedFileError: The wheel could not be had or is not the pinned one.
@@ -324,8 +334,7 @@ def prepare_tree_tiles(out: Path,
         check_sha256(Path(wheel_path), wheel)
     make_folder_with_space(out.absolute().parent, NUM_BYTES)
     say(f'Cutting the photos into tiles under {out} ...')
-    scratch = Path(
-        tempfile.mkdtemp(prefix='.tree_tiles-', dir=out.absolute().parent))
+    scratch = Path(tempfile.mkdtemp(prefix='.tree_tiles-', dir=out.absolute().parent))
     try:
         summary = _build(Path(wheel_path), scratch, wheel)
         _move_in(scratch, out)
@@ -334,7 +343,8 @@ def prepare_tree_tiles(out: Path,
             raise TreeTilesError(
                 f'no space left while writing {out}; free '
                 f'{NUM_BYTES / 2**20:.0f} MiB and run the same command '
-                'again') from error
+                'again'
+            ) from error
         raise TreeTilesError(f'cannot write {out}: {error}') from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -348,8 +358,7 @@ def read_manifest(out: Path, wheel: PinnedWheel) -> Summary | None:
     """
     try:
         manifest = json.loads((out / MANIFEST).read_text())
-        if manifest['recipe'] != RECIPE or \
-                manifest['wheel_sha256'] != wheel.sha256:
+        if manifest['recipe'] != RECIPE or manifest['wheel_sha256'] != wheel.sha256:
             return None
         for name, digest in manifest['files'].items():
             if sha256_of(out / name) != digest:
@@ -364,7 +373,8 @@ def _refuse_foreign(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise TreeTilesError(
             f'{out} is not empty and was not made by this tool (it has no '
-            f'{MANIFEST}); nothing was touched. Name another folder')
+            f'{MANIFEST}); nothing was touched. Name another folder'
+        )
     if out.exists() and not out.is_dir():
         raise TreeTilesError(f'{out} is a file; name a folder')
 
@@ -387,16 +397,13 @@ def _build(wheel_path: Path, folder: Path, wheel: PinnedWheel) -> Summary:
         summary.tiles[split] = len(members)
         summary.boxes[split] = sum(len(tile.boxes) for tile in members)
     summary.dropped = dict(dropped)
-    files['LICENSE'] = read_members(wheel_path,
-                                    [LICENSE_MEMBER])[LICENSE_MEMBER]
+    files['LICENSE'] = read_members(wheel_path, [LICENSE_MEMBER])[LICENSE_MEMBER]
     manifest = dict(
         recipe=RECIPE,
         wheel_sha256=wheel.sha256,
         summary=vars(summary),
-        files={
-            name: hashlib.sha256(data).hexdigest()
-            for name, data in files.items()
-        })
+        files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    )
     files[MANIFEST] = json.dumps(manifest, indent=1).encode()
     for name, data in files.items():
         path = folder / name

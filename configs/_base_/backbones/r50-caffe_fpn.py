@@ -8,9 +8,8 @@ backbone = dict(
     norm_cfg=dict(type='BN', requires_grad=False),
     norm_eval=True,
     style='caffe',
-    init_cfg=dict(
-        type='Pretrained',
-        checkpoint='open-mmlab://detectron2/resnet50_caffe'))
+    init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe'),
+)
 neck = dict(
     type='FPN',
     in_channels=[512, 1024, 2048],
@@ -18,4 +17,5 @@ neck = dict(
     num_outs=5,
     add_extra_convs='on_output',  # P6 from P5's output
     relu_before_extra_convs=True,
-    init_cfg=dict(type='Caffe2Xavier', layer='Conv2d'))
+    init_cfg=dict(type='Caffe2Xavier', layer='Conv2d'),
+)

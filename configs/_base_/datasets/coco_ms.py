@@ -9,28 +9,24 @@ load_image = dict(
     type='LoadImageFromFile',
     _scope_='mmdet_centernet2',
     imdecode_backend='pillow',
-    backend_args=backend_args)
+    backend_args=backend_args,
+)
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 resize_short_edge = dict(
     type='RandomChoiceResize',
     scales=[640, 672, 704, 736, 768, 800],
     resize_type='ResizeShortestEdge',
     max_size=1333,
-    backend='pillow')
+    backend='pillow',
+)
 resize = dict(
-    type='Resize',
-    _scope_='mmdet_centernet2',
-    scale=(1333, 800),
-    keep_ratio=True,
-    backend='pillow')
+    type='Resize', _scope_='mmdet_centernet2', scale=(1333, 800), keep_ratio=True, backend='pillow'
+)
 flip_and_pack = [
     dict(type='RandomFlip', prob=0.5),
     # only what clipping has emptied goes
-    dict(
-        type='FilterAnnotations',
-        min_gt_bbox_wh=(1e-5, 1e-5),
-        keep_empty=False),
-    dict(type='PackDetInputs')
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), keep_empty=False),
+    dict(type='PackDetInputs'),
 ]
 load_and_pack = [load_boxes, dict(type='PackDetInputs')]
 
@@ -53,7 +49,9 @@ train_dataloader = dict(
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline,
-        backend_args=backend_args))
+        backend_args=backend_args,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -68,13 +66,16 @@ val_dataloader = dict(
         data_prefix=dict(img='val2017/'),
         test_mode=True,
         pipeline=test_pipeline,
-        backend_args=backend_args))
+        backend_args=backend_args,
+    ),
+)
 test_dataloader = val_dataloader
 # What self-training adds: the images without labels, with pseudo labels.
 pseudo_labels = dict(
     ann_file='annotations/pseudo_labels_unlabeled2017.json',
     data_prefix=dict(img='unlabeled2017/'),
-    bad_boxes='drop')
+    bad_boxes='drop',
+)
 
 # -----evaluation-----
 val_evaluator = dict(
@@ -82,5 +83,6 @@ val_evaluator = dict(
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric='bbox',
     format_only=False,
-    backend_args=backend_args)
+    backend_args=backend_args,
+)
 test_evaluator = val_evaluator

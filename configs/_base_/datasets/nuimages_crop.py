@@ -13,8 +13,9 @@ train_pipeline = [
         min_gt_bbox_wh=(1e-5, 1e-5),
         by_mask=True,
         min_gt_mask_area=1,
-        keep_empty=False),
-    dict(type='PackDetInputs')
+        keep_empty=False,
+    ),
+    dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
     dataset=dict(
@@ -22,16 +23,20 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/nuimages_v1.0-train.json',
         data_prefix=dict(img=''),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    )
+)
 val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/nuimages_v1.0-val.json',
-        data_prefix=dict(img='')))
+        data_prefix=dict(img=''),
+    )
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    ann_file=data_root + 'annotations/nuimages_v1.0-val.json',
-    metric=['bbox', 'segm'])
+    ann_file=data_root + 'annotations/nuimages_v1.0-val.json', metric=['bbox', 'segm']
+)
 test_evaluator = val_evaluator

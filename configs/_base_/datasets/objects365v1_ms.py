@@ -9,15 +9,18 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/objects365_train.json',
-        data_prefix=dict(img='train/')))
+        data_prefix=dict(img='train/'),
+    ),
+)
 val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/objects365_val.json',
-        data_prefix=dict(img='val/')))
+        data_prefix=dict(img='val/'),
+    )
+)
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    ann_file=data_root + 'annotations/objects365_val.json')
+val_evaluator = dict(ann_file=data_root + 'annotations/objects365_val.json')
 test_evaluator = val_evaluator

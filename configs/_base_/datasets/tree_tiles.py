@@ -3,7 +3,7 @@
 _base_ = './coco_ms.py'
 
 data_root = 'data/tree_tiles/'
-metainfo = dict(classes=('tree', ), palette=[(57, 255, 20)])
+metainfo = dict(classes=('tree',), palette=[(57, 255, 20)])
 
 # -----pipelines-----
 # Tiles are enlarged: tree crowns are small, most of them 20 to 60 px of 400.
@@ -14,48 +14,34 @@ crop_size = (512, 512)
 pad_color = 114
 # Objects are cut as the tiles were: the centre decides (KeepBoxesByCenter).
 crop = [
-    dict(
-        type='RandomCrop',
-        crop_size=crop_size,
-        allow_negative_crop=True,
-        bbox_clip_border=False),
+    dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True, bbox_clip_border=False),
     dict(type='KeepBoxesByCenter'),
 ]
 train_pipeline = [
     _base_.load_image,
     _base_.load_boxes,
     dict(
-        type='RandomResize',
-        scale=(image_size, image_size),
-        ratio_range=(0.7, 1.5),
-        keep_ratio=True),
+        type='RandomResize', scale=(image_size, image_size), ratio_range=(0.7, 1.5), keep_ratio=True
+    ),
     *crop,
     dict(
-        type='CachedMosaic',
-        img_scale=crop_size,
-        pad_val=pad_color,
-        max_cached_images=40,
-        prob=0.5),
+        type='CachedMosaic', img_scale=crop_size, pad_val=pad_color, max_cached_images=40, prob=0.5
+    ),
     *crop,
     # grass and crowns change colours from site to site
-    dict(
-        type='YOLOXHSVRandomAug',
-        hue_delta=12,
-        saturation_delta=60,
-        value_delta=60),
+    dict(type='YOLOXHSVRandomAug', hue_delta=12, saturation_delta=60, value_delta=60),
     dict(type='RandomGrayscale', prob=0.15, keep_channels=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomQuarterTurns'),
-    dict(type='Pad', size=crop_size, pad_val=dict(img=(pad_color, ) * 3)),
-    dict(type='PackDetInputs')
+    dict(type='Pad', size=crop_size, pad_val=dict(img=(pad_color,) * 3)),
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     _base_.load_image,
     dict(
-        type='Resize',
-        _scope_='mmdet_centernet2',
-        scale=(image_size, image_size),
-        keep_ratio=True), *_base_.load_and_pack
+        type='Resize', _scope_='mmdet_centernet2', scale=(image_size, image_size), keep_ratio=True
+    ),
+    *_base_.load_and_pack,
 ]
 
 # -----loaders: 32 tiles need no worker processes-----
@@ -71,7 +57,9 @@ train_dataloader = dict(
         data_prefix=dict(img='train/'),
         metainfo=metainfo,
         filter_cfg=None,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
@@ -81,7 +69,9 @@ val_dataloader = dict(
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 # -----evaluation-----

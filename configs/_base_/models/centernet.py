@@ -7,7 +7,8 @@ model = dict(
         mean=[103.53, 116.28, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     bbox_head=dict(
         type='CenterNet2Head',
         num_classes=80,
@@ -16,8 +17,7 @@ model = dict(
         strides=[8, 16, 32, 64, 128],
         # Half diagonals, in pixels, of the objects that each level is trained
         # on; inclusive and overlapping.
-        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640),
-                        (512, 1e7)],
+        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7)],
         hm_min_overlap=0.8,
         hm_min_radius=4,
         more_pos=dict(thresh=0.2, topk=9),
@@ -33,11 +33,15 @@ model = dict(
             clamp=1e-4,
             ignore_high_fp=-1,
             pos_weight=1.0,
-            neg_weight=1.0),
-        loss_bbox=dict(type='LTRBIoULoss', mode='giou', loss_weight=2.0)),
+            neg_weight=1.0,
+        ),
+        loss_bbox=dict(type='LTRBIoULoss', mode='giou', loss_weight=2.0),
+    ),
     train_cfg=dict(),
     test_cfg=dict(
         score_thr=0.05,
         nms_pre=1000,  # of each level
         nms=dict(type='nms', iou_threshold=0.6),
-        max_per_img=100))
+        max_per_img=100,
+    ),
+)

@@ -17,7 +17,8 @@ model = dict(
         mean=[103.53, 116.28, 123.675],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     rpn_head=dict(
         type='CenterNet2ProposalHead',
         in_channels=256,
@@ -25,8 +26,7 @@ model = dict(
         strides=strides,
         # Half diagonals, in pixels, of the objects that each level is trained
         # on; inclusive and overlapping.
-        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640),
-                        (512, 1e7)],
+        regress_ranges=[(0, 80), (64, 160), (128, 320), (256, 640), (512, 1e7)],
         hm_min_overlap=0.8,
         hm_min_radius=4,
         prior_prob=0.01,
@@ -41,8 +41,10 @@ model = dict(
             clamp=1e-4,
             ignore_high_fp=0.85,
             pos_weight=0.5,
-            neg_weight=0.5),
-        loss_bbox=dict(type='LTRBIoULoss', mode='giou', loss_weight=1.0)),
+            neg_weight=0.5,
+        ),
+        loss_bbox=dict(type='LTRBIoULoss', mode='giou', loss_weight=1.0),
+    ),
     roi_head=dict(
         type='CenterNet2CascadeRoIHead',
         num_stages=3,
@@ -53,7 +55,8 @@ model = dict(
             out_channels=256,
             featmap_strides=strides,
             canonical_size=224,
-            canonical_level=4),
+            canonical_level=4,
+        ),
         stage_target_stds=target_stds,
         bbox_head=dict(
             type='CenterNet2BBoxHead',
@@ -64,11 +67,13 @@ model = dict(
             reg_class_agnostic=True,
             bbox_coder=dict(
                 type='OneSidedDeltaXYWHBBoxCoder',
-                target_means=[0., 0., 0., 0.],
-                target_stds=target_stds[0]),
-            loss_cls=dict(
-                type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='L1Loss', loss_weight=1.0))),
+                target_means=[0.0, 0.0, 0.0, 0.0],
+                target_stds=target_stds[0],
+            ),
+            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+            loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+        ),
+    ),
     # -----training and testing-----
     train_cfg=dict(
         rpn=dict(),
@@ -76,7 +81,8 @@ model = dict(
             score_thr=1e-4,
             nms_pre=4000,  # of each level
             nms=dict(type='nms', iou_threshold=0.9, class_agnostic=True),
-            max_per_img=2000),
+            max_per_img=2000,
+        ),
         rcnn=[
             dict(
                 assigner=dict(
@@ -85,25 +91,31 @@ model = dict(
                     neg_iou_thr=thr,
                     min_pos_iou=thr,
                     match_low_quality=False,
-                    ignore_iof_thr=-1),
+                    ignore_iof_thr=-1,
+                ),
                 # only the first stage samples, the others take every box
                 sampler=dict(
                     type='RandomSampler',
                     num=512,
                     pos_fraction=0.25,
                     neg_pos_ub=-1,
-                    add_gt_as_proposals=True) if stage == 0 else dict(
-                        type='PseudoSampler'),
+                    add_gt_as_proposals=True,
+                )
+                if stage == 0
+                else dict(type='PseudoSampler'),
                 pos_weight=-1,
-                debug=False) for stage, thr in enumerate([0.6, 0.7, 0.8])
-        ]),
+                debug=False,
+            )
+            for stage, thr in enumerate([0.6, 0.7, 0.8])
+        ],
+    ),
     test_cfg=dict(
         rpn=dict(
             score_thr=1e-4,
             nms_pre=1000,
             nms=dict(type='nms', iou_threshold=0.9, class_agnostic=True),
-            max_per_img=256),
-        rcnn=dict(
-            score_thr=0.05,
-            nms=dict(type='nms', iou_threshold=0.7),
-            max_per_img=100)))
+            max_per_img=256,
+        ),
+        rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.7), max_per_img=100),
+    ),
+)

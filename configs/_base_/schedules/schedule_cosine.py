@@ -7,7 +7,8 @@ cosine = dict(
     type='WarmupCosineLR',
     max_iters=max_iters,
     warmup_iters=_base_.warmup_iters,
-    warmup_factor=_base_.warmup_factor)
+    warmup_factor=_base_.warmup_factor,
+)
 param_scheduler = [cosine]
 optim_wrapper = dict(optimizer=dict(lr=0.08))
 # 8 GPUs with 8 images each

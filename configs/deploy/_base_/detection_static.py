@@ -8,7 +8,8 @@ ir_config = dict(
     input_names=['input', 'image_sizes'],
     output_names=['dets', 'labels'],
     input_shape=None,
-    optimize=False)
+    optimize=False,
+)
 codebase_config = dict(
     type='mmdet',
     task='ObjectDetection',
@@ -16,7 +17,7 @@ codebase_config = dict(
     model_type='centernet2_end2end',
     # Height and width of each image without padding, to which boxes are
     # clipped. False, and input_names=['input'], for what can feed one tensor.
-    image_size_input=True)
+    image_size_input=True,
+)
 # Replaces parts of mmdeploy, in its own tools too: see deploy.enable().
-custom_imports = dict(
-    imports=['mmdet_centernet2.deploy.enabled'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmdet_centernet2.deploy.enabled'], allow_failed_imports=False)

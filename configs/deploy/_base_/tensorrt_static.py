@@ -8,7 +8,10 @@ backend_config = dict(
                 input=dict(
                     min_shape=[1, 3, 800, 1344],
                     opt_shape=[1, 3, 800, 1344],
-                    max_shape=[1, 3, 800, 1344]),
-                image_sizes=dict(
-                    min_shape=[1, 2], opt_shape=[1, 2], max_shape=[1, 2])))
-    ])
+                    max_shape=[1, 3, 800, 1344],
+                ),
+                image_sizes=dict(min_shape=[1, 2], opt_shape=[1, 2], max_shape=[1, 2]),
+            )
+        )
+    ],
+)

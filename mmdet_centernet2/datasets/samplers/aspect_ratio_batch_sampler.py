@@ -1,4 +1,5 @@
 """Batches of images that are all wide, or all not."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

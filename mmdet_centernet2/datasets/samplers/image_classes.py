@@ -1,4 +1,5 @@
 """Which classes the images of a data set hold."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -20,6 +21,7 @@ class ImageClasses(NamedTuple):
         labels: Label of the class, shape (P,).
         num_images: Images in the data set, with or without objects.
     """
+
     images: Tensor
     labels: Tensor
     num_images: int
@@ -40,8 +42,11 @@ class ImageClasses(NamedTuple):
         images: list[int] = []
         labels: list[int] = []
         for index in track(
-                range(len(dataset)), 'counting classes', transient=True,
-                disable=len(dataset) < MANY_IMAGES or not is_main_process()):
+            range(len(dataset)),
+            'counting classes',
+            transient=True,
+            disable=len(dataset) < MANY_IMAGES or not is_main_process(),
+        ):
             found = set(_labels_of(dataset, index))
             images += [index] * len(found)
             labels += found
@@ -49,7 +54,8 @@ class ImageClasses(NamedTuple):
             raise ValueError(
                 'the classes of a data set decide how often its images are '
                 f'drawn, but none of its {len(dataset)} images has an '
-                'annotation; check ann_file and the classes (metainfo)')
+                'annotation; check ann_file and the classes (metainfo)'
+            )
         return cls(torch.tensor(images), torch.tensor(labels), len(dataset))
 
     def images_per_class(self) -> Tensor:

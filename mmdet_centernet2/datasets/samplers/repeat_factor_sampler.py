@@ -1,4 +1,5 @@
 """Repeating the images of rare classes."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -39,11 +40,13 @@ class RepeatFactorSampler(InfiniteSampler):
     ``RepeatFactorTrainingSampler``.
     """
 
-    def __init__(self,
-                 dataset: BaseDataset,
-                 repeat_thr: float = 0.001,
-                 shuffle: bool = True,
-                 seed: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: BaseDataset,
+        repeat_thr: float = 0.001,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
         if repeat_thr <= 0:
             raise ValueError(f'repeat_thr must be above 0, got {repeat_thr}')
         super().__init__(dataset, shuffle=shuffle, seed=seed)
@@ -51,7 +54,8 @@ class RepeatFactorSampler(InfiniteSampler):
         share = classes.images_per_class() / classes.num_images
         wanted = (repeat_thr / share).sqrt().clamp(min=1)
         self.repeat_factors = wanted.new_ones(len(dataset)).scatter_reduce(
-            0, classes.images, wanted[classes.labels], 'amax')
+            0, classes.images, wanted[classes.labels], 'amax'
+        )
 
     def _infinite_indices(self) -> Iterator[int]:
         """The stream that the ranks share."""

@@ -1,4 +1,5 @@
 """Drawing images so that all classes are seen alike."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -38,12 +39,12 @@ class WeightedClassAwareSampler(InfiniteSampler):
         super().__init__(dataset, seed=seed)
         classes = ImageClasses.collect(dataset)
         shares = classes.images_per_class().reciprocal()[classes.labels]
-        self.weights = shares.new_zeros(len(dataset)).index_add(
-            0, classes.images, shares)
+        self.weights = shares.new_zeros(len(dataset)).index_add(0, classes.images, shares)
 
     def _infinite_indices(self) -> Iterator[int]:
         """The stream that the ranks share."""
         generator = torch.Generator().manual_seed(self.seed)
         while True:
             yield from self.weights.multinomial(
-                self.size, replacement=True, generator=generator).tolist()
+                self.size, replacement=True, generator=generator
+            ).tolist()

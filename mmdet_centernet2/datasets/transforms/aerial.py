@@ -1,4 +1,5 @@
 """Transforms for photographs taken from above."""
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -25,7 +26,8 @@ class RandomQuarterTurns(BaseTransform):
             if 'gt_bboxes' in results:
                 x1, y1, x2, y2 = results['gt_bboxes'].tensor.unbind(-1)
                 results['gt_bboxes'] = HorizontalBoxes(
-                    torch.stack([y1, width - x2, y2, width - x1], dim=-1))
+                    torch.stack([y1, width - x2, y2, width - x1], dim=-1)
+                )
         results['img'] = np.ascontiguousarray(results['img'])
         results['img_shape'] = results['img'].shape[:2]
         return results

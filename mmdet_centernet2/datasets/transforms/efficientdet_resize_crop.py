@@ -1,4 +1,5 @@
 """Resizing to a random size and cropping a window, as EfficientDet does."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -29,6 +30,7 @@ class ResizeCrop(NamedTuple):
         offset: Of the window in the scaled image.
         crop_size: Of the window.
     """
+
     img_scale: float
     scaled_size: tuple[int, int]
     offset: tuple[int, int]
@@ -41,8 +43,9 @@ class ResizeCrop(NamedTuple):
         return slice(top, top + height), slice(left, left + width)
 
 
-def plan_resize_crop(img_size: tuple[int, int], size: int, factor: float,
-                     position: tuple[float, float]) -> ResizeCrop:
+def plan_resize_crop(
+    img_size: tuple[int, int], size: int, factor: float, position: tuple[float, float]
+) -> ResizeCrop:
     """Where a draw of the random numbers leads; truncates as the original.
 
     A side that would be cut to no pixel, where the original fails, becomes
@@ -59,11 +62,14 @@ def plan_resize_crop(img_size: tuple[int, int], size: int, factor: float,
     img_scale = min(side / length for length in img_size)
     height, width = (max(int(n * img_scale), 1) for n in img_size)
     top, left = (
-        int(max(0., float(n - size)) * where)
-        for n, where in zip((height, width), position))
+        int(max(0.0, float(n - size)) * where) for n, where in zip((height, width), position)
+    )
     return ResizeCrop(
-        img_scale, (height, width), (top, left),
-        (min(height, top + size) - top, min(width, left + size) - left))
+        img_scale,
+        (height, width),
+        (top, left),
+        (min(height, top + size) - top, min(width, left + size) - left),
+    )
 
 
 @TRANSFORMS.register_module()
@@ -101,19 +107,21 @@ class EfficientDetResizeCrop(BaseTransform):
     Source: the original's ``custom_augmentation_impl.py``.
     """
 
-    def __init__(self,
-                 size: int,
-                 scale_range: tuple[float, float] = (0.1, 2.0),
-                 backend: str = 'pillow',
-                 crop_first: bool = True) -> None:
+    def __init__(
+        self,
+        size: int,
+        scale_range: tuple[float, float] = (0.1, 2.0),
+        backend: str = 'pillow',
+        crop_first: bool = True,
+    ) -> None:
         if not isinstance(size, int) or size < 1:
             raise ValueError(f'size must be a positive integer, got {size!r}')
         if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
-            raise ValueError('scale_range must be two factors, 0 < smallest '
-                             f'<= largest, got {scale_range!r}')
-        if backend not in BACKENDS:
             raise ValueError(
-                f'backend must be one of {BACKENDS}, got {backend!r}')
+                f'scale_range must be two factors, 0 < smallest <= largest, got {scale_range!r}'
+            )
+        if backend not in BACKENDS:
+            raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
         self.size = size
         self.scale_range = tuple(scale_range)
         self.backend = backend
@@ -123,8 +131,7 @@ class EfficientDetResizeCrop(BaseTransform):
     def _random_draws(self) -> tuple[float, float, float]:
         """Factor, then vertical, then horizontal position: always three."""
         low, high = self.scale_range
-        return (np.random.uniform(low, high), np.random.uniform(0, 1),
-                np.random.uniform(0, 1))
+        return (np.random.uniform(low, high), np.random.uniform(0, 1), np.random.uniform(0, 1))
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
@@ -134,8 +141,7 @@ class EfficientDetResizeCrop(BaseTransform):
         plan = plan_resize_crop((height, width), self.size, factor, (y, x))
         results['img'] = self._resize_image(results['img'], plan)
         results['img_shape'] = plan.crop_size
-        results['scale_factor'] = (plan.scaled_size[1] / width,
-                                   plan.scaled_size[0] / height)
+        results['scale_factor'] = (plan.scaled_size[1] / width, plan.scaled_size[0] / height)
         if results.get('gt_bboxes') is not None:
             results['gt_bboxes'].rescale_((plan.img_scale, plan.img_scale))
             results['gt_bboxes'].translate_((-plan.offset[1], -plan.offset[0]))
@@ -143,12 +149,10 @@ class EfficientDetResizeCrop(BaseTransform):
         if results.get('gt_masks') is not None:
             results['gt_masks'] = self._move_masks(results['gt_masks'], plan)
         if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = self._resize_labels(
-                results['gt_seg_map'], plan)
+            results['gt_seg_map'] = self._resize_labels(results['gt_seg_map'], plan)
         return results
 
-    def _resize_image(self, image: np.ndarray | PillowImage,
-                      plan: ResizeCrop) -> np.ndarray:
+    def _resize_image(self, image: np.ndarray | PillowImage, plan: ResizeCrop) -> np.ndarray:
         """The window of the scaled image, of shape ``(*crop_size, 3)``."""
         if not self._crops_first or image.dtype != np.uint8:
             return self._resize(np.asarray(image), plan, 'bilinear')
@@ -156,18 +160,15 @@ class EfficientDetResizeCrop(BaseTransform):
             return to_bgr(resize_window(image.pillow, *plan[1:]))
         return np.array(resize_window(image, *plan[1:]))
 
-    def _resize(self, image: np.ndarray, plan: ResizeCrop,
-                interpolation: str) -> np.ndarray:
+    def _resize(self, image: np.ndarray, plan: ResizeCrop, interpolation: str) -> np.ndarray:
         """The window of the scaled image, of shape ``crop_size``."""
         height, width = plan.scaled_size
         scaled = mmcv.imresize(
-            image, (width, height),
-            interpolation=interpolation,
-            backend=self.backend)
+            image, (width, height), interpolation=interpolation, backend=self.backend
+        )
         return scaled[plan.window]
 
-    def _resize_labels(self, labels: np.ndarray,
-                       plan: ResizeCrop) -> np.ndarray:
+    def _resize_labels(self, labels: np.ndarray, plan: ResizeCrop) -> np.ndarray:
         """The window of a scaled mask or map of labels, shape ``crop_size``."""
         if self._crops_first:
             return nearest_window(labels, *plan[1:])
@@ -177,21 +178,29 @@ class EfficientDetResizeCrop(BaseTransform):
     def _crops_first(self) -> bool:
         return self.crop_first and self.backend == 'pillow'
 
-    def _move_masks(self, masks: BitmapMasks | PolygonMasks,
-                    plan: ResizeCrop) -> BitmapMasks | PolygonMasks:
+    def _move_masks(
+        self, masks: BitmapMasks | PolygonMasks, plan: ResizeCrop
+    ) -> BitmapMasks | PolygonMasks:
         if isinstance(masks, PolygonMasks):  # scaled and moved, not clipped
             corner = plan.offset[::-1]  # x, y
-            return PolygonMasks([[
-                (np.asarray(polygon).reshape(-1, 2) * plan.img_scale -
-                 corner).reshape(-1) for polygon in parts
-            ] for parts in masks.masks], *plan.crop_size)
+            return PolygonMasks(
+                [
+                    [
+                        (np.asarray(polygon).reshape(-1, 2) * plan.img_scale - corner).reshape(-1)
+                        for polygon in parts
+                    ]
+                    for parts in masks.masks
+                ],
+                *plan.crop_size,
+            )
         moved = [  # they may be boolean, which pillow would not resize
-            self._resize_labels(np.asarray(mask, np.uint8), plan)
-            for mask in masks.masks
+            self._resize_labels(np.asarray(mask, np.uint8), plan) for mask in masks.masks
         ]
         return BitmapMasks(moved, *plan.crop_size)
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(size={self.size}, '
-                f'scale_range={self.scale_range}, backend={self.backend!r}, '
-                f'crop_first={self.crop_first})')
+        return (
+            f'{type(self).__name__}(size={self.size}, '
+            f'scale_range={self.scale_range}, backend={self.backend!r}, '
+            f'crop_first={self.crop_first})'
+        )

@@ -1,4 +1,5 @@
 """Reading an image: errors name the file, and nothing is copied twice."""
+
 from __future__ import annotations
 
 import io
@@ -42,7 +43,8 @@ class PillowImage:
             f'the image was read with lazy=True, which only '
             f'EfficientDetResizeCrop understands; "{name}" was asked for. '
             'Take lazy=True out of LoadImageFromFile, or let no other step '
-            'that looks at pixels come before EfficientDetResizeCrop')
+            'that looks at pixels come before EfficientDetResizeCrop'
+        )
 
 
 def to_bgr(image: Image.Image) -> np.ndarray:
@@ -87,11 +89,14 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
     def __init__(self, *args, lazy: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._pillow_bgr = (
-            self.imdecode_backend == 'pillow' and self.color_type == 'color'
-            and self.file_client_args is None)
+            self.imdecode_backend == 'pillow'
+            and self.color_type == 'color'
+            and self.file_client_args is None
+        )
         if lazy and (self.to_float32 or not self._pillow_bgr):
-            raise ValueError("lazy=True needs imdecode_backend='pillow', "
-                             "color_type='color' and to_float32=False")
+            raise ValueError(
+                "lazy=True needs imdecode_backend='pillow', color_type='color' and to_float32=False"
+            )
         self.lazy = lazy
 
     def transform(self, results: dict) -> dict | None:
@@ -142,7 +147,8 @@ def _eight_bits(image: Image.Image, path: str) -> Image.Image:
         raise ImageReadError(
             f'image {path} has 32-bit or floating-point pixels (mode '
             f'{image.mode!r}), whose range is not known. Save it with 8 or '
-            '16 bits.')
+            '16 bits.'
+        )
     grey = np.asarray(ImageOps.exif_transpose(image)) >> 8
     return Image.fromarray(grey.astype(np.uint8)).convert('RGB')
 
@@ -158,7 +164,7 @@ def _explain(path: str, error: Exception) -> str:
     elif osp.getsize(path) == 0:
         state = 'is empty (0 bytes)'
     else:
-        state = (f'({osp.getsize(path)} bytes) is truncated or not an image '
-                 f'that can be decoded: {error}')
-    return (f'image {path} {state}. Put a whole copy in its place, or leave '
-            'it out.')
+        state = (
+            f'({osp.getsize(path)} bytes) is truncated or not an image that can be decoded: {error}'
+        )
+    return f'image {path} {state}. Put a whole copy in its place, or leave it out.'

@@ -1,4 +1,5 @@
 """Resizing test images to the size that the original gives them."""
+
 from __future__ import annotations
 
 import copy
@@ -38,8 +39,7 @@ class Resize(MMDetResize):
     def __init__(self, *args, rounding: str = 'nearest', **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if rounding not in ROUNDINGS:
-            raise ValueError(
-                f'rounding must be one of {ROUNDINGS}, got {rounding!r}')
+            raise ValueError(f'rounding must be one of {ROUNDINGS}, got {rounding!r}')
         self.rounding = rounding
 
     def transform(self, results: dict) -> dict:
@@ -64,8 +64,7 @@ class Resize(MMDetResize):
         return width, height
 
 
-def _shortest_edge(img_size: tuple[int, int], short: float,
-                   longest: float) -> list[float]:
+def _shortest_edge(img_size: tuple[int, int], short: float, longest: float) -> list[float]:
     """Height and width before rounding, in detectron2's floating point."""
     height, width = img_size
     factor = short / min(img_size)

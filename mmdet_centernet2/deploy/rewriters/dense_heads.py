@@ -1,4 +1,5 @@
 """The CenterNet heads in a graph: the same decoding, then constant shapes."""
+
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.utils import is_dynamic_shape
@@ -11,14 +12,17 @@ from ..postprocess import best_boxes, clip_to_images
 from .detectors import get_image_sizes
 
 HEADS = 'mmdet_centernet2.models.dense_heads.'
-PROPOSE = HEADS + \
-    'centernet2_proposal_head.CenterNet2ProposalHead.predict_by_feat'
+PROPOSE = HEADS + 'centernet2_proposal_head.CenterNet2ProposalHead.predict_by_feat'
 DETECT = HEADS + 'centernet2_head.CenterNet2Head.predict_by_feat'
 
 
-def decode_best(head: CenterNet2ProposalHead, heat_logits: list[Tensor],
-                ltrbs: list[Tensor], cfg: ConfigDict,
-                dynamic: bool) -> tuple[Tensor, Tensor]:
+def decode_best(
+    head: CenterNet2ProposalHead,
+    heat_logits: list[Tensor],
+    ltrbs: list[Tensor],
+    cfg: ConfigDict,
+    dynamic: bool,
+) -> tuple[Tensor, Tensor]:
     """The ``max_per_img`` best boxes (B, N, 5) and their labels (B, N)."""
     candidates = decode(
         [logits.float() for logits in heat_logits],
@@ -27,35 +31,38 @@ def decode_best(head: CenterNet2ProposalHead, heat_logits: list[Tensor],
         cfg.score_thr,
         cfg.nms_pre,
         head.sqrt_score,
-        constant_k=dynamic)
+        constant_k=dynamic,
+    )
     return best_boxes(*candidates, cfg.nms, cfg.max_per_img)
 
 
 @FUNCTION_REWRITER.register_rewriter(PROPOSE)
 def proposal_head__predict_by_feat(
-        self: CenterNet2ProposalHead,
-        heat_logits: list[Tensor],
-        ltrbs: list[Tensor],
-        batch_img_metas: list[dict] | None = None,
-        cfg: ConfigDict | None = None,
-        rescale: bool = False) -> tuple[Tensor, Tensor]:
+    self: CenterNet2ProposalHead,
+    heat_logits: list[Tensor],
+    ltrbs: list[Tensor],
+    batch_img_metas: list[dict] | None = None,
+    cfg: ConfigDict | None = None,
+    rescale: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Proposals with scores (B, N, 5), not clipped, and labels (B, N)."""
     ctx = FUNCTION_REWRITER.get_context(PROPOSE)
-    return decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg,
-                       is_dynamic_shape(ctx.cfg))
+    return decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg, is_dynamic_shape(ctx.cfg))
 
 
 @FUNCTION_REWRITER.register_rewriter(DETECT)
-def head__predict_by_feat(self: CenterNet2ProposalHead,
-                          heat_logits: list[Tensor],
-                          ltrbs: list[Tensor],
-                          batch_img_metas: list[dict] | None = None,
-                          cfg: ConfigDict | None = None,
-                          rescale: bool = False) -> tuple[Tensor, Tensor]:
+def head__predict_by_feat(
+    self: CenterNet2ProposalHead,
+    heat_logits: list[Tensor],
+    ltrbs: list[Tensor],
+    batch_img_metas: list[dict] | None = None,
+    cfg: ConfigDict | None = None,
+    rescale: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Detections (B, N, 5), clipped to their images, and labels (B, N)."""
     ctx = FUNCTION_REWRITER.get_context(DETECT)
-    dets, labels = decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg,
-                               is_dynamic_shape(ctx.cfg))
-    boxes = clip_to_images(dets[..., :4],
-                           get_image_sizes(batch_img_metas, dets))
+    dets, labels = decode_best(
+        self, heat_logits, ltrbs, cfg or self.test_cfg, is_dynamic_shape(ctx.cfg)
+    )
+    boxes = clip_to_images(dets[..., :4], get_image_sizes(batch_img_metas, dets))
     return torch.cat([boxes, dets[..., 4:]], dim=-1), labels

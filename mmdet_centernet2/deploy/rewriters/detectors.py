@@ -3,6 +3,7 @@
 Boxes are clipped to the image between the stages. In PyTorch its size is in
 the data samples; a graph has to be given it.
 """
+
 from typing import Any
 
 import torch
@@ -22,11 +23,13 @@ class DetectorWithSizes(nn.Module):
         self.detector = module
         self.training = module.training  # the exporter restores this one
 
-    def forward(self,
-                batch_inputs: Tensor,
-                image_sizes: Tensor | None = None,
-                data_samples: list[DetDataSample] | None = None,
-                **kwargs: Any) -> Any:
+    def forward(
+        self,
+        batch_inputs: Tensor,
+        image_sizes: Tensor | None = None,
+        data_samples: list[DetDataSample] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Run the detector as mmdeploy has rewritten it.
 
         Args:
@@ -38,8 +41,7 @@ class DetectorWithSizes(nn.Module):
         """
         samples = data_samples or [DetDataSample()]
         for sample in samples:
-            sample.set_field(
-                name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
+            sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
         return self.detector(batch_inputs, data_samples=samples, **kwargs)
 
 

@@ -1,4 +1,5 @@
 """The second stages in a graph: every image has the same number of boxes."""
+
 from collections.abc import Sequence
 
 import torch
@@ -16,17 +17,29 @@ from .detectors import get_image_sizes
 HEADS = 'mmdet_centernet2.models.roi_heads.'
 
 
-def pool_level(extractor: CanonicalRoIExtractor, level: int, feats: Tensor,
-               boxes: Tensor, images: Tensor) -> Tensor:
+def pool_level(
+    extractor: CanonicalRoIExtractor, level: int, feats: Tensor, boxes: Tensor, images: Tensor
+) -> Tensor:
     """Pool boxes (n, 4) of ``images`` (n, ) from one level."""
     layer = extractor.roi_layers[level]
-    return RoIAlign.apply(feats, boxes, images, tuple(layer.output_size),
-                          float(layer.spatial_scale),
-                          int(layer.sampling_ratio), bool(layer.aligned))
+    return RoIAlign.apply(
+        feats,
+        boxes,
+        images,
+        tuple(layer.output_size),
+        float(layer.spatial_scale),
+        int(layer.sampling_ratio),
+        bool(layer.aligned),
+    )
 
 
-def pool_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
-                boxes: Tensor, images: Tensor, levels: Tensor) -> Tensor:
+def pool_levels(
+    extractor: CanonicalRoIExtractor,
+    feats: Sequence[Tensor],
+    boxes: Tensor,
+    images: Tensor,
+    levels: Tensor,
+) -> Tensor:
     """Pool every box from its level only.
 
     How many there are on a level depends on the image; there is another way
@@ -46,8 +59,7 @@ def pool_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
     for level, feat in enumerate(feats):
         rows = (levels == level).nonzero().flatten()
         order.append(rows)
-        parts.append(
-            pool_level(extractor, level, feat, boxes[rows], images[rows]))
+        parts.append(pool_level(extractor, level, feat, boxes[rows], images[rows]))
     order = torch.cat(order)
     places = torch.arange(boxes.size(0), device=boxes.device)
     back = torch.zeros_like(order).scatter(0, order, places)
@@ -55,11 +67,11 @@ def pool_levels(extractor: CanonicalRoIExtractor, feats: Sequence[Tensor],
 
 
 @FUNCTION_REWRITER.register_rewriter(
-    HEADS + 'canonical_roi_extractor.CanonicalRoIExtractor.forward')
-def extractor__forward(self: CanonicalRoIExtractor,
-                       feats: Sequence[Tensor],
-                       rois: Tensor,
-                       roi_scale_factor=None) -> Tensor:
+    HEADS + 'canonical_roi_extractor.CanonicalRoIExtractor.forward'
+)
+def extractor__forward(
+    self: CanonicalRoIExtractor, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor=None
+) -> Tensor:
     """Pool ``rois`` (n, 5) from the levels: shape (n, C, h, w)."""
     if roi_scale_factor is not None:
         raise ValueError('roi_scale_factor cannot be exported')
@@ -70,8 +82,9 @@ def extractor__forward(self: CanonicalRoIExtractor,
     return pool_levels(self, feats, boxes, images, levels)
 
 
-def run_stages(self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor,
-               image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+def run_stages(
+    self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor, image_sizes: Tensor
+) -> tuple[Tensor, Tensor]:
     """Boxes and class probabilities after all stages.
 
     Args:
@@ -86,32 +99,32 @@ def run_stages(self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor,
     """
     cascade = isinstance(self, CenterNet2CascadeRoIHead)
     probs = []
-    for stage, head in enumerate(
-            self.bbox_head if cascade else [self.bbox_head]):
+    for stage, head in enumerate(self.bbox_head if cascade else [self.bbox_head]):
         rois = to_rois(boxes)
-        outputs = self._bbox_forward(stage, feats, rois) if cascade else \
-            self._bbox_forward(feats, rois)
+        outputs = (
+            self._bbox_forward(stage, feats, rois) if cascade else self._bbox_forward(feats, rois)
+        )
         probs.append(head.get_probs(outputs['cls_score']))
         deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
-        boxes = clip_to_images(
-            head.bbox_coder.decode(boxes, deltas), image_sizes)
+        boxes = clip_to_images(head.bbox_coder.decode(boxes, deltas), image_sizes)
     return boxes, sum(probs) / float(len(probs))
 
 
-def detect(self: StandardRoIHead, feats: tuple[Tensor], proposals: Tensor,
-           image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+def detect(
+    self: StandardRoIHead, feats: tuple[Tensor], proposals: Tensor, image_sizes: Tensor
+) -> tuple[Tensor, Tensor]:
     """Detections of proposals (B, N, 5), as ``best_classes`` gives them."""
     boxes, probs = run_stages(self, feats, proposals[..., :4], image_sizes)
     scores = fuse_scores(probs, proposals[..., 4].reshape(-1))
     num_proposals, columns = int(proposals.size(1)), int(scores.size(1))
-    scores = scores.reshape(-1, num_proposals, columns)[..., :columns - 1]
+    scores = scores.reshape(-1, num_proposals, columns)[..., : columns - 1]
     cfg = self.test_cfg
-    return best_classes(boxes, scores, cfg.score_thr, cfg.nms,
-                        cfg.max_per_img)
+    return best_classes(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
 
 
-def predict_masks(self: StandardRoIHead, feats: tuple[Tensor], dets: Tensor,
-                  labels: Tensor) -> Tensor:
+def predict_masks(
+    self: StandardRoIHead, feats: tuple[Tensor], dets: Tensor, labels: Tensor
+) -> Tensor:
     """Mask probabilities (B, N, h, w) of each detection's own class."""
     logits = self._mask_forward(feats, to_rois(dets[..., :4]))['mask_preds']
     height, width = int(logits.size(2)), int(logits.size(3))
@@ -122,20 +135,19 @@ def predict_masks(self: StandardRoIHead, feats: tuple[Tensor], dets: Tensor,
     return logits.float().sigmoid().reshape(-1, num_dets, height, width)
 
 
-@FUNCTION_REWRITER.register_rewriter(
-    HEADS + 'centernet2_roi_head.CenterNet2CascadeRoIHead.predict')
-@FUNCTION_REWRITER.register_rewriter(
-    HEADS + 'centernet2_roi_head.CenterNet2RoIHead.predict')
-def roi_head__predict(self: StandardRoIHead,
-                      x: tuple[Tensor],
-                      rpn_results_list: tuple[Tensor, Tensor],
-                      batch_data_samples: SampleList,
-                      rescale: bool = False) -> tuple:
+@FUNCTION_REWRITER.register_rewriter(HEADS + 'centernet2_roi_head.CenterNet2CascadeRoIHead.predict')
+@FUNCTION_REWRITER.register_rewriter(HEADS + 'centernet2_roi_head.CenterNet2RoIHead.predict')
+def roi_head__predict(
+    self: StandardRoIHead,
+    x: tuple[Tensor],
+    rpn_results_list: tuple[Tensor, Tensor],
+    batch_data_samples: SampleList,
+    rescale: bool = False,
+) -> tuple:
     """Detections (B, N, 5), labels (B, N) and, with a mask head, masks."""
     metas = [sample.metainfo for sample in batch_data_samples]
     proposals = rpn_results_list[0]
-    dets, labels = detect(self, x, proposals,
-                          get_image_sizes(metas, proposals))
+    dets, labels = detect(self, x, proposals, get_image_sizes(metas, proposals))
     if not self.with_mask:
         return dets, labels
     return dets, labels, predict_masks(self, x, dets, labels)

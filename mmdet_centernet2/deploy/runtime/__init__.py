@@ -10,6 +10,7 @@ written in that file (see :mod:`.model_info`).
     found = detector('street.jpg')
     found.bboxes, found.scores, found.labels
 """
+
 from .backends import BACKENDS, open_session
 from .detections import Detections
 from .detector import Detector
@@ -17,7 +18,15 @@ from .errors import DeployedModelError, ImageError, ModelFileError
 from .model_info import KEY, SCHEMA, ModelInfo, ResizeInfo
 
 __all__ = [
-    'BACKENDS', 'DeployedModelError', 'Detections', 'Detector', 'ImageError',
-    'KEY', 'ModelFileError', 'ModelInfo', 'ResizeInfo', 'SCHEMA',
-    'open_session'
+    'BACKENDS',
+    'DeployedModelError',
+    'Detections',
+    'Detector',
+    'ImageError',
+    'KEY',
+    'ModelFileError',
+    'ModelInfo',
+    'ResizeInfo',
+    'SCHEMA',
+    'open_session',
 ]

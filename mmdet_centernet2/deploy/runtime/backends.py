@@ -1,4 +1,5 @@
 """Engines that run a model's graph."""
+
 from __future__ import annotations
 
 import os
@@ -19,21 +20,21 @@ class Session(Protocol):
         input_shapes: By name; None where a length is free.
         output_names: In order.
     """
+
     metadata: Mapping[str, str]
     input_shapes: Mapping[str, tuple[int | None, ...]]
     output_names: tuple[str, ...]
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]
-                 ) -> dict[str, np.ndarray]:
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once; arrays by the graph's names."""
 
 
 class OnnxRuntimeSession:
     """Runs an ONNX file with onnxruntime; see :func:`open_session`."""
 
-    def __init__(self, path: str | Path, device: str = 'cpu',
-                 threads: int | None = None):
+    def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
         import onnxruntime as ort
+
         ort.set_default_logger_severity(3)  # errors
         options = ort.SessionOptions()
         # Its own guess counts the machine's cores, not those it may use. Not
@@ -41,36 +42,34 @@ class OnnxRuntimeSession:
         options.intra_op_num_threads = threads or _cores()
         providers = _ort_providers(ort, device)
         try:
-            self.session = ort.InferenceSession(str(path), options,
-                                                providers=providers)
+            self.session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its classes have no base of their own
             raise _not_a_model(path, error) from error
         self.metadata = self.session.get_modelmeta().custom_metadata_map
         self.input_shapes = {
-            value.name: tuple(n if isinstance(n, int) else None
-                              for n in value.shape)
+            value.name: tuple(n if isinstance(n, int) else None for n in value.shape)
             for value in self.session.get_inputs()
         }
         self.output_names = tuple(v.name for v in self.session.get_outputs())
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]
-                 ) -> dict[str, np.ndarray]:
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once; arrays by the graph's names."""
-        return dict(zip(self.output_names,
-                        self.session.run(self.output_names, dict(feeds))))
+        return dict(zip(self.output_names, self.session.run(self.output_names, dict(feeds))))
 
 
 class OpenVinoSession:
     """Runs an ONNX file or OpenVINO's own ``.xml`` with OpenVINO."""
 
-    def __init__(self, path: str | Path, device: str = 'cpu',
-                 threads: int | None = None):
+    def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
         import openvino
+
         core = openvino.Core()
         # in float32, where OpenVINO would take bfloat16 if the CPU has it
-        options = dict(INFERENCE_PRECISION_HINT='f32',
-                       PERFORMANCE_HINT='LATENCY',
-                       INFERENCE_NUM_THREADS=threads or _cores())
+        options = dict(
+            INFERENCE_PRECISION_HINT='f32',
+            PERFORMANCE_HINT='LATENCY',
+            INFERENCE_NUM_THREADS=threads or _cores(),
+        )
         try:
             model = core.read_model(str(path))
             self.metadata = _openvino_metadata(model)
@@ -78,14 +77,14 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise _not_a_model(path, error) from error
         self.input_shapes = {
-            port.any_name: tuple(n.get_length() if n.is_static else None
-                                 for n in port.partial_shape)
+            port.any_name: tuple(
+                n.get_length() if n.is_static else None for n in port.partial_shape
+            )
             for port in self.compiled.inputs
         }
         self.output_names = tuple(p.any_name for p in self.compiled.outputs)
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]
-                 ) -> dict[str, np.ndarray]:
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once; arrays by the graph's names."""
         outputs = self.compiled(dict(feeds))
         return {port.any_name: outputs[port] for port in self.compiled.outputs}
@@ -93,11 +92,13 @@ class OpenVinoSession:
 
 #: Engines by the name that a user gives.
 BACKENDS: dict[str, Callable[..., Session]] = dict(
-    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)
+    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession
+)
 
 
-def open_session(path: str | Path, backend: str = 'onnxruntime',
-                 device: str = 'cpu', threads: int | None = None) -> Session:
+def open_session(
+    path: str | Path, backend: str = 'onnxruntime', device: str = 'cpu', threads: int | None = None
+) -> Session:
     """Load a model, ready to run.
 
     Args:
@@ -112,17 +113,17 @@ def open_session(path: str | Path, backend: str = 'onnxruntime',
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f'model {path} does not exist (looked for '
-                             f'{path.absolute()}).')
+        raise ModelFileError(f'model {path} does not exist (looked for {path.absolute()}).')
     if backend not in BACKENDS:
-        raise DeployedModelError(f'there is no backend {backend!r}; there are '
-                                 f'{", ".join(BACKENDS)}.')
+        raise DeployedModelError(
+            f'there is no backend {backend!r}; there are {", ".join(BACKENDS)}.'
+        )
     try:
         return BACKENDS[backend](path, device, threads)
     except ModuleNotFoundError as error:
         raise DeployedModelError(
-            f'backend {backend} is not installed: pip install {backend} '
-            f'({error})') from error
+            f'backend {backend} is not installed: pip install {backend} ({error})'
+        ) from error
 
 
 def _ort_providers(ort, device: str) -> list:
@@ -130,14 +131,15 @@ def _ort_providers(ort, device: str) -> list:
     if kind == 'cpu':
         return ['CPUExecutionProvider']
     if kind != 'cuda' or not (index or '0').isdigit():
-        raise DeployedModelError(f'onnxruntime knows no device {device!r}; '
-                                 'give cpu, cuda or cuda:N.')
+        raise DeployedModelError(
+            f'onnxruntime knows no device {device!r}; give cpu, cuda or cuda:N.'
+        )
     if 'CUDAExecutionProvider' not in ort.get_available_providers():
         raise DeployedModelError(
             f'--device {device} was asked for, but this onnxruntime runs on '
-            'CPUs only. Install onnxruntime-gpu, or leave --device away.')
-    return [('CUDAExecutionProvider', dict(device_id=int(index or 0))),
-            'CPUExecutionProvider']
+            'CPUs only. Install onnxruntime-gpu, or leave --device away.'
+        )
+    return [('CUDAExecutionProvider', dict(device_id=int(index or 0))), 'CPUExecutionProvider']
 
 
 def _openvino_metadata(model) -> dict[str, str]:
@@ -152,7 +154,8 @@ def _not_a_model(path: str | Path, error: Exception) -> ModelFileError:
     reason = str(error).strip().splitlines()
     return ModelFileError(
         f'{path} ({Path(path).stat().st_size} bytes) is not a model that can '
-        f'be run here: {" ".join(line.strip() for line in reason)[:400]}')
+        f'be run here: {" ".join(line.strip() for line in reason)[:400]}'
+    )
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 The flags and what is written are those of the demo that runs with PyTorch.
 """
+
 from __future__ import annotations
 
 import json
@@ -26,27 +27,25 @@ def build_parser() -> ArgumentParser:
     """The command line for exported models."""
     parser = ArgumentParser(
         description='Detect on an image or a folder with an exported model '
-        'and draw the boxes; neither torch nor mmdet is needed')
+        'and draw the boxes; neither torch nor mmdet is needed'
+    )
     parser.add_argument('inputs', help='image file or folder')
     parser.add_argument('model', help='file that tools/deploy.py wrote')
-    parser.add_argument('--backend', default='onnxruntime',
-                        choices=sorted(BACKENDS), help='what runs the model')
-    parser.add_argument('--out-dir', default='outputs',
-                        help='folder for pictures (vis/) and results '
-                        '(preds/)')
-    parser.add_argument('--device', default='cpu',
-                        help='such as cpu or cuda:0; cpu unless given')
-    parser.add_argument('--threads', type=int,
-                        help='threads of the CPU; all cores unless given')
-    parser.add_argument('--pred-score-thr', type=float, default=0.3,
-                        help='smallest score of a box that is drawn')
+    parser.add_argument(
+        '--backend', default='onnxruntime', choices=sorted(BACKENDS), help='what runs the model'
+    )
+    parser.add_argument(
+        '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
+    )
+    parser.add_argument('--device', default='cpu', help='such as cpu or cuda:0; cpu unless given')
+    parser.add_argument('--threads', type=int, help='threads of the CPU; all cores unless given')
+    parser.add_argument(
+        '--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn'
+    )
     parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument('--no-save-vis', action='store_true',
-                        help='write no pictures')
-    parser.add_argument('--no-save-pred', action='store_true',
-                        help='write no results')
-    parser.add_argument('--print-result', action='store_true',
-                        help='print the results')
+    parser.add_argument('--no-save-vis', action='store_true', help='write no pictures')
+    parser.add_argument('--no-save-pred', action='store_true', help='write no results')
+    parser.add_argument('--print-result', action='store_true', help='print the results')
     return parser
 
 
@@ -57,15 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.batch_size < 1:
             raise DeployedModelError('--batch-size must be at least 1.')
         images = list_images(args.inputs)
-        detector = Detector(args.model, args.backend, args.device,
-                            args.threads)
+        detector = Detector(args.model, args.backend, args.device, args.threads)
         detect(detector, images, args)
     except DeployedModelError as error:
         _exit(error)
 
 
-def detect(detector: Detector, images: Sequence[Path],
-           args: Namespace) -> None:
+def detect(detector: Detector, images: Sequence[Path], args: Namespace) -> None:
     """Detect on files, and draw and write as the arguments say.
 
     Where an image cannot be read, what was done before it stays.
@@ -81,8 +78,7 @@ def detect(detector: Detector, images: Sequence[Path],
                     best.append(float(max(found.scores, default=0)))
                 progress.update(len(batch))
         except ImageError as error:
-            raise ImageError(
-                f'{error} The images before it are done{where}.') from error
+            raise ImageError(f'{error} The images before it are done{where}.') from error
     print(f'{len(images)} images are done{where}.')
     _tell_empty(best, args.pred_score_thr)
 
@@ -91,14 +87,17 @@ def _tell_empty(best: list[float], score_thr: float) -> None:
     """Say in how many images nothing reaches the threshold."""
     below = [score for score in best if score <= score_thr]
     if below:
-        advice = (f'; the best score there is {max(below):.4f}: lower '
-                  '--pred-score-thr to draw it' if max(below) else '')
-        print(f'No box above {score_thr} in {len(below)} of {len(best)} '
-              f'images{advice}.')
+        advice = (
+            f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
+            if max(below)
+            else ''
+        )
+        print(f'No box above {score_thr} in {len(below)} of {len(best)} images{advice}.')
 
 
-def _batches(detector: Detector, images: Sequence[Path], size: int
-             ) -> Iterator[list[tuple[Path, np.ndarray]]]:
+def _batches(
+    detector: Detector, images: Sequence[Path], size: int
+) -> Iterator[list[tuple[Path, np.ndarray]]]:
     """Read images; one that cannot be read comes after those before it."""
     batch = []
     for path in images:
@@ -115,8 +114,9 @@ def _batches(detector: Detector, images: Sequence[Path], size: int
         yield batch
 
 
-def _write(found: Detections, path: Path, pixels: np.ndarray,
-           detector: Detector, args: Namespace) -> None:
+def _write(
+    found: Detections, path: Path, pixels: np.ndarray, detector: Detector, args: Namespace
+) -> None:
     folder = Path(args.out_dir)
     if not args.no_save_vis:
         picture = draw(pixels, found, detector.info, args.pred_score_thr)

@@ -1,4 +1,5 @@
 """What is found in one image, and the last steps on it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ class Detections:
         masks: (n, h, w), bool, of the image's size; None if the model finds
             boxes only.
     """
+
     bboxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
@@ -32,8 +34,7 @@ class Detections:
     def keep(self, chosen: np.ndarray) -> Detections:
         """Those that an index or a mask (n, ) chooses."""
         masks = None if self.masks is None else self.masks[chosen]
-        return Detections(self.bboxes[chosen], self.scores[chosen],
-                          self.labels[chosen], masks)
+        return Detections(self.bboxes[chosen], self.scores[chosen], self.labels[chosen], masks)
 
     def as_dict(self, classes: Sequence[str] | None = None) -> dict:
         """As mmdet's inferencer writes them.
@@ -47,9 +48,8 @@ class Detections:
             ``classes`` are given.
         """
         result = dict(
-            labels=self.labels.tolist(),
-            scores=self.scores.tolist(),
-            bboxes=self.bboxes.tolist())
+            labels=self.labels.tolist(), scores=self.scores.tolist(), bboxes=self.bboxes.tolist()
+        )
         if self.masks is not None:
             result['masks'] = [_run_lengths(mask) for mask in self.masks]
         if classes is not None:
@@ -57,8 +57,9 @@ class Detections:
         return result
 
 
-def finish(dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None,
-           image: Prepared, mask_thr: float) -> Detections:
+def finish(
+    dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None, image: Prepared, mask_thr: float
+) -> Detections:
     """Rescale to the image, clip, drop what is empty.
 
     Args:
@@ -78,16 +79,15 @@ def finish(dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None,
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
     kept = (dets[:, 4] > 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    found = Detections(boxes[kept], dets[kept, 4].astype(np.float32),
-                       labels[kept].astype(np.int64))
+    found = Detections(boxes[kept], dets[kept, 4].astype(np.float32), labels[kept].astype(np.int64))
     if masks is not None:
-        found.masks = paste_masks(masks[kept], found.bboxes, (height, width),
-                                  mask_thr)
+        found.masks = paste_masks(masks[kept], found.bboxes, (height, width), mask_thr)
     return found
 
 
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
-                threshold: float) -> np.ndarray:
+def paste_masks(
+    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float
+) -> np.ndarray:
     """Lay the masks of boxes onto the image.
 
     A pixel's probability is interpolated bilinearly at its centre, with zeros
@@ -111,8 +111,7 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int],
     return pasted
 
 
-def _weights(low: float, high: float, cells: int,
-             length: int) -> tuple[slice, np.ndarray]:
+def _weights(low: float, high: float, cells: int, length: int) -> tuple[slice, np.ndarray]:
     """Pixels near a box along one axis; weights (pixels, cells) of a mask."""
     start, stop = max(int(low) - 1, 0), min(int(np.ceil(high)) + 1, length)
     centres = np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
@@ -128,6 +127,7 @@ def _run_lengths(mask: np.ndarray) -> dict:
         raise DeployedModelError(
             'masks are written as COCO run lengths, for which pycocotools is '
             'needed: pip install pycocotools (or write no results: '
-            '--no-save-pred)') from error
+            '--no-save-pred)'
+        ) from error
     encoded = encode(np.asfortranarray(mask, np.uint8))
     return dict(size=encoded['size'], counts=encoded['counts'].decode())

@@ -1,4 +1,5 @@
 """From photographs to detections with an exported model."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -35,8 +36,13 @@ class Detector:
         DeployedModelError: If the backend or the device is not there.
     """
 
-    def __init__(self, model: str | Path, backend: str = 'onnxruntime',
-                 device: str = 'cpu', threads: int | None = None):
+    def __init__(
+        self,
+        model: str | Path,
+        backend: str = 'onnxruntime',
+        device: str = 'cpu',
+        threads: int | None = None,
+    ):
         self.session = open_session(model, backend, device, threads)
         self.info = ModelInfo.from_metadata(self.session.metadata, str(model))
         _check_graph(self.session, self.info, str(model))
@@ -44,8 +50,7 @@ class Detector:
         self._fixed_batch, _, height, width = shape
         self._fixed = (width, height) if width and height else None
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]
-                 ) -> Detections | list[Detections]:
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Detections | list[Detections]:
         """Detect on one image or on several, which run as one batch.
 
         Args:
@@ -62,8 +67,9 @@ class Detector:
         prepared = [self.prepare(image) for image in images]
         step = self._fixed_batch or max(len(prepared), 1)
         return [
-            found for start in range(0, len(prepared), step)
-            for found in self._detect(prepared[start:start + step])
+            found
+            for start in range(0, len(prepared), step)
+            for found in self._detect(prepared[start : start + step])
         ]
 
     def prepare(self, image: ImageLike) -> Prepared:
@@ -71,8 +77,10 @@ class Detector:
         if not isinstance(image, np.ndarray):
             image = read_image(image, self.info.decoder)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ImageError(f'an image is {image.shape} of {image.dtype}; '
-                             'it must be (height, width, 3) of uint8, BGR.')
+            raise ImageError(
+                f'an image is {image.shape} of {image.dtype}; '
+                'it must be (height, width, 3) of uint8, BGR.'
+            )
         return prepare(image, self.info, self._fixed)
 
     def feeds(self, images: Sequence[Prepared]) -> dict[str, np.ndarray]:
@@ -87,8 +95,7 @@ class Detector:
             it, ``image_sizes`` (B, 2).
         """
         missing = (self._fixed_batch or len(images)) - len(images)
-        batch, sizes = to_batch([*images, *[images[-1]] * missing], self.info,
-                                self._fixed)
+        batch, sizes = to_batch([*images, *[images[-1]] * missing], self.info, self._fixed)
         feeds = dict(input=batch, image_sizes=sizes)
         return {name: feeds[name] for name in self.session.input_shapes}
 
@@ -96,9 +103,14 @@ class Detector:
         outputs = self.session(self.feeds(images))
         masks = outputs.get('masks')
         return [
-            finish(outputs['dets'][i], outputs['labels'][i],
-                   None if masks is None else masks[i], image,
-                   self.info.mask_thr) for i, image in enumerate(images)
+            finish(
+                outputs['dets'][i],
+                outputs['labels'][i],
+                None if masks is None else masks[i],
+                image,
+                self.info.mask_thr,
+            )
+            for i, image in enumerate(images)
         ]
 
 
@@ -109,12 +121,14 @@ def _check_graph(session, info: ModelInfo, path: str) -> None:
     if set(session.input_shapes) != inputs:
         raise ModelFileError(
             f'{path} takes {_names(session.input_shapes)}, but its metadata '
-            f'say {_names(inputs)}. Export it anew with tools/deploy.py.')
+            f'say {_names(inputs)}. Export it anew with tools/deploy.py.'
+        )
     if not outputs <= set(session.output_names):
         raise ModelFileError(
             f'{path} gives {_names(session.output_names)}, but detections are '
             f'in {_names(outputs)}. Export the whole model with '
-            'tools/deploy.py.')
+            'tools/deploy.py.'
+        )
 
 
 def _names(names) -> str:

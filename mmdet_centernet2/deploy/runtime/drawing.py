@@ -1,4 +1,5 @@
 """Boxes, masks and names on a picture, in the manner of mmdet's."""
+
 from __future__ import annotations
 
 from colorsys import hsv_to_rgb
@@ -16,8 +17,9 @@ _TEXT, _BEHIND_TEXT = (200, 200, 200), (0, 0, 0)
 _FONT_SIZE, _SMALL_AREA = 18, 30000
 
 
-def draw(image: np.ndarray, found: Detections, info: ModelInfo,
-         score_thr: float = 0.3) -> np.ndarray:
+def draw(
+    image: np.ndarray, found: Detections, info: ModelInfo, score_thr: float = 0.3
+) -> np.ndarray:
     """Draw what is found, the best on top.
 
     Args:
@@ -39,13 +41,12 @@ def draw(image: np.ndarray, found: Detections, info: ModelInfo,
     picture = Image.fromarray(over)
     pen = ImageDraw.Draw(picture)
     for i in reversed(range(len(found))):
-        pen.rectangle(found.bboxes[i].tolist(),
-                      outline=colours[found.labels[i]], width=_WIDTH)
+        pen.rectangle(found.bboxes[i].tolist(), outline=colours[found.labels[i]], width=_WIDTH)
     captions = [_caption(found, i, info) for i in range(len(found))]
     fonts = [_font(box) for box in found.bboxes]
     places = _places(
-        [pen.textbbox((0, 0), *each) for each in zip(captions, fonts)],
-        found.bboxes, picture.size)
+        [pen.textbbox((0, 0), *each) for each in zip(captions, fonts)], found.bboxes, picture.size
+    )
     for i in reversed(range(len(found))):
         pen.rectangle(places[i].tolist(), fill=_BEHIND_TEXT)
         pen.text(places[i, :2], captions[i], fill=_TEXT, font=fonts[i])
@@ -61,8 +62,10 @@ def class_colours(info: ModelInfo) -> list[tuple[int, int, int]]:
     if info.palette and len(info.palette) >= len(info.classes):
         return [tuple(colour) for colour in info.palette]
     # Hues a golden section apart: neighbours are never alike.
-    colours = (hsv_to_rgb(i * 0.618034 % 1, 1 - i % 3 * 0.25, 1 - i % 2 * 0.3)
-               for i in range(len(info.classes)))
+    colours = (
+        hsv_to_rgb(i * 0.618034 % 1, 1 - i % 3 * 0.25, 1 - i % 2 * 0.3)
+        for i in range(len(info.classes))
+    )
     return [tuple(round(255 * part) for part in each) for each in colours]
 
 
@@ -78,8 +81,7 @@ def _font(box: np.ndarray):
         return ImageFont.load_default()
 
 
-def _places(texts: list[tuple], boxes: np.ndarray,
-            image: tuple[int, int]) -> np.ndarray:
+def _places(texts: list[tuple], boxes: np.ndarray, image: tuple[int, int]) -> np.ndarray:
     """Where captions cover least: above, below, right or left of their boxes.
 
     Args:
@@ -93,14 +95,16 @@ def _places(texts: list[tuple], boxes: np.ndarray,
     taken = np.asarray(boxes, float)
     for text, (x1, y1, x2, y2) in zip(texts, boxes):
         size = np.array(text[2:])
-        corners = np.array([(x1, y1 - size[1] - 2), (x1, y2 + 2),
-                            (x2 + 2, y1), (x1 - size[0] - 2, y1)])
+        corners = np.array(
+            [(x1, y1 - size[1] - 2), (x1, y2 + 2), (x2 + 2, y1), (x1 - size[0] - 2, y1)]
+        )
         corners = corners.clip(0, np.maximum(image - size, 0))
         places = np.hstack([corners, corners + size])
-        common = (np.minimum(places[:, None, 2:], taken[:, 2:]) -
-                  np.maximum(places[:, None, :2], taken[:, :2]))
+        common = np.minimum(places[:, None, 2:], taken[:, 2:]) - np.maximum(
+            places[:, None, :2], taken[:, :2]
+        )
         # A small object is hidden by what a large one does not notice.
         areas = (taken[:, 2:] - taken[:, :2]).prod(1).clip(1)
         hidden = (common.clip(0).prod(2) / areas).sum(1)
         taken = np.vstack([taken, places[hidden.argmin()]])
-    return taken[len(boxes):]
+    return taken[len(boxes) :]

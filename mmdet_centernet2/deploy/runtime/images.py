@@ -1,4 +1,5 @@
 """Image files: which ones there are, and their pixels."""
+
 from __future__ import annotations
 
 import io
@@ -10,12 +11,22 @@ from PIL import Image, ImageOps
 
 from .errors import DeployedModelError, ImageError
 
-ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
-           '.webp')
+ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 # What a transparent grey image is laid on, in mmcv and therefore in training.
 _CANVAS = (124, 117, 104)
-_VIDEO_ENDINGS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg',
-                  '.mpeg', '.wmv', '.flv', '.3gp')
+_VIDEO_ENDINGS = (
+    '.mp4',
+    '.avi',
+    '.mov',
+    '.mkv',
+    '.webm',
+    '.m4v',
+    '.mpg',
+    '.mpeg',
+    '.wmv',
+    '.flv',
+    '.3gp',
+)
 
 
 def list_images(inputs: str | Path) -> list[Path]:
@@ -37,16 +48,16 @@ def list_images(inputs: str | Path) -> list[Path]:
             raise DeployedModelError(
                 f'input {inputs} is a video, which is not read. Extract its '
                 'frames into a folder and give that: mkdir frames && ffmpeg '
-                f'-i {inputs} frames/%06d.jpg')
+                f'-i {inputs} frames/%06d.jpg'
+            )
         return [path]
     if not path.is_dir():
-        raise DeployedModelError(
-            f'input {inputs} does not exist (looked for {path.absolute()}).')
+        raise DeployedModelError(f'input {inputs} does not exist (looked for {path.absolute()}).')
     images = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
     if not images:
         raise DeployedModelError(
-            f'folder {inputs} holds no image (a file ending in '
-            f'{" ".join(ENDINGS)}).')
+            f'folder {inputs} holds no image (a file ending in {" ".join(ENDINGS)}).'
+        )
     return images
 
 
@@ -72,11 +83,13 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ImageError(f'image {path} cannot be read: {error.strerror} '
-                         f'(looked for {path.absolute()}).') from error
+        raise ImageError(
+            f'image {path} cannot be read: {error.strerror} (looked for {path.absolute()}).'
+        ) from error
     if not content:
-        raise ImageError(f'image {path} is empty (0 bytes). Put a whole copy '
-                         'in its place, or leave it out.')
+        raise ImageError(
+            f'image {path} is empty (0 bytes). Put a whole copy in its place, or leave it out.'
+        )
     try:
         decode = _decode_pillow if decoder == 'pillow' else _decode_cv2
         _refuse_wide_pixels(content, path)
@@ -87,7 +100,8 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
         raise ImageError(
             f'image {path} ({len(content)} bytes) is truncated or not an '
             f'image that can be decoded: {error}. Put a whole copy in its '
-            'place, or leave it out.') from error
+            'place, or leave it out.'
+        ) from error
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -106,8 +120,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     try:
         encoded = cv2.imencode(path.suffix, image)[1]
     except cv2.error as error:
-        raise DeployedModelError(
-            f'picture {path} cannot be written: {error}') from error
+        raise DeployedModelError(f'picture {path} cannot be written: {error}') from error
     path.write_bytes(encoded.tobytes())
 
 
@@ -117,21 +130,20 @@ def _refuse_wide_pixels(content: bytes, path: Path) -> None:
         with Image.open(io.BytesIO(content)) as file:
             mode, wide = file.mode, file.mode in 'IF' and not _is_16_bit(file)
     except Exception:  # OpenCV may know it
-        pixels = cv2.imdecode(
-            np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             return
         mode, wide = pixels.dtype.name, pixels.dtype.itemsize > 2
     if wide:
         raise ImageError(
             f'image {path} has 32-bit or floating-point pixels (mode '
-            f'{mode!r}), whose range is not known. Save it with 8 or 16 bits.')
+            f'{mode!r}), whose range is not known. Save it with 8 or 16 bits.'
+        )
 
 
 def _is_16_bit(image: Image.Image) -> bool:
     # Pillow widens 16 bits of some formats to its mode of 32
-    return image.mode.startswith('I;16') or (
-        image.mode == 'I' and image.format in ('PNG', 'PPM'))
+    return image.mode.startswith('I;16') or (image.mode == 'I' and image.format in ('PNG', 'PPM'))
 
 
 def _decode_cv2(content: bytes) -> np.ndarray:

@@ -3,6 +3,7 @@
 The file's metadata holds one entry, :data:`KEY`, a JSON object. It says all
 that is needed to go from a photograph to named boxes.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,8 @@ SCHEMA = 1
 
 INTERPOLATIONS = dict(
     cv2=('nearest', 'bilinear', 'bicubic', 'area', 'lanczos'),
-    pillow=('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'))
+    pillow=('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'),
+)
 
 
 # Each check takes a value from JSON and says whether it can be used.
@@ -32,30 +34,34 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_number(low: float, high: float,
-               whole: bool = False) -> Callable[[Any], bool]:
+def _is_number(low: float, high: float, whole: bool = False) -> Callable[[Any], bool]:
     kinds = int if whole else (int, float)
-    return lambda value: (isinstance(value, kinds) and not _is_flag(value)
-                          and isfinite(value) and low <= value <= high)
+    return lambda value: (
+        isinstance(value, kinds)
+        and not _is_flag(value)
+        and isfinite(value)
+        and low <= value <= high
+    )
 
 
 def _is_one_of(*choices: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in choices
 
 
-def _is_list(check: Callable[[Any], bool],
-             length: int | None = None) -> Callable[[Any], bool]:
-    return lambda value: (isinstance(value, list) and len(value) > 0
-                          and length in (None, len(value))
-                          and all(map(check, value)))
+def _is_list(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, list)
+        and len(value) > 0
+        and length in (None, len(value))
+        and all(map(check, value))
+    )
 
 
 def _or_null(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
 
-def _entry(check: Callable[[Any], bool], wanted: str,
-           default: Any = MISSING) -> Any:
+def _entry(check: Callable[[Any], bool], wanted: str, default: Any = MISSING) -> Any:
     """A field with the check of its value, and what the value must be."""
     return field(default=default, metadata=dict(check=check, wanted=wanted))
 
@@ -80,9 +86,10 @@ class ResizeInfo:
         backend: ``cv2`` or ``pillow``; they interpolate differently.
         interpolation: Its name in mmcv, such as ``bilinear``.
     """
+
     scale: tuple[int, int] = _entry(
-        _is_list(_is_number(0, 2**15, whole=True), 2),
-        'two whole numbers of pixels')
+        _is_list(_is_number(0, 2**15, whole=True), 2), 'two whole numbers of pixels'
+    )
     keep_ratio: bool = _entry(*_FLAG, True)
     short_side: bool = _entry(*_FLAG, False)
     round_down: bool = _entry(*_FLAG, False)
@@ -112,31 +119,32 @@ class ModelInfo:
         mask_thr: Pixels of a mask are those of at least this probability.
         package: Version of the package that exported the file.
     """
+
     classes: tuple[str, ...] = _entry(_is_list(_is_text), 'a list of names')
-    resize: ResizeInfo = _entry(lambda value: isinstance(value, dict),
-                                'an object')
+    resize: ResizeInfo = _entry(lambda value: isinstance(value, dict), 'an object')
     palette: tuple[tuple[int, int, int], ...] | None = _entry(
         _or_null(_is_list(_is_list(_is_number(0, 255, whole=True), 3))),
-        'a list of RGB colours from 0 to 255', None)
+        'a list of RGB colours from 0 to 255',
+        None,
+    )
     mean: tuple[float, ...] | None = _entry(
-        _or_null(_is_list(_is_number(-1e6, 1e6), 3)), 'three numbers', None)
+        _or_null(_is_list(_is_number(-1e6, 1e6), 3)), 'three numbers', None
+    )
     std: tuple[float, ...] | None = _entry(
-        _or_null(_is_list(_is_number(1e-6, 1e6), 3)),
-        'three positive numbers', None)
+        _or_null(_is_list(_is_number(1e-6, 1e6), 3)), 'three positive numbers', None
+    )
     bgr_to_rgb: bool = _entry(*_FLAG, False)
-    pad_divisor: int = _entry(_is_number(1, 2**12, whole=True),
-                              'a whole number from 1 on', 1)
+    pad_divisor: int = _entry(_is_number(1, 2**12, whole=True), 'a whole number from 1 on', 1)
     pad_value: float = _entry(_is_number(-1e6, 1e6), 'a number', 0)
     task: str = _entry(_is_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
     image_size_input: bool = _entry(*_FLAG, False)
     decoder: str = _entry(_is_one_of('cv2', 'pillow'), 'cv2 or pillow', 'cv2')
-    score_thr: float = _entry(*_SHARE, 0.)
+    score_thr: float = _entry(*_SHARE, 0.0)
     mask_thr: float = _entry(*_SHARE, 0.5)
     package: str = _entry(_is_text, 'a version', '')
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str],
-                      path: str) -> ModelInfo:
+    def from_metadata(cls, metadata: Mapping[str, str], path: str) -> ModelInfo:
         """Read and check the entry :data:`KEY`; unknown keys are left alone.
 
         Args:
@@ -150,7 +158,8 @@ class ModelInfo:
             raise ModelFileError(
                 f'{path} has no metadata {KEY!r}: it does not say which '
                 'classes it knows and how its images are prepared. Export it '
-                'with tools/deploy.py.')
+                'with tools/deploy.py.'
+            )
         try:
             values = json.loads(metadata[KEY])
             schema = _schema(values)
@@ -159,11 +168,13 @@ class ModelInfo:
         except (ValueError, RecursionError) as error:
             raise ModelFileError(
                 f'the metadata {KEY!r} of {path} cannot be used ({error}). '
-                'Export the model anew with tools/deploy.py.') from error
+                'Export the model anew with tools/deploy.py.'
+            ) from error
         raise ModelFileError(
             f'{path} was written by a newer mmdet_centernet2 '
             f'({values.get("package", "?")}, metadata schema {schema}; '
-            f'this one reads up to {SCHEMA}). Update the package.')
+            f'this one reads up to {SCHEMA}). Update the package.'
+        )
 
 
 def _schema(values: Any) -> int:
@@ -186,8 +197,7 @@ def _build(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
             continue
         value = values[entry.name]
         if not entry.metadata['check'](value):
-            raise ValueError(f'{name!r} is {_short(value)}, not '
-                             f'{entry.metadata["wanted"]}')
+            raise ValueError(f'{name!r} is {_short(value)}, not {entry.metadata["wanted"]}')
         known[entry.name] = _as_tuples(value)
     if cls is ModelInfo:
         known['resize'] = _build(ResizeInfo, values['resize'], 'resize.')
@@ -204,12 +214,12 @@ def _build(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
 def _check_resize(info: ResizeInfo) -> None:
     """What single values do not show."""
     if info.scale[0] < 1 or info.scale[1] < 1 and not info.short_side:
-        raise ValueError(f"'resize.scale' is {list(info.scale)}: images would "
-                         'have no pixels')
+        raise ValueError(f"'resize.scale' is {list(info.scale)}: images would have no pixels")
     known = INTERPOLATIONS[info.backend]
     if info.interpolation not in known:
-        raise ValueError(f"'resize.interpolation' is {info.interpolation!r}, "
-                         f'not one of {", ".join(known)}')
+        raise ValueError(
+            f"'resize.interpolation' is {info.interpolation!r}, not one of {', '.join(known)}"
+        )
 
 
 def _as_tuples(value: Any) -> Any:

@@ -1,4 +1,5 @@
 """From pixels to the network's input, as mmdet's test pipeline goes."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,14 +16,16 @@ _CV2 = dict(
     bilinear=cv2.INTER_LINEAR,
     bicubic=cv2.INTER_CUBIC,
     area=cv2.INTER_AREA,
-    lanczos=cv2.INTER_LANCZOS4)
+    lanczos=cv2.INTER_LANCZOS4,
+)
 _PILLOW = dict(
     nearest=Image.Resampling.NEAREST,
     bilinear=Image.Resampling.BILINEAR,
     bicubic=Image.Resampling.BICUBIC,
     box=Image.Resampling.BOX,
     lanczos=Image.Resampling.LANCZOS,
-    hamming=Image.Resampling.HAMMING)
+    hamming=Image.Resampling.HAMMING,
+)
 
 
 class Prepared(NamedTuple):
@@ -32,6 +35,7 @@ class Prepared(NamedTuple):
         pixels: (3, h, w), float32, normalised, not padded.
         original_size: (height, width) of the image in pixels.
     """
+
     pixels: np.ndarray
     original_size: tuple[int, int]
 
@@ -43,12 +47,12 @@ class Prepared(NamedTuple):
     @property
     def scale_factor(self) -> tuple[float, float]:
         """Resized width and height by the original ones."""
-        return (self.size[1] / self.original_size[1],
-                self.size[0] / self.original_size[0])
+        return (self.size[1] / self.original_size[1], self.size[0] / self.original_size[0])
 
 
-def resized_size(size: tuple[int, int], resize: ResizeInfo,
-                 limit: tuple[int, int] | None = None) -> tuple[int, int]:
+def resized_size(
+    size: tuple[int, int], resize: ResizeInfo, limit: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """The size of an image after resizing.
 
     Args:
@@ -72,8 +76,7 @@ def resized_size(size: tuple[int, int], resize: ResizeInfo,
     return tuple(max(1, int(length * shrink + 1e-6)) for length in resized)
 
 
-def _short_side(size: tuple[int, int], short: int,
-                longest: int) -> tuple[int, int]:
+def _short_side(size: tuple[int, int], short: int, longest: int) -> tuple[int, int]:
     """mmdet's ``ResizeShortestEdge``, its order of operations included."""
     scale = short / min(size)
     lengths = [scale * length for length in size]
@@ -85,16 +88,14 @@ def _short_side(size: tuple[int, int], short: int,
     return tuple(max(int(length + 0.5), 1) for length in lengths)
 
 
-def _within(size: tuple[int, int], scale: tuple[int, int],
-            round_down: bool) -> tuple[int, int]:
+def _within(size: tuple[int, int], scale: tuple[int, int], round_down: bool) -> tuple[int, int]:
     """mmcv's ``rescale_size``: as large as both edges allow."""
     factor = min(max(scale) / max(size), min(scale) / min(size))
     half = 0 if round_down else 0.5
     return tuple(max(int(length * factor + half), 1) for length in size)
 
 
-def prepare(image: np.ndarray, info: ModelInfo,
-            limit: tuple[int, int] | None = None) -> Prepared:
+def prepare(image: np.ndarray, info: ModelInfo, limit: tuple[int, int] | None = None) -> Prepared:
     """Resize and normalise an image.
 
     Args:
@@ -112,8 +113,7 @@ def prepare(image: np.ndarray, info: ModelInfo,
     return Prepared(_normalise(resized, info), (height, width))
 
 
-def _resize(image: np.ndarray, size: tuple[int, int],
-            resize: ResizeInfo) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int], resize: ResizeInfo) -> np.ndarray:
     if resize.backend == 'pillow':
         method = _PILLOW[resize.interpolation]
         return np.asarray(Image.fromarray(image).resize(size, method))
@@ -132,9 +132,9 @@ def _normalise(image: np.ndarray, info: ModelInfo) -> np.ndarray:
     return planes
 
 
-def to_batch(images: Sequence[Prepared], info: ModelInfo,
-             fixed: tuple[int, int] | None = None
-             ) -> tuple[np.ndarray, np.ndarray]:
+def to_batch(
+    images: Sequence[Prepared], info: ModelInfo, fixed: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pad images below and to the right, and stack them.
 
     Args:
@@ -154,8 +154,7 @@ def to_batch(images: Sequence[Prepared], info: ModelInfo,
         height, width = -(-sizes.max(0) // divisor) * divisor
     else:
         width, height = fixed
-    batch = np.full((len(images), 3, height, width), info.pad_value,
-                    np.float32)
+    batch = np.full((len(images), 3, height, width), info.pad_value, np.float32)
     for place, image in zip(batch, images):
-        place[:, :image.size[0], :image.size[1]] = image.pixels
+        place[:, : image.size[0], : image.size[1]] = image.pixels
     return batch, sizes.astype(np.float32)

@@ -1,4 +1,5 @@
 """Compile what is worth it of a training step."""
+
 from typing import Any
 
 import torch
@@ -31,5 +32,4 @@ class CompileHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         model.loss = torch.compile(model.loss, **self.options)
-        runner.logger.info('The model is compiled in the first iterations, '
-                           'which takes minutes.')
+        runner.logger.info('The model is compiled in the first iterations, which takes minutes.')

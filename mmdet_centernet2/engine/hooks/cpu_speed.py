@@ -1,6 +1,6 @@
 """Train and test faster on a CPU, with the same arithmetic."""
+
 import ctypes
-from typing import Tuple
 
 import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign
@@ -25,17 +25,19 @@ def keep_freed_memory() -> bool:
     Holds for the rest of the process.
 
     Returns:
-        bool: False where the C library is not glibc; nothing changed then.
+        False where the C library is not glibc; nothing changed then.
     """
     try:
         mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError):
         return False
-    return all([
-        mallopt(M_MMAP_MAX, 0),
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1),
-        mallopt(M_TOP_PAD, 64 * 2**20)
-    ])
+    return all(
+        [
+            mallopt(M_MMAP_MAX, 0),
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1),
+            mallopt(M_TOP_PAD, 64 * 2**20),
+        ]
+    )
 
 
 def use_channels_last(model: nn.Module) -> None:
@@ -56,7 +58,7 @@ def use_channels_last(model: nn.Module) -> None:
                 module.register_forward_pre_hook(_contiguous)
 
 
-def _contiguous(module: nn.Module, inputs: Tuple[Tensor]) -> Tuple[Tensor]:
+def _contiguous(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return tuple(x.contiguous() for x in inputs)
 
 
@@ -72,7 +74,7 @@ class CPUSpeedHook(Hook):
         """Switch both on, if the model is on a CPU.
 
         Args:
-            model (nn.Module): A detector, perhaps in a wrapper.
+            model: A detector, perhaps in a wrapper.
         """
         if next(model.parameters()).device.type != 'cpu':
             return

@@ -6,7 +6,9 @@ little. ``torch.compile`` with frozen weights gave nothing beyond them and
 takes a minute to compile, so it is not part of it. BF16 halves the rest where
 the processor computes in it (AVX512-BF16, AMX, or a GPU).
 """
-from typing import Any, Iterator, Optional
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -18,8 +20,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.mkldnn import MkldnnLinear
 
-from mmdet_centernet2.engine.optimizers.bf16 import (cpu_has_bf16,
-                                                     warn_about_bf16)
+from mmdet_centernet2.engine.optimizers.bf16 import cpu_has_bf16, warn_about_bf16
 from mmdet_centernet2.models.layers.deform_conv import ExactDeformConv
 
 from .cpu_speed import keep_freed_memory, use_channels_last
@@ -40,14 +41,14 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     NMS stay FP32, deformable convolutions too.
 
     Args:
-        model (nn.Module): A detector with its weights, on its device; may be
+        model: A detector with its weights, on its device; may be
             wrapped for several processes or for test-time augmentation.
-        mode (str): ``exact`` (FP32) or ``bf16``. Defaults to ``exact``, which
+        mode: ``exact`` (FP32) or ``bf16``. Defaults to ``exact``, which
             also takes the place of ``bf16`` on a CPU without BF16 arithmetic,
             with a warning.
 
     Returns:
-        nn.Module: ``model``.
+        ``model``.
 
     Raises:
         ValueError: If ``mode`` is not one of these.
@@ -57,8 +58,9 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     detector = bare_detector(model).eval()
     on_cpu = next(detector.parameters()).device.type == 'cpu'
     if mode == 'bf16' and on_cpu and not cpu_has_bf16():
-        warn_about_bf16("Fast inference takes 'exact' instead of 'bf16', "
-                        'which would be several times slower.')
+        warn_about_bf16(
+            "Fast inference takes 'exact' instead of 'bf16', which would be several times slower."
+        )
         mode = 'exact'
     for name, part in _parts(detector):
         setattr(detector, name, fuse_conv_bn(part))
@@ -76,7 +78,7 @@ def bare_detector(model: nn.Module) -> nn.Module:
     """The detector inside wrappers.
 
     Args:
-        model (nn.Module): A detector, perhaps in ``module`` of others.
+        model: A detector, perhaps in ``module`` of others.
     """
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):
         model = model.module
@@ -119,7 +121,7 @@ class _Cast:
     """Forward hooks that change a module's floating point type.
 
     Args:
-        dtype (torch.dtype): To cast to.
+        dtype: To cast to.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -135,7 +137,7 @@ class _Cast:
             return self._cast(out)
         return tuple(self._cast(part) for part in out)
 
-    def _cast(self, value: Optional[Tensor]) -> Optional[Tensor]:
+    def _cast(self, value: Tensor | None) -> Tensor | None:
         return value if value is None else value.to(self.dtype)
 
 
@@ -146,8 +148,7 @@ def _use_onednn_linear(detector: nn.Module) -> None:
     for head in _second_stages(detector):
         for parent in list(head.modules()):
             for name, module in list(parent.named_children()):
-                if (type(module) is nn.Linear
-                        and module.in_features >= LARGE_LINEAR):
+                if type(module) is nn.Linear and module.in_features >= LARGE_LINEAR:
                     setattr(parent, name, MkldnnLinear(module, torch.float))
 
 
@@ -157,11 +158,11 @@ def speed_up_as_configured(model: nn.Module, cfg: Config) -> nn.Module:
     For programs that run a model without mmengine's runner.
 
     Args:
-        model (nn.Module): See :func:`speed_up`.
-        cfg (Config): With ``custom_hooks``.
+        model: See :func:`speed_up`.
+        cfg: With ``custom_hooks``.
 
     Returns:
-        nn.Module: ``model``.
+        ``model``.
     """
     for hook in cfg.get('custom_hooks', []):
         if hook['type'] == 'FastInferenceHook':
@@ -174,13 +175,12 @@ class FastInferenceHook(Hook):
     """Calls :func:`speed_up` before a model is tested; not in training.
 
     Args:
-        mode (str): See :func:`speed_up`. Defaults to ``exact``.
+        mode: See :func:`speed_up`. Defaults to ``exact``.
     """
 
     def __init__(self, mode: str = 'exact') -> None:
         if mode not in MODES:
-            raise ValueError(f'mode must be one of {list(MODES)}, got '
-                             f'{mode!r}')
+            raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}')
         self.mode = mode
 
     def apply(self, model: nn.Module) -> None:

@@ -1,11 +1,13 @@
 """Mixed precision without a GPU, and without loss scaling."""
+
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
 import platform
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -27,15 +29,13 @@ def cpu_has_bf16() -> bool:
     ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_MAX_CPU_ISA`` are respected.
 
     Returns:
-        bool: False too if torch is built without oneDNN.
+        False too if torch is built without oneDNN.
     """
-    if not (torch.backends.mkldnn.is_available()
-            and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     if platform.machine().lower() not in ('x86_64', 'amd64'):
         return True
-    limit = os.environ.get('ONEDNN_MAX_CPU_ISA',
-                           os.environ.get('DNNL_MAX_CPU_ISA', ''))
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA', os.environ.get('DNNL_MAX_CPU_ISA', ''))
     # older versions of torch do not know
     has_bf16 = getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: True)
     return has_bf16() and limit.upper() not in AVX512_WITHOUT_BF16
@@ -45,11 +45,13 @@ def warn_about_bf16(consequence: str) -> None:
     """Say that this CPU has no BF16.
 
     Args:
-        consequence (str): What follows from it, a sentence.
+        consequence: What follows from it, a sentence.
     """
     print_log(
-        'This CPU has no bfloat16 arithmetic (AVX512-BF16, AMX or ARM '
-        f'BF16). {consequence}', 'current', logging.WARNING)
+        f'This CPU has no bfloat16 arithmetic (AVX512-BF16, AMX or ARM BF16). {consequence}',
+        'current',
+        logging.WARNING,
+    )
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -70,15 +72,16 @@ class BF16OptimWrapper(OptimWrapper):
         super().__init__(*args, **kwargs)
         device = self.optimizer.param_groups[0]['params'][0].device
         if device.type == 'cpu' and not cpu_has_bf16():
-            warn_about_bf16('Training with BF16OptimWrapper is several times '
-                            'slower than with OptimWrapper.')
+            warn_about_bf16(
+                'Training with BF16OptimWrapper is several times slower than with OptimWrapper.'
+            )
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass under autocast.
 
         Args:
-            model (nn.Module): The model that is trained.
+            model: The model that is trained.
         """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

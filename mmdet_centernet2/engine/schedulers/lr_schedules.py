@@ -1,6 +1,7 @@
 """The original's learning-rate laws that mmengine cannot say exactly."""
+
 import math
-from typing import List, Sequence
+from collections.abc import Sequence
 
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
@@ -15,10 +16,10 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
     the law's value at the start to its value at ``warmup_iters``.
 
     Args:
-        optimizer (Optimizer or OptimWrapper): What to schedule.
-        warmup_iters (int): Length of the warm-up.
-        warmup_factor (float): Where it starts.
-        by_epoch (bool): Must be False.
+        optimizer: What to schedule.
+        warmup_iters: Length of the warm-up.
+        warmup_factor: Where it starts.
+        by_epoch: Must be False.
         **kwargs: See mmengine's schedulers.
 
     Raises:
@@ -27,15 +28,16 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
     Source: detectron2's ``solver/lr_scheduler.py``.
     """
 
-    def __init__(self,
-                 optimizer: Optimizer,
-                 warmup_iters: int,
-                 warmup_factor: float,
-                 by_epoch: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_iters: int,
+        warmup_factor: float,
+        by_epoch: bool = False,
+        **kwargs,
+    ) -> None:
         if by_epoch:
-            raise ValueError(f'{type(self).__name__} goes by iteration: set '
-                             'by_epoch=False')
+            raise ValueError(f'{type(self).__name__} goes by iteration: set by_epoch=False')
         self.warmup_iters = warmup_iters
         self.warmup_factor = warmup_factor
         super().__init__(optimizer, by_epoch=False, **kwargs)
@@ -44,7 +46,7 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
         """Factor of the base learning rate without warm-up.
 
         Args:
-            i (int): Iteration, from 0.
+            i: Iteration, from 0.
         """
         raise NotImplementedError
 
@@ -52,7 +54,7 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
         """Factor of the base learning rate.
 
         Args:
-            i (int): Iteration, from 0.
+            i: Iteration, from 0.
         """
         if i >= self.warmup_iters:
             return self.law(i)
@@ -60,7 +62,7 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
         start = self.warmup_factor * self.law(0)
         return start * (1 - done) + self.law(self.warmup_iters) * done
 
-    def _get_value(self) -> List[float]:
+    def _get_value(self) -> list[float]:
         """Learning rate of each parameter group."""
         factor = self.factor(self.last_step)
         return [base * factor for base in self.base_values]
@@ -74,13 +76,12 @@ class WarmupCosineLR(ClosedFormLR):
     instead and are off by some 1e-4 while warming up.
 
     Args:
-        optimizer (Optimizer or OptimWrapper): What to schedule.
-        max_iters (int): Length of the run.
+        optimizer: What to schedule.
+        max_iters: Length of the run.
         **kwargs: See :class:`ClosedFormLR`.
     """
 
-    def __init__(self, optimizer: Optimizer, max_iters: int,
-                 **kwargs) -> None:
+    def __init__(self, optimizer: Optimizer, max_iters: int, **kwargs) -> None:
         self.max_iters = max_iters
         super().__init__(optimizer, **kwargs)
 
@@ -94,22 +95,24 @@ class RepeatedMultiStepLR(ClosedFormLR):
     """A step schedule, warm-up included, that starts again and again.
 
     Args:
-        optimizer (Optimizer or OptimWrapper): What to schedule.
-        cycle_iters (int): Length of one repeat.
-        milestones (Sequence[int]): Iterations of a repeat at which the rate
+        optimizer: What to schedule.
+        cycle_iters: Length of one repeat.
+        milestones: Iterations of a repeat at which the rate
             is multiplied by ``gamma``.
-        gamma (float): Defaults to 0.1.
+        gamma: Defaults to 0.1.
         **kwargs: See :class:`ClosedFormLR`.
 
     Source: the "24x" schedule in the original's ``MODEL_ZOO.md``.
     """
 
-    def __init__(self,
-                 optimizer: Optimizer,
-                 cycle_iters: int,
-                 milestones: Sequence[int],
-                 gamma: float = 0.1,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        cycle_iters: int,
+        milestones: Sequence[int],
+        gamma: float = 0.1,
+        **kwargs,
+    ) -> None:
         self.cycle_iters = cycle_iters
         self.milestones = tuple(milestones)
         self.gamma = gamma
@@ -117,7 +120,7 @@ class RepeatedMultiStepLR(ClosedFormLR):
 
     def law(self, i: int) -> float:
         """See :class:`ClosedFormLR`."""
-        return self.gamma**sum(i >= step for step in self.milestones)
+        return self.gamma ** sum(i >= step for step in self.milestones)
 
     def factor(self, i: int) -> float:
         """See :class:`ClosedFormLR`."""

@@ -1,4 +1,5 @@
 """Backbones that mmdet does not have."""
+
 from .caffe_res2net import CaffeRes2Net
 from .dla import DLA
 

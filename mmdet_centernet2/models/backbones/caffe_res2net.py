@@ -44,8 +44,7 @@ class CaffeRes2Net(Res2Net):
 
     def _deformable(self) -> list[ModulatedDeformConv2dPack]:
         return [
-            module for module in self.modules()
-            if isinstance(module, ModulatedDeformConv2dPack)
+            module for module in self.modules() if isinstance(module, ModulatedDeformConv2dPack)
         ]
 
     def make_res_layer(self, **kwargs) -> nn.Sequential:

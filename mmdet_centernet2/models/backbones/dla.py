@@ -1,4 +1,5 @@
 """Deep layer aggregation backbones."""
+
 from collections.abc import Sequence
 
 import torch
@@ -11,29 +12,25 @@ from torch import Tensor, nn
 from ..layers import recompute
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int,
-              norm_cfg: ConfigType) -> list[nn.Module]:
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int, norm_cfg: ConfigType
+) -> list[nn.Module]:
     """A convolution without bias, and its norm."""
     conv = nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel,
-        stride=stride,
-        padding=kernel // 2,
-        bias=False)
+        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False
+    )
     return [conv, build_norm_layer(norm_cfg, out_channels)[1]]
 
 
 class DLABasicBlock(nn.Module):
     """Two 3x3 convolutions, the first with the stride, and a residual."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, norm_cfg: ConfigType
+    ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = conv_norm(in_channels, out_channels, 3, stride,
-                                         norm_cfg)
-        self.conv2, self.bn2 = conv_norm(out_channels, out_channels, 3, 1,
-                                         norm_cfg)
+        self.conv1, self.bn1 = conv_norm(in_channels, out_channels, 3, stride, norm_cfg)
+        self.conv2, self.bn2 = conv_norm(out_channels, out_channels, 3, 1, norm_cfg)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(B, C_in, H, W) and the residual (B, C, H / s, W / s)."""
@@ -44,8 +41,9 @@ class DLABasicBlock(nn.Module):
 class DLABottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions, half as wide inside, and a residual."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, norm_cfg: ConfigType
+    ) -> None:
         super().__init__()
         width = out_channels // 2
         self.conv1, self.bn1 = conv_norm(in_channels, width, 1, 1, norm_cfg)
@@ -62,11 +60,9 @@ class DLABottleneck(nn.Module):
 class DLARoot(nn.Module):
     """Aggregation node: concatenate, mix by a 1x1 convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
         super().__init__()
-        self.conv, self.bn = conv_norm(in_channels, out_channels, 1, 1,
-                                       norm_cfg)
+        self.conv, self.bn = conv_norm(in_channels, out_channels, 1, 1, norm_cfg)
 
     def forward(self, children: Sequence[Tensor]) -> Tensor:
         """Children of equal size, each (B, C_i, H, W)."""
@@ -90,15 +86,17 @@ class DLATree(nn.Module):
         extra_channels: Of further children that the parent passes.
     """
 
-    def __init__(self,
-                 depth: int,
-                 block: type,
-                 in_channels: int,
-                 out_channels: int,
-                 stride: int,
-                 level_root: bool,
-                 norm_cfg: ConfigType,
-                 extra_channels: int = 0) -> None:
+    def __init__(
+        self,
+        depth: int,
+        block: type,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        level_root: bool,
+        norm_cfg: ConfigType,
+        extra_channels: int = 0,
+    ) -> None:
         super().__init__()
         self.stride, self.level_root = stride, level_root
         self.is_leaf = depth == 1
@@ -107,17 +105,23 @@ class DLATree(nn.Module):
         if self.is_leaf:
             self.tree1 = block(in_channels, out_channels, stride, norm_cfg)
             self.tree2 = block(out_channels, out_channels, 1, norm_cfg)
-            self.root = DLARoot(2 * out_channels + extra_channels,
-                                out_channels, norm_cfg)
+            self.root = DLARoot(2 * out_channels + extra_channels, out_channels, norm_cfg)
         else:
-            self.tree1 = DLATree(depth - 1, block, in_channels, out_channels,
-                                 stride, False, norm_cfg)
-            self.tree2 = DLATree(depth - 1, block, out_channels, out_channels,
-                                 1, False, norm_cfg,
-                                 extra_channels + out_channels)
+            self.tree1 = DLATree(
+                depth - 1, block, in_channels, out_channels, stride, False, norm_cfg
+            )
+            self.tree2 = DLATree(
+                depth - 1,
+                block,
+                out_channels,
+                out_channels,
+                1,
+                False,
+                norm_cfg,
+                extra_channels + out_channels,
+            )
         if in_channels != out_channels:
-            self.project = nn.Sequential(
-                *conv_norm(in_channels, out_channels, 1, 1, norm_cfg))
+            self.project = nn.Sequential(*conv_norm(in_channels, out_channels, 1, 1, norm_cfg))
             self.project.requires_grad_(self.is_leaf)
 
     def forward(self, x: Tensor, children: Sequence[Tensor] = ()) -> Tensor:
@@ -131,8 +135,9 @@ class DLATree(nn.Module):
             (B, C, H / stride, W / stride), rounded up.
         """
         children = list(children)
-        bottom = x if self.stride == 1 else nn.functional.max_pool2d(
-            x, self.stride, ceil_mode=True)  # odd sizes: as the blocks
+        bottom = (
+            x if self.stride == 1 else nn.functional.max_pool2d(x, self.stride, ceil_mode=True)
+        )  # odd sizes: as the blocks
         if self.level_root:
             children.insert(0, bottom)
         if not self.is_leaf:
@@ -172,38 +177,38 @@ class DLA(BaseModule):
         60: (DLABottleneck, (1, 2, 3, 1), (16, 32, 128, 256, 512, 1024)),
     }
 
-    def __init__(self,
-                 depth: int = 34,
-                 out_indices: Sequence[int] = (3, 4, 5),
-                 norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
-                 norm_eval: bool = False,
-                 with_cp: bool = False,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        depth: int = 34,
+        out_indices: Sequence[int] = (3, 4, 5),
+        norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         if depth not in self.arch_settings:
-            raise ValueError(f'depth must be one of '
-                             f'{tuple(self.arch_settings)}, got {depth}')
+            raise ValueError(f'depth must be one of {tuple(self.arch_settings)}, got {depth}')
         if not out_indices or not set(out_indices) <= set(range(6)):
-            raise ValueError(f'out_indices must name one or more of levels 0 '
-                             f'to 5, got {tuple(out_indices)}')
-        super().__init__(
-            init_cfg=init_cfg or dict(type='Kaiming', layer='Conv2d'))
+            raise ValueError(
+                f'out_indices must name one or more of levels 0 to 5, got {tuple(out_indices)}'
+            )
+        super().__init__(init_cfg=init_cfg or dict(type='Kaiming', layer='Conv2d'))
         self.out_indices, self.norm_eval = tuple(out_indices), norm_eval
         self.with_cp = with_cp
         block, depths, channels = self.arch_settings[depth]
         self.out_channels = [channels[i] for i in self.out_indices]
 
-        def plain(in_channels: int, out_channels: int, kernel: int,
-                  stride: int) -> nn.Sequential:
+        def plain(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
             return nn.Sequential(
-                *conv_norm(in_channels, out_channels, kernel, stride,
-                           norm_cfg), nn.ReLU(inplace=True))
+                *conv_norm(in_channels, out_channels, kernel, stride, norm_cfg),
+                nn.ReLU(inplace=True),
+            )
 
         self.base_layer = plain(3, channels[0], 7, 1)
         self.level0 = plain(channels[0], channels[0], 3, 1)
         self.level1 = plain(channels[0], channels[1], 3, 2)
         for i, tree_depth in enumerate(depths, start=2):
-            tree = DLATree(tree_depth, block, channels[i - 1], channels[i], 2,
-                           i > 2, norm_cfg)
+            tree = DLATree(tree_depth, block, channels[i - 1], channels[i], 2, i > 2, norm_cfg)
             self.add_module(f'level{i}', tree)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,5 @@
 """CenterNet heads."""
+
 from .centernet2_head import CenterNet2Head
 from .centernet2_proposal_head import CenterNet2ProposalHead
 

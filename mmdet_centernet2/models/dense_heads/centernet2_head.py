@@ -34,21 +34,18 @@ class CenterNet2Head(CenterNet2ProposalHead):
     heat_loss_name = ''
     sqrt_score = False
 
-    def __init__(self,
-                 num_classes: int,
-                 more_pos: dict | None = dict(thresh=0.2, topk=9),
-                 loss_cls: ConfigType = dict(type='HeatmapFocalLoss'),
-                 **kwargs) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            more_pos=more_pos,
-            loss_cls=loss_cls,
-            **kwargs)
+    def __init__(
+        self,
+        num_classes: int,
+        more_pos: dict | None = dict(thresh=0.2, topk=9),
+        loss_cls: ConfigType = dict(type='HeatmapFocalLoss'),
+        **kwargs,
+    ) -> None:
+        super().__init__(num_classes=num_classes, more_pos=more_pos, loss_cls=loss_cls, **kwargs)
 
     def _check_num_classes(self, num_classes: int) -> None:
         if num_classes < 1:
-            raise ValueError(f'num_classes must be positive, got '
-                             f'{num_classes}')
+            raise ValueError(f'num_classes must be positive, got {num_classes}')
 
     def _init_cls_convs(self) -> None:
         """Build the class tower."""
@@ -61,12 +58,14 @@ class CenterNet2Head(CenterNet2ProposalHead):
         return x
 
     @torch.no_grad()
-    def predict_by_feat(self,
-                        heat_logits: list[Tensor],
-                        ltrbs: list[Tensor],
-                        batch_img_metas: list[dict],
-                        cfg: ConfigDict | None = None,
-                        rescale: bool = False) -> InstanceList:
+    def predict_by_feat(
+        self,
+        heat_logits: list[Tensor],
+        ltrbs: list[Tensor],
+        batch_img_metas: list[dict],
+        cfg: ConfigDict | None = None,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Decode detections: NMS, then rescaling, then clipping.
 
         Args:

@@ -1,4 +1,5 @@
 """The class-agnostic CenterNet head, first stage of CenterNet2."""
+
 import math
 from collections.abc import Sequence
 
@@ -80,33 +81,33 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     heat_loss_name = 'agn_'  # in the names of the losses
     sqrt_score = True  # proposals carry the square root of the objectness
 
-    def __init__(self,
-                 in_channels: int,
-                 feat_channels: int | None = None,
-                 num_classes: int = 1,
-                 stacked_convs: int = 4,
-                 strides: Sequence[int] = (8, 16, 32, 64, 128),
-                 regress_ranges: Sequence[tuple[float, float]] = FPN_RANGES,
-                 hm_min_overlap: float = 0.8,
-                 hm_min_radius: float = 4.,
-                 more_pos: dict | None = None,
-                 prior_prob: float = 0.01,
-                 bbox_bias: float = 8.,
-                 conv_bias: bool = True,
-                 norm_cfg: OptConfigType = dict(
-                     type='GN', num_groups=32, requires_grad=True),
-                 loss_cls: ConfigType = dict(
-                     type='HeatmapFocalLoss',
-                     ignore_high_fp=0.85,
-                     pos_weight=0.5,
-                     neg_weight=0.5),
-                 loss_bbox: ConfigType = dict(type='LTRBIoULoss'),
-                 init_cfg: OptMultiConfig = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        feat_channels: int | None = None,
+        num_classes: int = 1,
+        stacked_convs: int = 4,
+        strides: Sequence[int] = (8, 16, 32, 64, 128),
+        regress_ranges: Sequence[tuple[float, float]] = FPN_RANGES,
+        hm_min_overlap: float = 0.8,
+        hm_min_radius: float = 4.0,
+        more_pos: dict | None = None,
+        prior_prob: float = 0.01,
+        bbox_bias: float = 8.0,
+        conv_bias: bool = True,
+        norm_cfg: OptConfigType = dict(type='GN', num_groups=32, requires_grad=True),
+        loss_cls: ConfigType = dict(
+            type='HeatmapFocalLoss', ignore_high_fp=0.85, pos_weight=0.5, neg_weight=0.5
+        ),
+        loss_bbox: ConfigType = dict(type='LTRBIoULoss'),
+        init_cfg: OptMultiConfig = None,
+        **kwargs,
+    ) -> None:
         if len(strides) != len(regress_ranges):
             raise ValueError(
                 f'{len(strides)} strides but {len(regress_ranges)} '
-                'regress_ranges: give one (low, high) range for each stride')
+                'regress_ranges: give one (low, high) range for each stride'
+            )
         if any(stride % 2 for stride in strides):
             raise ValueError(f'strides must be even, got {tuple(strides)}')
         self._check_num_classes(num_classes)
@@ -120,7 +121,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             norm_cfg=norm_cfg,
             loss_cls=loss_cls,
             loss_bbox=loss_bbox,
-            init_cfg=init_cfg or dict(
+            init_cfg=init_cfg
+            or dict(
                 type='Normal',
                 layer='Conv2d',
                 std=0.01,
@@ -129,27 +131,25 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                         type='Normal',
                         name=self.heat_predictor,
                         std=0.01,
-                        bias=-math.log((1 - prior_prob) / prior_prob)),
-                    dict(
-                        type='Normal',
-                        name='conv_reg',
-                        std=0.01,
-                        bias=bbox_bias),
-                ]),
-            **kwargs)
+                        bias=-math.log((1 - prior_prob) / prior_prob),
+                    ),
+                    dict(type='Normal', name='conv_reg', std=0.01, bias=bbox_bias),
+                ],
+            ),
+            **kwargs,
+        )
         self.hm_min_overlap = hm_min_overlap
         self.hm_min_radius = hm_min_radius
         self.more_pos = more_pos
         self.register_buffer(
-            'regress_ranges',
-            torch.tensor(regress_ranges, dtype=torch.float32),
-            persistent=False)
+            'regress_ranges', torch.tensor(regress_ranges, dtype=torch.float32), persistent=False
+        )
 
     def _check_num_classes(self, num_classes: int) -> None:
         if num_classes != 1:
             raise ValueError(
-                f'{type(self).__name__} is class-agnostic: num_classes must '
-                f'be 1, got {num_classes}')
+                f'{type(self).__name__} is class-agnostic: num_classes must be 1, got {num_classes}'
+            )
 
     def init_weights(self) -> None:
         """Initialise, offsets of deformable convolutions included.
@@ -173,14 +173,14 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         if self.dcn_on_last_conv:
             conv = self.reg_convs[-1].conv
             self.reg_convs[-1].conv = ExactDeformConv(
-                conv.in_channels, conv.out_channels, 3, padding=1,
-                bias=conv.bias is not None)
+                conv.in_channels, conv.out_channels, 3, padding=1, bias=conv.bias is not None
+            )
 
     def _init_predictor(self) -> None:
         """Initialize the two predictors and a scale for each level."""
         self.add_module(
-            self.heat_predictor,
-            nn.Conv2d(self.feat_channels, self.num_classes, 3, padding=1))
+            self.heat_predictor, nn.Conv2d(self.feat_channels, self.num_classes, 3, padding=1)
+        )
         self.conv_reg = nn.Conv2d(self.feat_channels, 4, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
 
@@ -197,8 +197,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         """
         return multi_apply(self.forward_single, x, self.scales)
 
-    def forward_single(self, x: Tensor,
-                       scale: Scale) -> tuple[Tensor, Tensor]:
+    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
         """Predict on one level; see :meth:`forward`."""
         reg_feat = x
         for conv in self.reg_convs:
@@ -212,12 +211,12 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         return reg_feat
 
     def loss_by_feat(
-            self,
-            heat_logits: list[Tensor],
-            ltrbs: list[Tensor],
-            batch_gt_instances: InstanceList,
-            batch_img_metas: list[dict],
-            batch_gt_instances_ignore: OptInstanceList = None
+        self,
+        heat_logits: list[Tensor],
+        ltrbs: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch.
 
@@ -234,31 +233,29 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             Positive, negative and box loss.
         """
         ltrb_rows = flatten_levels(ltrbs)
-        layout, targets = self.get_targets(heat_logits, ltrb_rows,
-                                           batch_gt_instances)
+        layout, targets = self.get_targets(heat_logits, ltrb_rows, batch_gt_instances)
         has_box = targets.reg_inds >= 0
         counts = torch.stack([(targets.pos_inds >= 0).sum(), has_box.sum()])
         num_pos, num_reg = reduce_mean(counts.float()).clamp(min=1)
         pos_loss, neg_loss = self.loss_cls(
             heat_logits,
-            layout.elements(targets.heat.rows, targets.heat.labels,
-                            self.num_classes), targets.heat.values,
-            layout.elements(targets.pos_inds, targets.pos_labels,
-                            self.num_classes), num_pos)
+            layout.elements(targets.heat.rows, targets.heat.labels, self.num_classes),
+            targets.heat.values,
+            layout.elements(targets.pos_inds, targets.pos_labels, self.num_classes),
+            num_pos,
+        )
         loc_loss = self.loss_bbox(
             ltrb_rows.index_select(0, targets.reg_inds.clamp(min=0)),
-            targets.reg_targets, num_reg, has_box)
+            targets.reg_targets,
+            num_reg,
+            has_box,
+        )
         name = f'loss_centernet_{self.heat_loss_name}'
-        return {
-            'loss_centernet_loc': loc_loss,
-            f'{name}pos': pos_loss,
-            f'{name}neg': neg_loss
-        }
+        return {'loss_centernet_loc': loc_loss, f'{name}pos': pos_loss, f'{name}neg': neg_loss}
 
     @torch.compiler.disable  # other shapes for each batch
     def get_targets(
-            self, heat_logits: list[Tensor], ltrb_rows: Tensor,
-            batch_gt_instances: InstanceList
+        self, heat_logits: list[Tensor], ltrb_rows: Tensor, batch_gt_instances: InstanceList
     ) -> tuple[LevelLayout, CenterTargets]:
         """Targets of a batch, see :func:`center_targets`.
 
@@ -269,27 +266,39 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             batch_gt_instances: Objects of each image.
         """
         layout = LevelLayout.build(
-            [logits.shape[-2:] for logits in heat_logits], self.strides,
-            len(heat_logits[0]), heat_logits[0].device)
-        gt = BatchBoxes.collate([gt.bboxes for gt in batch_gt_instances],
-                                [gt.labels for gt in batch_gt_instances])
+            [logits.shape[-2:] for logits in heat_logits],
+            self.strides,
+            len(heat_logits[0]),
+            heat_logits[0].device,
+        )
+        gt = BatchBoxes.collate(
+            [gt.bboxes for gt in batch_gt_instances], [gt.labels for gt in batch_gt_instances]
+        )
         if self.num_classes == 1:
             gt = gt.agnostic()
-        targets = center_targets(gt, layout, self.regress_ranges,
-                                 self.num_classes, self.hm_min_overlap,
-                                 self.hm_min_radius)
+        targets = center_targets(
+            gt,
+            layout,
+            self.regress_ranges,
+            self.num_classes,
+            self.hm_min_overlap,
+            self.hm_min_radius,
+        )
         if self.more_pos:
             targets.pos_inds, targets.pos_labels = mine_positives(
-                gt, layout, self.regress_ranges, ltrb_rows, **self.more_pos)
+                gt, layout, self.regress_ranges, ltrb_rows, **self.more_pos
+            )
         return layout, targets
 
     @torch.no_grad()
-    def predict_by_feat(self,
-                        heat_logits: list[Tensor],
-                        ltrbs: list[Tensor],
-                        batch_img_metas: list[dict] | None = None,
-                        cfg: ConfigDict | None = None,
-                        rescale: bool = False) -> InstanceList:
+    def predict_by_feat(
+        self,
+        heat_logits: list[Tensor],
+        ltrbs: list[Tensor],
+        batch_img_metas: list[dict] | None = None,
+        cfg: ConfigDict | None = None,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Decode proposals; they are **not clipped** to the image.
 
         Args:
@@ -309,8 +318,10 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         if rescale:
             raise ValueError(
                 f'{type(self).__name__} gives proposals in pixels of the '
-                'network input: call it with rescale=False')
+                'network input: call it with rescale=False'
+            )
         cfg = cfg or self.test_cfg
-        candidates = decode(heat_logits, ltrbs, self.strides, cfg.score_thr,
-                            cfg.nms_pre, self.sqrt_score)
+        candidates = decode(
+            heat_logits, ltrbs, self.strides, cfg.score_thr, cfg.nms_pre, self.sqrt_score
+        )
         return select(candidates, cfg.get('nms'), cfg.max_per_img)

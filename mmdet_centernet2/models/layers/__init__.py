@@ -1,4 +1,5 @@
 """Layers that several models share."""
+
 from .deform_conv import ExactDeformConv
 from .disable_autocast import disable_autocast
 from .recompute import recompute

@@ -1,4 +1,5 @@
 """Deformable convolution for half precision and channels-last, too."""
+
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS
@@ -31,8 +32,15 @@ class ExactDeformConv(ModulatedDeformConv2dPack):
             # slices, since `chunk` does not export well
             offset, mask = out[:, :num_offsets], out[:, num_offsets:]
             out = modulated_deform_conv.modulated_deform_conv2d(
-                x, offset.contiguous(),
-                mask.sigmoid().contiguous(), self.weight.contiguous(),
-                self.bias, self.stride, self.padding, self.dilation,
-                self.groups, self.deform_groups)
+                x,
+                offset.contiguous(),
+                mask.sigmoid().contiguous(),
+                self.weight.contiguous(),
+                self.bias,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.groups,
+                self.deform_groups,
+            )
         return out.to(dtype)

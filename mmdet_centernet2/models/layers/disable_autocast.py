@@ -1,11 +1,11 @@
 """Parts of a network that mixed precision leaves alone."""
+
 import contextlib
 
 import torch
 
 
-def disable_autocast(
-        device: torch.device) -> contextlib.AbstractContextManager:
+def disable_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Switch autocast off, where the device has one ("meta" does not)."""
     if device.type == 'meta':
         return contextlib.nullcontext()

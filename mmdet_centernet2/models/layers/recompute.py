@@ -1,4 +1,5 @@
 """Activation checkpointing that does not count batches twice."""
+
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +14,16 @@ from torch.utils.checkpoint import checkpoint
 def _freeze_running_stats(module: nn.Module) -> Iterator[None]:
     """Let batch norms normalise without updating their statistics."""
     norms = [
-        norm for norm in module.modules()
-        if isinstance(norm, _BatchNorm) and norm.track_running_stats
-        and norm.training
+        norm
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats and norm.training
     ]
     momenta = [norm.momentum for norm in norms]
-    counters = [
-        norm.num_batches_tracked for norm in norms
-        if norm.num_batches_tracked is not None
-    ]
+    counters = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
     counts = [counter.clone() for counter in counters]
     try:
         for norm in norms:
-            norm.momentum = 0.
+            norm.momentum = 0.0
         yield
     finally:
         for norm, momentum in zip(norms, momenta):
@@ -45,5 +43,5 @@ def recompute(module: nn.Module, *args: Any) -> Any:
         module,
         *args,
         use_reentrant=False,
-        context_fn=lambda: (contextlib.nullcontext(),
-                            _freeze_running_stats(module)))
+        context_fn=lambda: (contextlib.nullcontext(), _freeze_running_stats(module)),
+    )

@@ -1,4 +1,5 @@
 """Sigmoid cross entropy over some of the classes only."""
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import weight_reduce_loss
@@ -9,8 +10,7 @@ from torch import Tensor, nn
 from .image_counts import CountSource, load_image_counts
 
 
-def federated_bce(cls_score: Tensor, labels: Tensor,
-                  classes: Tensor) -> Tensor:
+def federated_bce(cls_score: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
     """Binary cross entropy of each RoI, summed over the given classes.
 
     Args:
@@ -23,8 +23,9 @@ def federated_bce(cls_score: Tensor, labels: Tensor,
         FP32, shape (n, ).
     """
     targets = (labels[:, None] == classes[None]).float()
-    return F.binary_cross_entropy_with_logits(
-        cls_score.float(), targets, reduction='none').sum(dim=1)
+    return F.binary_cross_entropy_with_logits(cls_score.float(), targets, reduction='none').sum(
+        dim=1
+    )
 
 
 def _rank_generator() -> torch.Generator:
@@ -77,27 +78,31 @@ class FederatedLoss(nn.Module):
     custom_activation = True
     custom_accuracy = True
 
-    def __init__(self,
-                 num_sampled_classes: int | None = 50,
-                 cat_freq: CountSource | None = 'lvis_v1',
-                 freq_power: float = 0.5,
-                 use_sigmoid: bool = True,
-                 prior_prob: float = 0.01,
-                 reduction: str = 'mean',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        num_sampled_classes: int | None = 50,
+        cat_freq: CountSource | None = 'lvis_v1',
+        freq_power: float = 0.5,
+        use_sigmoid: bool = True,
+        prior_prob: float = 0.01,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         if not use_sigmoid:
             raise ValueError(
                 'FederatedLoss needs use_sigmoid=True: every class that a '
                 'softmax loss has a target for is among the chosen ones, so '
                 'that the choice would change nothing; take '
-                "dict(type='CrossEntropyLoss', use_sigmoid=False) instead")
+                "dict(type='CrossEntropyLoss', use_sigmoid=False) instead"
+            )
         if num_sampled_classes is not None and num_sampled_classes < 1:
-            raise ValueError('num_sampled_classes must be at least 1, or '
-                             f'None for all, got {num_sampled_classes}')
-        if not 0 < prior_prob < 1:
             raise ValueError(
-                f'prior_prob must be between 0 and 1, got {prior_prob}')
+                'num_sampled_classes must be at least 1, or '
+                f'None for all, got {num_sampled_classes}'
+            )
+        if not 0 < prior_prob < 1:
+            raise ValueError(f'prior_prob must be between 0 and 1, got {prior_prob}')
         self.num_sampled_classes = num_sampled_classes
         self.prior_prob = prior_prob
         self.use_sigmoid = True
@@ -105,12 +110,8 @@ class FederatedLoss(nn.Module):
         self.loss_weight = loss_weight
         self.class_weights = None
         if cat_freq is not None and num_sampled_classes is not None:
-            counts = torch.tensor(
-                load_image_counts(cat_freq),
-                dtype=torch.float32,
-                device='cpu')
-            self.class_weights = torch.where(counts > 0, counts**freq_power,
-                                             0.)
+            counts = torch.tensor(load_image_counts(cat_freq), dtype=torch.float32, device='cpu')
+            self.class_weights = torch.where(counts > 0, counts**freq_power, 0.0)
 
     @property
     def samples_classes(self) -> bool:
@@ -130,10 +131,9 @@ class FederatedLoss(nn.Module):
         """Probabilities, shape (n, C + 1); the last column means nothing."""
         return cls_score.sigmoid()
 
-    def get_accuracy(self,
-                     cls_score: Tensor,
-                     labels: Tensor,
-                     classes: Tensor | None = None) -> dict[str, Tensor]:
+    def get_accuracy(
+        self, cls_score: Tensor, labels: Tensor, classes: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Share of the foreground RoIs whose best class is right.
 
         Args:
@@ -152,7 +152,7 @@ class FederatedLoss(nn.Module):
             return dict(acc=cls_score.new_zeros(1))
         correct = classes[cls_score.detach().argmax(dim=1)] == labels
         num_foreground = torch.isin(labels, classes).sum().clamp(min=1)
-        return dict(acc=(100. * correct.sum() / num_foreground).reshape(1))
+        return dict(acc=(100.0 * correct.sum() / num_foreground).reshape(1))
 
     def sample_classes(self, labels: Tensor, num_classes: int) -> Tensor:
         """Choose the classes of one call.
@@ -174,8 +174,9 @@ class FederatedLoss(nn.Module):
             return torch.arange(num_classes, device=labels.device)
         appeared = labels.cpu().unique()
         if len(appeared) and (appeared[0] < 0 or appeared[-1] > num_classes):
-            raise ValueError(f'labels must be in [0, {num_classes}], got '
-                             f'{appeared[0]} to {appeared[-1]}')
+            raise ValueError(
+                f'labels must be in [0, {num_classes}], got {appeared[0]} to {appeared[-1]}'
+            )
         missing = self.num_sampled_classes - len(appeared)
         classes = appeared[appeared < num_classes]
         weights = torch.ones(num_classes, device='cpu')
@@ -188,13 +189,15 @@ class FederatedLoss(nn.Module):
             classes = torch.cat([classes, drawn])
         return classes.to(labels.device)
 
-    def forward(self,
-                cls_score: Tensor,
-                labels: Tensor,
-                label_weights: Tensor | None = None,
-                avg_factor: float | None = None,
-                reduction_override: str | None = None,
-                classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        cls_score: Tensor,
+        labels: Tensor,
+        label_weights: Tensor | None = None,
+        avg_factor: float | None = None,
+        reduction_override: str | None = None,
+        classes: Tensor | None = None,
+    ) -> Tensor:
         """Compute the loss in FP32.
 
         Args:
@@ -217,15 +220,14 @@ class FederatedLoss(nn.Module):
             classes = self.sample_classes(labels, cls_score.size(1) - 1)
             cls_score = cls_score.index_select(1, classes)
         loss = federated_bce(cls_score, labels, classes)
-        return self.loss_weight * weight_reduce_loss(
-            loss, label_weights, reduction, avg_factor)
+        return self.loss_weight * weight_reduce_loss(loss, label_weights, reduction, avg_factor)
 
     def _check_num_classes(self, num_classes: int) -> None:
-        if self.class_weights is None or len(
-                self.class_weights) == num_classes:
+        if self.class_weights is None or len(self.class_weights) == num_classes:
             return
         raise ValueError(
             f'FederatedLoss: cat_freq has {len(self.class_weights)} classes, '
             f'the box head {num_classes}: set cat_freq to the image counts of '
             'your data set (tools/dataset_converters/lvis_image_counts.py '
-            'makes them) or to None')
+            'makes them) or to None'
+        )

@@ -1,4 +1,5 @@
 """Focal loss on Gaussian heat maps."""
+
 from collections.abc import Sequence
 
 from mmdet.registry import MODELS
@@ -31,23 +32,30 @@ class HeatmapFocalLoss(nn.Module):
     Source: the original's ``heatmap_focal_loss.py``; docs/differences.md, 25.
     """
 
-    def __init__(self,
-                 alpha: float = 0.25,
-                 beta: float = 4.0,
-                 gamma: float = 2.0,
-                 clamp: float = 1e-4,
-                 ignore_high_fp: float = -1.,
-                 pos_weight: float = 1.0,
-                 neg_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        beta: float = 4.0,
+        gamma: float = 2.0,
+        clamp: float = 1e-4,
+        ignore_high_fp: float = -1.0,
+        pos_weight: float = 1.0,
+        neg_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         self.beta = beta
         self.terms = FocalTerms(gamma, clamp, 1 - clamp, ignore_high_fp)
-        self.pos_weight = pos_weight * (alpha if alpha >= 0 else 1.)
-        self.neg_weight = neg_weight * (1. - alpha if alpha >= 0 else 1.)
+        self.pos_weight = pos_weight * (alpha if alpha >= 0 else 1.0)
+        self.neg_weight = neg_weight * (1.0 - alpha if alpha >= 0 else 1.0)
 
-    def forward(self, logits: Sequence[Tensor], heat_inds: Tensor,
-                heat_values: Tensor, pos_inds: Tensor,
-                avg_factor: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        logits: Sequence[Tensor],
+        heat_inds: Tensor,
+        heat_values: Tensor,
+        pos_inds: Tensor,
+        avg_factor: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Compute both parts in FP32; the gradient is of the maps' type.
 
         Args:
@@ -63,8 +71,6 @@ class HeatmapFocalLoss(nn.Module):
         Returns:
             Positive and negative loss, scalars.
         """
-        weights = (1 - heat_values.float())**self.beta
-        pos_sum, neg_sum = heatmap_focal_sums(self.terms, heat_inds, weights,
-                                              pos_inds, logits)
-        return (self.pos_weight * pos_sum / avg_factor,
-                self.neg_weight * neg_sum / avg_factor)
+        weights = (1 - heat_values.float()) ** self.beta
+        pos_sum, neg_sum = heatmap_focal_sums(self.terms, heat_inds, weights, pos_inds, logits)
+        return (self.pos_weight * pos_sum / avg_factor, self.neg_weight * neg_sum / avg_factor)

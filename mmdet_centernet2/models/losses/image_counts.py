@@ -1,12 +1,11 @@
 """In how many images each category is found."""
+
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-SHIPPED_COUNTS = {
-    'lvis_v1': Path(__file__).with_name('lvis_v1_image_counts.json')
-}
+SHIPPED_COUNTS = {'lvis_v1': Path(__file__).with_name('lvis_v1_image_counts.json')}
 CountSource = str | Path | Sequence[float]
 
 
@@ -30,7 +29,8 @@ def load_image_counts(source: CountSource) -> list[float]:
     if not path.is_file():
         raise FileNotFoundError(
             f'no image counts at {path}: give the path of a JSON file, a '
-            f'list of numbers, or one of {sorted(SHIPPED_COUNTS)}')
+            f'list of numbers, or one of {sorted(SHIPPED_COUNTS)}'
+        )
     return _check_counts(_read_counts(path), str(path))
 
 
@@ -43,17 +43,16 @@ def _read_counts(path: Path) -> list:
     if not isinstance(content, list):
         raise ValueError(
             f'{path} does not hold a list of image counts; make one with '
-            'tools/dataset_converters/lvis_image_counts.py')
+            'tools/dataset_converters/lvis_image_counts.py'
+        )
     if not any(isinstance(entry, dict) for entry in content):
         return content
     try:
-        return [
-            entry['image_count']
-            for entry in sorted(content, key=lambda entry: entry['id'])
-        ]
+        return [entry['image_count'] for entry in sorted(content, key=lambda entry: entry['id'])]
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{path}: every entry needs "id" and "image_count": '
-                         f'{type(error).__name__}: {error}') from error
+        raise ValueError(
+            f'{path}: every entry needs "id" and "image_count": {type(error).__name__}: {error}'
+        ) from error
 
 
 def _check_counts(counts: Sequence[float], where: str) -> list[float]:
@@ -61,8 +60,14 @@ def _check_counts(counts: Sequence[float], where: str) -> list[float]:
     if not counts:
         raise ValueError(f'{where} is empty')
     for label, count in enumerate(counts):
-        if isinstance(count, bool) or not isinstance(
-                count, (int, float)) or not math.isfinite(count) or count < 0:
-            raise ValueError(f'{where}: the image count of label {label} is '
-                             f'{count!r}; it must be a number of at least 0')
+        if (
+            isinstance(count, bool)
+            or not isinstance(count, (int, float))
+            or not math.isfinite(count)
+            or count < 0
+        ):
+            raise ValueError(
+                f'{where}: the image count of label {label} is '
+                f'{count!r}; it must be a number of at least 0'
+            )
     return counts

@@ -25,8 +25,7 @@ def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
     Source: the original's ``iou_loss.py``; docs/differences.md, 23.
     """
     pred_area = (pred[:, 0] + pred[:, 2]) * (pred[:, 1] + pred[:, 3])
-    target_area = (target[:, 0] + target[:, 2]) * (
-        target[:, 1] + target[:, 3])
+    target_area = (target[:, 0] + target[:, 2]) * (target[:, 1] + target[:, 3])
     inner = torch.min(pred, target)
     outer = torch.max(pred, target)
     intersection = (inner[:, 0] + inner[:, 2]) * (inner[:, 1] + inner[:, 3])
@@ -59,11 +58,9 @@ class LTRBIoULoss(nn.Module):
         self.mode = mode
         self.loss_weight = loss_weight
 
-    def forward(self,
-                pred: Tensor,
-                target: Tensor,
-                avg_factor: Tensor,
-                counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, pred: Tensor, target: Tensor, avg_factor: Tensor, counts: Tensor | None = None
+    ) -> Tensor:
         """Compute the loss in FP32.
 
         Args:
@@ -78,5 +75,5 @@ class LTRBIoULoss(nn.Module):
         """
         loss = ltrb_iou_loss(pred.float(), target.float(), self.mode)
         if counts is not None:
-            loss = torch.where(counts, loss, 0.)
+            loss = torch.where(counts, loss, 0.0)
         return self.loss_weight * loss.sum() / avg_factor

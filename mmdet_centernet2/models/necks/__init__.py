@@ -1,4 +1,5 @@
 """Necks that mmdet does not have."""
+
 from .bifpn import BiFPN, FCOSBiFPN
 from .dla_up import DLAUpNeck
 

@@ -1,4 +1,5 @@
 """BiFPN necks: the variants of EfficientDet and of FCOS."""
+
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Node(NamedTuple):
     ``inputs`` are indices into a list that starts with the cell's inputs and
     grows by each node's result.
     """
+
     level: int
     inputs: tuple[int, ...]
 
@@ -88,22 +90,25 @@ class BiFPNBase(BaseModule):
 
     cells_name: str  # in the state dict
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 num_outs: int = 5,
-                 num_cells: int = 3,
-                 norm_cfg: ConfigType = GN,
-                 with_cp: bool = False,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int = 5,
+        num_cells: int = 3,
+        norm_cfg: ConfigType = GN,
+        with_cp: bool = False,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         if not in_channels:
             raise ValueError('in_channels must name at least one input')
         if num_cells < 1:
             raise ValueError(f'num_cells must be at least 1, got {num_cells}')
         if num_outs < len(in_channels):
-            raise ValueError(f'num_outs={num_outs} is less than the number of '
-                             f'inputs, {len(in_channels)}')
+            raise ValueError(
+                f'num_outs={num_outs} is less than the number of inputs, {len(in_channels)}'
+            )
         self.with_cp = with_cp
         self.num_ins, self.num_outs = len(in_channels), num_outs
         self.num_extra = num_outs - len(in_channels)
@@ -111,8 +116,9 @@ class BiFPNBase(BaseModule):
         widths = [first_cell] + [[out_channels] * num_outs] * (num_cells - 1)
         self._init_layers(widths, out_channels, norm_cfg)
 
-    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
-                     norm_cfg: ConfigType) -> None:
+    def _init_layers(
+        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
+    ) -> None:
         """Build the cells, and the projection before the first extra level.
 
         ``widths`` are the channels of each cell's inputs.
@@ -133,8 +139,9 @@ class BiFPNBase(BaseModule):
             ``num_outs`` maps, (B, out_channels, H_i, W_i).
         """
         if len(inputs) != self.num_ins:
-            raise ValueError(f'{type(self).__name__} was built for '
-                             f'{self.num_ins} inputs, got {len(inputs)}')
+            raise ValueError(
+                f'{type(self).__name__} was built for {self.num_ins} inputs, got {len(inputs)}'
+            )
         maps = list(inputs)
         for i in range(self.num_extra):
             maps.append(self._coarser(maps[-1], project=i == 0))
@@ -146,15 +153,11 @@ class BiFPNBase(BaseModule):
 class ConvBN(nn.Module):
     """Convolution without bias, then norm, under those two names."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, norm_cfg: ConfigType
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            padding=kernel // 2,
-            bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
         self.bn = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,34 +165,36 @@ class ConvBN(nn.Module):
         return self.bn(self.conv(x))
 
 
-def _resample(in_channels: int, out_channels: int,
-              norm_cfg: ConfigType) -> nn.Sequential:
+def _resample(in_channels: int, out_channels: int, norm_cfg: ConfigType) -> nn.Sequential:
     """1x1 projection, or nothing where channels agree."""
     layer = nn.Sequential()
     if in_channels != out_channels:
-        layer.add_module('conv', ConvBN(in_channels, out_channels, 1,
-                                        norm_cfg))
+        layer.add_module('conv', ConvBN(in_channels, out_channels, 1, norm_cfg))
     return layer
 
 
 class _Combine(nn.Module):
     """Bring inputs to one size and width, and fuse them."""
 
-    def __init__(self, inputs: Sequence[int], channels: Sequence[int],
-                 out_channels: int, norm_cfg: ConfigType) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        channels: Sequence[int],
+        out_channels: int,
+        norm_cfg: ConfigType,
+    ) -> None:
         super().__init__()
-        self.resample = nn.ModuleDict({
-            str(i): _resample(channels[i], out_channels, norm_cfg)
-            for i in inputs
-        })
+        self.resample = nn.ModuleDict(
+            {str(i): _resample(channels[i], out_channels, norm_cfg) for i in inputs}
+        )
         self.edge_weights = nn.Parameter(torch.ones(len(inputs)))
 
     def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Fuse those of ``maps`` that this node reads, at ``size``."""
-        return fuse([
-            self._to_size(resample(maps[int(i)]), size)
-            for i, resample in self.resample.items()
-        ], self.edge_weights)
+        return fuse(
+            [self._to_size(resample(maps[int(i)]), size) for i, resample in self.resample.items()],
+            self.edge_weights,
+        )
 
     @staticmethod
     def _to_size(x: Tensor, size: torch.Size) -> Tensor:
@@ -201,21 +206,23 @@ class _Combine(nn.Module):
 class _EffdetCell(nn.Module):
     """All nodes of one repetition."""
 
-    def __init__(self, channels: Sequence[int], out_channels: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType) -> None:
         super().__init__()
         self.graph = bifpn_graph(len(channels))
         widths = list(channels) + [out_channels] * len(self.graph)
         self.fnode = nn.ModuleList(
             nn.ModuleDict(
                 dict(
-                    combine=_Combine(node.inputs, widths, out_channels,
-                                     norm_cfg),
+                    combine=_Combine(node.inputs, widths, out_channels, norm_cfg),
                     after_combine=nn.Sequential(
                         OrderedDict(
-                            act=nn.SiLU(),
-                            conv=ConvBN(out_channels, out_channels, 3,
-                                        norm_cfg))))) for node in self.graph)
+                            act=nn.SiLU(), conv=ConvBN(out_channels, out_channels, 3, norm_cfg)
+                        )
+                    ),
+                )
+            )
+            for node in self.graph
+        )
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
@@ -223,9 +230,8 @@ class _EffdetCell(nn.Module):
         for node, layers in zip(self.graph, self.fnode):
             size = inputs[node.level].shape[-2:]
             combined = layers['combine'](maps, size)  # type: ignore[index]
-            maps.append(
-                layers['after_combine'](combined))  # type: ignore[index]
-        return maps[-len(inputs):]
+            maps.append(layers['after_combine'](combined))  # type: ignore[index]
+        return maps[-len(inputs) :]
 
 
 @MODELS.register_module()
@@ -242,15 +248,16 @@ class BiFPN(BiFPNBase):
 
     cells_name = 'cell'
 
-    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
-                     norm_cfg: ConfigType) -> None:
+    def _init_layers(
+        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
+    ) -> None:
         """See :class:`BiFPNBase`."""
         self.resample = nn.ModuleDict()
         if self.num_extra:
             self.resample[str(self.num_ins)] = _resample(
-                widths[0][self.num_ins - 1], out_channels, norm_cfg)
-        self.cell = nn.Sequential(
-            *(_EffdetCell(w, out_channels, norm_cfg) for w in widths))
+                widths[0][self.num_ins - 1], out_channels, norm_cfg
+            )
+        self.cell = nn.Sequential(*(_EffdetCell(w, out_channels, norm_cfg) for w in widths))
 
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
         """See :class:`BiFPNBase`."""
@@ -262,14 +269,10 @@ class BiFPN(BiFPNBase):
 class NormedConv2d(nn.Conv2d):
     """Convolution that owns its norm, so that names are ``weight, norm.*``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int,
-                 norm_cfg: ConfigType, bias: bool) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel,
-            padding=kernel // 2,
-            bias=bias)
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, norm_cfg: ConfigType, bias: bool
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
         self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -285,8 +288,7 @@ def _halve(x: Tensor) -> Tensor:
 class _FCOSCell(nn.Module):
     """One repetition; inputs of one level share their projection."""
 
-    def __init__(self, channels: Sequence[int], out_channels: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType) -> None:
         super().__init__()
         self.graph = bifpn_graph(len(channels))
         widths = list(channels) + [out_channels] * len(self.graph)
@@ -296,21 +298,18 @@ class _FCOSCell(nn.Module):
                 lateral = f'lateral_{i}_f{node.level}'
                 if widths[i] != out_channels and not hasattr(self, lateral):
                     self.add_module(
-                        lateral,
-                        NormedConv2d(widths[i], out_channels, 1, norm_cfg,
-                                     True))
-            self.register_parameter(
-                f'weights_{name}', nn.Parameter(torch.ones(len(node.inputs))))
+                        lateral, NormedConv2d(widths[i], out_channels, 1, norm_cfg, True)
+                    )
+            self.register_parameter(f'weights_{name}', nn.Parameter(torch.ones(len(node.inputs))))
             self.add_module(
-                f'outputs_{name}',
-                NormedConv2d(out_channels, out_channels, 3, norm_cfg, False))
+                f'outputs_{name}', NormedConv2d(out_channels, out_channels, 3, norm_cfg, False)
+            )
 
     @staticmethod
     def _name(node: Node) -> str:
         return '_'.join([f'f{node.level}', *map(str, node.inputs)])
 
-    def _read(self, x: Tensor, index: int, level: int,
-              size: torch.Size) -> Tensor:
+    def _read(self, x: Tensor, index: int, level: int, size: torch.Size) -> Tensor:
         """Input ``index`` of a node of ``level``, projected, at ``size``."""
         lateral = f'lateral_{index}_f{level}'
         if hasattr(self, lateral):
@@ -326,9 +325,10 @@ class _FCOSCell(nn.Module):
             name, size = self._name(node), inputs[node.level].shape[-2:]
             fused = fuse(
                 [self._read(maps[i], i, node.level, size) for i in node.inputs],
-                getattr(self, f'weights_{name}'))
+                getattr(self, f'weights_{name}'),
+            )
             maps.append(getattr(self, f'outputs_{name}')(F.silu(fused)))
-        return maps[-len(inputs):]
+        return maps[-len(inputs) :]
 
 
 @MODELS.register_module()
@@ -347,14 +347,15 @@ class FCOSBiFPN(BiFPNBase):
 
     cells_name = 'cells'
 
-    def _init_layers(self, widths: Sequence[Sequence[int]], out_channels: int,
-                     norm_cfg: ConfigType) -> None:
+    def _init_layers(
+        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
+    ) -> None:
         """See :class:`BiFPNBase`."""
         if self.num_extra:
-            self.reduction = NormedConv2d(widths[0][self.num_ins - 1],
-                                          out_channels, 1, norm_cfg, False)
-        self.cells = nn.Sequential(
-            *(_FCOSCell(w, out_channels, norm_cfg) for w in widths))
+            self.reduction = NormedConv2d(
+                widths[0][self.num_ins - 1], out_channels, 1, norm_cfg, False
+            )
+        self.cells = nn.Sequential(*(_FCOSCell(w, out_channels, norm_cfg) for w in widths))
 
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
         """See :class:`BiFPNBase`."""

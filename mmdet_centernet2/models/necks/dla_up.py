@@ -1,4 +1,5 @@
 """Up-sampling neck of the stride-4 DLA models."""
+
 from collections.abc import Sequence
 
 import torch
@@ -14,14 +15,12 @@ from ..layers import ExactDeformConv
 class DeformNode(nn.Module):
     """Modulated deformable 3x3 convolution **with bias**, norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 norm_cfg: ConfigType) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
         super().__init__()
-        self.conv = ExactDeformConv(
-            in_channels, out_channels, 3, padding=1, bias=True)
+        self.conv = ExactDeformConv(in_channels, out_channels, 3, padding=1, bias=True)
         self.actf = nn.Sequential(
-            build_norm_layer(norm_cfg, out_channels)[1],
-            nn.ReLU(inplace=True))
+            build_norm_layer(norm_cfg, out_channels)[1], nn.ReLU(inplace=True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""
@@ -37,7 +36,8 @@ def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
         stride=factor,
         padding=factor // 2,
         groups=channels,
-        bias=False)
+        bias=False,
+    )
     ramp = (torch.arange(2 * factor) + 0.5) / factor - 1
     ramp = 1 - ramp.abs()
     up.weight.data.copy_((ramp[:, None] * ramp).expand_as(up.weight))
@@ -54,24 +54,24 @@ class IDAUp(nn.Module):
         norm_cfg: Config of the norms.
     """
 
-    def __init__(self, out_channels: int, in_channels: Sequence[int],
-                 factors: Sequence[int], norm_cfg: ConfigType) -> None:
+    def __init__(
+        self,
+        out_channels: int,
+        in_channels: Sequence[int],
+        factors: Sequence[int],
+        norm_cfg: ConfigType,
+    ) -> None:
         super().__init__()
         for i in range(1, len(in_channels)):
-            self.add_module(
-                f'proj_{i}', DeformNode(in_channels[i], out_channels,
-                                        norm_cfg))
-            self.add_module(f'up_{i}',
-                            bilinear_upsample(out_channels, factors[i]))
-            self.add_module(f'node_{i}',
-                            DeformNode(out_channels, out_channels, norm_cfg))
+            self.add_module(f'proj_{i}', DeformNode(in_channels[i], out_channels, norm_cfg))
+            self.add_module(f'up_{i}', bilinear_upsample(out_channels, factors[i]))
+            self.add_module(f'node_{i}', DeformNode(out_channels, out_channels, norm_cfg))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The first of ``maps``, finest first, then each aggregate in turn."""
         outs = [maps[0]]
         for i in range(1, len(maps)):
-            project, up, node = (
-                getattr(self, f'{name}_{i}') for name in ('proj', 'up', 'node'))
+            project, up, node = (getattr(self, f'{name}_{i}') for name in ('proj', 'up', 'node'))
             outs.append(node(up(project(maps[i])) + outs[-1]))
         return outs
 
@@ -92,10 +92,9 @@ class DLAUp(nn.Module):
             out = channels[first]
             count = len(channels) - first
             self.add_module(
-                f'ida_{i}',
-                IDAUp(out, incoming[first:], [1] + [2] * (count - 1),
-                      norm_cfg))
-            incoming[first + 1:] = [out] * (count - 1)
+                f'ida_{i}', IDAUp(out, incoming[first:], [1] + [2] * (count - 1), norm_cfg)
+            )
+            incoming[first + 1 :] = [out] * (count - 1)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of the same sizes, finest first, each an aggregate."""
@@ -123,18 +122,21 @@ class DLAUpNeck(BaseModule):
     docs/differences.md, 14.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int] = (64, 128, 256, 512),
-                 num_fused: int = 3,
-                 norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int] = (64, 128, 256, 512),
+        num_fused: int = 3,
+        norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_fused = num_fused
         self.dla_up = DLAUp(in_channels, norm_cfg)
-        self.ida_up = IDAUp(in_channels[0], in_channels[:num_fused],
-                            [2**i for i in range(num_fused)], norm_cfg)
+        self.ida_up = IDAUp(
+            in_channels[0], in_channels[:num_fused], [2**i for i in range(num_fused)], norm_cfg
+        )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Maps (B, C_i, H_i, W_i), finest first, to one like the first."""
         maps = self.dla_up(inputs)
-        return (self.ida_up(maps[:self.num_fused])[-1], )
+        return (self.ida_up(maps[: self.num_fused])[-1],)

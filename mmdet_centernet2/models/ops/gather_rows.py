@@ -1,4 +1,5 @@
 """``weight[rows]`` whose gradient does not write every row."""
+
 import mmap
 
 import torch
@@ -15,7 +16,6 @@ def _lazy_zeros(like: Tensor) -> Tensor:
 
 
 class _GatherRows(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, weight: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(weight, rows)

@@ -1,4 +1,5 @@
 """Non-maximum suppression; on a CPU in blocks, and only as far as needed."""
+
 import mmcv.ops
 import torch
 from mmdet.utils import ConfigType
@@ -10,8 +11,9 @@ BLOCK = 256
 KNOWN_SETTINGS = {'type', 'iou_threshold', 'class_agnostic'}
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor,
-                nms_cfg: ConfigType, max_num: int) -> tuple[Tensor, Tensor]:
+def batched_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: ConfigType, max_num: int
+) -> tuple[Tensor, Tensor]:
     """mmcv's ``batched_nms``, exact for the ``max_num`` best and their ties.
 
     On a CPU it stops once there are that many.
@@ -27,21 +29,24 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor,
         (x1, y1, x2, y2, score), best first, shape (m, 5), and their indices,
         shape (m, ).
     """
-    if scores.device.type != 'cpu' or set(nms_cfg) - KNOWN_SETTINGS or (
-            nms_cfg.get('type', 'nms') != 'nms'):
+    if (
+        scores.device.type != 'cpu'
+        or set(nms_cfg) - KNOWN_SETTINGS
+        or (nms_cfg.get('type', 'nms') != 'nms')
+    ):
         return mmcv.ops.batched_nms(boxes, scores, labels, nms_cfg)
     scores, order = scores.sort(descending=True)
     groups = labels[order]
     if nms_cfg.get('class_agnostic', False):
         groups = torch.zeros_like(groups)
-    keep = _greedy_nms(boxes[order], scores, groups, nms_cfg['iou_threshold'],
-                       max_num)
+    keep = _greedy_nms(boxes[order], scores, groups, nms_cfg['iou_threshold'], max_num)
     order = order[keep]
     return torch.cat([boxes[order], scores[keep, None]], 1), order
 
 
-def _greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor,
-                iou_threshold: float, max_num: int) -> Tensor:
+def _greedy_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, max_num: int
+) -> Tensor:
     """Ascending indices of the survivors of boxes, sorted by score.
 
     Each block is compared with the survivors so far, then within itself.
@@ -49,8 +54,7 @@ def _greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor,
     kept: list[Tensor] = []
     survivors = boxes.new_zeros(0, dtype=torch.long)
     for start in range(0, len(boxes), BLOCK):
-        if 0 < max_num <= len(survivors) and (
-                scores[survivors[max_num - 1]] > scores[start]):
+        if 0 < max_num <= len(survivors) and (scores[survivors[max_num - 1]] > scores[start]):
             break
         block = torch.arange(start, min(start + BLOCK, len(boxes)))
         over = _overlaps(boxes[block], boxes[survivors], iou_threshold)

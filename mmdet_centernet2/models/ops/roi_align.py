@@ -1,4 +1,5 @@
 """RoIAlign; on a CPU with the numbers of mmcv's, several times as fast."""
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,13 +14,15 @@ MAX_TAPS = 8_000_000
 
 class _Axis(NamedTuple):
     """The T cells that P bins of n RoIs average along one axis."""
+
     first: Tensor  # cell of each bin, (n, P), int64
     weights: Tensor  # of that cell and those after it, (n, P, T)
     counts: Tensor  # how many of the T a RoI needs, (n, ), int64
 
 
-def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
-          sampling_ratio: int) -> _Axis | None:
+def _axis(
+    start: Tensor, end: Tensor, size: int, num_bins: int, sampling_ratio: int
+) -> _Axis | None:
     """Bilinear weights along one axis; None if there are too many samples.
 
     As in mmcv, samples more than a cell outside the map are zero, others
@@ -33,12 +36,10 @@ def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
     if not 0 <= largest * num_bins * len(bins) <= MAX_TAPS:
         return None
     numbers = torch.arange(max(int(largest), 1), device=bins.device)
-    lows = start[:, None] + torch.arange(
-        num_bins, device=bins.device) * bins[:, None]
-    offsets = (numbers + .5) * bins[:, None] / samples.clamp(min=1)[:, None]
+    lows = start[:, None] + torch.arange(num_bins, device=bins.device) * bins[:, None]
+    offsets = (numbers + 0.5) * bins[:, None] / samples.clamp(min=1)[:, None]
     places = lows[..., None] + offsets[:, None]
-    used = (numbers < samples[:, None, None]) & (places >= -1) & (
-        places <= size)
+    used = (numbers < samples[:, None, None]) & (places >= -1) & (places <= size)
     places = places.clamp(0, size - 1)
     cells = places.floor()
     after = places - cells
@@ -52,11 +53,13 @@ def _axis(start: Tensor, end: Tensor, size: int, num_bins: int,
     return _Axis(first.long(), weights, counts)
 
 
-def roi_align_cpu(feats: Tensor,
-                  rois: Tensor,
-                  output_size: tuple[int, int],
-                  spatial_scale: float,
-                  sampling_ratio: int = 0) -> Tensor | None:
+def roi_align_cpu(
+    feats: Tensor,
+    rois: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 0,
+) -> Tensor | None:
     """Aligned average RoIAlign as one weighted sum of rows of channels.
 
     The weights of a bin's samples are added up first, along each axis, so
@@ -75,11 +78,9 @@ def roi_align_cpu(feats: Tensor,
         RoIs are too large for this to pay.
     """
     height, width = feats.shape[-2:]
-    corners = rois[:, 1:] * spatial_scale - .5
-    x_axis = _axis(corners[:, 0], corners[:, 2], width, output_size[1],
-                   sampling_ratio)
-    y_axis = _axis(corners[:, 1], corners[:, 3], height, output_size[0],
-                   sampling_ratio)
+    corners = rois[:, 1:] * spatial_scale - 0.5
+    x_axis = _axis(corners[:, 0], corners[:, 2], width, output_size[1], sampling_ratio)
+    y_axis = _axis(corners[:, 1], corners[:, 3], height, output_size[0], sampling_ratio)
     if x_axis is None or y_axis is None:
         return None
     per_bin = x_axis.counts * y_axis.counts
@@ -97,21 +98,23 @@ def roi_align_cpu(feats: Tensor,
     dx = inner - dy * columns
 
     bin_rows = bins // output_size[1]  # RoI and row of bins
-    bin_columns = torch.div(
-        bins, num_bins, rounding_mode='floor') * output_size[1] + (
-            bins % output_size[1])
+    bin_columns = torch.div(bins, num_bins, rounding_mode='floor') * output_size[1] + (
+        bins % output_size[1]
+    )
     ys = (y_axis.first.flatten()[bin_rows] + dy).clamp(max=height - 1)
     xs = (x_axis.first.flatten()[bin_columns] + dx).clamp(max=width - 1)
     weights = (
-        y_axis.weights.flatten(0, 1)[bin_rows, dy] *
-        x_axis.weights.flatten(0, 1)[bin_columns, dx])
+        y_axis.weights.flatten(0, 1)[bin_rows, dy] * x_axis.weights.flatten(0, 1)[bin_columns, dx]
+    )
     images = rois[:, 0].long().repeat_interleave(num_bins)[bins]
     rows = feats.permute(0, 2, 3, 1).reshape(-1, feats.size(1)).contiguous()
-    pooled = F.embedding_bag((images * height + ys) * width + xs,
-                             rows,
-                             starts,
-                             mode='sum',
-                             per_sample_weights=weights.to(rows))
+    pooled = F.embedding_bag(
+        (images * height + ys) * width + xs,
+        rows,
+        starts,
+        mode='sum',
+        per_sample_weights=weights.to(rows),
+    )
     return pooled.view(len(rois), *output_size, -1).permute(0, 3, 1, 2)
 
 
@@ -128,8 +131,11 @@ def prepare_features(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         feat.to(
             torch.promote_types(feat.dtype, torch.float32),
             memory_format=torch.channels_last
-            if feat.device.type == 'cpu' else torch.contiguous_format)
-        for feat in feats)
+            if feat.device.type == 'cpu'
+            else torch.contiguous_format,
+        )
+        for feat in feats
+    )
 
 
 def roi_align(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
@@ -146,10 +152,10 @@ def roi_align(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
     if not len(rois):
         empty = feats[:0].sum()  # every process of a run needs the gradient
         return empty + feats.new_zeros(0, feats.size(1), *layer.output_size)
-    if (feats.device.type == 'cpu' and layer.aligned
-            and layer.pool_mode == 'avg'):
-        pooled = roi_align_cpu(feats, rois, layer.output_size,
-                               layer.spatial_scale, layer.sampling_ratio)
+    if feats.device.type == 'cpu' and layer.aligned and layer.pool_mode == 'avg':
+        pooled = roi_align_cpu(
+            feats, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio
+        )
         if pooled is not None:
             return pooled
     # mmcv's operator reads channels-last maps as if they were contiguous.

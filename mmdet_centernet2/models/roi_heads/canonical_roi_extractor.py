@@ -1,4 +1,5 @@
 """RoI extractor with the original's rule for choosing a level."""
+
 import math
 from collections.abc import Sequence
 
@@ -29,12 +30,14 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
     Source: detectron2's ``assign_boxes_to_levels``; docs/differences.md, 31.
     """
 
-    def __init__(self,
-                 *args,
-                 featmap_strides: Sequence[int],
-                 canonical_size: float = 224.,
-                 canonical_level: int = 4,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        featmap_strides: Sequence[int],
+        canonical_size: float = 224.0,
+        canonical_level: int = 4,
+        **kwargs,
+    ) -> None:
         super().__init__(*args, featmap_strides=featmap_strides, **kwargs)
         self.canonical_size = canonical_size
         self.canonical_level = canonical_level
@@ -43,14 +46,12 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
     def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
         """Level index of RoIs (n, 5) in pixels, 0 the finest, int64, (n, )."""
         side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
-        levels = torch.floor(self.canonical_level +
-                             torch.log2(side / self.canonical_size + 1e-8))
+        levels = torch.floor(self.canonical_level + torch.log2(side / self.canonical_size + 1e-8))
         return (levels - self.min_level).clamp(0, num_levels - 1).long()
 
-    def forward(self,
-                feats: tuple[Tensor, ...],
-                rois: Tensor,
-                roi_scale_factor: float | None = None) -> Tensor:
+    def forward(
+        self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> Tensor:
         """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.
 
         Coordinates and arithmetic are FP32 even under autocast: half
@@ -78,8 +79,9 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         return pooled.to(dtype)
 
     @torch.compiler.disable
-    def _pool(self, feats: Sequence[Tensor], rois: Tensor,
-              roi_scale_factor: float | None) -> Tensor:
+    def _pool(
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None
+    ) -> Tensor:
         """Sort RoIs by level, pool them level by level, sort them back."""
         finite = rois.isfinite().all(1, keepdim=True)
         rois = torch.where(finite, rois, torch.zeros_like(rois))
@@ -90,7 +92,6 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         counts = (levels[:, None] == indices).sum(0).tolist()
         order = levels.argsort()
         pooled = [
-            roi_align(*parts)
-            for parts in zip(self.roi_layers, feats, rois[order].split(counts))
+            roi_align(*parts) for parts in zip(self.roi_layers, feats, rois[order].split(counts))
         ]
         return torch.cat(pooled).index_select(0, order.argsort())

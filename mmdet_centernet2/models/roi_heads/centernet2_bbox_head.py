@@ -1,4 +1,5 @@
 """Box head of the second stage."""
+
 import math
 
 import torch
@@ -28,8 +29,7 @@ class OneSidedDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
     """
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(
-            *args, add_ctr_clamp=True, ctr_clamp=math.inf, **kwargs)
+        super().__init__(*args, add_ctr_clamp=True, ctr_clamp=math.inf, **kwargs)
 
 
 @MODELS.register_module()
@@ -53,23 +53,23 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     Source: docs/differences.md, 26, 28 and 38.
     """
 
-    def __init__(self,
-                 *args,
-                 reg_class_agnostic: bool = True,
-                 init_cfg: OptMultiConfig = None,
-                 **kwargs) -> None:
+    def __init__(
+        self, *args, reg_class_agnostic: bool = True, init_cfg: OptMultiConfig = None, **kwargs
+    ) -> None:
         if not reg_class_agnostic:
-            raise ValueError(f'{type(self).__name__} regresses one box for '
-                             'all classes: set reg_class_agnostic=True')
-        super().__init__(
-            *args, reg_class_agnostic=True, init_cfg=init_cfg, **kwargs)
+            raise ValueError(
+                f'{type(self).__name__} regresses one box for '
+                'all classes: set reg_class_agnostic=True'
+            )
+        super().__init__(*args, reg_class_agnostic=True, init_cfg=init_cfg, **kwargs)
         if init_cfg is None:
             self.init_cfg = [
                 dict(
                     type='Normal',
                     std=0.01,
                     bias_prob=getattr(self.loss_cls, 'prior_prob', None),
-                    override=dict(name='fc_cls')),
+                    override=dict(name='fc_cls'),
+                ),
                 dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
                 # `layer` would also reach the two predictors
                 dict(type='Caffe2Xavier', override=dict(name='shared_fcs')),
@@ -87,9 +87,11 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     @property
     def _defers_scores(self) -> bool:
         """Whether the loss chooses, by the labels, which logits it needs."""
-        return (self.training
-                and getattr(self.loss_cls, 'samples_classes', False)
-                and type(self.fc_cls) is nn.Linear)
+        return (
+            self.training
+            and getattr(self.loss_cls, 'samples_classes', False)
+            and type(self.fc_cls) is nn.Linear
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Predict scores and box deltas.
@@ -111,8 +113,16 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             x = self.relu(shared_fc(x))
         return x, self.fc_reg(x)
 
-    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor,
-             labels: Tensor, label_weights: Tensor, *args, **kwargs) -> dict:
+    def loss(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        label_weights: Tensor,
+        *args,
+        **kwargs,
+    ) -> dict:
         """See mmdet's ``BBoxHead.loss``, and :meth:`forward`.
 
         Without any RoI the same keys come back as zeros with a graph, so
@@ -122,27 +132,32 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             if self._defers_scores:
                 cls_score = self.fc_cls(cls_score)
             return dict(
-                loss_cls=cls_score.sum(),
-                acc=cls_score.new_zeros(1),
-                loss_bbox=bbox_pred.sum())
+                loss_cls=cls_score.sum(), acc=cls_score.new_zeros(1), loss_bbox=bbox_pred.sum()
+            )
         if not self._defers_scores:
-            return super().loss(cls_score, bbox_pred, rois, labels,
-                                label_weights, *args, **kwargs)
+            return super().loss(cls_score, bbox_pred, rois, labels, label_weights, *args, **kwargs)
         classes = self.loss_cls.sample_classes(labels, self.num_classes)
-        logits = F.linear(cls_score, gather_rows(self.fc_cls.weight, classes),
-                          gather_rows(self.fc_cls.bias, classes))
+        logits = F.linear(
+            cls_score,
+            gather_rows(self.fc_cls.weight, classes),
+            gather_rows(self.fc_cls.bias, classes),
+        )
         num_weighted = max((label_weights > 0).sum().item(), 1)
         losses = dict(
             loss_cls=self.loss_cls(
-                logits, labels, label_weights, num_weighted, classes=classes,
-                reduction_override=kwargs.get('reduction_override')))
+                logits,
+                labels,
+                label_weights,
+                num_weighted,
+                classes=classes,
+                reduction_override=kwargs.get('reduction_override'),
+            )
+        )
         losses.update(self.loss_cls.get_accuracy(logits, labels, classes))
-        losses.update(super().loss(None, bbox_pred, rois, labels,
-                                   label_weights, *args, **kwargs))
+        losses.update(super().loss(None, bbox_pred, rois, labels, label_weights, *args, **kwargs))
         return losses
 
-    def decode_rois(self, rois: Tensor, bbox_pred: Tensor,
-                    batch_img_metas: list[dict]) -> Tensor:
+    def decode_rois(self, rois: Tensor, bbox_pred: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Refine RoIs in pixels and clip them to their unpadded images.
 
         Args:
@@ -154,18 +169,19 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             Refined RoIs, shape (n, 5).
         """
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
-        shapes = rois.new_tensor(
-            [meta['img_shape'][:2] for meta in batch_img_metas])
+        shapes = rois.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
         limits = shapes[rois[:, 0].long()].flip(-1).repeat(1, 2)
         boxes = torch.min(boxes.clamp(min=0), limits)
         return torch.cat([rois[:, :1], boxes], dim=1)
 
-    def refine_bboxes(self, sampling_results: list[SamplingResult],
-                      bbox_results: dict,
-                      batch_img_metas: list[dict]) -> InstanceList:
+    def refine_bboxes(
+        self,
+        sampling_results: list[SamplingResult],
+        bbox_results: dict,
+        batch_img_metas: list[dict],
+    ) -> InstanceList:
         """Boxes of the next training stage, in pixels: all but empty ones."""
-        rois = self.decode_rois(bbox_results['rois'],
-                                bbox_results['bbox_pred'], batch_img_metas)
+        rois = self.decode_rois(bbox_results['rois'], bbox_results['bbox_pred'], batch_img_metas)
         counts = [len(res.priors) for res in sampling_results]
         return [
             InstanceData(bboxes=boxes[(boxes[:, 2:] > boxes[:, :2]).all(-1)])
@@ -173,27 +189,28 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         ]
 
     def _predict_by_feat_single(
-            self,
-            roi: Tensor,
-            cls_score: Tensor,
-            bbox_pred: Tensor,
-            img_meta: dict,
-            rescale: bool = False,
-            rcnn_test_cfg: ConfigDict | None = None) -> InstanceData:
+        self,
+        roi: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        img_meta: dict,
+        rescale: bool = False,
+        rcnn_test_cfg: ConfigDict | None = None,
+    ) -> InstanceData:
         """Detections of one image; see mmdet's ``BBoxHead``.
 
         ``cls_score`` (n, C + 1) are final **scores**, not logits, background
         last. Without ``rcnn_test_cfg`` all boxes with all scores come back.
         """
         boxes = self.bbox_coder.decode(
-            roi[:, 1:], bbox_pred.float(), max_shape=img_meta['img_shape'])
+            roi[:, 1:], bbox_pred.float(), max_shape=img_meta['img_shape']
+        )
         finite = boxes.isfinite().all(-1) & cls_score.isfinite().all(-1)
         boxes, scores = boxes[finite], cls_score[finite]
         if rcnn_test_cfg is None:
             return InstanceData(bboxes=boxes, scores=scores)
-        dets, labels = multiclass_nms(boxes, scores, rcnn_test_cfg.score_thr,
-                                      rcnn_test_cfg.nms,
-                                      rcnn_test_cfg.max_per_img)
-        results = InstanceData(
-            bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
+        dets, labels = multiclass_nms(
+            boxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img
+        )
+        results = InstanceData(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
         return rescale_and_clip(results, img_meta, rescale)

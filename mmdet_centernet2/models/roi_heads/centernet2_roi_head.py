@@ -1,4 +1,5 @@
 """Second stages of CenterNet2: cascade and single."""
+
 import copy
 from collections.abc import Sequence
 
@@ -105,31 +106,34 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     and 34 to 36.
     """
 
-    def __init__(self,
-                 *args,
-                 bbox_head: MultiConfig,
-                 num_stages: int = 3,
-                 stage_loss_weights: Sequence[float] | None = None,
-                 stage_target_stds: Sequence[Sequence[float]] | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        bbox_head: MultiConfig,
+        num_stages: int = 3,
+        stage_loss_weights: Sequence[float] | None = None,
+        stage_target_stds: Sequence[Sequence[float]] | None = None,
+        **kwargs,
+    ) -> None:
         if stage_target_stds is not None:
-            bbox_head = self._stage_heads(bbox_head, num_stages,
-                                          stage_target_stds)
+            bbox_head = self._stage_heads(bbox_head, num_stages, stage_target_stds)
         super().__init__(
             num_stages,
-            stage_loss_weights or [1.] * num_stages,
+            stage_loss_weights or [1.0] * num_stages,
             *args,
             bbox_head=bbox_head,
-            **kwargs)
+            **kwargs,
+        )
 
     @staticmethod
     def _stage_heads(
-            bbox_head: ConfigType, num_stages: int,
-            stage_target_stds: Sequence[Sequence[float]]) -> list[ConfigType]:
+        bbox_head: ConfigType, num_stages: int, stage_target_stds: Sequence[Sequence[float]]
+    ) -> list[ConfigType]:
         """One config for each stage, from the one they share."""
         if len(stage_target_stds) != num_stages:
-            raise ValueError(f'{num_stages} stages need as many '
-                             f'stage_target_stds, got {len(stage_target_stds)}')
+            raise ValueError(
+                f'{num_stages} stages need as many stage_target_stds, got {len(stage_target_stds)}'
+            )
         heads = []
         for stds in stage_target_stds:
             head = copy.deepcopy(bbox_head)
@@ -138,49 +142,53 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         return heads
 
     @torch.compiler.disable
-    def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList,
-             batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
         """See mmdet's ``CascadeRoIHead`` and :func:`merge_duplicate_gt_labels`.
 
         Not compiled: the number of RoIs differs from batch to batch.
         """
-        return super().loss(x, rpn_results_list,
-                            merge_duplicate_gt_labels(batch_data_samples))
+        return super().loss(x, rpn_results_list, merge_duplicate_gt_labels(batch_data_samples))
 
-    def _bbox_forward(self, stage: int, x: tuple[Tensor],
-                      rois: Tensor) -> dict:
+    def _bbox_forward(self, stage: int, x: tuple[Tensor], rois: Tensor) -> dict:
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
         extractor = self.bbox_roi_extractor[stage]
-        bbox_feats = extractor(x[:extractor.num_inputs], rois)
+        bbox_feats = extractor(x[: extractor.num_inputs], rois)
         if self.training:
-            bbox_feats = _ScaleGradient.apply(bbox_feats,
-                                              1. / self.num_stages)
+            bbox_feats = _ScaleGradient.apply(bbox_feats, 1.0 / self.num_stages)
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
-        return dict(
-            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
+        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
     # One mask head, as in the single-stage head of mmdet.
     init_mask_head = StandardRoIHead.init_mask_head
     _mask_forward = StandardRoIHead._mask_forward
     predict_mask = StandardRoIHead.predict_mask
 
-    def mask_loss(self, stage: int, x: tuple[Tensor],
-                  sampling_results: list[SamplingResult],
-                  batch_gt_instances: InstanceList) -> dict:
+    def mask_loss(
+        self,
+        stage: int,
+        x: tuple[Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> dict:
         """Mask loss of the first stage, nothing in the later ones."""
         if stage > 0:
             return dict(loss_mask=dict())
         rois = bbox2roi([res.pos_priors for res in sampling_results])
         mask_preds = self._mask_forward(x, rois)['mask_preds']
         return self.mask_head.loss_and_target(
-            mask_preds,
-            sampling_results,
-            batch_gt_instances,
-            rcnn_train_cfg=self.train_cfg[stage])
+            mask_preds, sampling_results, batch_gt_instances, rcnn_train_cfg=self.train_cfg[stage]
+        )
 
-    def predict_bbox(self, x: tuple[Tensor], batch_img_metas: list[dict],
-                     rpn_results_list: InstanceList, rcnn_test_cfg: ConfigType,
-                     **kwargs) -> InstanceList:
+    def predict_bbox(
+        self,
+        x: tuple[Tensor],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigType,
+        **kwargs,
+    ) -> InstanceList:
         """Detections of a batch; see mmdet's ``CascadeRoIHead``.
 
         ``rpn_results_list`` needs ``bboxes`` and ``scores``.
@@ -191,14 +199,17 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             rpn_results_list,
             rcnn_test_cfg,
             proposal_scores=torch.cat([p.scores for p in rpn_results_list]),
-            **kwargs)
+            **kwargs,
+        )
 
-    def _refine_roi(self,
-                    x: tuple[Tensor],
-                    rois: Tensor,
-                    batch_img_metas: list[dict],
-                    num_proposals_per_img: Sequence[int],
-                    proposal_scores: Tensor | None = None) -> tuple:
+    def _refine_roi(
+        self,
+        x: tuple[Tensor],
+        rois: Tensor,
+        batch_img_metas: list[dict],
+        num_proposals_per_img: Sequence[int],
+        proposal_scores: Tensor | None = None,
+    ) -> tuple:
         """Run all stages; see mmdet's ``CascadeRoIHead``.
 
         Args:
@@ -218,16 +229,15 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         for stage in range(self.num_stages):
             if stage > 0:
                 rois = self.bbox_head[stage - 1].decode_rois(
-                    rois, outputs['bbox_pred'], batch_img_metas)
+                    rois, outputs['bbox_pred'], batch_img_metas
+                )
             outputs = self._bbox_forward(stage, x, rois)
-            stage_probs.append(self.bbox_head[stage].get_probs(
-                outputs['cls_score']))
+            stage_probs.append(self.bbox_head[stage].get_probs(outputs['cls_score']))
         scores = sum(stage_probs[1:], stage_probs[0]) / self.num_stages
         if proposal_scores is not None:
             scores = fuse_scores(scores, proposal_scores)
         counts = tuple(num_proposals_per_img)
-        return rois.split(counts), scores.split(
-            counts), outputs['bbox_pred'].split(counts)
+        return rois.split(counts), scores.split(counts), outputs['bbox_pred'].split(counts)
 
 
 @MODELS.register_module()
@@ -242,27 +252,29 @@ class CenterNet2RoIHead(StandardRoIHead):
     """
 
     @torch.compiler.disable
-    def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList,
-             batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
         """See mmdet's ``StandardRoIHead``."""
-        return super().loss(x, rpn_results_list,
-                            merge_duplicate_gt_labels(batch_data_samples))
+        return super().loss(x, rpn_results_list, merge_duplicate_gt_labels(batch_data_samples))
 
-    def predict_bbox(self,
-                     x: tuple[Tensor],
-                     batch_img_metas: list[dict],
-                     rpn_results_list: InstanceList,
-                     rcnn_test_cfg: ConfigType,
-                     rescale: bool = False) -> InstanceList:
+    def predict_bbox(
+        self,
+        x: tuple[Tensor],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigType,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Detections of a batch; see :class:`CenterNet2CascadeRoIHead`."""
         rois = bbox2roi([p.bboxes for p in rpn_results_list])
         if not len(rois):
-            return empty_instances(
-                batch_img_metas, rois.device, task_type='bbox')
+            return empty_instances(batch_img_metas, rois.device, task_type='bbox')
         outputs = self._bbox_forward(x, rois)
         scores = fuse_scores(
             self.bbox_head.get_probs(outputs['cls_score']),
-            torch.cat([p.scores for p in rpn_results_list]))
+            torch.cat([p.scores for p in rpn_results_list]),
+        )
         counts = tuple(len(p) for p in rpn_results_list)
         return self.bbox_head.predict_by_feat(
             rois=rois.split(counts),
@@ -270,4 +282,5 @@ class CenterNet2RoIHead(StandardRoIHead):
             bbox_preds=outputs['bbox_pred'].split(counts),
             batch_img_metas=batch_img_metas,
             rcnn_test_cfg=rcnn_test_cfg,
-            rescale=rescale)
+            rescale=rescale,
+        )

@@ -1,4 +1,5 @@
 """Targets and decoding of the CenterNet heads, as pure functions."""
+
 from .center_decoder import Candidates, decode, rescale_and_clip, select
 from .center_targets import (
     BatchBoxes,
@@ -11,7 +12,15 @@ from .center_targets import (
 )
 
 __all__ = [
-    'BatchBoxes', 'Candidates', 'CenterTargets', 'LevelLayout', 'SparseHeat',
-    'center_targets', 'decode', 'flatten_levels', 'mine_positives',
-    'rescale_and_clip', 'select'
+    'BatchBoxes',
+    'Candidates',
+    'CenterTargets',
+    'LevelLayout',
+    'SparseHeat',
+    'center_targets',
+    'decode',
+    'flatten_levels',
+    'mine_positives',
+    'rescale_and_clip',
+    'select',
 ]

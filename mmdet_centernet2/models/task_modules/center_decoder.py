@@ -1,4 +1,5 @@
 """From the maps of the CenterNet head to boxes, as pure functions."""
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Candidates(NamedTuple):
         scores: Shape (B, K).
         labels: Shape (B, K), int64.
     """
+
     boxes: Tensor
     scores: Tensor
     labels: Tensor
@@ -44,8 +46,7 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
     """
     top_left = points - ltrb[..., :2]
     bottom_right = points + ltrb[..., 2:]
-    return torch.cat(
-        [top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
+    return torch.cat([top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
 
 
 def _best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,8 +64,7 @@ def _best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return best, labels, inds - labels * area
 
 
-def _padded_best_pairs(logits: Tensor,
-                       count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _padded_best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`_best_pairs`, padded: no shape depends on the image's size."""
     area = logits.size(2) * logits.size(3)
     pairs = F.pad(logits.flatten(1), (0, count), value=PAD_LOGIT)
@@ -74,36 +74,39 @@ def _padded_best_pairs(logits: Tensor,
     return best, labels, inds - labels * area
 
 
-def _decode_level(logits: Tensor,
-                  ltrb: Tensor,
-                  stride: int,
-                  score_thr: float,
-                  nms_pre: int,
-                  constant_k: bool = False) -> Candidates:
+def _decode_level(
+    logits: Tensor,
+    ltrb: Tensor,
+    stride: int,
+    score_thr: float,
+    nms_pre: int,
+    constant_k: bool = False,
+) -> Candidates:
     """:func:`decode` for one level: only the best logits become boxes."""
     height, width = logits.shape[-2:]
     if constant_k:
         best, labels, cells = _padded_best_pairs(logits, nms_pre)
     else:
-        best, labels, cells = _best_pairs(
-            logits, min(nms_pre, logits.size(1) * height * width))
+        best, labels, cells = _best_pairs(logits, min(nms_pre, logits.size(1) * height * width))
     scores = best.float().sigmoid()
     scores = torch.where(scores > score_thr, scores, -torch.ones_like(scores))
-    distances = ltrb.flatten(2).gather(
-        2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2).float() * stride
+    distances = (
+        ltrb.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2).float() * stride
+    )
     ys = torch.div(cells, width, rounding_mode='floor')
     points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
-    return Candidates(
-        ltrb_to_boxes(points.to(distances), distances), scores, labels)
+    return Candidates(ltrb_to_boxes(points.to(distances), distances), scores, labels)
 
 
-def decode(heat_logits: Sequence[Tensor],
-           ltrbs: Sequence[Tensor],
-           strides: Sequence[int],
-           score_thr: float,
-           nms_pre: int,
-           sqrt_score: bool,
-           constant_k: bool = False) -> Candidates:
+def decode(
+    heat_logits: Sequence[Tensor],
+    ltrbs: Sequence[Tensor],
+    strides: Sequence[int],
+    score_thr: float,
+    nms_pre: int,
+    sqrt_score: bool,
+    constant_k: bool = False,
+) -> Candidates:
     """Best (location, class) pairs of all levels, in FP32.
 
     Args:
@@ -144,8 +147,7 @@ def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
     return scores >= 0
 
 
-def select(candidates: Candidates, nms: ConfigType | None,
-           max_per_img: int) -> list[InstanceData]:
+def select(candidates: Candidates, nms: ConfigType | None, max_per_img: int) -> list[InstanceData]:
     """Non-maximum suppression over all levels, image by image.
 
     Args:
@@ -156,13 +158,12 @@ def select(candidates: Candidates, nms: ConfigType | None,
     Returns:
         ``bboxes``, ``scores`` and ``labels`` of each image, best first.
     """
-    return [
-        _select_one(*image, nms, max_per_img) for image in zip(*candidates)
-    ]
+    return [_select_one(*image, nms, max_per_img) for image in zip(*candidates)]
 
 
-def _select_one(boxes: Tensor, scores: Tensor, labels: Tensor,
-                nms: ConfigType | None, max_per_img: int) -> InstanceData:
+def _select_one(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType | None, max_per_img: int
+) -> InstanceData:
     """:func:`select` for one image."""
     if not scores.is_cuda:  # there it costs a sync, here padding costs more
         valid = scores >= 0
@@ -174,12 +175,10 @@ def _select_one(boxes: Tensor, scores: Tensor, labels: Tensor,
         dets, keep = batched_nms(boxes, scores, labels, nms, max_per_img)
         boxes, scores = dets[:, :4], dets[:, 4]
     top = topk_with_ties(scores, max_per_img).nonzero().squeeze(1)
-    return InstanceData(
-        bboxes=boxes[top], scores=scores[top], labels=labels[keep[top]])
+    return InstanceData(bboxes=boxes[top], scores=scores[top], labels=labels[keep[top]])
 
 
-def rescale_and_clip(results: InstanceData, img_meta: dict,
-                     rescale: bool) -> InstanceData:
+def rescale_and_clip(results: InstanceData, img_meta: dict, rescale: bool) -> InstanceData:
     """Rescale and clip the detections of one image, and drop empty ones.
 
     NMS has run before, in pixels of the network input: mmdet's own heads

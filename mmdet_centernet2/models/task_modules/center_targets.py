@@ -21,6 +21,7 @@ As in the original (docs/differences.md, 17 to 21):
 * a location must lie strictly inside a box to regress to it;
 * base positives ignore whether the cell lies inside the box.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class LevelLayout(NamedTuple):
         batch_size: Number of images, B.
         num_rows: Total number of rows, ``M = B * sum(H * W)``.
     """
+
     sizes: Tensor
     strides: Tensor
     starts: Tensor
@@ -61,9 +63,13 @@ class LevelLayout(NamedTuple):
     num_rows: int
 
     @classmethod
-    def build(cls, featmap_sizes: Sequence[Sequence[int]],
-              strides: Sequence[int], batch_size: int,
-              device: torch.device) -> 'LevelLayout':
+    def build(
+        cls,
+        featmap_sizes: Sequence[Sequence[int]],
+        strides: Sequence[int],
+        batch_size: int,
+        device: torch.device,
+    ) -> 'LevelLayout':
         """The layout of ``batch_size`` images, cached for the next batch.
 
         Args:
@@ -79,18 +85,16 @@ class LevelLayout(NamedTuple):
             raise ValueError(
                 f'got {len(featmap_sizes)} feature maps but {len(strides)} '
                 'strides; `strides` of the head must name one stride for '
-                'each level that the neck returns')
+                'each level that the neck returns'
+            )
         sizes = tuple((int(h), int(w)) for h, w in featmap_sizes)
         return _layout(sizes, tuple(strides), batch_size, device)
 
-    def rows(self, levels: Tensor, images: Tensor, ys: Tensor,
-             xs: Tensor) -> Tensor:
+    def rows(self, levels: Tensor, images: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
         """Rows of cells; all arguments broadcast, no range check."""
-        return (self.starts[levels] + images * self.areas[levels] +
-                ys * self.sizes[levels, 1] + xs)
+        return self.starts[levels] + images * self.areas[levels] + ys * self.sizes[levels, 1] + xs
 
-    def elements(self, rows: Tensor, labels: Tensor,
-                 num_classes: int) -> Tensor:
+    def elements(self, rows: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         """Indices into the flattened and concatenated (B, C, H, W) heat maps.
 
         Args:
@@ -115,8 +119,12 @@ class LevelLayout(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _layout(sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...],
-            batch_size: int, device: torch.device) -> LevelLayout:
+def _layout(
+    sizes: tuple[tuple[int, int], ...],
+    strides: tuple[int, ...],
+    batch_size: int,
+    device: torch.device,
+) -> LevelLayout:
     """See :meth:`LevelLayout.build`."""
     areas = [height * width for height, width in sizes]
     starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
@@ -127,14 +135,13 @@ def _layout(sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...],
             starts=torch.tensor(starts, device=device),
             areas=torch.tensor(areas, device=device),
             batch_size=batch_size,
-            num_rows=batch_size * sum(areas))
+            num_rows=batch_size * sum(areas),
+        )
 
 
 def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
     """Flatten maps (B, C, H, W) into rows (M, C) of a :class:`LevelLayout`."""
-    return torch.cat([
-        level.permute(0, 2, 3, 1).reshape(-1, level.size(1)) for level in maps
-    ])
+    return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.size(1)) for level in maps])
 
 
 class BatchBoxes(NamedTuple):
@@ -145,22 +152,22 @@ class BatchBoxes(NamedTuple):
         labels: Class of each object, shape (N, ), int64.
         images: Image of each object, shape (N, ), int64.
     """
+
     boxes: Tensor
     labels: Tensor
     images: Tensor
 
     @classmethod
-    def collate(cls, boxes: Sequence[Tensor],
-                labels: Sequence[Tensor]) -> 'BatchBoxes':
+    def collate(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> 'BatchBoxes':
         """Join the boxes (n_i, 4) and labels (n_i, ) of each image."""
         images = [
-            torch.full((len(b), ), i, dtype=torch.long, device=b.device)
-            for i, b in enumerate(boxes)
+            torch.full((len(b),), i, dtype=torch.long, device=b.device) for i, b in enumerate(boxes)
         ]
         return cls(
             torch.cat([b.reshape(-1, 4) for b in boxes]).float(),
             torch.cat([lab.reshape(-1) for lab in labels]).long(),
-            torch.cat(images))
+            torch.cat(images),
+        )
 
     def agnostic(self) -> 'BatchBoxes':
         """The same objects, all of class zero."""
@@ -181,6 +188,7 @@ class SparseHeat(NamedTuple):
         values: In [0, 1], shape (K, ). A cell may be listed several times:
             **the highest value counts**.
     """
+
     rows: Tensor
     labels: Tensor
     values: Tensor
@@ -197,6 +205,7 @@ class CenterTargets:
         reg_inds: Rows with a regression target, none twice, shape (R, ).
         reg_targets: Their ltrb in stride units, shape (R, 4); ones for -1.
     """
+
     heat: SparseHeat
     pos_inds: Tensor
     pos_labels: Tensor
@@ -204,8 +213,7 @@ class CenterTargets:
     reg_targets: Tensor
 
 
-def _squared_radii(boxes: Tensor, min_overlap: float,
-                   min_radius: float) -> Tensor:
+def _squared_radii(boxes: Tensor, min_overlap: float, min_radius: float) -> Tensor:
     """Squared Gaussian radius of each box in square pixels, (N, )."""
     delta = (1 - min_overlap) / (1 + min_overlap)
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(-1)
@@ -224,7 +232,7 @@ def _cells_inside(cells: Tensor, sizes: Tensor) -> Tensor:
 
 def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
     """Whether half the diagonal of (width, height) is in a closed range."""
-    half_diagonal = (extents**2).sum(-1)**0.5 / 2
+    half_diagonal = (extents**2).sum(-1) ** 0.5 / 2
     return (half_diagonal >= ranges[..., 0]) & (half_diagonal <= ranges[..., 1])
 
 
@@ -232,12 +240,12 @@ def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
 def _offsets_3x3(device: torch.device) -> Tensor:
     """(dx, dy) of the 3x3 cells around a cell, dx running fastest, (9, 2)."""
     with torch.inference_mode(False):
-        return torch.tensor([(dx, dy) for dy in (-1, 0, 1)
-                             for dx in (-1, 0, 1)], device=device)
+        return torch.tensor([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)
 
 
 class _Windows(NamedTuple):
     """The cells that the heat of N objects may reach on L levels."""
+
     low: Tensor  # first column and row, (N, L, 2), float
     spans: Tensor  # columns and rows, 0 if none, (N, L, 2), float
     peaks: Tensor  # index of the centre's cell in the window, or -1, (N, L)
@@ -254,16 +262,14 @@ def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
     high = torch.max(((offset + reach) / strides).floor(), cells)
     last = layout.sizes.flip(-1) - 1
     spans = (torch.min(high, last.to(high)) - low + 1).clamp(min=0)
-    peaks = (cells[..., 1] - low[..., 1]) * spans[..., 0] + (
-        cells[..., 0] - low[..., 0])
+    peaks = (cells[..., 1] - low[..., 1]) * spans[..., 0] + (cells[..., 0] - low[..., 0])
     inside = ((cells >= 0) & (cells <= last)).all(-1)
     return _Windows(low, spans, torch.where(inside, peaks, -1).long())
 
 
-def gaussian_heat(gt: BatchBoxes,
-                  layout: LevelLayout,
-                  min_overlap: float = 0.8,
-                  min_radius: float = 4.0) -> SparseHeat:
+def gaussian_heat(
+    gt: BatchBoxes, layout: LevelLayout, min_overlap: float = 0.8, min_radius: float = 4.0
+) -> SparseHeat:
     """Heat of all objects on all levels.
 
     ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds
@@ -289,31 +295,39 @@ def gaussian_heat(gt: BatchBoxes,
     objects = torch.div(pairs, len(layout.strides), rounding_mode='floor')
 
     first_rows = layout.starts + gt.images[:, None] * layout.areas
-    begin, width, x, y, stride, row, row_width = torch.stack([
-        begins.view_as(first_rows), *windows.spans[..., :1].long().unbind(-1),
-        *windows.low.long().unbind(-1),
-        layout.strides.expand_as(first_rows), first_rows,
-        layout.sizes[:, 1].expand_as(first_rows)
-    ], -1).view(-1, 7).index_select(0, pairs).unbind(-1)
+    begin, width, x, y, stride, row, row_width = (
+        torch.stack(
+            [
+                begins.view_as(first_rows),
+                *windows.spans[..., :1].long().unbind(-1),
+                *windows.low.long().unbind(-1),
+                layout.strides.expand_as(first_rows),
+                first_rows,
+                layout.sizes[:, 1].expand_as(first_rows),
+            ],
+            -1,
+        )
+        .view(-1, 7)
+        .index_select(0, pairs)
+        .unbind(-1)
+    )
     inner = torch.arange(total, device=counts.device) - begin
     down = torch.div(inner, width, rounding_mode='floor')
     x, y = x + inner - down * width, y + down
 
-    center_x, center_y, radius2 = torch.cat(
-        [gt.centers, radii2[:, None]], -1).index_select(0, objects).unbind(-1)
-    dist2 = (x * stride + stride // 2 - center_x)**2 + (
-        y * stride + stride // 2 - center_y)**2
+    center_x, center_y, radius2 = (
+        torch.cat([gt.centers, radii2[:, None]], -1).index_select(0, objects).unbind(-1)
+    )
+    dist2 = (x * stride + stride // 2 - center_x) ** 2 + (y * stride + stride // 2 - center_y) ** 2
     heat = dist2.new_empty(total + 1)  # the last takes peaks off the maps
     torch.exp(-dist2 / radius2, out=heat[:total])
-    heat = torch.where(heat < MIN_HEAT, 0., heat)
+    heat = torch.where(heat < MIN_HEAT, 0.0, heat)
     peaks = windows.peaks.flatten()
-    heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.)
-    return SparseHeat(row + y * row_width + x,
-                      gt.labels.index_select(0, objects), heat[:total])
+    heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.0)
+    return SparseHeat(row + y * row_width + x, gt.labels.index_select(0, objects), heat[:total])
 
 
-def center_positives(gt: BatchBoxes, layout: LevelLayout,
-                     ranges: Tensor) -> tuple[Tensor, Tensor]:
+def center_positives(gt: BatchBoxes, layout: LevelLayout, ranges: Tensor) -> tuple[Tensor, Tensor]:
     """One positive for each object and level that it is assigned to.
 
     The order is image, object, level; duplicates are kept. The cell may lie
@@ -333,15 +347,16 @@ def center_positives(gt: BatchBoxes, layout: LevelLayout,
     levels = torch.arange(len(ranges), device=ranges.device)
     rows = layout.rows(levels, gt.images[:, None], ys, xs)
     exists = assigned & (rows >= 0) & (rows < layout.num_rows)
-    return (torch.where(exists, rows, -1).flatten(),
-            gt.labels[:, None].expand_as(rows).flatten())
+    return (torch.where(exists, rows, -1).flatten(), gt.labels[:, None].expand_as(rows).flatten())
 
 
-def regression_targets(gt: BatchBoxes,
-                       layout: LevelLayout,
-                       ranges: Tensor,
-                       min_overlap: float = 0.8,
-                       min_radius: float = 4.0) -> tuple[Tensor, Tensor]:
+def regression_targets(
+    gt: BatchBoxes,
+    layout: LevelLayout,
+    ranges: Tensor,
+    min_overlap: float = 0.8,
+    min_radius: float = 4.0,
+) -> tuple[Tensor, Tensor]:
     """Distances to the box sides for the 3x3 cells around each centre.
 
     A location regresses to an object if it lies strictly inside the box, at
@@ -373,8 +388,9 @@ def regression_targets(gt: BatchBoxes,
     candidate = (
         _cells_inside(cells, layout.sizes[:, None])
         & (ltrb.amin(-1) > 0)
-        & _assigned_levels(extents, ranges[:, None]))
-    dist2 = ((points - gt.centers[:, None, None])**2).sum(-1)
+        & _assigned_levels(extents, ranges[:, None])
+    )
+    dist2 = ((points - gt.centers[:, None, None]) ** 2).sum(-1)
     dist2[:, :, CENTER].zero_()
     radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
     costs = dist2 / radii2[:, None, None]
@@ -384,29 +400,30 @@ def regression_targets(gt: BatchBoxes,
     rows = layout.rows(levels, images, cells[..., 1], cells[..., 0])
     rows = torch.where(candidate, rows, -1)
     wins = _cheapest_of_row(rows, costs, layout.num_rows)
-    targets = torch.where(wins[..., None], ltrb / strides, 1.)
+    targets = torch.where(wins[..., None], ltrb / strides, 1.0)
     return torch.where(wins, rows, -1).flatten(), targets.view(-1, 4)
 
 
 def _cheapest_of_row(rows: Tensor, costs: Tensor, num_rows: int) -> Tensor:
     """Mask of the cheapest candidate of each row (-1: none), first on ties."""
-    objects = torch.arange(len(rows), device=rows.device).view(
-        -1, *[1] * (rows.dim() - 1))
+    objects = torch.arange(len(rows), device=rows.device).view(-1, *[1] * (rows.dim() - 1))
     # The bits of numbers that are not negative are in the numbers' order.
     bids = ((costs.view(torch.int32).long() << 32) | objects).flatten()
     slots = rows.flatten() + 1  # the first one for what is no candidate
-    best = bids.new_full((num_rows + 1, ), torch.iinfo(bids.dtype).max)
+    best = bids.new_full((num_rows + 1,), torch.iinfo(bids.dtype).max)
     best.scatter_reduce_(0, slots, bids, 'amin')
     return ((best[slots] == bids) & (slots > 0)).view(rows.shape)
 
 
 @torch.no_grad()
-def center_targets(gt: BatchBoxes,
-                   layout: LevelLayout,
-                   ranges: Tensor,
-                   num_classes: int = 1,
-                   min_overlap: float = 0.8,
-                   min_radius: float = 4.0) -> CenterTargets:
+def center_targets(
+    gt: BatchBoxes,
+    layout: LevelLayout,
+    ranges: Tensor,
+    num_classes: int = 1,
+    min_overlap: float = 0.8,
+    min_radius: float = 4.0,
+) -> CenterTargets:
     """All targets of a batch.
 
     Args:
@@ -425,14 +442,12 @@ def center_targets(gt: BatchBoxes,
     if num_classes == 1:
         gt = gt.agnostic()
     pos_inds, pos_labels = center_positives(gt, layout, ranges)
-    reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap,
-                                               min_radius)
+    reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap, min_radius)
     heat = gaussian_heat(gt, layout, min_overlap, min_radius)
     return CenterTargets(heat, pos_inds, pos_labels, reg_inds, reg_targets)
 
 
-def _shifted_cells(gt: BatchBoxes,
-                   layout: LevelLayout) -> tuple[Tensor, Tensor]:
+def _shifted_cells(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
     """The 3x3 cells (x, y) around each centre, (N, L, 9, 2), and their ltrb.
 
     The ltrb are in stride units, negative outside the box, (N, L, 9, 4).
@@ -440,21 +455,21 @@ def _shifted_cells(gt: BatchBoxes,
     strides = layout.strides[:, None]
     center = _center_cells(gt.centers, layout.strides)
     points = (center * strides + strides // 2).to(gt.boxes)
-    ltrb = torch.cat([
-        points - gt.boxes[:, None, :2], gt.boxes[:, None, 2:] - points
-    ], -1) / strides
+    ltrb = torch.cat([points - gt.boxes[:, None, :2], gt.boxes[:, None, 2:] - points], -1) / strides
     shift = _offsets_3x3(center.device)
     ltrb = ltrb[:, :, None] + torch.cat([shift, -shift], -1)
     return center[:, :, None] + shift, ltrb
 
 
 @torch.no_grad()
-def mine_positives(gt: BatchBoxes,
-                   layout: LevelLayout,
-                   ranges: Tensor,
-                   ltrb_preds: Tensor,
-                   thresh: float = 0.2,
-                   topk: int = 9) -> tuple[Tensor, Tensor]:
+def mine_positives(
+    gt: BatchBoxes,
+    layout: LevelLayout,
+    ranges: Tensor,
+    ltrb_preds: Tensor,
+    thresh: float = 0.2,
+    topk: int = 9,
+) -> tuple[Tensor, Tensor]:
     """Positives among the 3x3 cells around each centre on all levels.
 
     A cell is positive if its predicted box costs less, in GIoU loss, than
@@ -479,24 +494,19 @@ def mine_positives(gt: BatchBoxes,
     num_objects, num_levels = len(gt.boxes), len(layout.strides)
     cells, ltrb = _shifted_cells(gt, layout)
     levels = torch.arange(num_levels, device=cells.device)[:, None]
-    rows = layout.rows(levels, gt.images[:, None, None], cells[..., 1],
-                       cells[..., 0])
+    rows = layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
     valid = _cells_inside(cells, layout.sizes[:, None]) & (ltrb >= 0).all(-1)
     preds = ltrb_preds[torch.where(valid, rows, torch.zeros_like(rows))]
-    costs = ltrb_iou_loss(
-        preds.reshape(-1, 4).float(),
-        ltrb.clamp(min=0).reshape(-1, 4)).view(rows.shape)
+    costs = ltrb_iou_loss(preds.reshape(-1, 4).float(), ltrb.clamp(min=0).reshape(-1, 4)).view(
+        rows.shape
+    )
     costs = torch.where(valid, costs, torch.full_like(costs, NO_MATCH))
 
     extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
-    centered = _assigned_levels(extents, ranges) & (ltrb[:, :, CENTER]
-                                                   >= 0).all(-1)
-    costs[:, :, CENTER].masked_fill_(centered, 0.)
+    centered = _assigned_levels(extents, ranges) & (ltrb[:, :, CENTER] >= 0).all(-1)
+    costs[:, :, CENTER].masked_fill_(centered, 0.0)
     costs = costs.view(num_objects, num_levels * 9)
-    limit = costs.topk(
-        min(topk, costs.size(1)), largest=False).values[:, -1:]
+    limit = costs.topk(min(topk, costs.size(1)), largest=False).values[:, -1:]
     rows = rows.view(num_objects, num_levels * 9)
-    mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (
-        rows < layout.num_rows)
-    return (torch.where(mined, rows, -1).flatten(),
-            gt.labels[:, None].expand_as(rows).flatten())
+    mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (rows < layout.num_rows)
+    return (torch.where(mined, rows, -1).flatten(), gt.labels[:, None].expand_as(rows).flatten())

@@ -1,4 +1,5 @@
 """Data sets of nothing but labels, and ranks without processes."""
+
 from itertools import islice
 
 from mmdet.datasets import BaseDetDataset
@@ -28,9 +29,9 @@ class Labelled(BaseDetDataset):
                 width=width,
                 height=height,
                 instances=[
-                    dict(bbox=[0, 0, 1, 1], bbox_label=label, ignore_flag=0)
-                    for label in labels
-                ])
+                    dict(bbox=[0, 0, 1, 1], bbox_label=label, ignore_flag=0) for label in labels
+                ],
+            )
             for labels, (width, height) in zip(self._labels, self._sizes)
         ]
 
@@ -49,7 +50,6 @@ def streams_of_ranks(monkeypatch, build, world_size, length):
     """
     streams = []
     for rank in range(world_size):
-        monkeypatch.setattr(mmengine_sampler, 'get_dist_info',
-                            lambda rank=rank: (rank, world_size))
+        monkeypatch.setattr(mmengine_sampler, 'get_dist_info', lambda rank=rank: (rank, world_size))
         streams.append(list(islice(build(), length)))
     return streams

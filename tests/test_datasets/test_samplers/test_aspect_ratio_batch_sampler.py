@@ -1,4 +1,5 @@
 """Grouping by aspect ratio with squares among the tall images."""
+
 import pytest
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import DefaultSampler
@@ -10,14 +11,12 @@ SIZES = [WIDE, TALL, SQUARE, WIDE, WIDE, TALL, TALL]
 
 
 def build(batch_size=2, **kwargs):
-    sampler = DefaultSampler(
-        Labelled([[0]] * len(SIZES), sizes=SIZES), shuffle=False)
+    sampler = DefaultSampler(Labelled([[0]] * len(SIZES), sizes=SIZES), shuffle=False)
     return DATA_SAMPLERS.build(
         dict(
-            type='OriginalAspectRatioBatchSampler',
-            sampler=sampler,
-            batch_size=batch_size,
-            **kwargs))
+            type='OriginalAspectRatioBatchSampler', sampler=sampler, batch_size=batch_size, **kwargs
+        )
+    )
 
 
 def test_squares_are_with_the_tall():

@@ -1,4 +1,5 @@
 """Collecting the classes of the images, through wrappers too."""
+
 import pytest
 from mmdet.datasets import MultiImageMixDataset
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -31,9 +32,7 @@ def test_serialized_data():
 
 def test_wrappers():
     second = [(i + 3, label) for i, label in PAIRS]
-    assert pairs(
-        ConcatDataset([Labelled(LABELS),
-                       Labelled(LABELS)])) == PAIRS + second
+    assert pairs(ConcatDataset([Labelled(LABELS), Labelled(LABELS)])) == PAIRS + second
     assert pairs(RepeatDataset(Labelled(LABELS), times=2)) == PAIRS + second
     assert pairs(MultiImageMixDataset(Labelled(LABELS), [])) == PAIRS
     assert pairs(ClassBalancedDataset(Labelled(LABELS), 1e-3)) == PAIRS

@@ -1,4 +1,5 @@
 """Repeat-factor sampling: the factors, their rounding, the stream."""
+
 import math
 from itertools import islice
 
@@ -20,8 +21,7 @@ FACTORS = [R_A, R_A, R_B, R_B, R_B, R_A, R_A, R_C, R_B, 1]
 def build(dataset=None, **kwargs):
     if dataset is None:
         dataset = Labelled(LABELS)
-    return DATA_SAMPLERS.build(
-        dict(type='RepeatFactorSampler', dataset=dataset, seed=0, **kwargs))
+    return DATA_SAMPLERS.build(dict(type='RepeatFactorSampler', dataset=dataset, seed=0, **kwargs))
 
 
 def test_factors():
@@ -35,16 +35,13 @@ def test_common_classes_are_not_repeated():
     assert (sampler.repeat_factors == 1).all()
     stream = list(islice(sampler, 50))
     for epoch in range(5):
-        assert sorted(stream[epoch * 10:epoch * 10 + 10]) == list(range(10))
+        assert sorted(stream[epoch * 10 : epoch * 10 + 10]) == list(range(10))
 
 
 def test_every_epoch_rounds_anew_up_or_down():
     sampler = build(Labelled(LABELS * 100), repeat_thr=0.9)
     generator = torch.Generator().manual_seed(0)
-    epochs = np.stack([
-        np.bincount(sampler._epoch(generator), minlength=1000)
-        for _ in range(40)
-    ])
+    epochs = np.stack([np.bincount(sampler._epoch(generator), minlength=1000) for _ in range(40)])
     assert len(np.unique(epochs, axis=0)) == 40
     epochs = epochs.reshape(4000, 10)  # images alike, ten in a row
     assert (epochs >= np.floor(FACTORS)).all()
@@ -73,8 +70,7 @@ def test_unshuffled():
 
 def test_ranks_share_one_stream(monkeypatch):
     whole = list(islice(build(repeat_thr=0.9), 400))
-    first, second = streams_of_ranks(
-        monkeypatch, lambda: build(repeat_thr=0.9), 2, 200)
+    first, second = streams_of_ranks(monkeypatch, lambda: build(repeat_thr=0.9), 2, 200)
     assert [i for pair in zip(first, second) for i in pair] == whole
 
 

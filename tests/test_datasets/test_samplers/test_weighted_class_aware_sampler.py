@@ -1,4 +1,5 @@
 """Class-aware sampling: weights and the stream."""
+
 from itertools import islice
 
 import numpy as np
@@ -16,8 +17,7 @@ WEIGHTS = [1 / 4, 1 / 4, 1 / 4 + 1 / 2, 1 / 4 + 1 / 2 + 1, 0]
 def build(dataset=None, seed=0):
     if dataset is None:
         dataset = Labelled(LABELS)
-    return DATA_SAMPLERS.build(
-        dict(type='WeightedClassAwareSampler', dataset=dataset, seed=seed))
+    return DATA_SAMPLERS.build(dict(type='WeightedClassAwareSampler', dataset=dataset, seed=seed))
 
 
 def test_weights():
@@ -51,15 +51,12 @@ def test_ranks_share_one_stream(monkeypatch):
 
 
 def test_seeds():
-    first, same, other = (
-        list(islice(build(seed=seed), 100)) for seed in (0, 0, 1))
+    first, same, other = (list(islice(build(seed=seed), 100)) for seed in (0, 0, 1))
     assert first == same != other
 
 
 def test_several_data_sets_count_as_one():
-    sampler = build(
-        ConcatDataset([Labelled(LABELS[:1]),
-                       Labelled(LABELS[1:])]))
+    sampler = build(ConcatDataset([Labelled(LABELS[:1]), Labelled(LABELS[1:])]))
     np.testing.assert_allclose(sampler.weights, WEIGHTS, rtol=1e-12)
 
 

@@ -1,4 +1,5 @@
 """The pipelines' resizing has the original's arithmetic and pixels."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +12,7 @@ from PIL import Image
 from mmdet_centernet2.datasets.transforms import Resize
 from tests.paths import CONFIGS
 
-OURS = dict(
-    type='Resize',
-    _scope_='mmdet_centernet2',
-    keep_ratio=True,
-    backend='pillow')
+OURS = dict(type='Resize', _scope_='mmdet_centernet2', keep_ratio=True, backend='pillow')
 
 
 @pytest.fixture(scope='module')
@@ -31,25 +28,23 @@ def _build(pipeline):
 
 
 def _results(height, width):
-    image = np.random.RandomState(0).randint(
-        0, 256, (height, width, 3), dtype=np.uint8)
-    boxes = np.array([[1., 2., width / 2, height / 2]], np.float32)
+    image = np.random.RandomState(0).randint(0, 256, (height, width, 3), dtype=np.uint8)
+    boxes = np.array([[1.0, 2.0, width / 2, height / 2]], np.float32)
     masks = np.zeros((1, height, width), np.uint8)
-    masks[0, 2:height // 2, 1:width // 2] = 1
+    masks[0, 2 : height // 2, 1 : width // 2] = 1
     return dict(
         img=image,
         img_shape=(height, width),
         gt_bboxes=HorizontalBoxes(boxes),
-        gt_masks=BitmapMasks(masks, height, width))
+        gt_masks=BitmapMasks(masks, height, width),
+    )
 
 
 def _same(ours, theirs):
     """Whether two transforms left the same behind."""
     assert ours.keys() == theirs.keys()
-    assert torch.equal(
-        ours.pop('gt_bboxes').tensor, theirs.pop('gt_bboxes').tensor)
-    np.testing.assert_array_equal(
-        ours.pop('gt_masks').masks, theirs.pop('gt_masks').masks)
+    assert torch.equal(ours.pop('gt_bboxes').tensor, theirs.pop('gt_bboxes').tensor)
+    np.testing.assert_array_equal(ours.pop('gt_masks').masks, theirs.pop('gt_masks').masks)
     for key, value in ours.items():
         np.testing.assert_array_equal(value, theirs[key], err_msg=key)
 
@@ -61,7 +56,8 @@ def _same(ours, theirs):
         ((427, 640), (800, 1199)),
         ((33, 86), (511, 1333)),  # mmcv's own rule: 512
         ((500, 500), (800, 800)),
-    ])
+    ],
+)
 def test_test_size(pipelines, size, expected):
     results = _results(*size)
     image = results['img']
@@ -73,18 +69,15 @@ def test_test_size(pipelines, size, expected):
     scale = np.array([width / size[1], height / size[0]])
     np.testing.assert_allclose(out['scale_factor'], scale, rtol=1e-6)
     box = np.array([1, 2, size[1] / 2, size[0] / 2]) * np.tile(scale, 2)
-    np.testing.assert_allclose(
-        out['gt_bboxes'].tensor.numpy()[0], box, rtol=1e-5)
+    np.testing.assert_allclose(out['gt_bboxes'].tensor.numpy()[0], box, rtol=1e-5)
 
 
 @pytest.mark.parametrize('scale', [(1333, 800), (900, 608), (736, 512)])
 def test_sizes_are_those_of_resize_shortest_edge(scale):
     """And not those of mmdet's ``Resize``, which some sizes show."""
     ours = TRANSFORMS.build(dict(OURS, scale=scale))
-    shortest = TRANSFORMS.build(
-        dict(type='ResizeShortestEdge', scale=scale[1], max_size=scale[0]))
-    stock = TRANSFORMS.build(
-        dict(type='Resize', scale=scale, keep_ratio=True))
+    shortest = TRANSFORMS.build(dict(type='ResizeShortestEdge', scale=scale[1], max_size=scale[0]))
+    stock = TRANSFORMS.build(dict(type='Resize', scale=scale, keep_ratio=True))
     assert isinstance(ours, Resize) and not isinstance(stock, Resize)
     sizes = np.random.RandomState(0).randint(4, 2001, (20000, 2)).tolist()
     sizes += [[48, 992], [992, 48], [7, 7], [1333, 800]]
@@ -93,10 +86,10 @@ def test_sizes_are_those_of_resize_shortest_edge(scale):
         image = np.broadcast_to(np.uint8(0), (height, width, 3))
         wanted = shortest._get_output_shape(image, shortest.scale)
         assert ours._size((height, width)) == wanted, (height, width)
-        factor = min(scale[0] / max(height, width),
-                     scale[1] / min(height, width))  # mmcv's rescale_size
-        others += wanted != (int(width * factor + 0.5),
-                             int(height * factor + 0.5))
+        factor = min(
+            scale[0] / max(height, width), scale[1] / min(height, width)
+        )  # mmcv's rescale_size
+        others += wanted != (int(width * factor + 0.5), int(height * factor + 0.5))
     assert others > 0
 
 
@@ -104,11 +97,8 @@ def test_sizes_are_those_of_resize_shortest_edge(scale):
 def test_everything_is_that_of_resize_shortest_edge(size):
     ours = TRANSFORMS.build(dict(OURS, scale=(133, 80)))
     theirs = TRANSFORMS.build(
-        dict(
-            type='ResizeShortestEdge',
-            scale=80,
-            max_size=133,
-            backend='pillow'))
+        dict(type='ResizeShortestEdge', scale=80, max_size=133, backend='pillow')
+    )
     for _ in range(2):  # the transform keeps no trace of the first image
         _same(ours(_results(*size)), theirs(_results(*size)))
     assert ours.scale == (133, 80)
@@ -116,10 +106,12 @@ def test_everything_is_that_of_resize_shortest_edge(size):
 
 def test_a_tie_that_mmdets_resize_rounds_otherwise():
     results = [
-        TRANSFORMS.build(cfg)(_results(48, 992))['img_shape'] for cfg in (
+        TRANSFORMS.build(cfg)(_results(48, 992))['img_shape']
+        for cfg in (
             dict(OURS, scale=(1333, 800)),
             dict(OURS, scale=(1333, 800), _scope_='mmdet'),
-            dict(type='ResizeShortestEdge', scale=800, max_size=1333))
+            dict(type='ResizeShortestEdge', scale=800, max_size=1333),
+        )
     ]
     assert results[0] == results[2] != results[1]
 
@@ -127,8 +119,7 @@ def test_a_tie_that_mmdets_resize_rounds_otherwise():
 @pytest.mark.parametrize('size', [(427, 640), (640, 427), (97, 1231), (9, 9)])
 def test_rounding_down_is_the_square_test_of_the_original(size):
     ours = TRANSFORMS.build(dict(OURS, scale=(156, 156), rounding='down'))
-    theirs = TRANSFORMS.build(
-        dict(type='EfficientDetResizeCrop', size=156, scale_range=(1, 1)))
+    theirs = TRANSFORMS.build(dict(type='EfficientDetResizeCrop', size=156, scale_range=(1, 1)))
     ours, theirs = ours(_results(*size)), theirs(_results(*size))
     assert ours['img_shape'] == theirs['img_shape']
     assert ours['scale_factor'] == theirs['scale_factor']
@@ -144,18 +135,17 @@ def test_a_square_scale_is_the_longest_edge():
 
 def test_a_strip_keeps_one_pixel():
     resize = TRANSFORMS.build(dict(OURS, scale=(64, 64)))
-    assert resize(dict(img=np.zeros((1, 900, 3),
-                                    np.uint8)))['img_shape'] == (1, 64)
+    assert resize(dict(img=np.zeros((1, 900, 3), np.uint8)))['img_shape'] == (1, 64)
 
 
-@pytest.mark.parametrize('options', [
-    dict(scale=(50, 30), keep_ratio=False),
-    dict(scale_factor=0.7, keep_ratio=True),
-])
+@pytest.mark.parametrize(
+    'options', [dict(scale=(50, 30), keep_ratio=False), dict(scale_factor=0.7, keep_ratio=True)]
+)
 def test_without_a_ratio_to_keep_it_is_mmdets(options):
     ours, theirs = (
         TRANSFORMS.build(dict(OURS, **options, _scope_=scope))
-        for scope in ('mmdet_centernet2', 'mmdet'))
+        for scope in ('mmdet_centernet2', 'mmdet')
+    )
     _same(ours(_results(40, 61)), theirs(_results(40, 61)))
 
 
@@ -179,13 +169,15 @@ def test_a_range_of_lengths_is_uniform_and_holds_both_ends():
             scales=list(range(480, 961)),
             resize_type='ResizeShortestEdge',
             max_size=1333,
-            backend='pillow'))
+            backend='pillow',
+        )
+    )
     np.random.seed(0)
     drawn = np.array([resize._random_select()[0] for _ in range(48100)])
     counts = np.bincount(drawn - 480, minlength=481)
     assert len(counts) == 481 and drawn.min() == 480 and drawn.max() == 960
     # 100 expected of each; chi-square with 480 degrees of freedom
-    chi2 = ((counts - 100)**2 / 100).sum()
+    chi2 = ((counts - 100) ** 2 / 100).sum()
     assert 480 - 4 * 31 < chi2 < 480 + 4 * 31
     results = resize(_results(500, 600))
     assert 480 <= min(results['img_shape']) <= 960

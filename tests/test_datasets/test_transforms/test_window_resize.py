@@ -1,4 +1,5 @@
 """Cropping first gives what resizing everything and then cropping gives."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,14 +9,9 @@ from mmdet.registry import TRANSFORMS
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import (
-    plan_resize_crop,
-)
+from mmdet_centernet2.datasets.transforms.efficientdet_resize_crop import plan_resize_crop
 from mmdet_centernet2.datasets.transforms.loading import PillowImage
-from mmdet_centernet2.datasets.transforms.window_resize import (
-    nearest_window,
-    resize_window,
-)
+from mmdet_centernet2.datasets.transforms.window_resize import nearest_window, resize_window
 
 
 def noise(height, width, seed=0):
@@ -55,23 +51,23 @@ shares = st.floats(0, 1, exclude_max=True)
 @given(
     size=st.tuples(sides, sides),
     window=st.integers(20, 200),
-    factor=st.one_of(
-        st.floats(.1, 2), st.sampled_from([1, 1.2, 1.25, 1.5, 1.6, 1.75, 2])),
+    factor=st.one_of(st.floats(0.1, 2), st.sampled_from([1, 1.2, 1.25, 1.5, 1.6, 1.75, 2])),
     position=st.tuples(shares, shares),
-    slopes=st.tuples(st.integers(0, 9), st.integers(0, 9)))
+    slopes=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+)
 def test_within_one_grey_level(size, window, factor, position, slopes):
     plan = plan_resize_crop(size, window, factor, position)
     image = ramp(*size, *slopes) if any(slopes) else noise(*size)
     assert largest_difference(image, plan) <= 1
     np.testing.assert_array_equal(
-        nearest_window(image[..., 0], *plan[1:]),
-        plain(image[..., 0], plan, Image.NEAREST))
+        nearest_window(image[..., 0], *plan[1:]), plain(image[..., 0], plan, Image.NEAREST)
+    )
 
 
 def test_pillow_s_own_box_would_be_two_levels_off():
     """Why one axis is widened; thirds of pixels have no exact binary form."""
     image = np.tile(noise(30, 40), (16, 16, 1))  # 480 x 640
-    plan = plan_resize_crop(image.shape[:2], 640, 1.5, (.5, .5))
+    plan = plan_resize_crop(image.shape[:2], 640, 1.5, (0.5, 0.5))
     assert plan.scaled_size == (720, 960)
     (top, left), (height, width) = plan.offset, plan.crop_size
     box = [n * 2 / 3 for n in (left, top, left + width, top + height)]
@@ -84,7 +80,7 @@ def test_pillow_s_own_box_would_be_two_levels_off():
 
 @pytest.mark.parametrize('size', [(1500, 2000), (1999, 1333), (480, 640)])
 def test_photograph_sizes(size):
-    for seed, factor in enumerate((.3, 1.1, 1.5, 1.9)):
+    for seed, factor in enumerate((0.3, 1.1, 1.5, 1.9)):
         position = np.random.RandomState(seed).rand(2)
         plan = plan_resize_crop(size, 640, factor, position)
         assert largest_difference(noise(*size, seed), plan) <= 1
@@ -92,28 +88,24 @@ def test_photograph_sizes(size):
 
 def test_only_the_part_that_survives_is_looked_at():
     image = ramp(600, 600, 3, 5)
-    plan = plan_resize_crop(image.shape[:2], 100, 2, (.1, .9))
+    plan = plan_resize_crop(image.shape[:2], 100, 2, (0.1, 0.9))
     assert (plan.offset, plan.scaled_size) == ((10, 90), (200, 200))
     spoilt = image.copy()
     spoilt[340:] = 0  # the window ends at row 330
     spoilt[:, :260] = 0  # and starts at column 270
-    np.testing.assert_array_equal(
-        resize_window(spoilt, *plan[1:]), resize_window(image, *plan[1:]))
+    np.testing.assert_array_equal(resize_window(spoilt, *plan[1:]), resize_window(image, *plan[1:]))
 
 
 def test_masks_of_any_type_and_number():
-    masks = np.random.RandomState(0).rand(3, 50, 70) > .5
-    plan = plan_resize_crop((50, 70), 40, 1.7, (.3, .6))
+    masks = np.random.RandomState(0).rand(3, 50, 70) > 0.5
+    plan = plan_resize_crop((50, 70), 40, 1.7, (0.3, 0.6))
     found = nearest_window(masks, *plan[1:])
     assert found.dtype == bool
     for mask, got in zip(masks.astype(np.uint8), found):
         np.testing.assert_array_equal(got, plain(mask, plan, Image.NEAREST))
 
 
-LOAD = dict(
-    type='LoadImageFromFile',
-    _scope_='mmdet_centernet2',
-    imdecode_backend='pillow')
+LOAD = dict(type='LoadImageFromFile', _scope_='mmdet_centernet2', imdecode_backend='pillow')
 
 
 @pytest.fixture
@@ -125,15 +117,18 @@ def photograph(tmp_path):
 
 def run(path, lazy, crop_first, backend='pillow'):
     np.random.seed(3)
-    return Compose([
-        dict(LOAD, lazy=lazy),
-        dict(
-            type='EfficientDetResizeCrop',
-            size=200,
-            scale_range=(1.6, 1.6),
-            crop_first=crop_first,
-            backend=backend),
-    ])(dict(img_path=path))
+    return Compose(
+        [
+            dict(LOAD, lazy=lazy),
+            dict(
+                type='EfficientDetResizeCrop',
+                size=200,
+                scale_range=(1.6, 1.6),
+                crop_first=crop_first,
+                backend=backend,
+            ),
+        ]
+    )(dict(img_path=path))
 
 
 @pytest.mark.parametrize('backend', ['pillow', 'cv2'])
@@ -148,8 +143,7 @@ def test_lazy_pixels_are_the_same(photograph, crop_first, backend):
 def test_lazy_image_looks_like_mmcv_s(photograph):
     load = TRANSFORMS.build(dict(LOAD, lazy=True))
     lazy = load(dict(img_path=photograph))
-    theirs = LoadImageFromFile(imdecode_backend='pillow')(
-        dict(img_path=photograph))
+    theirs = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=photograph))
     assert isinstance(lazy['img'], PillowImage)
     assert lazy['img_shape'] == lazy['ori_shape'] == (300, 400)
     assert lazy['img'].shape == theirs['img'].shape
@@ -163,18 +157,15 @@ def test_what_is_no_upright_rgb_is_left_to_mmcv(tmp_path, mode):
     path = tmp_path / ('image.tif' if mode == 'CMYK' else 'image.png')
     Image.fromarray(ramp(30, 40, 1, 2)).convert(mode).save(path)
     ours = run(str(path), True, True)
-    expected = LoadImageFromFile(imdecode_backend='pillow')(
-        dict(img_path=str(path)))['img']
-    plan = plan_resize_crop((30, 40), 200, 1.6, (.5, .5))
+    expected = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
+    plan = plan_resize_crop((30, 40), 200, 1.6, (0.5, 0.5))
     assert expected.shape == (30, 40, 3)
     assert ours['img'].shape[:2] == plan.crop_size
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(imdecode_backend='cv2'),
-    dict(to_float32=True),
-    dict(color_type='grayscale'),
-])
+@pytest.mark.parametrize(
+    'kwargs', [dict(imdecode_backend='cv2'), dict(to_float32=True), dict(color_type='grayscale')]
+)
 def test_lazy_needs_pillow_and_bytes(kwargs):
     with pytest.raises(ValueError, match='lazy=True needs'):
         TRANSFORMS.build(dict(LOAD, lazy=True, **kwargs))

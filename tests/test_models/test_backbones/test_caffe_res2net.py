@@ -1,4 +1,5 @@
 """Res2Net with the original's place for the stride."""
+
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,14 @@ from tests.reference.random_weights import random_map, randomise
 
 BLOCKS = (3, 4, 6, 3)
 DCN = dict(
-    dcn=dict(
-        type='ExactDeformConv', deform_groups=1, fallback_on_stride=False),
-    stage_with_dcn=(False, False, True, True))
+    dcn=dict(type='ExactDeformConv', deform_groups=1, fallback_on_stride=False),
+    stage_with_dcn=(False, False, True, True),
+)
 
 
 def small(**options: Any) -> CaffeRes2Net:
     """Fifty layers, 8 base channels in 4 splits of 3."""
-    return CaffeRes2Net(
-        depth=50, base_channels=8, stem_channels=8, base_width=3, **options)
+    return CaffeRes2Net(depth=50, base_channels=8, stem_channels=8, base_width=3, **options)
 
 
 def stage_inputs(stage: int) -> int:
@@ -30,14 +30,13 @@ def stage_inputs(stage: int) -> int:
 
 
 @pytest.mark.parametrize('options', [dict(), DCN], ids=['plain', 'dcn'])
-@pytest.mark.parametrize('stage, size', [(1, (5, 4)), (2, (6, 4)),
-                                         (3, (5, 7)), (4, (1, 3))])
+@pytest.mark.parametrize('stage, size', [(1, (5, 4)), (2, (6, 4)), (3, (5, 7)), (4, (1, 3))])
 def test_blocks(options: dict, stage: int, size: tuple) -> None:
     """A stage's first block, with its stride, and the next one."""
     layer = getattr(small(**options), f'layer{stage}')
     for block, stride in ((0, 1 if stage == 1 else 2), (1, 1)):
         state = randomise(layer[block], stage)
-        channels = stage_inputs(stage) if block == 0 else 32 * 2**(stage - 1)
+        channels = stage_inputs(stage) if block == 0 else 32 * 2 ** (stage - 1)
         x = random_map((1, channels, *size), block)
         with torch.no_grad():
             out = layer[block](x)
@@ -45,9 +44,7 @@ def test_blocks(options: dict, stage: int, size: tuple) -> None:
         torch.testing.assert_close(out, expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize('options, size', [(dict(), (32, 64)),
-                                           (dict(), (45, 38)),
-                                           (DCN, (32, 40))])
+@pytest.mark.parametrize('options, size', [(dict(), (32, 64)), (dict(), (45, 38)), (DCN, (32, 40))])
 def test_whole_network(options: dict, size: tuple) -> None:
     net = small(out_indices=(0, 1, 2, 3), **options)
     state = randomise(net, 0)
@@ -77,17 +74,14 @@ def test_tensors_of_the_original_101_layers() -> None:
         layer = getattr(net, f'layer{stage}')
         assert len(layer) == count
         assert layer[0].conv1.weight.shape[0] == 4 * width
-        assert layer[-1].conv3.weight.shape[0] == 256 * 2**(stage - 1)
+        assert layer[-1].conv3.weight.shape[0] == 256 * 2 ** (stage - 1)
         for block in layer:
-            assert [conv.weight.shape for conv in block.convs
-                    ] == [(width, width, 3, 3)] * 3
+            assert [conv.weight.shape for conv in block.convs] == [(width, width, 3, 3)] * 3
             assert all(
-                isinstance(conv, ModulatedDeformConv2dPack) == (stage > 2)
-                for conv in block.convs)
-    assert state['layer3.0.convs.0.conv_offset.weight'].shape == (27, 104, 3,
-                                                                  3)
-    assert [state[f'stem.{i}.weight'].shape[:2]
-            for i in (0, 3, 6)] == [(32, 3), (32, 32), (64, 32)]
+                isinstance(conv, ModulatedDeformConv2dPack) == (stage > 2) for conv in block.convs
+            )
+    assert state['layer3.0.convs.0.conv_offset.weight'].shape == (27, 104, 3, 3)
+    assert [state[f'stem.{i}.weight'].shape[:2] for i in (0, 3, 6)] == [(32, 3), (32, 32), (64, 32)]
 
 
 def test_offsets_start_at_zero_and_have_no_bias() -> None:
@@ -95,11 +89,9 @@ def test_offsets_start_at_zero_and_have_no_bias() -> None:
     net = small(**DCN)
     net.init_weights()
     net.train()
-    packs = [(n, m) for n, m in net.named_modules()
-             if isinstance(m, ModulatedDeformConv2dPack)]
+    packs = [(n, m) for n, m in net.named_modules() if isinstance(m, ModulatedDeformConv2dPack)]
     assert len(packs) == 3 * (6 + 3)
-    optimizer = torch.optim.SGD(
-        [p for p in net.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
     sum(x.square().mean() for x in net(torch.randn(2, 3, 64, 64))).backward()
     for name, pack in packs:
         assert not pack.conv_offset.weight.any(), name
@@ -115,9 +107,8 @@ def test_loaded_weights_are_kept(tmp_path: Path) -> None:
     state = randomise(small(**DCN), 5)
     torch.save(state, tmp_path / 'weights.pth')
     loaded = small(
-        **DCN,
-        init_cfg=dict(
-            type='Pretrained', checkpoint=str(tmp_path / 'weights.pth')))
+        **DCN, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+    )
     loaded.init_weights()
     fresh = small(**DCN)
     fresh.init_weights()
@@ -134,21 +125,15 @@ def test_kernels_of_deformable_convolutions_are_initialised() -> None:
     net.init_weights()
     kernels = [conv.weight for block in net.layer4 for conv in block.convs]
     spread = torch.cat([w.flatten() for w in kernels]).std().item()
-    assert spread == pytest.approx((2 / (9 * 24))**0.5, rel=0.02)
+    assert spread == pytest.approx((2 / (9 * 24)) ** 0.5, rel=0.02)
 
 
 def test_frozen_stages_and_norms() -> None:
     """Stem and first stage fixed, all norms in evaluation mode."""
-    net = small(
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=False),
-        norm_eval=True)
+    net = small(frozen_stages=1, norm_cfg=dict(type='BN', requires_grad=False), norm_eval=True)
     net.train()  # returns nothing in mmdet
     net(torch.randn(1, 3, 64, 64))[-1].sum().backward()
     for name, parameter in net.named_parameters():
-        fixed = (
-            name.startswith(('stem', 'layer1')) or '.bn' in name
-            or '.downsample.2' in name)
+        fixed = name.startswith(('stem', 'layer1')) or '.bn' in name or '.downsample.2' in name
         assert parameter.requires_grad is not fixed, name
-    assert not any(m.training for m in net.modules()
-                   if isinstance(m, torch.nn.BatchNorm2d))
+    assert not any(m.training for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))

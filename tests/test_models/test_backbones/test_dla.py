@@ -1,4 +1,5 @@
 """DLA against its slow reference, and what one may rely on."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,11 +8,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from mmdet_centernet2.models.backbones import DLA
-from mmdet_centernet2.models.backbones.dla import (
-    DLABasicBlock,
-    DLABottleneck,
-    DLATree,
-)
+from mmdet_centernet2.models.backbones.dla import DLABasicBlock, DLABottleneck, DLATree
 from tests.reference.backbones import dla, dla_tree
 from tests.reference.random_weights import random_map, randomise
 
@@ -26,7 +23,8 @@ BN = dict(type='BN', requires_grad=True)
     stride=st.sampled_from([1, 2]),
     level_root=st.booleans(),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    seed=st.integers(0, 99))
+    seed=st.integers(0, 99),
+)
 def test_tree(depth, block, channels, stride, level_root, size, seed) -> None:
     tree = DLATree(depth, block, *channels, stride, level_root, BN)
     state = randomise(tree, seed)
@@ -38,11 +36,10 @@ def test_tree(depth, block, channels, stride, level_root, size, seed) -> None:
     torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('depth, trees, size', [
-    (34, (1, 2, 2, 1), (32, 64)),
-    (34, (1, 2, 2, 1), (37, 50)),
-    (60, (1, 2, 3, 1), (32, 32)),
-])
+@pytest.mark.parametrize(
+    'depth, trees, size',
+    [(34, (1, 2, 2, 1), (32, 64)), (34, (1, 2, 2, 1), (37, 50)), (60, (1, 2, 3, 1), (32, 32))],
+)
 def test_whole_network(depth, trees, size) -> None:
     net = DLA(depth, out_indices=range(6))
     state = randomise(net, 1)
@@ -55,10 +52,9 @@ def test_whole_network(depth, trees, size) -> None:
         torch.testing.assert_close(out, want, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize('depth, channels', [
-    (34, [16, 32, 64, 128, 256, 512]),
-    (60, [16, 32, 128, 256, 512, 1024]),
-])
+@pytest.mark.parametrize(
+    'depth, channels', [(34, [16, 32, 64, 128, 256, 512]), (60, [16, 32, 128, 256, 512, 1024])]
+)
 def test_shapes_and_strides(depth: int, channels: list) -> None:
     net = DLA(depth, out_indices=(0, 1, 2, 3, 4, 5)).eval()
     assert net.out_channels == channels
@@ -74,8 +70,14 @@ def test_dla34_size_is_the_originals() -> None:
     assert sum(p.numel() for p in net.parameters()) == 15270832
     roots = {
         name: tuple(net.state_dict()[f'{name}.root.conv.weight'].shape[:2])
-        for name in ('level2', 'level3.tree1', 'level3.tree2', 'level4.tree1',
-                     'level4.tree2', 'level5')
+        for name in (
+            'level2',
+            'level3.tree1',
+            'level3.tree2',
+            'level4.tree1',
+            'level4.tree2',
+            'level5',
+        )
     }
     assert roots == {
         'level2': (64, 128),
@@ -99,12 +101,15 @@ def test_out_indices_choose_levels() -> None:
     assert torch.equal(chosen[1], levels[4])
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(depth=46), r'depth must be one of \(34, 60\), got 46'),
-    (dict(out_indices=(3, 6)), 'out_indices'),
-    (dict(out_indices=(-1, )), 'out_indices'),
-    (dict(out_indices=()), 'out_indices'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(depth=46), r'depth must be one of \(34, 60\), got 46'),
+        (dict(out_indices=(3, 6)), 'out_indices'),
+        (dict(out_indices=(-1,)), 'out_indices'),
+        (dict(out_indices=()), 'out_indices'),
+    ],
+)
 def test_bad_arguments(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DLA(**options)
@@ -124,10 +129,13 @@ def test_norm_eval(norm_eval: bool) -> None:
     assert not any(m.training for m in norms)
 
 
-@pytest.mark.parametrize('depth, dead', [
-    (34, {'level3.project', 'level4.project'}),
-    (60, {'level3.project', 'level4.project', 'level4.tree1.project'}),
-])
+@pytest.mark.parametrize(
+    'depth, dead',
+    [
+        (34, {'level3.project', 'level4.project'}),
+        (60, {'level3.project', 'level4.project', 'level4.tree1.project'}),
+    ],
+)
 def test_gradients(depth: int, dead: set) -> None:
     """All that trains gets a gradient, so DDP need not search."""
     net = DLA(depth).train()
@@ -146,13 +154,12 @@ def test_initialisation() -> None:
     net.init_weights()
     for name in ('level5.tree2.conv2', 'level4.tree2.root.conv'):
         weight = net.get_submodule(name).weight
-        expected = (2 / (weight[0, 0].numel() * weight.size(0)))**0.5
+        expected = (2 / (weight[0, 0].numel() * weight.size(0))) ** 0.5
         assert weight.std().item() == pytest.approx(expected, rel=0.02)
 
 
 def test_norm_type_is_configurable() -> None:
-    net = MODELS.build(
-        dict(type='DLA', norm_cfg=dict(type='SyncBN', requires_grad=True)))
+    net = MODELS.build(dict(type='DLA', norm_cfg=dict(type='SyncBN', requires_grad=True)))
     norms = [m for n, m in net.named_modules() if n.endswith('bn1')]
     assert norms and all(isinstance(m, nn.SyncBatchNorm) for m in norms)
     assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}

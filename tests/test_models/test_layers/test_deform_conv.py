@@ -1,4 +1,5 @@
 """Our deformable convolution, and mmcv's beside it."""
+
 import pytest
 import torch
 from mmcv.cnn import build_conv_layer
@@ -13,7 +14,7 @@ from mmdet_centernet2.models.layers import ExactDeformConv
 def build(**kwargs) -> ExactDeformConv:
     torch.manual_seed(0)
     layer = ExactDeformConv(4, 6, 3, padding=1, bias=True, **kwargs)
-    torch.nn.init.normal_(layer.conv_offset.weight, std=.3)
+    torch.nn.init.normal_(layer.conv_offset.weight, std=0.3)
     torch.nn.init.normal_(layer.conv_offset.bias)
     return layer
 
@@ -26,25 +27,23 @@ def results(layer, x):
     """Output and gradients of input and weights."""
     x = x.detach().requires_grad_()
     out = layer(x)
-    grads = torch.autograd.grad(
-        out.float().square().sum(), [x, *layer.parameters()])
+    grads = torch.autograd.grad(out.float().square().sum(), [x, *layer.parameters()])
     return [out, *grads]
 
 
-@pytest.mark.parametrize('name, kind', [
-    ('ExactDeformConv', ExactDeformConv),
-    ('DCNv2', ModulatedDeformConv2dPack),
-])
+@pytest.mark.parametrize(
+    'name, kind', [('ExactDeformConv', ExactDeformConv), ('DCNv2', ModulatedDeformConv2dPack)]
+)
 def test_each_name_gives_its_layer(name, kind):
     assert type(build_conv_layer(dict(type=name), 4, 6, 3)) is kind
 
 
 def test_in_a_backbone_of_mmdet():
     dcn = dict(type='ExactDeformConv', deform_groups=1)
-    backbone = ResNet(50, dcn=dict(dcn, fallback_on_stride=False),
-                      stage_with_dcn=(False, False, False, True))
-    kinds = [type(m) for m in backbone.modules()
-             if isinstance(m, ModulatedDeformConv2dPack)]
+    backbone = ResNet(
+        50, dcn=dict(dcn, fallback_on_stride=False), stage_with_dcn=(False, False, False, True)
+    )
+    kinds = [type(m) for m in backbone.modules() if isinstance(m, ModulatedDeformConv2dPack)]
     assert kinds == [ExactDeformConv] * 3
 
 
@@ -64,11 +63,9 @@ def test_tower_of_our_head_and_of_mmdets():
 @pytest.mark.parametrize('options', [dict(), dict(deform_groups=2, stride=2)])
 def test_numbers_and_names_of_mmcvs(options):
     layer = build(**options)
-    theirs = ModulatedDeformConv2dPack(4, 6, 3, padding=1, bias=True,
-                                       **options)
+    theirs = ModulatedDeformConv2dPack(4, 6, 3, padding=1, bias=True, **options)
     theirs.load_state_dict(layer.state_dict())
-    for found, wanted in zip(
-            results(layer, images()), results(theirs, images())):
+    for found, wanted in zip(results(layer, images()), results(theirs, images())):
         assert torch.equal(found, wanted)
 
 
@@ -85,7 +82,8 @@ def test_channels_last():
     eps = torch.finfo(torch.float32).eps
     for one, other in zip(results(layer, x), wanted):
         torch.testing.assert_close(
-            one, other, rtol=0, atol=summands * eps * other.abs().max().item())
+            one, other, rtol=0, atol=summands * eps * other.abs().max().item()
+        )
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

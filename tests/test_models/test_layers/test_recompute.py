@@ -1,4 +1,5 @@
 """Activation checkpointing: same numbers, less memory kept."""
+
 import copy
 
 import pytest
@@ -14,8 +15,7 @@ def step(model, *inputs):
     """Outputs, gradients and running statistics after one step."""
     outputs = model(*inputs)
     sum(out.square().mean() for out in outputs).backward()
-    grads = {n: p.grad for n, p in model.named_parameters()
-             if p.grad is not None}
+    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return dict(enumerate(outputs)), grads, dict(model.named_buffers())
 
 
@@ -36,12 +36,10 @@ def test_dla_and_its_running_statistics():
 @pytest.mark.parametrize('neck', [BiFPN, FCOSBiFPN])
 def test_bifpn(neck):
     torch.manual_seed(0)
-    model = neck([8, 12, 16], 8, num_cells=2,
-                 norm_cfg=dict(type='BN', requires_grad=True))
-    assert_same_step(model, [
-        torch.randn(2, c, 32 // s, 32 // s)
-        for c, s in ((8, 1), (12, 2), (16, 4))
-    ])
+    model = neck([8, 12, 16], 8, num_cells=2, norm_cfg=dict(type='BN', requires_grad=True))
+    assert_same_step(
+        model, [torch.randn(2, c, 32 // s, 32 // s) for c, s in ((8, 1), (12, 2), (16, 4))]
+    )
 
 
 def kept_bytes(model, inputs) -> int:
@@ -57,13 +55,15 @@ def kept_bytes(model, inputs) -> int:
     return sum(kept.values())
 
 
-@pytest.mark.parametrize('build, inputs', [
-    (lambda cp: DLA(34, with_cp=cp), torch.randn(1, 3, 64, 64)),
-    (lambda cp: BiFPN([32], 32, with_cp=cp), [torch.randn(1, 32, 64, 64)]),
-])
+@pytest.mark.parametrize(
+    'build, inputs',
+    [
+        (lambda cp: DLA(34, with_cp=cp), torch.randn(1, 3, 64, 64)),
+        (lambda cp: BiFPN([32], 32, with_cp=cp), [torch.randn(1, 32, 64, 64)]),
+    ],
+)
 def test_less_is_kept(build, inputs):
-    plain, checkpointed = (
-        kept_bytes(build(with_cp), inputs) for with_cp in (False, True))
+    plain, checkpointed = (kept_bytes(build(with_cp), inputs) for with_cp in (False, True))
     assert checkpointed < plain / 3
 
 

@@ -1,4 +1,5 @@
 """Federated loss against the slow reference and the masked computation."""
+
 import collections
 import copy
 import math
@@ -31,9 +32,8 @@ def loss_of(num_classes, **kwargs):
 def case(num_classes, num_rois, num_foreground, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(num_rois, num_classes + 1, generator=generator)
-    labels = torch.full((num_rois, ), num_classes)
-    labels[:num_foreground] = torch.randint(
-        num_classes, (num_foreground, ), generator=generator)
+    labels = torch.full((num_rois,), num_classes)
+    labels[:num_foreground] = torch.randint(num_classes, (num_foreground,), generator=generator)
     return logits.requires_grad_(), labels
 
 
@@ -43,8 +43,7 @@ def masked_full_loss(logits, labels, chosen):
     targets = F.one_hot(labels, num_classes + 1)[:, :num_classes].float()
     mask = torch.zeros(num_classes)
     mask[chosen] = 1
-    each = F.binary_cross_entropy_with_logits(
-        logits[:, :num_classes], targets, reduction='none')
+    each = F.binary_cross_entropy_with_logits(logits[:, :num_classes], targets, reduction='none')
     return (each * mask).sum() / len(labels)
 
 
@@ -58,26 +57,26 @@ def chosen_by(loss, labels, num_classes, seed=7):
 
 @SETTINGS
 @given(
-    st.integers(1, 6).flatmap(lambda classes: st.lists(
-        st.tuples(
-            st.integers(0, classes),
-            st.lists(
-                st.floats(-30, 30, width=32),
-                min_size=classes + 1,
-                max_size=classes + 1)),
-        min_size=1,
-        max_size=5)), st.integers(1, 7), st.integers(0, 99))
+    st.integers(1, 6).flatmap(
+        lambda classes: st.lists(
+            st.tuples(
+                st.integers(0, classes),
+                st.lists(st.floats(-30, 30, width=32), min_size=classes + 1, max_size=classes + 1),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    ),
+    st.integers(1, 7),
+    st.integers(0, 99),
+)
 def test_value_of_the_reference(rois, num_sampled, seed):
     labels = torch.tensor([label for label, _ in rois])
     logits = torch.tensor([row for _, row in rois])
-    loss = build(
-        num_sampled_classes=num_sampled,
-        cat_freq=list(range(1, logits.size(1))))
+    loss = build(num_sampled_classes=num_sampled, cat_freq=list(range(1, logits.size(1))))
     chosen = chosen_by(loss, labels, logits.size(1) - 1, seed)
-    expected = federated.federated_loss(
-        logits.tolist(), labels.tolist(), set(chosen.tolist()))
-    assert loss(logits, labels).item() == pytest.approx(
-        expected, rel=1e-5, abs=1e-6)
+    expected = federated.federated_loss(logits.tolist(), labels.tolist(), set(chosen.tolist()))
+    assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize('num_classes', [1203, MANY])
@@ -86,10 +85,10 @@ def test_same_as_all_classes_with_a_mask(num_classes, num_foreground):
     loss = loss_of(num_classes)
     logits, labels = case(num_classes, 64, num_foreground)
     chosen = chosen_by(loss, labels, num_classes)
-    found = loss(logits, labels, torch.ones(64), avg_factor=64.)
-    grad, = torch.autograd.grad(found, logits)
+    found = loss(logits, labels, torch.ones(64), avg_factor=64.0)
+    (grad,) = torch.autograd.grad(found, logits)
     expected = masked_full_loss(logits, labels, chosen)
-    expected_grad, = torch.autograd.grad(expected, logits)
+    (expected_grad,) = torch.autograd.grad(expected, logits)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-5, atol=1e-9)
     assert not grad[:, num_classes].any()  # background logit
@@ -109,8 +108,7 @@ def test_background_takes_one_of_the_places(num_classes):
 
 
 @pytest.mark.parametrize('background', [True, False])
-def test_fifty_or_more_that_appear_are_all_kept_and_nothing_is_drawn(
-        background):
+def test_fifty_or_more_that_appear_are_all_kept_and_nothing_is_drawn(background):
     loss = build()
     before = torch.get_rng_state()
     for count in (50 - background, 50, 80):
@@ -123,11 +121,10 @@ def test_fifty_or_more_that_appear_are_all_kept_and_nothing_is_drawn(
 
 
 def chi_square(seen, probabilities, draws):
-    return sum((seen[key] - draws * p)**2 / (draws * p)
-               for key, p in probabilities.items())
+    return sum((seen[key] - draws * p) ** 2 / (draws * p) for key, p in probabilities.items())
 
 
-@pytest.mark.parametrize('power', [0.5, 0., 1.])
+@pytest.mark.parametrize('power', [0.5, 0.0, 1.0])
 def test_drawn_in_proportion_to_a_power_of_the_images(power):
     """Pairs drawn beside class 1 and the background, class 4 has no image."""
     images = [1, 1000, 4, 16, 0, 100, 25]
@@ -135,16 +132,16 @@ def test_drawn_in_proportion_to_a_power_of_the_images(power):
     labels = torch.tensor([7, 1, 1, 7, 7])
     draws = 8000
     seen = collections.Counter(
-        tuple(loss.sample_classes(labels, 7)[1:].sort().values.tolist())
-        for _ in range(draws))
+        tuple(loss.sample_classes(labels, 7)[1:].sort().values.tolist()) for _ in range(draws)
+    )
     free = [0, 2, 3, 5, 6]
-    exact = federated.pair_probabilities(
-        [images[c]**power if c in free else 0 for c in range(7)])
+    exact = federated.pair_probabilities([images[c] ** power if c in free else 0 for c in range(7)])
     assert set(seen) <= set(exact) and len(exact) == 10
     # With 9 degrees of freedom one draw in a million exceeds 45.1.
     assert chi_square(seen, exact, draws) < 45.1
     other = federated.pair_probabilities(
-        [images[c]**(power + .5) if c in free else 0 for c in range(7)])
+        [images[c] ** (power + 0.5) if c in free else 0 for c in range(7)]
+    )
     assert chi_square(seen, other, draws) > 450
 
 
@@ -168,8 +165,7 @@ def test_all_classes_are_the_plain_sigmoid_cross_entropy():
     loss = build(num_sampled_classes=None)
     logits, labels = case(20, 9, 5)
     expected = masked_full_loss(logits, labels, torch.arange(20))
-    assert loss(logits, labels).item() == pytest.approx(
-        expected.item(), rel=1e-6)
+    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_a_single_missing_class_is_drawn():
@@ -193,19 +189,15 @@ def test_fewer_classes_than_places():
 
 
 def test_weights_and_reductions():
-    loss = build(num_sampled_classes=None, loss_weight=2.)
+    loss = build(num_sampled_classes=None, loss_weight=2.0)
     logits, labels = case(6, 4, 2)
     each = loss(logits, labels, reduction_override='none')
-    assert each.shape == (4, )
-    weights = torch.tensor([1., 0, 0, 3])
+    assert each.shape == (4,)
+    weights = torch.tensor([1.0, 0, 0, 3])
     total = (each * weights).sum().item()
-    assert loss(
-        logits, labels, weights,
-        avg_factor=3.).item() == pytest.approx(total / 3)
+    assert loss(logits, labels, weights, avg_factor=3.0).item() == pytest.approx(total / 3)
     assert loss(logits, labels, weights).item() == pytest.approx(total / 4)
-    assert loss(
-        logits, labels, weights,
-        reduction_override='sum').item() == pytest.approx(total)
+    assert loss(logits, labels, weights, reduction_override='sum').item() == pytest.approx(total)
 
 
 def test_one_background_slot_leaves_a_loss_of_zero_with_a_graph():
@@ -239,12 +231,12 @@ def test_half_precision_logits_give_a_float_loss(dtype):
 
 def test_probabilities_and_accuracy():
     loss = build(cat_freq=None)
-    logits = torch.tensor([[2., 1, 9], [0, 1, 9], [5, 4, -9]])
+    logits = torch.tensor([[2.0, 1, 9], [0, 1, 9], [5, 4, -9]])
     torch.testing.assert_close(loss.get_activation(logits), logits.sigmoid())
     found = loss.get_accuracy(logits, torch.tensor([0, 0, 2]))
-    assert found['acc'].tolist() == [50.]  # the background does not count
+    assert found['acc'].tolist() == [50.0]  # the background does not count
     nothing = loss.get_accuracy(logits, torch.tensor([2, 2, 2]))
-    assert nothing['acc'].tolist() == [0.]
+    assert nothing['acc'].tolist() == [0.0]
 
 
 def test_adds_nothing_to_the_state_dict_and_can_be_copied():
@@ -253,12 +245,15 @@ def test_adds_nothing_to_the_state_dict_and_can_be_copied():
     assert torch.equal(copy.deepcopy(loss).class_weights, loss.class_weights)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(use_sigmoid=False), 'use_sigmoid=True.*CrossEntropyLoss'),
-    (dict(num_sampled_classes=0), 'num_sampled_classes'),
-    (dict(prior_prob=0.), 'prior_prob'),
-    (dict(cat_freq=[1, -2]), 'label 1 is -2'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(use_sigmoid=False), 'use_sigmoid=True.*CrossEntropyLoss'),
+        (dict(num_sampled_classes=0), 'num_sampled_classes'),
+        (dict(prior_prob=0.0), 'prior_prob'),
+        (dict(cat_freq=[1, -2]), 'label 1 is -2'),
+    ],
+)
 def test_says_which_setting_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)

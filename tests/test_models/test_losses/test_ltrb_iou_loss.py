@@ -1,4 +1,5 @@
 """Box loss against the slow reference."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,23 +10,23 @@ from mmdet_centernet2.models.losses import ltrb_iou_loss
 from tests.reference import losses
 from tests.reference.cases import SETTINGS
 
-REFERENCE = dict(
-    giou=losses.giou_loss,
-    iou=losses.iou_loss,
-    linear_iou=losses.linear_iou_loss)
+REFERENCE = dict(giou=losses.giou_loss, iou=losses.iou_loss, linear_iou=losses.linear_iou_loss)
 LTRB = st.tuples(*[st.floats(0, 40, width=32)] * 4)
 
 
-@pytest.mark.parametrize('predicted, target, giou, iou, linear', [
-    ((1., 2, 3, 4), (1., 2, 3, 4), 0, 0, 0),
-    ((0., ) * 4, (1., ) * 4, .8, 1.60944, .8),
-    ((2., ) * 4, (1., ) * 4, .705882, 1.223775, .705882),
-    ((.5, ) * 4, (.2, ) * 4, .42, .544727, .42),
-])
+@pytest.mark.parametrize(
+    'predicted, target, giou, iou, linear',
+    [
+        ((1.0, 2, 3, 4), (1.0, 2, 3, 4), 0, 0, 0),
+        ((0.0,) * 4, (1.0,) * 4, 0.8, 1.60944, 0.8),
+        ((2.0,) * 4, (1.0,) * 4, 0.705882, 1.223775, 0.705882),
+        ((0.5,) * 4, (0.2,) * 4, 0.42, 0.544727, 0.42),
+    ],
+)
 def test_numbers_of_the_spec(predicted, target, giou, iou, linear):
     found = [
-        ltrb_iou_loss(torch.tensor([predicted]), torch.tensor([target]),
-                      mode).item() for mode in ('giou', 'iou', 'linear_iou')
+        ltrb_iou_loss(torch.tensor([predicted]), torch.tensor([target]), mode).item()
+        for mode in ('giou', 'iou', 'linear_iou')
     ]
     assert found == pytest.approx([giou, iou, linear], abs=3e-6)
 
@@ -33,29 +34,27 @@ def test_numbers_of_the_spec(predicted, target, giou, iou, linear):
 @SETTINGS
 @given(
     st.lists(
-        st.tuples(LTRB, st.tuples(*[st.floats(.125, 40, width=32)] * 4)),
-        min_size=1,
-        max_size=4), st.sampled_from(sorted(REFERENCE)))
+        st.tuples(LTRB, st.tuples(*[st.floats(0.125, 40, width=32)] * 4)), min_size=1, max_size=4
+    ),
+    st.sampled_from(sorted(REFERENCE)),
+)
 def test_loss_and_gradient(pairs, mode):
     pred = torch.tensor([p for p, _ in pairs], requires_grad=True)
-    loss = MODELS.build(dict(type='LTRBIoULoss', mode=mode, loss_weight=2.))
-    found = loss(pred, torch.tensor([t for _, t in pairs]), torch.tensor(3.))
-    exact = torch.tensor([p for p, _ in pairs],
-                         dtype=torch.float64,
-                         requires_grad=True)
-    wanted = 2 * sum(REFERENCE[mode](row, target)
-                     for row, (_, target) in zip(exact, pairs)) / 3
+    loss = MODELS.build(dict(type='LTRBIoULoss', mode=mode, loss_weight=2.0))
+    found = loss(pred, torch.tensor([t for _, t in pairs]), torch.tensor(3.0))
+    exact = torch.tensor([p for p, _ in pairs], dtype=torch.float64, requires_grad=True)
+    wanted = 2 * sum(REFERENCE[mode](row, target) for row, (_, target) in zip(exact, pairs)) / 3
     assert found.item() == pytest.approx(wanted.item(), rel=1e-4, abs=1e-5)
     found.backward()
     wanted.backward()
     assert pred.grad.flatten().tolist() == pytest.approx(
-        exact.grad.flatten().tolist(), rel=1e-3, abs=1e-5)
+        exact.grad.flatten().tolist(), rel=1e-3, abs=1e-5
+    )
 
 
 def test_nothing_to_regress_keeps_a_graph():
     pred = torch.zeros(0, 4, requires_grad=True)
-    loss = MODELS.build(dict(type='LTRBIoULoss'))(pred, torch.zeros(0, 4),
-                                                  torch.tensor(1.))
+    loss = MODELS.build(dict(type='LTRBIoULoss'))(pred, torch.zeros(0, 4), torch.tensor(1.0))
     assert loss.item() == 0
     loss.backward()
     assert pred.grad.shape == (0, 4)

@@ -9,13 +9,7 @@ from torch import Tensor
 
 from mmdet_centernet2.models.necks import BiFPN, FCOSBiFPN
 from mmdet_centernet2.models.necks.bifpn import bifpn_graph
-from tests.reference.necks import (
-    FIVE_LEVELS,
-    THREE_LEVELS,
-    effdet_bifpn,
-    fcos_bifpn,
-    node_table,
-)
+from tests.reference.necks import FIVE_LEVELS, THREE_LEVELS, effdet_bifpn, fcos_bifpn, node_table
 from tests.reference.random_weights import random_map, randomise
 
 REFERENCES = {BiFPN: effdet_bifpn, FCOSBiFPN: fcos_bifpn}
@@ -35,22 +29,16 @@ def pyramids(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int]], int]:
     Each size is half the finer one's, rounded either way: backbones differ.
     """
     count = draw(st.integers(1, 5))
-    channels = draw(
-        st.lists(st.integers(3, 8), min_size=count, max_size=count))
+    channels = draw(st.lists(st.integers(3, 8), min_size=count, max_size=count))
     sizes = [(draw(st.integers(1, 12)), draw(st.integers(1, 12)))]
     for _ in range(count - 1):
         height, width = sizes[-1]
-        sizes.append((halved(height, draw(st.booleans())),
-                      halved(width, draw(st.booleans()))))
+        sizes.append((halved(height, draw(st.booleans())), halved(width, draw(st.booleans()))))
     return channels, sizes, draw(st.integers(max(count, 3), 7))
 
 
-def make_inputs(channels: list[int], sizes: list[tuple[int, int]],
-                seed: int = 0) -> list[Tensor]:
-    return [
-        random_map((2, c, *size), seed + i)
-        for i, (c, size) in enumerate(zip(channels, sizes))
-    ]
+def make_inputs(channels: list[int], sizes: list[tuple[int, int]], seed: int = 0) -> list[Tensor]:
+    return [random_map((2, c, *size), seed + i) for i, (c, size) in enumerate(zip(channels, sizes))]
 
 
 def test_graphs_are_the_listed_ones() -> None:
@@ -66,9 +54,9 @@ def test_graphs_are_the_listed_ones() -> None:
     pyramid=pyramids(),
     out_channels=st.sampled_from([4, 6, 8]),
     cells=st.integers(1, 3),
-    seed=st.integers(0, 99))
-def test_against_the_reference(neck_type, pyramid, out_channels, cells,
-                               seed) -> None:
+    seed=st.integers(0, 99),
+)
+def test_against_the_reference(neck_type, pyramid, out_channels, cells, seed) -> None:
     channels, sizes, levels = pyramid
     neck = neck_type(channels, out_channels, levels, cells, GN2)
     state = randomise(neck, seed)
@@ -78,8 +66,7 @@ def test_against_the_reference(neck_type, pyramid, out_channels, cells,
     expected = REFERENCES[neck_type](state, inputs, levels, cells, 2)
     while len(sizes) < levels:
         sizes.append((halved(sizes[-1][0], True), halved(sizes[-1][1], True)))
-    assert [tuple(x.shape) for x in outs] == [(2, out_channels, *size)
-                                              for size in sizes]
+    assert [tuple(x.shape) for x in outs] == [(2, out_channels, *size) for size in sizes]
     for out, want in zip(outs, expected):
         torch.testing.assert_close(out, want, rtol=1e-7, atol=1e-7)
 
@@ -87,7 +74,7 @@ def test_against_the_reference(neck_type, pyramid, out_channels, cells,
 def test_the_flavours_differ_in_their_pooling() -> None:
     """The value next to a 2x2 window counts for a 3x3 one only."""
     x = torch.zeros(1, 4, 8, 8)
-    x[:, :, 3, 3] = 1.
+    x[:, :, 3, 3] = 1.0
     kept = dict(in_channels=[4], out_channels=4, num_outs=3, num_cells=1)
     pooled = {}
     for neck_type in (BiFPN, FCOSBiFPN):
@@ -96,19 +83,25 @@ def test_the_flavours_differ_in_their_pooling() -> None:
             neck.reduction = torch.nn.Identity()
         cells = neck.cells if neck_type is FCOSBiFPN else neck.cell
         cells[0].register_forward_pre_hook(
-            lambda _, args, key=neck_type: pooled.update({key: args[0][1]}))
+            lambda _, args, key=neck_type: pooled.update({key: args[0][1]})
+        )
         neck([x])
     assert pooled[BiFPN][0, 0].nonzero().tolist() == [[1, 1]]
-    assert pooled[FCOSBiFPN][0, 0].nonzero().tolist() == [[1, 1], [1, 2],
-                                                          [2, 1], [2, 2]]
+    assert pooled[FCOSBiFPN][0, 0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
 
 def laterals(neck: torch.nn.Module) -> list[str]:
     """Names of the weights of projections inside the first cell."""
     names = dict(neck.named_parameters())
-    return sorted(n for n in names if n.endswith('weight') and (
-        ('cell.0' in n and '.combine.resample.' in n and '.conv.conv.' in n)
-        or ('cells.0.lateral' in n and '.norm.' not in n)))
+    return sorted(
+        n
+        for n in names
+        if n.endswith('weight')
+        and (
+            ('cell.0' in n and '.combine.resample.' in n and '.conv.conv.' in n)
+            or ('cells.0.lateral' in n and '.norm.' not in n)
+        )
+    )
 
 
 def test_effdet_projects_for_every_node() -> None:
@@ -117,22 +110,22 @@ def test_effdet_projects_for_every_node() -> None:
         f'cell.0.fnode.{node}.combine.resample.{i}.conv.conv.weight'
         for node, i in [(1, 2), (2, 1), (3, 0), (4, 1), (5, 2)]
     ]
-    assert 'cell.0.fnode.1.combine.resample.2.conv.conv.bias' not in (
-        neck.state_dict())
-    assert neck.state_dict()['resample.3.conv.conv.weight'].shape == (4, 7, 1,
-                                                                      1)
+    assert 'cell.0.fnode.1.combine.resample.2.conv.conv.bias' not in (neck.state_dict())
+    assert neck.state_dict()['resample.3.conv.conv.weight'].shape == (4, 7, 1, 1)
 
 
-@pytest.mark.parametrize('levels, expected', [
-    (3, ['lateral_0_f0', 'lateral_1_f1', 'lateral_2_f1', 'lateral_2_f2']),
-    (5, ['lateral_0_f0', 'lateral_1_f1', 'lateral_2_f2']),
-])
-def test_fcos_shares_projections_of_a_level(levels: int,
-                                            expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    'levels, expected',
+    [
+        (3, ['lateral_0_f0', 'lateral_1_f1', 'lateral_2_f1', 'lateral_2_f2']),
+        (5, ['lateral_0_f0', 'lateral_1_f1', 'lateral_2_f2']),
+    ],
+)
+def test_fcos_shares_projections_of_a_level(levels: int, expected: list[str]) -> None:
     neck = FCOSBiFPN([5, 6, 7], 4, levels, 2, GN2)
     assert laterals(neck) == [f'cells.0.{name}.weight' for name in expected]
     for name in expected:
-        assert neck.state_dict()[f'cells.0.{name}.bias'].shape == (4, )
+        assert neck.state_dict()[f'cells.0.{name}.bias'].shape == (4,)
 
 
 @both
@@ -148,8 +141,7 @@ def test_equal_channels_are_not_projected(neck_type) -> None:
 @pytest.mark.parametrize('levels', [3, 5])
 def test_every_parameter_gets_a_gradient(neck_type, levels: int) -> None:
     neck = neck_type([5, 6, 7], 8, levels, 2, GN2)
-    outs = neck([x.float() for x in make_inputs(
-        [5, 6, 7], [(12, 10), (6, 5), (3, 3)])])
+    outs = neck([x.float() for x in make_inputs([5, 6, 7], [(12, 10), (6, 5), (3, 3)])])
     sum((x * torch.randn_like(x)).sum() for x in outs).backward()
     without = [n for n, p in neck.named_parameters() if p.grad is None]
     assert not without
@@ -159,7 +151,7 @@ def test_every_parameter_gets_a_gradient(neck_type, levels: int) -> None:
 def test_negative_edge_weights_do_not_subtract(neck_type) -> None:
     """Two nodes with weights (1, -5) and (1, 0) give the same."""
     outs = []
-    for negative in (-5., 0.):
+    for negative in (-5.0, 0.0):
         torch.manual_seed(0)
         neck = neck_type([4, 4, 4], 4, 3, 1, GN2)
         for name, parameter in neck.named_parameters():
@@ -171,15 +163,17 @@ def test_negative_edge_weights_do_not_subtract(neck_type) -> None:
 
 
 @both
-@pytest.mark.parametrize('change, message', [
-    (dict(num_outs=2), 'num_outs=2 is less than the number of inputs, 3'),
-    (dict(in_channels=[4], num_outs=2), 'at least 3 levels, got 2'),
-    (dict(num_cells=0), 'num_cells'),
-    (dict(in_channels=[]), 'in_channels'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(num_outs=2), 'num_outs=2 is less than the number of inputs, 3'),
+        (dict(in_channels=[4], num_outs=2), 'at least 3 levels, got 2'),
+        (dict(num_cells=0), 'num_cells'),
+        (dict(in_channels=[]), 'in_channels'),
+    ],
+)
 def test_bad_arguments(neck_type, change: dict, message: str) -> None:
-    options = dict(
-        in_channels=[4, 4, 4], out_channels=4, num_outs=5, norm_cfg=GN2)
+    options = dict(in_channels=[4, 4, 4], out_channels=4, num_outs=5, norm_cfg=GN2)
     with pytest.raises(ValueError, match=message):
         neck_type(**{**options, **change})
 
@@ -195,17 +189,14 @@ def test_wrong_number_of_inputs(neck_type) -> None:
 def test_defaults_are_the_originals(neck_type) -> None:
     """32 groups; PyTorch's own initialisation, not fewer than 5 levels."""
     neck = MODELS.build(
-        dict(
-            type=neck_type.__name__,
-            in_channels=[128, 256, 512],
-            out_channels=160))
+        dict(type=neck_type.__name__, in_channels=[128, 256, 512], out_channels=160)
+    )
     norms = [m for m in neck.modules() if isinstance(m, torch.nn.GroupNorm)]
     assert norms and all(m.num_groups == 32 for m in norms)
     before = {k: v.clone() for k, v in neck.state_dict().items()}
     neck.init_weights()
     for name, value in neck.state_dict().items():
         assert torch.equal(value, before[name]), name
-    weights = [v for n, v in before.items()
-               if 'edge_weights' in n or '.weights_f' in n]
+    weights = [v for n, v in before.items() if 'edge_weights' in n or '.weights_f' in n]
     assert len(weights) == 3 * 8
     assert all((w == 1).all() for w in weights)

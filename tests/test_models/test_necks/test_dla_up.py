@@ -1,4 +1,5 @@
 """The stride-4 DLA's up-sampling against explicit loops."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,22 +20,23 @@ BN = dict(type='BN', requires_grad=True)
     size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     bias=st.booleans(),
-    seed=st.integers(0, 99))
+    seed=st.integers(0, 99),
+)
 def test_deformable_convolution(size, channels, bias, seed) -> None:
     """What mmcv calls the operation is what the original calls it."""
     conv = ModulatedDeformConv2dPack(*channels, 3, padding=1, bias=bias)
     state = randomise(conv, seed)
     x = random_map((2, channels[0], *size), seed)
     with torch.no_grad():
-        torch.testing.assert_close(
-            conv(x), deform_conv(state, x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(conv(x), deform_conv(state, x), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     first_factor=st.sampled_from([2, 4]),
-    seed=st.integers(0, 99))
+    seed=st.integers(0, 99),
+)
 def test_ida_up(size, first_factor, seed) -> None:
     """Two coarser maps join one; the second is 4 or 8 times coarser."""
     height, width = size
@@ -62,16 +64,12 @@ def test_whole_neck(size) -> None:
     channels = [3, 4, 5, 6]
     neck = DLAUpNeck(channels, norm_cfg=BN)
     state = randomise(neck, 3)
-    maps = [
-        random_map((1, c, size[0] * f, size[1] * f), f)
-        for c, f in zip(channels, (8, 4, 2, 1))
-    ]
+    maps = [random_map((1, c, size[0] * f, size[1] * f), f) for c, f in zip(channels, (8, 4, 2, 1))]
     copies = [x.clone() for x in maps]
     with torch.no_grad():
-        out, = neck(maps)
+        (out,) = neck(maps)
     assert out.shape == copies[0].shape
-    torch.testing.assert_close(
-        out, necks.dla_up_neck(state, copies), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(out, necks.dla_up_neck(state, copies), rtol=1e-7, atol=1e-7)
     for x, copy in zip(maps, copies):
         assert torch.equal(x, copy), 'an input was changed'
 
@@ -79,14 +77,14 @@ def test_whole_neck(size) -> None:
 @pytest.mark.parametrize('factor', [2, 4, 8])
 def test_upsampling_starts_bilinear(factor: int) -> None:
     """Inside, it is ``interpolate``; a ramp stays one."""
-    rows, columns = torch.meshgrid(
-        torch.arange(6.), torch.arange(7.), indexing='ij')
+    rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing='ij')
     x = (2 * rows - 3 * columns)[None, None].repeat(1, 2, 1, 1)
     up = bilinear_upsample(2, factor)
     with torch.no_grad():
         out = up(x)
     expected = torch.nn.functional.interpolate(
-        x, scale_factor=factor, mode='bilinear', align_corners=False)
+        x, scale_factor=factor, mode='bilinear', align_corners=False
+    )
     assert out.shape == expected.shape
     inside = (..., slice(factor, -factor), slice(factor, -factor))
     torch.testing.assert_close(out[inside], expected[inside])
@@ -112,6 +110,5 @@ def test_what_is_trained_and_how_it_starts() -> None:
 
 def test_every_parameter_gets_a_gradient() -> None:
     neck = DLAUpNeck([4, 4, 4, 4], norm_cfg=BN)
-    neck([torch.randn(2, 4, 2 * f, 2 * f)
-          for f in (8, 4, 2, 1)])[0].square().sum().backward()
+    neck([torch.randn(2, 4, 2 * f, 2 * f) for f in (8, 4, 2, 1)])[0].square().sum().backward()
     assert not [n for n, p in neck.named_parameters() if p.grad is None]

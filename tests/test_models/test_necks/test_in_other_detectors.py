@@ -1,4 +1,5 @@
 """The new backbones and necks inside detectors of mmdet."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -18,19 +19,18 @@ def bifpn(name: str, levels: int) -> dict:
         out_channels=16,
         num_outs=levels,
         num_cells=1,
-        norm_cfg=NORM)
+        norm_cfg=NORM,
+    )
 
 
 def fcos(backbone: dict, neck: dict, strides: list) -> dict:
     """FCOS with one convolution in each tower."""
-    ends = [2.**i * 64 for i in range(len(strides) - 1)] + [1e8]
+    ends = [2.0**i * 64 for i in range(len(strides) - 1)] + [1e8]
     return dict(
         type='FCOS',
         data_preprocessor=dict(
-            type='DetDataPreprocessor',
-            mean=[127.] * 3,
-            std=[60.] * 3,
-            pad_size_divisor=32),
+            type='DetDataPreprocessor', mean=[127.0] * 3, std=[60.0] * 3, pad_size_divisor=32
+        ),
         backbone=backbone,
         neck=neck,
         bbox_head=dict(
@@ -41,12 +41,12 @@ def fcos(backbone: dict, neck: dict, strides: list) -> dict:
             stacked_convs=1,
             norm_cfg=None,
             strides=strides,
-            regress_ranges=list(zip([-1.] + ends[:-1], ends))),
+            regress_ranges=list(zip([-1.0] + ends[:-1], ends)),
+        ),
         test_cfg=dict(
-            nms_pre=10,
-            score_thr=0.,
-            nms=dict(type='nms', iou_threshold=0.5),
-            max_per_img=5))
+            nms_pre=10, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=5
+        ),
+    )
 
 
 def retinanet(backbone: dict, neck: dict, strides: list) -> dict:
@@ -64,31 +64,31 @@ def retinanet(backbone: dict, neck: dict, strides: list) -> dict:
                 type='AnchorGenerator',
                 octave_base_scale=4,
                 scales_per_octave=1,
-                ratios=[1.],
-                strides=strides)),
+                ratios=[1.0],
+                strides=strides,
+            ),
+        ),
         train_cfg=dict(
-            assigner=dict(
-                type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4),
+            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4),
             sampler=dict(type='PseudoSampler'),
             allowed_border=-1,
-            pos_weight=-1))
+            pos_weight=-1,
+        ),
+    )
     return model
 
 
 DETECTORS = {
-    'retinanet, dla, bifpn':
-    retinanet(DLA, bifpn('BiFPN', 5), [8, 16, 32, 64, 128]),
-    'fcos, dla, fcos-bifpn':
-    fcos(DLA, bifpn('FCOSBiFPN', 3), [8, 16, 32]),
-    'fcos, dla, dla up':
-    fcos({**DLA, 'out_indices': (2, 3, 4, 5)},
-         dict(type='DLAUpNeck', norm_cfg=dict(type='BN')), [4]),
-    'fcos, res2net, bifpn':
-    fcos(
-        dict(
-            type='CaffeRes2Net', depth=50, base_channels=16,
-            out_indices=(1, 2, 3)),
-        bifpn('BiFPN', 5), [8, 16, 32, 64, 128]),
+    'retinanet, dla, bifpn': retinanet(DLA, bifpn('BiFPN', 5), [8, 16, 32, 64, 128]),
+    'fcos, dla, fcos-bifpn': fcos(DLA, bifpn('FCOSBiFPN', 3), [8, 16, 32]),
+    'fcos, dla, dla up': fcos(
+        {**DLA, 'out_indices': (2, 3, 4, 5)}, dict(type='DLAUpNeck', norm_cfg=dict(type='BN')), [4]
+    ),
+    'fcos, res2net, bifpn': fcos(
+        dict(type='CaffeRes2Net', depth=50, base_channels=16, out_indices=(1, 2, 3)),
+        bifpn('BiFPN', 5),
+        [8, 16, 32, 64, 128],
+    ),
 }
 
 
@@ -98,24 +98,23 @@ def test_losses_and_boxes(name: str) -> None:
     model: nn.Module = MODELS.build(ConfigDict(DETECTORS[name]))
     model.init_weights()
     sample = DetDataSample(
-        metainfo=dict(
-            img_shape=(70, 90), ori_shape=(70, 90), scale_factor=(1., 1.)),
+        metainfo=dict(img_shape=(70, 90), ori_shape=(70, 90), scale_factor=(1.0, 1.0)),
         gt_instances=InstanceData(
-            bboxes=torch.tensor([[10., 12., 60., 58.], [30., 5., 80., 40.]]),
-            labels=torch.tensor([0, 1])))
+            bboxes=torch.tensor([[10.0, 12.0, 60.0, 58.0], [30.0, 5.0, 80.0, 40.0]]),
+            labels=torch.tensor([0, 1]),
+        ),
+    )
     image = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8)
-    data = model.data_preprocessor(
-        dict(inputs=[image], data_samples=[sample]), True)
+    data = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), True)
     losses = model.train()(**data, mode='loss')
     total, log = model.parse_losses(losses)
     assert torch.isfinite(total)
     assert {'loss_cls', 'loss_bbox'} <= set(log)
     total.backward()
     for part in (model.backbone, model.neck):
-        missing = [n for n, p in part.named_parameters()
-                   if p.requires_grad and p.grad is None]
+        missing = [n for n, p in part.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing
     with torch.no_grad():
-        found, = model.eval()(**data, mode='predict')
+        (found,) = model.eval()(**data, mode='predict')
     assert len(found.pred_instances) <= 5
     assert torch.isfinite(found.pred_instances.bboxes).all()

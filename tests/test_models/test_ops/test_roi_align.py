@@ -1,4 +1,5 @@
 """RoIAlign as a weighted sum of rows, against mmcv's."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,9 +14,15 @@ from mmdet_centernet2.models.ops.roi_align import roi_align_cpu
 from tests.reference.cases import SETTINGS
 
 #: Empty, tiny, beyond the border, all outside, long and thin; in pixels.
-ODD = ((5., 5, 5, 20), (0., 0, .01, .01), (-300., 10, -60, 60),
-       (-30., -40, 300, 200), (0., 60, 150, 62), (149., 99, 151, 101),
-       (400., 400, 500, 500))
+ODD = (
+    (5.0, 5, 5, 20),
+    (0.0, 0, 0.01, 0.01),
+    (-300.0, 10, -60, 60),
+    (-30.0, -40, 300, 200),
+    (0.0, 60, 150, 62),
+    (149.0, 99, 151, 101),
+    (400.0, 400, 500, 500),
+)
 
 
 def maps(channels: int = 5, batch: int = 2, seed: int = 0) -> Tensor:
@@ -31,8 +38,7 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('memory_format',
-                         [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('bins', [7, (3, 14)])
 @pytest.mark.parametrize('ratio', [0, 2])
 @torch.no_grad()
@@ -47,18 +53,19 @@ def test_odd_boxes(memory_format, bins, ratio):
 @SETTINGS
 @given(
     st.lists(
-        st.tuples(*[st.integers(-400, 1500)] * 2,
-                  *[st.integers(0, 1500)] * 2),
+        st.tuples(*[st.integers(-400, 1500)] * 2, *[st.integers(0, 1500)] * 2),
         min_size=1,
-        max_size=8), st.integers(0, 10**6), st.sampled_from([4, 8, 16]))
+        max_size=8,
+    ),
+    st.integers(0, 10**6),
+    st.sampled_from([4, 8, 16]),
+)
 @torch.no_grad()
 def test_any_boxes(sizes, seed, stride):
     """Corners in tenths of a pixel."""
-    rois = rois_of([(x / 10, y / 10, (x + w) / 10, (y + h) / 10)
-                    for x, y, w, h in sizes])
+    rois = rois_of([(x / 10, y / 10, (x + w) / 10, (y + h) / 10) for x, y, w, h in sizes])
     layer, feats = RoIAlign(7, 1 / stride, 0), maps(seed=seed)
-    assert_close(
-        roi_align_cpu(feats, rois, (7, 7), 1 / stride), layer(feats, rois))
+    assert_close(roi_align_cpu(feats, rois, (7, 7), 1 / stride), layer(feats, rois))
 
 
 @torch.no_grad()
@@ -76,7 +83,7 @@ def test_gradients_are_those_of_mmcv():
     grads = []
     for pool in (layer, lambda *args: roi_align(layer, *args)):
         feats = maps().requires_grad_()
-        (pool(feats, rois)**2).sum().backward()
+        (pool(feats, rois) ** 2).sum().backward()
         grads.append(feats.grad)
     assert grads[0].abs().sum() > 0
     assert_close(*grads)
@@ -86,7 +93,7 @@ def test_gradients_are_those_of_mmcv():
 def test_half_precision_maps_have_exact_coordinates():
     """Error of BF16 alone, not of positions rounded to it."""
     rois = rois_of([(1203.3, 701.7, 1340.2, 798.4)], 0)
-    ramp = torch.arange(168.).expand(1, 1, 100, 168) / 168
+    ramp = torch.arange(168.0).expand(1, 1, 100, 168) / 168
     wanted = RoIAlign(7, 1 / 8, 0)(ramp, rois)
     found = roi_align(RoIAlign(7, 1 / 8, 0), ramp.bfloat16(), rois)
     torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=0)
@@ -94,20 +101,18 @@ def test_half_precision_maps_have_exact_coordinates():
 
 @torch.no_grad()
 def test_channels_last_maps_are_not_copied():
-    (ready, ) = prepare_features([maps()])
+    (ready,) = prepare_features([maps()])
     assert prepare_features([ready])[0].data_ptr() == ready.data_ptr()
     sizes = []
 
     class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
-
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if isinstance(out, Tensor) and not func.is_view:
                 sizes.append((str(func), out.numel()))
             return out
 
-    big = ready.repeat(50, 1, 1, 1).contiguous(
-        memory_format=torch.channels_last)
+    big = ready.repeat(50, 1, 1, 1).contiguous(memory_format=torch.channels_last)
     with Sizes():
         roi_align_cpu(big, rois_of([(10, 10, 40, 40)]), (7, 7), 1 / 8)
     assert sizes and max(size for _, size in sizes) < big.numel() // 4
@@ -119,16 +124,17 @@ def extractor(channels: int = 5):
             type='CanonicalRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
             out_channels=channels,
-            featmap_strides=[8, 16, 32]))
+            featmap_strides=[8, 16, 32],
+        )
+    )
 
 
 @pytest.mark.parametrize('count', [0, 1, 40])
 def test_extractor_against_mmdets(count):
     generator = torch.Generator().manual_seed(count)
-    feats = [torch.randn(2, 5, 64 // s, 96 // s, generator=generator)
-             for s in (1, 2, 4)]
+    feats = [torch.randn(2, 5, 64 // s, 96 // s, generator=generator) for s in (1, 2, 4)]
     corners = torch.rand(count, 2, generator=generator) * 400
-    sides = 10**(1 + torch.rand(count, 2, generator=generator) * 2)
+    sides = 10 ** (1 + torch.rand(count, 2, generator=generator) * 2)
     images = torch.randint(0, 2, (count, 1), generator=generator)
     rois = torch.cat([images, corners, corners + sides], 1)
     pool = extractor()

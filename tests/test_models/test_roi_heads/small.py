@@ -1,4 +1,5 @@
 """Second stages with the flagship's settings and few channels."""
+
 from collections.abc import Sequence
 from functools import partial
 
@@ -33,8 +34,7 @@ def build(single: bool = False, **test_cfg):
     cfg = Config.fromfile(CONFIGS / '_base_/models/centernet2.py').model
     roi_cfg = cfg.roi_head
     roi_cfg.bbox_roi_extractor.out_channels = CHANNELS
-    roi_cfg.bbox_head.update(
-        in_channels=CHANNELS, fc_out_channels=32, num_classes=NUM_CLASSES)
+    roi_cfg.bbox_head.update(in_channels=CHANNELS, fc_out_channels=32, num_classes=NUM_CLASSES)
     train_cfg = cfg.train_cfg.rcnn
     if single:
         for key in ('num_stages', 'stage_loss_weights', 'stage_target_stds'):
@@ -42,26 +42,22 @@ def build(single: bool = False, **test_cfg):
         roi_cfg.type = 'CenterNet2RoIHead'
         train_cfg = train_cfg[0]
     cfg.test_cfg.rcnn.update(test_cfg)
-    roi_head = MODELS.build(
-        dict(roi_cfg, train_cfg=train_cfg, test_cfg=cfg.test_cfg.rcnn))
+    roi_head = MODELS.build(dict(roi_cfg, train_cfg=train_cfg, test_cfg=cfg.test_cfg.rcnn))
     roi_head.init_weights()
     for name, parameter in roi_head.named_parameters():
         if name.endswith('fc_cls.weight'):
-            torch.nn.init.normal_(parameter, std=.6)
+            torch.nn.init.normal_(parameter, std=0.6)
         if name.endswith('fc_reg.weight'):
-            torch.nn.init.normal_(parameter, std=.4)
+            torch.nn.init.normal_(parameter, std=0.4)
     return roi_head
 
 
 def features(batch: int = 2) -> tuple[Tensor, ...]:
     """Features of all levels, as leaves of a graph."""
     return tuple(
-        torch.randn(
-            batch,
-            CHANNELS,
-            -(-PADDED[0] // s),
-            -(-PADDED[1] // s),
-            requires_grad=True) for s in (8, 16, 32, 64, 128))
+        torch.randn(batch, CHANNELS, -(-PADDED[0] // s), -(-PADDED[1] // s), requires_grad=True)
+        for s in (8, 16, 32, 64, 128)
+    )
 
 
 def metas() -> list[dict]:
@@ -71,23 +67,23 @@ def metas() -> list[dict]:
             img_shape=size,
             ori_shape=original,
             batch_input_shape=PADDED,
-            scale_factor=(size[1] / original[1], size[0] / original[0]))
+            scale_factor=(size[1] / original[1], size[0] / original[0]),
+        )
         for size, original in zip(SIZES, ORIGINAL_SIZES)
     ]
 
 
-def proposals(boxes: Sequence[Box],
-              scores: Sequence[float] | None = None) -> InstanceData:
+def proposals(boxes: Sequence[Box], scores: Sequence[float] | None = None) -> InstanceData:
     """Proposals of one image; scores fall evenly if not given."""
     if scores is None:
-        scores = [.95 - .8 * i / max(len(boxes), 1) for i in range(len(boxes))]
+        scores = [0.95 - 0.8 * i / max(len(boxes), 1) for i in range(len(boxes))]
     return InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        scores=torch.tensor(scores, dtype=torch.float32))
+        scores=torch.tensor(scores, dtype=torch.float32),
+    )
 
 
-def samples(boxes: Sequence[Sequence[Box]],
-            labels: Sequence[Sequence[int]]) -> SampleList:
+def samples(boxes: Sequence[Sequence[Box]], labels: Sequence[Sequence[int]]) -> SampleList:
     """Data samples of the two images with these objects."""
     found = []
     for meta, gt in zip(metas(), adapters.to_instances(boxes, labels)):
@@ -99,8 +95,7 @@ def samples(boxes: Sequence[Sequence[Box]],
 
 def head_of(roi_head, x: tuple[Tensor, ...], image: int) -> Head:
     """The network's part of the second stage, for the reference to call."""
-    return partial(_forward, roi_head, tuple(level.detach() for level in x),
-                   image)
+    return partial(_forward, roi_head, tuple(level.detach() for level in x), image)
 
 
 @torch.no_grad()
@@ -108,19 +103,18 @@ def _forward(roi_head, x, image: int, stage: int, boxes: list[Box]):
     if not boxes:
         return [], []
     rois = torch.tensor([(image, *box) for box in boxes], dtype=torch.float32)
-    args = (x, rois) if hasattr(roi_head.bbox_head, 'fc_cls') else (stage, x,
-                                                                    rois)
+    args = (x, rois) if hasattr(roi_head.bbox_head, 'fc_cls') else (stage, x, rois)
     found = roi_head._bbox_forward(*args)
-    return (found['cls_score'].double().tolist(),
-            found['bbox_pred'].double().tolist())
+    return (found['cls_score'].double().tolist(), found['bbox_pred'].double().tolist())
 
 
 def to_detections(found: InstanceData) -> list[Detection]:
     """Detections of one image as the reference writes them."""
     return [
-        Detection(*row) for row in zip(
-            found.scores.tolist(), found.labels.tolist(),
-            adapters.to_boxes(found.bboxes))
+        Detection(*row)
+        for row in zip(
+            found.scores.tolist(), found.labels.tolist(), adapters.to_boxes(found.bboxes)
+        )
     ]
 
 

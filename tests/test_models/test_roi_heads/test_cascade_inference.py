@@ -1,4 +1,5 @@
 """Detections against the slow reference."""
+
 import pytest
 import torch
 from mmdet.utils import InstanceList
@@ -9,9 +10,9 @@ from tests.reference.cascade import Detection
 from . import small
 
 BOXES = (
-    [(10. + 3 * i, 5. + 2 * i, 60. + 4 * i, 50. + 3 * i) for i in range(20)] +
-    [(-20., -10., 170., 110.), (151., 20., 190., 60.)],
-    [(8., 3., 63., 41.), (20., 30., 88., 127.), (85., 10., 99., 150.)],
+    [(10.0 + 3 * i, 5.0 + 2 * i, 60.0 + 4 * i, 50.0 + 3 * i) for i in range(20)]
+    + [(-20.0, -10.0, 170.0, 110.0), (151.0, 20.0, 190.0, 60.0)],
+    [(8.0, 3.0, 63.0, 41.0), (20.0, 30.0, 88.0, 127.0), (85.0, 10.0, 99.0, 150.0)],
 )
 
 
@@ -19,21 +20,26 @@ def predict(roi_head, x, boxes=BOXES, rescale: bool = True) -> InstanceList:
     """Detections of both images, in one batch."""
     with torch.no_grad():
         return roi_head.eval().predict(
-            x, [small.proposals(b) for b in boxes],
+            x,
+            [small.proposals(b) for b in boxes],
             small.samples([()] * 2, [()] * 2),
-            rescale=rescale)
+            rescale=rescale,
+        )
 
 
 def reference(roi_head, x, image: int, boxes, **test_cfg) -> list:
     """Detections of one image by the reference."""
-    stages = len(roi_head.bbox_head) if isinstance(
-        roi_head.bbox_head, torch.nn.ModuleList) else 1
+    stages = len(roi_head.bbox_head) if isinstance(roi_head.bbox_head, torch.nn.ModuleList) else 1
     fused, moved = cascade.infer_cascade(
         boxes,
-        small.proposals(boxes).scores.tolist(), small.SIZES[image],
-        small.head_of(roi_head, x, image), stages)
-    return cascade.final_detections(fused, moved, small.SIZES[image],
-                                    small.ORIGINAL_SIZES[image], **test_cfg)
+        small.proposals(boxes).scores.tolist(),
+        small.SIZES[image],
+        small.head_of(roi_head, x, image),
+        stages,
+    )
+    return cascade.final_detections(
+        fused, moved, small.SIZES[image], small.ORIGINAL_SIZES[image], **test_cfg
+    )
 
 
 def assert_same(found: list, wanted: list) -> None:
@@ -41,8 +47,8 @@ def assert_same(found: list, wanted: list) -> None:
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted):
         assert a == Detection(
-            pytest.approx(b.score, rel=1e-4), b.label,
-            pytest.approx(b.box, abs=5e-3))
+            pytest.approx(b.score, rel=1e-4), b.label, pytest.approx(b.box, abs=5e-3)
+        )
 
 
 @pytest.mark.parametrize('single', [False, True])
@@ -67,16 +73,20 @@ def test_scores_and_suppression_have_the_flagship_s_settings():
     found = small.to_detections(predict(roi_head, x, rescale=False)[0])
     fused, _ = cascade.infer_cascade(
         BOXES[0],
-        small.proposals(BOXES[0]).scores.tolist(), small.SIZES[0],
-        small.head_of(roi_head, x, 0))
+        small.proposals(BOXES[0]).scores.tolist(),
+        small.SIZES[0],
+        small.head_of(roi_head, x, 0),
+    )
     scores = sorted(v for row in fused for v in row)
-    assert scores[0] < .05 < scores[-1]
-    assert min(d.score for d in found) > .05
+    assert scores[0] < 0.05 < scores[-1]
+    assert min(d.score for d in found) > 0.05
     overlaps = [
-        cascade.iou(a.box, b.box) for i, a in enumerate(found)
-        for b in found[:i] if a.label == b.label
+        cascade.iou(a.box, b.box)
+        for i, a in enumerate(found)
+        for b in found[:i]
+        if a.label == b.label
     ]
-    assert .6 < max(overlaps) <= .7
+    assert 0.6 < max(overlaps) <= 0.7
 
 
 def test_images_of_a_batch_do_not_mix():
@@ -84,11 +94,12 @@ def test_images_of_a_batch_do_not_mix():
     both = predict(roi_head, x)
     for i, found in enumerate(both):
         with torch.no_grad():
-            (alone, ) = roi_head.predict(
-                tuple(level[i:i + 1] for level in x),
+            (alone,) = roi_head.predict(
+                tuple(level[i : i + 1] for level in x),
                 [small.proposals(BOXES[i])],
-                small.samples([()] * 2, [()] * 2)[i:i + 1],
-                rescale=True)
+                small.samples([()] * 2, [()] * 2)[i : i + 1],
+                rescale=True,
+            )
         assert len(found) == len(alone) > 0
         assert torch.equal(found.labels, alone.labels)
         assert torch.allclose(found.scores, alone.scores, atol=1e-6)
@@ -103,18 +114,16 @@ def test_one_image_without_proposals(single, empty):
     found = predict(roi_head, x, boxes)
     assert len(found[empty]) == 0
     assert found[empty].bboxes.shape == (0, 4)
-    assert found[empty].scores.shape == found[empty].labels.shape == (0, )
+    assert found[empty].scores.shape == found[empty].labels.shape == (0,)
     other = 1 - empty
-    assert_same(
-        small.to_detections(found[other]),
-        reference(roi_head, x, other, BOXES[other]))
+    assert_same(small.to_detections(found[other]), reference(roi_head, x, other, BOXES[other]))
 
 
 @pytest.mark.parametrize('single', [False, True])
 def test_no_proposals_at_all(single):
     for found in predict(small.build(single), small.features(), ((), ())):
         assert found.bboxes.shape == (0, 4)
-        assert found.scores.shape == found.labels.shape == (0, )
+        assert found.scores.shape == found.labels.shape == (0,)
 
 
 def test_boxes_that_leave_the_image_come_back():
@@ -122,11 +131,11 @@ def test_boxes_that_leave_the_image_come_back():
     roi_head, x = small.build(), small.features()
     for head in roi_head.bbox_head[:2]:
         torch.nn.init.zeros_(head.fc_reg.weight)
-    outside = [(160., 20., 190., 60.), (20., 20., 60., 60.)]
+    outside = [(160.0, 20.0, 190.0, 60.0), (20.0, 20.0, 60.0, 60.0)]
     with torch.no_grad():
         rois, scores, _ = roi_head.eval()._refine_roi(
-            x, torch.tensor([(0., *box) for box in outside]), small.metas(),
-            [2, 0])
+            x, torch.tensor([(0.0, *box) for box in outside]), small.metas(), [2, 0]
+        )
     assert rois[0].tolist() == [[0, 150, 20, 150, 60], [0, 20, 20, 60, 60]]
     assert len(scores[0]) == 2
 
@@ -138,19 +147,27 @@ def test_empty_detections_use_up_places_before_they_are_dropped():
         torch.nn.init.zeros_(head.fc_reg.weight)
         torch.nn.init.zeros_(head.fc_cls.weight)
         with torch.no_grad():
-            head.fc_cls.bias.copy_(torch.tensor([5., 0, 0, 0, 0]))
-    boxes = [(160., 20., 190., 60.), (20., 20., 60., 60.), (70., 20., 90., 90.)]
+            head.fc_cls.bias.copy_(torch.tensor([5.0, 0, 0, 0, 0]))
+    boxes = [(160.0, 20.0, 190.0, 60.0), (20.0, 20.0, 60.0, 60.0), (70.0, 20.0, 90.0, 90.0)]
     (found, _) = predict(roi_head, x, (boxes, ()), rescale=False)
     assert found.bboxes.tolist() == [[20, 20, 60, 60]]
 
 
 def test_rows_that_are_not_finite_are_left_out():
     roi_head = small.build()
-    boxes = [*BOXES[1], (float('nan'), 0., 20., 20.)]
+    boxes = [*BOXES[1], (float('nan'), 0.0, 20.0, 20.0)]
     with torch.no_grad():
-        found = roi_head.eval().bbox_head[-1]._predict_by_feat_single(
-            torch.tensor([(0., *box) for box in boxes]),
-            torch.tensor([[.9, .1, .1, .1, .1]] * 4), torch.zeros(4, 4),
-            small.metas()[1], True, roi_head.test_cfg)
+        found = (
+            roi_head.eval()
+            .bbox_head[-1]
+            ._predict_by_feat_single(
+                torch.tensor([(0.0, *box) for box in boxes]),
+                torch.tensor([[0.9, 0.1, 0.1, 0.1, 0.1]] * 4),
+                torch.zeros(4, 4),
+                small.metas()[1],
+                True,
+                roi_head.test_cfg,
+            )
+        )
     assert found.bboxes.isfinite().all()
     assert (found.labels == 0).sum() == 3

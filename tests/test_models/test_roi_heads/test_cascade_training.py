@@ -1,4 +1,5 @@
 """The cascade's training against the slow reference."""
+
 import pytest
 import torch
 
@@ -8,8 +9,7 @@ from tests.test_models.crowds import CROWD
 
 from . import small
 
-KEYS = [f's{k}.{name}' for k in range(3)
-        for name in ('loss_cls', 'acc', 'loss_bbox')]
+KEYS = [f's{k}.{name}' for k in range(3) for name in ('loss_cls', 'acc', 'loss_bbox')]
 #: The crowd's classes; of its two equal boxes, too, they differ.
 LABELS = tuple(i % small.NUM_CLASSES for i in range(25))
 
@@ -21,19 +21,24 @@ def near(box: Box, dx: float, dy: float, dw: float) -> Box:
 
 def crowd_proposals() -> list:
     """Near and far, beyond the image's border, and outside of it."""
-    return ([near(box, .7, -.4, 1.3)
-             for box in CROWD] + [near(box, -6, 4, 9) for box in CROWD] +
-            [(120., 5., 170., 60.), (-30., -30., -1., -2.),
-             (151., 101., 160., 120.)])
+    return (
+        [near(box, 0.7, -0.4, 1.3) for box in CROWD]
+        + [near(box, -6, 4, 9) for box in CROWD]
+        + [(120.0, 5.0, 170.0, 60.0), (-30.0, -30.0, -1.0, -2.0), (151.0, 101.0, 160.0, 120.0)]
+    )
 
 
 def reference_losses(roi_head, x, proposals, boxes, labels) -> dict:
     """Of the reference; ground truth is among the RoIs of the first stage."""
     rois = [list(p) + list(b) for p, b in zip(proposals, boxes)]
     found = cascade.train_cascade(
-        rois, boxes, labels, small.SIZES,
+        rois,
+        boxes,
+        labels,
+        small.SIZES,
         [small.head_of(roi_head, x, i) for i in range(len(boxes))],
-        small.NUM_CLASSES)
+        small.NUM_CLASSES,
+    )
     return {
         f's{k}.{name}': value
         for k, pair in enumerate(found)
@@ -42,8 +47,7 @@ def reference_losses(roi_head, x, proposals, boxes, labels) -> dict:
 
 
 def train(roi_head, x, proposals, boxes, labels) -> dict:
-    return roi_head.loss(x, [small.proposals(p) for p in proposals],
-                         small.samples(boxes, labels))
+    return roi_head.loss(x, [small.proposals(p) for p in proposals], small.samples(boxes, labels))
 
 
 def assert_losses_agree(proposals, boxes, labels) -> dict:
@@ -57,16 +61,18 @@ def assert_losses_agree(proposals, boxes, labels) -> dict:
 
 
 def test_two_images_of_different_size():
-    boxes = (CROWD, ((5., 5., 60., 40.), (20., 30., 88., 127.)))
-    proposals = (crowd_proposals(), [(8., 3., 63., 41.), (80., 60., 99., 140.),
-                                     (22., 30., 80., 120.)])
+    boxes = (CROWD, ((5.0, 5.0, 60.0, 40.0), (20.0, 30.0, 88.0, 127.0)))
+    proposals = (
+        crowd_proposals(),
+        [(8.0, 3.0, 63.0, 41.0), (80.0, 60.0, 99.0, 140.0), (22.0, 30.0, 80.0, 120.0)],
+    )
     values = assert_losses_agree(proposals, boxes, (LABELS, (0, 2)))
     assert all(v > 0 for v in values.values())
 
 
 def test_crowded_image_beside_an_empty_one():
     """With gradients to every parameter and feature."""
-    proposals = (crowd_proposals(), [(8., 3., 63., 41.)])
+    proposals = (crowd_proposals(), [(8.0, 3.0, 63.0, 41.0)])
     assert_losses_agree(proposals, (CROWD, ()), (LABELS, ()))
 
     torch.manual_seed(0)
@@ -80,7 +86,7 @@ def test_crowded_image_beside_an_empty_one():
 
 def test_no_object_in_the_batch():
     """Background is learnt, boxes are not; nothing breaks."""
-    proposals = ([(8., 3., 63., 41.)], [(8., 3., 63., 41.), (1., 2., 9., 7.)])
+    proposals = ([(8.0, 3.0, 63.0, 41.0)], [(8.0, 3.0, 63.0, 41.0), (1.0, 2.0, 9.0, 7.0)])
     values = assert_losses_agree(proposals, ((), ()), ((), ()))
     for k in range(3):
         assert values[f's{k}.loss_cls'] > 0
@@ -99,21 +105,22 @@ def test_no_roi_at_all():
 
 
 def test_image_without_proposals_beside_one_with():
-    assert_losses_agree(([], [(8., 3., 63., 41.)]),
-                        (((5., 5., 60., 40.), ), ((6., 3., 60., 41.), )),
-                        ((1, ), (2, )))
+    assert_losses_agree(
+        ([], [(8.0, 3.0, 63.0, 41.0)]),
+        (((5.0, 5.0, 60.0, 40.0),), ((6.0, 3.0, 60.0, 41.0),)),
+        ((1,), (2,)),
+    )
 
 
 def test_equal_objects_of_two_classes_are_matched_to_the_first():
     """Ground truth among the RoIs is matched like any other RoI."""
-    box = (20., 30., 80., 90.)
-    other = (5., 5., 60., 40.)
-    assert_losses_agree(([(18., 30., 81., 88.)], []),
-                        ((other, box, box), (box, )), ((3, 2, 1), (1, )))
+    box = (20.0, 30.0, 80.0, 90.0)
+    other = (5.0, 5.0, 60.0, 40.0)
+    assert_losses_agree(
+        ([(18.0, 30.0, 81.0, 88.0)], []), ((other, box, box), (box,)), ((3, 2, 1), (1,))
+    )
     data_samples = small.samples(((box, box), ()), ((2, 1), ()))
-    small.build().loss(small.features(), [small.proposals([]),
-                                            small.proposals([])],
-                       data_samples)
+    small.build().loss(small.features(), [small.proposals([]), small.proposals([])], data_samples)
     assert data_samples[0].gt_instances.labels.tolist() == [2, 1]
 
 
@@ -123,12 +130,15 @@ def test_later_stages_take_every_box_that_is_not_empty(monkeypatch):
     for head in roi_head.bbox_head:
         torch.nn.init.zeros_(head.fc_reg.weight)
     seen = small.record_rois(roi_head, monkeypatch)
-    objects = ((10., 10., 50., 50.), (130., 80., 170., 90.))
-    proposals = ((12., 8., 49., 50.), (160., 10., 180., 30.),
-                 (-10., -10., 30., 30.))
+    objects = ((10.0, 10.0, 50.0, 50.0), (130.0, 80.0, 170.0, 90.0))
+    proposals = ((12.0, 8.0, 49.0, 50.0), (160.0, 10.0, 180.0, 30.0), (-10.0, -10.0, 30.0, 30.0))
     train(roi_head, x, (proposals, ()), (objects, ()), ((0, 1), ()))
-    kept = {(10., 10., 50., 50.), (130., 80., 150., 90.), (12., 8., 49., 50.),
-            (0., 0., 30., 30.)}
+    kept = {
+        (10.0, 10.0, 50.0, 50.0),
+        (130.0, 80.0, 150.0, 90.0),
+        (12.0, 8.0, 49.0, 50.0),
+        (0.0, 0.0, 30.0, 30.0),
+    }
     assert {tuple(r[1:].tolist()) for r in seen[0]} == {*objects, *proposals}
     for stage in (1, 2):
         assert len(seen[stage]) == 4
@@ -141,10 +151,10 @@ def test_first_stage_samples_512_with_at_most_128_positives(monkeypatch):
     for head in roi_head.bbox_head:
         torch.nn.init.zeros_(head.fc_reg.weight)
     seen = small.record_rois(roi_head, monkeypatch)
-    box = (20., 20., 100., 90.)
+    box = (20.0, 20.0, 100.0, 90.0)
     close = [near(box, i / 100, 0, 0) for i in range(300)]
-    far = [(100. + i / 100, 60., 140. + i / 100, 99.) for i in range(900)]
-    train(roi_head, x, (close + far, ()), ((box, ), ()), ((1, ), ()))
+    far = [(100.0 + i / 100, 60.0, 140.0 + i / 100, 99.0) for i in range(900)]
+    train(roi_head, x, (close + far, ()), ((box,), ()), ((1,), ()))
     positive = (seen[0][:, 1] < 30).sum().item()
     assert (len(seen[0]), positive) == (512, 128)
     assert len(seen[1]) == len(seen[2]) == 512
@@ -154,7 +164,7 @@ def test_first_stage_samples_512_with_at_most_128_positives(monkeypatch):
 def test_features_get_a_third_of_the_gradient_and_heads_all_of_it(stage):
     """See docs/differences.md, 29."""
     roi_head = small.build()
-    rois = torch.tensor([[0., 8, 3, 63, 41], [1., 20, 20, 50, 90]])
+    rois = torch.tensor([[0.0, 8, 3, 63, 41], [1.0, 20, 20, 50, 90]])
     grads = {}
     for mode in (True, False):
         torch.manual_seed(1)
@@ -162,9 +172,7 @@ def test_features_get_a_third_of_the_gradient_and_heads_all_of_it(stage):
         roi_head.train(mode).zero_grad()
         found = roi_head._bbox_forward(stage, x, rois)
         (found['cls_score'].sum() + 2 * found['bbox_pred'].sum()).backward()
-        grads[mode] = (x[0].grad, [
-            p.grad.clone() for p in roi_head.bbox_head[stage].parameters()
-        ])
+        grads[mode] = (x[0].grad, [p.grad.clone() for p in roi_head.bbox_head[stage].parameters()])
     assert grads[False][0].any()
     assert torch.allclose(3 * grads[True][0], grads[False][0], rtol=1e-5)
     for a, b in zip(grads[True][1], grads[False][1]):
@@ -174,21 +182,19 @@ def test_features_get_a_third_of_the_gradient_and_heads_all_of_it(stage):
 def test_single_stage():
     """Losses are those of the cascade's first stage."""
     roi_head, x = small.build(single=True), small.features()
-    found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()),
-                  (LABELS, ()))
+    found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()), (LABELS, ()))
     assert list(found) == ['loss_cls', 'acc', 'loss_bbox']
     rois = [*crowd_proposals(), *CROWD]
     wanted = cascade.stage_losses(
         *small.head_of(roi_head, x, 0)(0, rois),
-        cascade.stage_targets(rois, CROWD, LABELS, 0, small.NUM_CLASSES))
-    assert (found['loss_cls'].item(),
-            found['loss_bbox'].item()) == pytest.approx(wanted, rel=1e-4)
+        cascade.stage_targets(rois, CROWD, LABELS, 0, small.NUM_CLASSES),
+    )
+    assert (found['loss_cls'].item(), found['loss_bbox'].item()) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_stages_learn_from_their_own_boxes_only():
     """Boxes of a stage carry no gradient into the next one."""
     roi_head, x = small.build(), small.features()
-    found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()),
-                  (LABELS, ()))
+    found = train(roi_head, x, (crowd_proposals(), []), (CROWD, ()), (LABELS, ()))
     (found['s1.loss_cls'] + found['s2.loss_bbox']).backward()
     assert all(p.grad is None for p in roi_head.bbox_head[0].parameters())

@@ -1,4 +1,5 @@
 """Box heads with the federated loss: ours and mmdet's."""
+
 import math
 
 import pytest
@@ -23,12 +24,11 @@ def build(head='CenterNet2BBoxHead', **kwargs):
             fc_out_channels=64,
             num_classes=4,
             reg_class_agnostic=True,
-            loss_cls=dict(
-                type='FederatedLoss',
-                num_sampled_classes=3,
-                cat_freq=FREQUENCIES),
+            loss_cls=dict(type='FederatedLoss', num_sampled_classes=3, cat_freq=FREQUENCIES),
             loss_bbox=dict(type='L1Loss'),
-            **kwargs))
+            **kwargs,
+        )
+    )
     built.init_weights()
     return built
 
@@ -44,16 +44,24 @@ def test_losses_and_tensors(head):
     }
     labels = torch.tensor([0, 2, 4, 4, 4, 4])
     scores, deltas = head(torch.randn(6, 4, 7, 7))
-    losses = head.loss(scores, deltas, torch.zeros(6, 5), labels,
-                       torch.ones(6), torch.zeros(6, 4), torch.ones(6, 4))
+    losses = head.loss(
+        scores,
+        deltas,
+        torch.zeros(6, 5),
+        labels,
+        torch.ones(6),
+        torch.zeros(6, 4),
+        torch.ones(6, 4),
+    )
     assert set(losses) == {'loss_cls', 'acc', 'loss_bbox'}
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(
-        scores[:, [0, 2]],
-        torch.eye(3)[[0, 1, 2, 2, 2, 2]][:, :2],
-        reduction='sum') / 6
+    expected = (
+        torch.nn.functional.binary_cross_entropy_with_logits(
+            scores[:, [0, 2]], torch.eye(3)[[0, 1, 2, 2, 2, 2]][:, :2], reduction='sum'
+        )
+        / 6
+    )
     # Classes 0, 2 and the background fill the three places.
-    assert losses['loss_cls'].item() == pytest.approx(
-        expected.item(), rel=1e-5)
+    assert losses['loss_cls'].item() == pytest.approx(expected.item(), rel=1e-5)
     losses['loss_cls'].backward()
     used = head.fc_cls.weight.grad.abs().sum(dim=1) > 0
     assert used.tolist() == [True, False, True, False, False]
@@ -66,10 +74,15 @@ def both_ways(num_classes, num_rois, num_foreground, **loss):
     head.num_classes = num_classes
     head.fc_cls = torch.nn.Linear(64, num_classes + 1)
     head.loss_cls = MODELS.build(dict(type='FederatedLoss', **loss))
-    labels = torch.full((num_rois, ), num_classes)
-    labels[:num_foreground] = torch.randint(num_classes, (num_foreground, ))
-    rest = (torch.zeros(num_rois, 5), labels, torch.ones(num_rois),
-            torch.randn(num_rois, 4), torch.ones(num_rois, 4))
+    labels = torch.full((num_rois,), num_classes)
+    labels[:num_foreground] = torch.randint(num_classes, (num_foreground,))
+    rest = (
+        torch.zeros(num_rois, 5),
+        labels,
+        torch.ones(num_rois),
+        torch.randn(num_rois, 4),
+        torch.ones(num_rois, 4),
+    )
     feats = torch.randn(num_rois, 4, 7, 7, requires_grad=True)
     results = []
     for training in (True, False):
@@ -77,22 +90,24 @@ def both_ways(num_classes, num_rois, num_foreground, **loss):
         torch.manual_seed(1)
         losses = head.loss(*head(feats), *rest)
         wanted = [feats, *head.parameters()]
-        results.append((losses, torch.autograd.grad(
-            losses['loss_cls'] + losses['loss_bbox'], wanted)))
+        results.append(
+            (losses, torch.autograd.grad(losses['loss_cls'] + losses['loss_bbox'], wanted))
+        )
     return results
 
 
-@pytest.mark.parametrize('num_rois, num_foreground, loss', [
-    (40, 9, dict(num_sampled_classes=20)),
-    (40, 40, dict(num_sampled_classes=5)),
-    (6, 0, dict(num_sampled_classes=1)),
-    (0, 0, dict(num_sampled_classes=20)),
-    (12, 4, dict(num_sampled_classes=None)),
-])
-def test_chosen_columns_give_what_all_columns_give(num_rois, num_foreground,
-                                                   loss):
-    found, wanted = both_ways(
-        100, num_rois, num_foreground, cat_freq=range(1, 101), **loss)
+@pytest.mark.parametrize(
+    'num_rois, num_foreground, loss',
+    [
+        (40, 9, dict(num_sampled_classes=20)),
+        (40, 40, dict(num_sampled_classes=5)),
+        (6, 0, dict(num_sampled_classes=1)),
+        (0, 0, dict(num_sampled_classes=20)),
+        (12, 4, dict(num_sampled_classes=None)),
+    ],
+)
+def test_chosen_columns_give_what_all_columns_give(num_rois, num_foreground, loss):
+    found, wanted = both_ways(100, num_rois, num_foreground, cat_freq=range(1, 101), **loss)
     assert found[0].keys() == wanted[0].keys()
     for name in ('loss_cls', 'loss_bbox'):
         torch.testing.assert_close(found[0][name], wanted[0][name])
@@ -120,11 +135,15 @@ def test_no_logit_of_another_class_exists():
     head = build()
     head.num_classes = num_classes
     head.fc_cls = torch.nn.Linear(64, num_classes + 1)
-    head.loss_cls = MODELS.build(
-        dict(type='FederatedLoss', cat_freq=range(1, num_classes + 1)))
+    head.loss_cls = MODELS.build(dict(type='FederatedLoss', cat_freq=range(1, num_classes + 1)))
     labels = torch.arange(num_rois) * 200
-    rest = (torch.zeros(num_rois, 5), labels, torch.ones(num_rois),
-            torch.zeros(num_rois, 4), torch.ones(num_rois, 4))
+    rest = (
+        torch.zeros(num_rois, 5),
+        labels,
+        torch.ones(num_rois),
+        torch.zeros(num_rois, 4),
+        torch.ones(num_rois, 4),
+    )
     with Sizes() as made:
         scores, deltas = head(torch.randn(num_rois, 4, 7, 7))
         losses = head.loss(scores, deltas, *rest)
@@ -140,13 +159,12 @@ def test_no_logit_of_another_class_exists():
 
 def test_accuracy_is_that_among_the_chosen_classes():
     loss = MODELS.build(dict(type='FederatedLoss', cat_freq=None))
-    logits = torch.tensor([[2., 1], [0, 1], [5, 4]])
+    logits = torch.tensor([[2.0, 1], [0, 1], [5, 4]])
     classes = torch.tensor([7, 3])
     found = loss.get_accuracy(logits, torch.tensor([7, 7, 9]), classes)
-    assert found['acc'].tolist() == [50.]
-    nothing = loss.get_accuracy(logits[:, :0], torch.tensor([9, 9, 9]),
-                                classes[:0])
-    assert nothing['acc'].tolist() == [0.]
+    assert found['acc'].tolist() == [50.0]
+    nothing = loss.get_accuracy(logits[:, :0], torch.tensor([9, 9, 9]), classes[:0])
+    assert nothing['acc'].tolist() == [0.0]
 
 
 @pytest.mark.parametrize('single', [False, True])
@@ -155,16 +173,16 @@ def test_second_stages_train_on_chosen_columns(single, monkeypatch):
     heads = [roi_head.bbox_head] if single else list(roi_head.bbox_head)
     for head in heads:
         head.loss_cls = MODELS.build(
-            dict(type='FederatedLoss', num_sampled_classes=3,
-                 cat_freq=FREQUENCIES))
+            dict(type='FederatedLoss', num_sampled_classes=3, cat_freq=FREQUENCIES)
+        )
         monkeypatch.setattr(
-            head.fc_cls, 'forward',
-            lambda x: pytest.fail('all logits were computed'))
-    losses = roi_head.loss(small.features(), [
-        small.proposals([(0., 0., 30., 30.), (60., 60., 90., 90.)])
-        for _ in range(2)
-    ], small.samples([[(0., 0., 28., 30.)], [(61., 60., 90., 90.)]],
-                     [[1], [3]]))
+            head.fc_cls, 'forward', lambda x: pytest.fail('all logits were computed')
+        )
+    losses = roi_head.loss(
+        small.features(),
+        [small.proposals([(0.0, 0.0, 30.0, 30.0), (60.0, 60.0, 90.0, 90.0)]) for _ in range(2)],
+        small.samples([[(0.0, 0.0, 28.0, 30.0)], [(61.0, 60.0, 90.0, 90.0)]], [[1], [3]]),
+    )
     sum(v.sum() for k, v in losses.items() if 'loss' in k).backward()
     for head in heads:
         assert head.fc_cls.weight.grad.abs().sum() > 0
@@ -173,7 +191,7 @@ def test_second_stages_train_on_chosen_columns(single, monkeypatch):
 def test_scores_start_at_the_prior():
     head = build()
     assert head.fc_cls.bias.tolist() == pytest.approx([-math.log(99)] * 5)
-    assert head.fc_cls.weight.std().item() == pytest.approx(.01, rel=.2)
+    assert head.fc_cls.weight.std().item() == pytest.approx(0.01, rel=0.2)
     assert not head.fc_reg.bias.any()
 
 
@@ -186,34 +204,36 @@ def test_probabilities_are_sigmoids():
 
 def test_mmdets_own_inference_uses_the_sigmoid():
     head = build('Shared2FCBBoxHead')
-    logits = torch.tensor([[2., -1, -1, 3, 0], [-3, 1, -4, -5, 9]])
-    rois = torch.tensor([[0., 0, 0, 20, 20], [0, 40, 40, 70, 80]])
-    found, = head.predict_by_feat((rois, ), (logits, ), (torch.zeros(2, 4), ),
-                                  [dict(img_shape=(100, 100))],
-                                  ConfigDict(
-                                      score_thr=.5,
-                                      nms=dict(type='nms', iou_threshold=.5),
-                                      max_per_img=10))
+    logits = torch.tensor([[2.0, -1, -1, 3, 0], [-3, 1, -4, -5, 9]])
+    rois = torch.tensor([[0.0, 0, 0, 20, 20], [0, 40, 40, 70, 80]])
+    (found,) = head.predict_by_feat(
+        (rois,),
+        (logits,),
+        (torch.zeros(2, 4),),
+        [dict(img_shape=(100, 100))],
+        ConfigDict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=10),
+    )
     order = found.labels.argsort()
     assert found.labels[order].tolist() == [0, 1, 3]
     assert found.scores[order].tolist() == pytest.approx(
-        torch.tensor([2., 1, 3]).sigmoid().tolist())
+        torch.tensor([2.0, 1, 3]).sigmoid().tolist()
+    )
 
 
 def test_cascade_averages_sigmoids_and_weighs_by_the_proposals():
-    roi_head = small.build(score_thr=0., max_per_img=300)
-    logits = torch.tensor([[.5, -1, 2, 0, 7], [-2, 0, 1, 3, -7]])
+    roi_head = small.build(score_thr=0.0, max_per_img=300)
+    logits = torch.tensor([[0.5, -1, 2, 0, 7], [-2, 0, 1, 3, -7]])
     loss = MODELS.build(dict(type='FederatedLoss', cat_freq=FREQUENCIES))
     for head in roi_head.bbox_head:
         head.loss_cls = loss
         torch.nn.init.zeros_(head.fc_reg.weight)
     stages = [logits * (stage + 1) for stage in range(3)]
     roi_head._bbox_forward = lambda stage, x, rois: dict(
-        cls_score=stages[stage], bbox_pred=torch.zeros(2, 4))
-    props = small.proposals([(0, 0, 20, 20), (60, 60, 90, 90)], [.9, .4])
-    found, = roi_head.predict_bbox((), small.metas()[:1], [props],
-                                   roi_head.test_cfg)
-    expected = fuse_scores(
-        sum(s.sigmoid() for s in stages) / 3, props.scores)[:, :4]
+        cls_score=stages[stage], bbox_pred=torch.zeros(2, 4)
+    )
+    props = small.proposals([(0, 0, 20, 20), (60, 60, 90, 90)], [0.9, 0.4])
+    (found,) = roi_head.predict_bbox((), small.metas()[:1], [props], roi_head.test_cfg)
+    expected = fuse_scores(sum(s.sigmoid() for s in stages) / 3, props.scores)[:, :4]
     assert found.scores.tolist() == pytest.approx(
-        expected.flatten().sort(descending=True).values.tolist())
+        expected.flatten().sort(descending=True).values.tolist()
+    )

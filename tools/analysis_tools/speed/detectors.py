@@ -7,6 +7,7 @@ test config allows, proposals are eight cells wide (mmdet's anchors are, and
 CenterNet2's levels are trained on such objects), and equally many scores
 reach the last suppression.
 """
+
 from __future__ import annotations
 
 import logging
@@ -40,25 +41,27 @@ CONFIGS = {
 }
 PAIRS_AT_NMS = 300  #: Of box and class that the score threshold lets through.
 CALIBRATION_SIZE = (192, 192)  #: Of the image that weights are adapted to.
-LTRB_BIAS = 4.  #: In stride units: proposals are eight cells wide.
+LTRB_BIAS = 4.0  #: In stride units: proposals are eight cells wide.
 LOGIT_STD = 1.5  #: Of class logits, about a trained model's.
 LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 
 
-def build(name: str, device: str = 'cpu', small: bool = False,
-          model_options: dict | None = None) -> nn.Module:
+def build(
+    name: str, device: str = 'cpu', small: bool = False, model_options: dict | None = None
+) -> nn.Module:
     """Build one of ``CONFIGS`` and give its weights the usual work.
 
     They are the same in every run. ``small`` is for trying out: ResNet-18 and
     narrow box heads.
     """
-    cfg = (Config.fromfile(ROOT / 'configs' / CONFIGS[name]) if name == OURS
-           else get_config(f'mmdet::{CONFIGS[name]}'))
+    cfg = (
+        Config.fromfile(ROOT / 'configs' / CONFIGS[name])
+        if name == OURS
+        else get_config(f'mmdet::{CONFIGS[name]}')
+    )
     if small:
         cfg.model.backbone.depth = 18
-        cfg.model.neck.in_channels = [
-            channels // 4 for channels in cfg.model.neck.in_channels
-        ]
+        cfg.model.neck.in_channels = [channels // 4 for channels in cfg.model.neck.in_channels]
         heads = cfg.model.roi_head.bbox_head if 'roi_head' in cfg.model else []
         for head in heads if isinstance(heads, list) else [heads]:
             head.fc_out_channels = 64
@@ -87,12 +90,11 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
 @torch.no_grad()
 def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
     """Let batch norms know the statistics of what they get."""
-    norms = [m for m in model.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:  # with mean 0 and variance 1 every block doubles
         norm.train()
-        norm.momentum = 1.
+        norm.momentum = 1.0
     model.extract_feat(images)
     for norm, momentum in zip(norms, before):
         norm.eval()
@@ -100,14 +102,12 @@ def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def _spread_logits(model: nn.Module, images: Tensor,
-                   samples: list[DetDataSample]) -> None:
+def _spread_logits(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> None:
     """Let box heads be as sure as trained ones, not undecided."""
     heads = box_heads(model)
     logits: list[Tensor] = []
     hooks = [
-        head.fc_cls.register_forward_hook(
-            lambda module, inputs, output: logits.append(output))
+        head.fc_cls.register_forward_hook(lambda module, inputs, output: logits.append(output))
         for head in heads
     ]
     if heads:
@@ -126,28 +126,31 @@ def box_heads(model: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def set_score_threshold(model: nn.Module, images: Tensor,
-                        samples: list[DetDataSample]) -> None:
+def set_score_threshold(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> None:
     """Let ``PAIRS_AT_NMS`` pairs an image reach the last suppression."""
     # the head's own: the model's is a copy
     last = model.roi_head if hasattr(model, 'roi_head') else model.bbox_head
     cfg = last.test_cfg
     usual = {key: cfg[key] for key in ('nms', 'max_per_img')}
-    cfg.update(score_thr=0., max_per_img=-1,
-               nms=dict(type='nms', iou_threshold=1.))
+    cfg.update(score_thr=0.0, max_per_img=-1, nms=dict(type='nms', iou_threshold=1.0))
     found = model.predict(images, samples, rescale=False)
     scores = torch.cat([sample.pred_instances.scores for sample in found])
     pairs = min(PAIRS_AT_NMS * len(images), len(scores) - 1)
-    cfg.update(score_thr=scores.sort(descending=True).values[pairs].item(),
-               **usual)
+    cfg.update(score_thr=scores.sort(descending=True).values[pairs].item(), **usual)
 
 
 class Prediction:
     """Inference of one of ``CONFIGS`` on a batch; each call is one."""
 
-    def __init__(self, name: str, size: Size, batch: int = 1,
-                 device: str = 'cpu', small: bool = False,
-                 amp: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: Size,
+        batch: int = 1,
+        device: str = 'cpu',
+        small: bool = False,
+        amp: torch.dtype | None = None,
+    ) -> None:
         self.model = build(name, device, small)
         self.images, self.samples = image_batch(size, batch, device=device)
         set_score_threshold(self.model, self.images, self.samples)
@@ -156,8 +159,7 @@ class Prediction:
     def __call__(self) -> int:
         """Number of detections."""
         with torch.no_grad(), self.autocast:
-            found = self.model.predict(self.images, self.samples,
-                                       rescale=False)
+            found = self.model.predict(self.images, self.samples, rescale=False)
         return sum(len(sample.pred_instances) for sample in found)
 
     def work(self) -> dict[str, int]:
@@ -181,19 +183,26 @@ class Prediction:
 class TrainingStep:
     """Loss, backward pass and an SGD step on one batch; each call is one."""
 
-    def __init__(self, model: nn.Module, size: Size, num_objects: int,
-                 batch: int = 1, device: str = 'cpu',
-                 amp: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        size: Size,
+        num_objects: int,
+        batch: int = 1,
+        device: str = 'cpu',
+        amp: torch.dtype | None = None,
+    ) -> None:
         self.model = model.train()
-        self.images, self.samples = image_batch(
-            size, batch, num_objects, device)
+        self.images, self.samples = image_batch(size, batch, num_objects, device)
         self.autocast = torch.autocast(device, amp, enabled=amp is not None)
         self.optimizer = torch.optim.SGD(
             (p for p in model.parameters() if p.requires_grad),
-            lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
+            lr=LEARNING_RATE,
+            momentum=0.9,
+            weight_decay=1e-4,
+        )
         # float16 needs it, bfloat16 does not
-        self.scaler = torch.amp.GradScaler(
-            device, enabled=amp == torch.float16)
+        self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
 
     def __call__(self) -> float:
         """The total loss."""
@@ -215,7 +224,8 @@ class TrainingStep:
         counts: list[int] = []
         hooks = [  # every box head has the layer, and calls it once
             head.shared_fcs[0].register_forward_hook(
-                lambda module, inputs, output: counts.append(len(inputs[0])))
+                lambda module, inputs, output: counts.append(len(inputs[0]))
+            )
             for head in box_heads(self.model)
         ]
         self()

@@ -1,4 +1,5 @@
 """What a measurement was made on, and how fast that can be."""
+
 from __future__ import annotations
 
 import itertools
@@ -19,15 +20,12 @@ from mmdet_centernet2.version import __version__
 
 from .section import Call, Context, fork
 
-PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime',
-            'faster-coco-eval')
+PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime', 'faster-coco-eval')
 #: What decides how fast half precision is on a CPU, as Linux names it.
-CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16',
-             'amx_fp16')
+CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16', 'amx_fp16')
 #: (channels, height, width) of the 3x3 convolutions that most of a ResNet-50
 #: detector's arithmetic is in at 800 x 1344: the towers', then C2 to C5.
-CONV_SHAPES = ((256, 100, 168), (64, 200, 336), (128, 100, 168),
-               (256, 50, 84), (512, 25, 42))
+CONV_SHAPES = ((256, 100, 168), (64, 200, 336), (128, 100, 168), (256, 50, 84), (512, 25, 42))
 
 
 def environment() -> dict[str, str]:
@@ -38,8 +36,7 @@ def environment() -> dict[str, str]:
         'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
         'mmdet_centernet2': __version__,
         'CPU': _cpu_info('model name') or platform.processor() or 'unknown',
-        'cores, threads': f'{os.cpu_count()} cores, torch uses '
-                          f'{torch.get_num_threads()} threads',
+        'cores, threads': f'{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads',
         'CPU features': ', '.join(f for f in CPU_FLAGS if f in flags),
         'memory': f'{memory / 1e9:.1f} GB',
         'load before': f'{os.getloadavg()[0]:.2f} (mean of the last minute)',
@@ -71,8 +68,9 @@ def _cpu_info(key: str) -> str:
     """First value of a key in Linux' list of processors."""
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(':', 1)[1].strip() for line in lines
-                 if line.split(':')[0].strip() == key), '')
+    return next(
+        (line.split(':', 1)[1].strip() for line in lines if line.split(':')[0].strip() == key), ''
+    )
 
 
 class Kernel(NamedTuple):
@@ -89,34 +87,36 @@ def fastest_convolution(context: Context, dtype: torch.dtype) -> Kernel:
     """The one of ``CONV_SHAPES`` and formats that the machine is best at."""
     kernels = []
     for shape, memory_format in itertools.product(
-            context.pick(CONV_SHAPES, CONV_SHAPES[-1:]),
-            (torch.contiguous_format, torch.channels_last)):
+        context.pick(CONV_SHAPES, CONV_SHAPES[-1:]), (torch.contiguous_format, torch.channels_last)
+    ):
         channels, height, width = shape
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).eval()
         x = torch.randn(1, *shape)
-        conv, x = (thing.to(context.device, dtype, memory_format=memory_format)
-                   for thing in (conv.requires_grad_(False), x))
-        kernels.append(_kernel(
-            context, lambda conv=conv, x=x: conv(x),
-            2 * 9 * channels**2 * height * width,
-            f'3x3, {channels} channels, {height} x {width}'))
+        conv, x = (
+            thing.to(context.device, dtype, memory_format=memory_format)
+            for thing in (conv.requires_grad_(False), x)
+        )
+        kernels.append(
+            _kernel(
+                context,
+                lambda conv=conv, x=x: conv(x),
+                2 * 9 * channels**2 * height * width,
+                f'3x3, {channels} channels, {height} x {width}',
+            )
+        )
     return max(kernels, key=lambda kernel: kernel.rate)
 
 
 def matrix_product(context: Context, dtype: torch.dtype) -> Kernel:
     """A square matrix product."""
     size = context.pick(8192, 256)
-    a, b = (torch.randn(size, size, device=context.device, dtype=dtype)
-            for _ in range(2))
+    a, b = (torch.randn(size, size, device=context.device, dtype=dtype) for _ in range(2))
     return _kernel(context, lambda: a @ b, 2 * size**3, f'{size} x {size}')
 
 
-def _kernel(context: Context, call: Call, operations: int,
-            name: str) -> Kernel:
-    timer = Timer('call()', globals=dict(call=call),
-                  num_threads=torch.get_num_threads())
-    seconds = timer.blocked_autorange(
-        min_run_time=context.pick(0.3, 0.01)).median
+def _kernel(context: Context, call: Call, operations: int, name: str) -> Kernel:
+    timer = Timer('call()', globals=dict(call=call), num_threads=torch.get_num_threads())
+    seconds = timer.blocked_autorange(min_run_time=context.pick(0.3, 0.01)).median
     return Kernel(call, operations, operations / seconds, name)
 
 

@@ -1,4 +1,5 @@
 """The command line of ``tools/analysis_tools/speed.py``."""
+
 from __future__ import annotations
 
 import os
@@ -21,37 +22,46 @@ from .section import SECTIONS, Context, Result, run, say
 
 def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
     """Read the command line."""
-    names = '\n'.join(f'  {name:<13} {section.help}'
-                      for name, section in SECTIONS.items())
+    names = '\n'.join(f'  {name:<13} {section.help}' for name, section in SECTIONS.items())
     parser = ArgumentParser(
-        description=description, formatter_class=RawDescriptionHelpFormatter,
-        epilog=f'sections:\n{names}')
+        description=description,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog=f'sections:\n{names}',
+    )
     parser.add_argument(
-        '--sections', nargs='+', choices=SECTIONS, metavar='NAME',
-        help='what to measure; default: all that this machine can')
+        '--sections',
+        nargs='+',
+        choices=SECTIONS,
+        metavar='NAME',
+        help='what to measure; default: all that this machine can',
+    )
     parser.add_argument(
-        '--quick', action='store_true',
-        help='everything in small, within two minutes on two cores')
+        '--quick', action='store_true', help='everything in small, within two minutes on two cores'
+    )
     parser.add_argument(
-        '--rounds', type=int,
-        help='timed calls of each contestant; default: 5, quick: 2')
+        '--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2'
+    )
+    parser.add_argument('--threads', type=int, help='of torch; default: its own choice')
     parser.add_argument(
-        '--threads', type=int, help='of torch; default: its own choice')
+        '--out-dir',
+        type=Path,
+        default=Path('work_dirs/speed'),
+        help='for speed.json, speed.md and images/',
+    )
     parser.add_argument(
-        '--out-dir', type=Path, default=Path('work_dirs/speed'),
-        help='for speed.json, speed.md and images/')
-    parser.add_argument(
-        '--write-docs', type=Path, metavar='SPEED.MD',
+        '--write-docs',
+        type=Path,
+        metavar='SPEED.MD',
         help='also fill the marked blocks of this document, and put the '
-        'plots into images/ beside it')
+        'plots into images/ beside it',
+    )
     args = parser.parse_args(argv)
     if args.rounds is not None and args.rounds < 1:
         parser.error(f'--rounds must be at least 1, got {args.rounds}')
     if args.write_docs is not None and not args.write_docs.is_file():
         parser.error(f'--write-docs: there is no file {args.write_docs}')
     if args.sections is None:
-        args.sections = [
-            name for name in SECTIONS if name != 'gpu' or has_gpu()]
+        args.sections = [name for name in SECTIONS if name != 'gpu' or has_gpu()]
     elif 'gpu' in args.sections and not has_gpu():
         parser.error('--sections gpu: torch sees no GPU on this machine')
     return args
@@ -74,11 +84,18 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     for name in args.sections:
         print(f'\n{len(results) + 1} of {len(args.sections)}', flush=True)
-        results.append(run(SECTIONS[name], Context(
-            args.quick, rounds, 'cuda' if name == 'gpu' else 'cpu',
-            at_least=0.1 if args.quick else 1.)))
-        report.write(args.out_dir, command, about,
-                     dict(quick=args.quick, rounds=rounds), results)
+        results.append(
+            run(
+                SECTIONS[name],
+                Context(
+                    args.quick,
+                    rounds,
+                    'cuda' if name == 'gpu' else 'cpu',
+                    at_least=0.1 if args.quick else 1.0,
+                ),
+            )
+        )
+        report.write(args.out_dir, command, about, dict(quick=args.quick, rounds=rounds), results)
         if args.write_docs is not None:
             report.fill_document(args.write_docs, command, about, results[-1])
         say('')

@@ -1,4 +1,5 @@
 """Results as JSON, Markdown and plots."""
+
 from __future__ import annotations
 
 import json
@@ -11,36 +12,42 @@ from matplotlib.figure import Figure
 from .section import Number, Plot, Result, Row
 
 
-def write(folder: Path, command: str, environment: Mapping[str, str],
-          options: Mapping[str, Number], results: Sequence[Result]) -> None:
+def write(
+    folder: Path,
+    command: str,
+    environment: Mapping[str, str],
+    options: Mapping[str, Number],
+    results: Sequence[Result],
+) -> None:
     """Write speed.json, speed.md and the plots of the last result."""
     (folder / 'images').mkdir(parents=True, exist_ok=True)
     content = dict(
-        command=command, environment=environment, options=options,
+        command=command,
+        environment=environment,
+        options=options,
         sections={
             result.section.name: dict(
                 rows=[row.as_dict() for row in result.rows],
-                seconds=result.seconds, error=result.error)
+                seconds=result.seconds,
+                error=result.error,
+            )
             for result in results
-        })
-    (folder / 'speed.json').write_text(
-        json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        },
+    )
+    (folder / 'speed.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     blocks = [run_block(command, environment), *map(section_block, results)]
-    (folder / 'speed.md').write_text(
-        '# Speed\n\n' + '\n\n'.join(blocks) + '\n', encoding='utf-8')
+    (folder / 'speed.md').write_text('# Speed\n\n' + '\n\n'.join(blocks) + '\n', encoding='utf-8')
     draw(results[-1], folder / 'images')
 
 
-def fill_document(path: Path, command: str, environment: Mapping[str, str],
-                  result: Result) -> None:
+def fill_document(path: Path, command: str, environment: Mapping[str, str], result: Result) -> None:
     """Put what was measured between the marks of a Markdown document."""
     if result.error:
         return
     made = f'*{environment["date"]}, `{command}`*'
     text = path.read_text(encoding='utf-8')
     text = fill(text, 'run', run_block(command, environment))
-    text = fill(text, result.section.name,
-                f'{section_block(result)}\n\n{made}')
+    text = fill(text, result.section.name, f'{section_block(result)}\n\n{made}')
     path.write_text(text, encoding='utf-8')
     draw(result, path.parent / 'images')
 
@@ -48,9 +55,13 @@ def fill_document(path: Path, command: str, environment: Mapping[str, str],
 def fill(text: str, name: str, block: str) -> str:
     """Replace what is between two marks, if there are any."""
     begin, end = f'<!-- speed: {name} -->', f'<!-- end of speed: {name} -->'
-    return re.sub(f'{re.escape(begin)}.*?{re.escape(end)}',
-                  lambda _: f'{begin}\n\n{block}\n\n{end}', text,
-                  count=1, flags=re.DOTALL)
+    return re.sub(
+        f'{re.escape(begin)}.*?{re.escape(end)}',
+        lambda _: f'{begin}\n\n{block}\n\n{end}',
+        text,
+        count=1,
+        flags=re.DOTALL,
+    )
 
 
 def run_block(command: str, environment: Mapping[str, str]) -> str:
@@ -81,19 +92,23 @@ def rows_table(rows: Sequence[Row]) -> str:
     for row in rows:
         times, ratio = ['', ''], ''
         if row.timing:
-            times = [duration(row.timing.median),
-                     ' to '.join(map(duration, row.timing.quartiles))]
+            times = [duration(row.timing.median), ' to '.join(map(duration, row.timing.quartiles))]
             ratio = '1' if row.work in compared else ''  # the reference
         if row.speedup:
             ratio = '**{:.3g}**; {:.3g}'.format(*row.speedup)
-        lines.append([row.work, row.contestant, *times * timed,
-                      *[ratio] * bool(compared),
-                      *[_shown(row.numbers.get(key, '')) for key in numbers]])
+        lines.append(
+            [
+                row.work,
+                row.contestant,
+                *times * timed,
+                *[ratio] * bool(compared),
+                *[_shown(row.numbers.get(key, '')) for key in numbers],
+            ]
+        )
     return markdown_table(header + numbers, lines)
 
 
-def markdown_table(header: Sequence[str],
-                   rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown table of texts."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
@@ -127,14 +142,16 @@ def plot_rows(plot: Plot, rows: Sequence[Row]) -> Figure:
     lines: dict[str, list] = {}
     for row in rows:
         if plot.x in row.numbers and plot.only in row.work:
-            y = (row.timing.median * 1e3 if plot.y == 'ms' else
-                 row.numbers[plot.y])
-            lines.setdefault(row.contestant, []).append(
-                (row.numbers[plot.x], y))
+            y = row.timing.median * 1e3 if plot.y == 'ms' else row.numbers[plot.y]
+            lines.setdefault(row.contestant, []).append((row.numbers[plot.x], y))
     figure = Figure(figsize=(6.4, 4), layout='constrained')
     axes = figure.add_subplot(
-        xscale='log', yscale='log', title=plot.title, xlabel=plot.x,
-        ylabel='median time (ms)' if plot.y == 'ms' else plot.y)
+        xscale='log',
+        yscale='log',
+        title=plot.title,
+        xlabel=plot.x,
+        ylabel='median time (ms)' if plot.y == 'ms' else plot.y,
+    )
     for name, line in lines.items():
         axes.plot(*zip(*sorted(line)), marker='o', label=name)
     ticks = sorted({x for line in lines.values() for x, _ in line})

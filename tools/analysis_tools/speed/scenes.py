@@ -1,4 +1,5 @@
 """Pictures and objects to measure with, the same in every run."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,12 +26,11 @@ def random_boxes(num: int, size: Size, seed: int = 0) -> Tensor:
     shrinks with the root of the number.
     """
     rng = np.random.RandomState(seed)
-    largest = max(min(size) / 2 / max(num / 7, 1)**.5, 32.)
+    largest = max(min(size) / 2 / max(num / 7, 1) ** 0.5, 32.0)
     sides = np.exp(rng.uniform(np.log(8), np.log(largest), (num, 2)))
     limits = np.array([size[1], size[0]])
     top_left = rng.uniform(0, 1, (num, 2)) * (limits - sides)
-    return torch.tensor(
-        np.concatenate([top_left, top_left + sides], 1), dtype=torch.float32)
+    return torch.tensor(np.concatenate([top_left, top_left + sides], 1), dtype=torch.float32)
 
 
 def random_labels(num: int, num_classes: int, seed: int = 0) -> Tensor:
@@ -45,7 +45,7 @@ def map_sizes(size: Size) -> list[Size]:
 
 
 def image_batch(
-        size: Size, batch: int = 1, num_objects: int = 0, device: str = 'cpu'
+    size: Size, batch: int = 1, num_objects: int = 0, device: str = 'cpu'
 ) -> tuple[Tensor, list[DetDataSample]]:
     """What a detector's ``loss`` and ``predict`` are given.
 
@@ -55,12 +55,21 @@ def image_batch(
     images = torch.randn(batch, 3, *size, generator=generator)
     samples = []
     for seed in range(batch):
-        sample = DetDataSample(metainfo=dict(
-            img_id=seed, img_path='', img_shape=size, ori_shape=size,
-            pad_shape=size, batch_input_shape=size, scale_factor=(1., 1.)))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=seed,
+                img_path='',
+                img_shape=size,
+                ori_shape=size,
+                pad_shape=size,
+                batch_input_shape=size,
+                scale_factor=(1.0, 1.0),
+            )
+        )
         sample.gt_instances = InstanceData(
             bboxes=random_boxes(num_objects, size, seed),
-            labels=random_labels(num_objects, 80, seed))
+            labels=random_labels(num_objects, 80, seed),
+        )
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
         samples.append(sample.to(device))
     return images.to(device), samples

@@ -1,4 +1,5 @@
 """Sections, what they are given, and the rows they return."""
+
 from __future__ import annotations
 
 import sys
@@ -33,11 +34,15 @@ class Row:
     def as_dict(self) -> dict:
         """For JSON, times in seconds."""
         timing = self.timing and dict(
-            seconds=self.timing.seconds, median=self.timing.median,
-            quartiles=self.timing.quartiles)
-        return dict(work=self.work, contestant=self.contestant,
-                    numbers=self.numbers, **(timing or {}),
-                    speedup=self.speedup and self.speedup._asdict())
+            seconds=self.timing.seconds, median=self.timing.median, quartiles=self.timing.quartiles
+        )
+        return dict(
+            work=self.work,
+            contestant=self.contestant,
+            numbers=self.numbers,
+            **(timing or {}),
+            speedup=self.speedup and self.speedup._asdict(),
+        )
 
 
 @dataclass
@@ -47,16 +52,20 @@ class Context:
     quick: bool = False  #: All in small, to see that everything runs.
     rounds: int = 5  #: Timed calls of each contestant of long work.
     device: str = 'cpu'
-    at_least: float = 1.  #: Seconds that short work is repeated for.
+    at_least: float = 1.0  #: Seconds that short work is repeated for.
 
     def pick(self, full, quick):
         """One of two, depending on how much to measure."""
         return quick if self.quick else full
 
-    def compare(self, work: str, contestants: Mapping[str, Call],
-                max_rounds: int | None = None,
-                numbers: Mapping[str, Number] = {},
-                memory: bool = False) -> list[Row]:
+    def compare(
+        self,
+        work: str,
+        contestants: Mapping[str, Call],
+        max_rounds: int | None = None,
+        numbers: Mapping[str, Number] = {},
+        memory: bool = False,
+    ) -> list[Row]:
         """Time contestants in turn; the first is the others' reference.
 
         ``numbers`` are added to every row. ``memory`` is measured in one more
@@ -64,21 +73,28 @@ class Context:
         """
         on_gpu = self.device == 'cuda'
         timings = paired(
-            contestants, min(self.rounds, max_rounds or self.rounds),
+            contestants,
+            min(self.rounds, max_rounds or self.rounds),
             at_least=self.at_least,
             wait=torch.cuda.synchronize if on_gpu else lambda: None,
-            progress=lambda name: say(f'{work}: {name}'))
+            progress=lambda name: say(f'{work}: {name}'),
+        )
         reference = next(iter(timings.values()))
         rows = [
-            Row(work, name, timing,
+            Row(
+                work,
+                name,
+                timing,
                 None if timing is reference else speedup(reference, timing),
-                dict(numbers)) for name, timing in timings.items()
+                dict(numbers),
+            )
+            for name, timing in timings.items()
         ]
         for row in rows if memory else ():
             call = contestants[row.contestant]
             row.numbers['extra memory (MB)'] = (
-                call(extra_memory) if isinstance(call, Worker) else
-                extra_memory(call, self.device))
+                call(extra_memory) if isinstance(call, Worker) else extra_memory(call, self.device)
+            )
         return rows
 
 
@@ -164,8 +180,7 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
         call()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    with profile(
-            activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         call()
     held = peak = 0
     for event in record.profiler.kineto_results.events():
@@ -189,7 +204,7 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], Call]) -> None:
-        self._pool = fork(_set_up, (make, ))
+        self._pool = fork(_set_up, (make,))
         self._pool.submit(int).result()  # forks now
 
     def __call__(self, use: Callable[[Call], object] = call_it) -> object:

@@ -1,4 +1,5 @@
 """Parts of a detector against the dense methods."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet_centernet2.models.dense_heads.centernet2_proposal_head import (
-    FPN_RANGES,
-)
+from mmdet_centernet2.models.dense_heads.centernet2_proposal_head import FPN_RANGES
 from mmdet_centernet2.models.losses import FederatedLoss, HeatmapFocalLoss
 from mmdet_centernet2.models.losses.federated_loss import federated_bce
 from mmdet_centernet2.models.ops import gather_rows
@@ -32,55 +31,65 @@ TITLE = 'Target assignment, class-agnostic, 800 x 1344'
 MANY = 1000
 
 
-def _scene(context: Context, num: int, num_classes: int,
-           batch: int = 1) -> tuple:
+def _scene(context: Context, num: int, num_classes: int, batch: int = 1) -> tuple:
     """Objects, layout and half-diagonal ranges of a batch."""
     device = torch.device(context.device)
-    boxes, labels = zip(*[
-        (random_boxes(num, TEST_SIZE, image).to(device),
-         random_labels(num, num_classes, image).to(device))
-        for image in range(batch)
-    ])
-    return (BatchBoxes.collate(boxes, labels),
-            LevelLayout.build(map_sizes(TEST_SIZE), STRIDES, batch, device),
-            torch.tensor(FPN_RANGES, device=device))
+    boxes, labels = zip(
+        *[
+            (
+                random_boxes(num, TEST_SIZE, image).to(device),
+                random_labels(num, num_classes, image).to(device),
+            )
+            for image in range(batch)
+        ]
+    )
+    return (
+        BatchBoxes.collate(boxes, labels),
+        LevelLayout.build(map_sizes(TEST_SIZE), STRIDES, batch, device),
+        torch.tensor(FPN_RANGES, device=device),
+    )
 
 
 @section(
     'targets',
     'Targets of the first stage for images of 800 x 1344, 22,400 locations: '
     'heat map, positives and regression targets. '
-    '*Dense* is the original\'s way, every location against every object; '
+    "*Dense* is the original's way, every location against every object; "
     'both give the same targets.',
     Plot('speed_targets.png', TITLE, 'objects', only=AGNOSTIC),
-    Plot('speed_targets_memory.png', TITLE, 'objects', 'extra memory (MB)',
-         only=AGNOSTIC))
+    Plot('speed_targets_memory.png', TITLE, 'objects', 'extra memory (MB)', only=AGNOSTIC),
+)
 def targets(context: Context) -> list[Row]:
     batch = context.pick(8, 2)
-    few = context.pick((7, 300, MANY), (7, ))
-    cases = [(AGNOSTIC, num, 1, 1) for num in context.pick(
-        (7, 30, 100, 300, MANY, 2000), (7, 100))]
-    cases += [(f'{num_classes} classes', num, num_classes, 1)
-              for num_classes in (80, 1203) for num in few]
+    few = context.pick((7, 300, MANY), (7,))
+    cases = [(AGNOSTIC, num, 1, 1) for num in context.pick((7, 30, 100, 300, MANY, 2000), (7, 100))]
+    cases += [
+        (f'{num_classes} classes', num, num_classes, 1) for num_classes in (80, 1203) for num in few
+    ]
     cases += [(f'batch of {batch}', 30, 1, batch)]
     rows = []
     for kind, num, num_classes, images in cases:
         scene = *_scene(context, num, num_classes, images), num_classes
         rows += context.compare(
             f'{kind}, {num} objects',
-            dict(dense=partial(reference.dense_center_targets, *scene),
-                 ours=partial(center_targets, *scene)),
+            dict(
+                dense=partial(reference.dense_center_targets, *scene),
+                ours=partial(center_targets, *scene),
+            ),
             max_rounds=3 if num >= MANY else None,
-            numbers=dict(objects=num), memory=True)
+            numbers=dict(objects=num),
+            memory=True,
+        )
     return rows
 
 
-def random_maps(channels: int, batch: int = 1,
-                device: str = 'cpu') -> list[Tensor]:
+def random_maps(channels: int, batch: int = 1, device: str = 'cpu') -> list[Tensor]:
     """Noise for every level, each (B, C, H, W)."""
     generator = torch.Generator().manual_seed(channels)
-    return [torch.randn(batch, channels, *size, generator=generator).to(device)
-            for size in map_sizes(TEST_SIZE)]
+    return [
+        torch.randn(batch, channels, *size, generator=generator).to(device)
+        for size in map_sizes(TEST_SIZE)
+    ]
 
 
 class _Backward:
@@ -102,27 +111,32 @@ class _Backward:
             leaf.grad = None
 
 
-def heatmap_losses(context: Context, num_classes: int,
-                   num_objects: int = 30) -> dict[str, _Backward]:
+def heatmap_losses(
+    context: Context, num_classes: int, num_objects: int = 30
+) -> dict[str, _Backward]:
     """Targets, heat-map loss and backward pass: dense and ours."""
     gt, layout, ranges = _scene(context, num_objects, num_classes)
-    logits = [(level - 4).requires_grad_()
-              for level in random_maps(num_classes, 1, context.device)]
+    logits = [(level - 4).requires_grad_() for level in random_maps(num_classes, 1, context.device)]
     factor = torch.tensor(float(num_objects), device=context.device)
     loss = HeatmapFocalLoss()
 
     def dense() -> Tensor:
         found = reference.dense_center_targets(gt, layout, ranges, num_classes)
-        return sum(reference.dense_heatmap_loss(
-            flatten_levels(logits), found.heatmap, found.pos_inds,
-            found.pos_labels, factor))
+        return sum(
+            reference.dense_heatmap_loss(
+                flatten_levels(logits), found.heatmap, found.pos_inds, found.pos_labels, factor
+            )
+        )
 
     def ours() -> Tensor:  # as the head does
         found = center_targets(gt, layout, ranges, num_classes)
         heat, positives = (
             layout.elements(rows, labels, num_classes)
-            for rows, labels in ((found.heat.rows, found.heat.labels),
-                                 (found.pos_inds, found.pos_labels)))
+            for rows, labels in (
+                (found.heat.rows, found.heat.labels),
+                (found.pos_inds, found.pos_labels),
+            )
+        )
         return sum(loss(logits, heat, found.heat.values, positives, factor))
 
     return dict(dense=_Backward(dense, *logits), ours=_Backward(ours, *logits))
@@ -131,21 +145,24 @@ def heatmap_losses(context: Context, num_classes: int,
 @section(
     'heatmap_loss',
     'Targets, heat-map loss and backward pass of one image of 800 x 1344 with '
-    '30 objects. *Dense* has a target of locations x classes.')
+    '30 objects. *Dense* has a target of locations x classes.',
+)
 def heatmap_loss(context: Context) -> list[Row]:
-    return [row for num in context.pick((1, 80, 1203), (1, 80))
-            for row in context.compare(
-                f'{num:,} heat maps', heatmap_losses(context, num),
-                memory=True)]
+    return [
+        row
+        for num in context.pick((1, 80, 1203), (1, 80))
+        for row in context.compare(f'{num:,} heat maps', heatmap_losses(context, num), memory=True)
+    ]
 
 
-def federated_losses(context: Context, num_classes: int, rois: int = 512,
-                     features: int = 1024) -> dict[str, _Backward]:
+def federated_losses(
+    context: Context, num_classes: int, rois: int = 512, features: int = 1024
+) -> dict[str, _Backward]:
     """Classifier, loss and backward pass: of all classes, and ours."""
     classifier = nn.Linear(features, num_classes + 1, device=context.device)
     x = torch.randn(rois, features, device=context.device, requires_grad=True)
-    labels = torch.full((rois, ), num_classes)
-    labels[:rois // 4] = torch.randint(20, (rois // 4, ))
+    labels = torch.full((rois,), num_classes)
+    labels[: rois // 4] = torch.randint(20, (rois // 4,))
     labels = labels.to(context.device)
     loss = FederatedLoss(cat_freq=None)
 
@@ -155,44 +172,51 @@ def federated_losses(context: Context, num_classes: int, rois: int = 512,
 
     def ours() -> Tensor:  # as the box head does
         classes = loss.sample_classes(labels, num_classes)
-        weight, bias = (gather_rows(p, classes)
-                        for p in (classifier.weight, classifier.bias))
+        weight, bias = (gather_rows(p, classes) for p in (classifier.weight, classifier.bias))
         return federated_bce(F.linear(x, weight, bias), labels, classes).mean()
 
     leaves = x, classifier.weight, classifier.bias
-    return {'all columns and a mask': _Backward(dense, *leaves),
-            'chosen columns (ours)': _Backward(ours, *leaves)}
+    return {
+        'all columns and a mask': _Backward(dense, *leaves),
+        'chosen columns (ours)': _Backward(ours, *leaves),
+    }
 
 
 @section(
     'federated',
     'Classifier and federated loss of 512 RoIs with 1,024 features, forward '
     'and backward, 50 sampled classes.',
-    Plot('speed_federated.png',
-         'Federated loss, classifier included, 512 RoIs', 'classes'))
+    Plot('speed_federated.png', 'Federated loss, classifier included, 512 RoIs', 'classes'),
+)
 def federated(context: Context) -> list[Row]:
     # of LVIS, two between, and of a union of data sets
     nums = context.pick((1203, 3000, 6500, 13204), (1203, 13204))
-    return [row for num in nums for row in context.compare(
-        f'{num:,} classes', federated_losses(context, num),
-        numbers=dict(classes=num))]
+    return [
+        row
+        for num in nums
+        for row in context.compare(
+            f'{num:,} classes', federated_losses(context, num), numbers=dict(classes=num)
+        )
+    ]
 
 
 @section(
     'decode',
     'From the maps of the first stage, 800 x 1344, to the best 1,000 '
     'candidates of each level. *Plain* computes probabilities and boxes for '
-    'every location before it chooses; ours chooses first.')
+    'every location before it chooses; ours chooses first.',
+)
 @torch.no_grad()
 def decoding(context: Context) -> list[Row]:
     rows = []
     for num_classes in (1, 80):
-        for batch in context.pick((1, 8), (1, )):
+        for batch in context.pick((1, 8), (1,)):
             args = decoder_input(num_classes, batch, context.device)
             rows += context.compare(
                 f'decode, {num_classes} classes, batch {batch}',
-                dict(plain=partial(reference.plain_decode, *args),
-                     ours=partial(decode, *args)), memory=True)
+                dict(plain=partial(reference.plain_decode, *args), ours=partial(decode, *args)),
+                memory=True,
+            )
     return rows
 
 
