@@ -102,8 +102,11 @@ for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
     _ALLOWED[f'{_core}.numeric', '_frombuffer'] = _from_buffer
 
 
-class _Unpickler(pickle.Unpickler):
-    """Refuses every name that is not in :data:`_ALLOWED`."""
+class _Unpickler(pickle._Unpickler):
+    """Refuses every name that is not in :data:`_ALLOWED`.
+
+    In Python: with the C one, a damaged index takes all of the memory.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

@@ -20,6 +20,8 @@ import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
+from mmdet_centernet2.utils.errors import UserError
+
 BAD_BOXES = ('error', 'drop')
 #: This share of bad boxes is dropped with a warning rather than refused: two
 #: of the 860,001 boxes of COCO train2017 have no height.
@@ -27,7 +29,7 @@ TOLERATED_SHARE = 1e-5
 _SHOWN = 10  # entries listed in a message; the rest are counted
 
 
-class AnnotationError(ValueError):
+class AnnotationError(UserError, ValueError):
     """An annotation file that cannot be trained on or tested with."""
 
 

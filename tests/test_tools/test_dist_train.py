@@ -285,4 +285,4 @@ def test_processes_with_one_seed_draw_different_classes(every_config):
 def test_the_first_process_draws_as_one_alone(every_config):
     assert every_config[0]['draws'][0] == draw_classes()
     # a change would give other results for the same seed
-    assert draw_classes()[0][:5] == [327, 311, 1055, 816, 1111]
+    assert draw_classes()[0][:5] == [691, 1201, 1142, 132, 200]
