@@ -55,7 +55,7 @@ minutes() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 last_line() {
     local line
     line=$(tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' |
-        grep -v '^[[:space:]]*$' | tail -n 1) || true
+        grep -av '^[[:space:]]*$' | tail -n 1) || true
     printf '%s' "${line#"${line%%[![:space:]]*}"}"
 }
 
