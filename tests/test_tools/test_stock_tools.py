@@ -57,6 +57,7 @@ def folder(tmp_path_factory):
     before = os.getcwd()
     folder = tmp_path_factory.mktemp('stock')
     os.chdir(folder)
+    make_case.cache_clear()  # a worker may come back to this module, in a new folder
     yield folder
     os.chdir(before)
 
