@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from mmdet.utils import register_all_modules
+from mmengine.visualization import Visualizer
 
 import mmdet_centernet2  # noqa: F401  registers everything
 
@@ -30,3 +31,15 @@ def _plain_config_text() -> Iterator[None]:
 def _few_threads() -> None:
     """More gain nothing with small models, and other tests run beside."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _own_visualizers() -> None:
+    """Two runs of one config name in the same second would share a visualizer.
+
+    mmengine keeps them by that name, and the first one's folder may be gone.
+    """
+    classes = [Visualizer]
+    for cls in classes:
+        cls._instance_dict.clear()
+        classes += cls.__subclasses__()
