@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tools.quickstart.pinned_wheel import PinnedWheel
+from mmdet_centernet2.utils.pinned_wheel import PinnedWheel
 from tools.quickstart.tree_tiles import LICENSE_MEMBER
 
 

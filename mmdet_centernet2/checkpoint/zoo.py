@@ -6,13 +6,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mmengine
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from mmdet_centernet2.datasets.palette import distinct_palette
+
+from .errors import CheckpointError
 
 
 class Model(NamedTuple):
-    """A config of this package and the original's name of its model."""
+    """A config of this package and the original's model that it is.
 
+    Attributes:
+        name: Of the config.
+        original: Name in the original's zoo.
+        config: The config file.
+        drive_id: Google Drive id of the original's weights, if there are any.
+    """
+
+    name: str
     original: str
     config: Path
+    drive_id: str | None
 
 
 def shipped_models() -> list[Model]:
@@ -23,7 +40,64 @@ def shipped_models() -> list[Model]:
     if not (root / 'configs').is_dir():
         root = package.parent
     return [
-        Model(entry['Metadata']['Original Name'], root / entry['Config'])
+        Model(
+            name=entry['Name'],
+            original=entry['Metadata']['Original Name'],
+            config=root / entry['Config'],
+            drive_id=entry['Metadata'].get('Google Drive ID'),
+        )
         for metafile in sorted(root.glob('configs/*/metafile.yml'))
         for entry in mmengine.load(metafile)['Models']
     ]
+
+
+def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
+    """Names and shapes of the tensors of a model, built without memory.
+
+    Args:
+        part: Config of a detector or a backbone.
+        where: Where it stands, for messages.
+
+    Raises:
+        CheckpointError: If it cannot be built.
+    """
+    import mmdet.models  # noqa: F401  fills the registry
+    from mmdet.registry import MODELS
+
+    try:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            with torch.device('meta'):
+                return MODELS.build(part).state_dict()
+    except Exception as error:  # as many ways as there are modules
+        raise CheckpointError(
+            f'{where}: its model cannot be built ({type(error).__name__}: {error})'
+        ) from error
+
+
+def dataset_meta(config: Config, classes: set[int]) -> dict | None:
+    """Names of the classes, for the tools that draw them.
+
+    Args:
+        config: The config.
+        classes: Numbers of classes in the checkpoint.
+
+    Returns:
+        ``classes`` of the config's data set and a ``palette`` with a colour
+        for each; None if it has no classes, or another number.
+    """
+    import mmdet.datasets  # noqa: F401  fills the registry
+    from mmdet.registry import DATASETS
+
+    loader = config.get('test_dataloader') or config.get('val_dataloader')
+    given = (loader or {}).get('dataset') or ConfigDict()
+    while isinstance(given.get('dataset'), dict):  # out of its wrappers
+        given = given['dataset']
+    kind = DATASETS.get(given['type']) if given.get('type') else None
+    meta = {**(getattr(kind, 'METAINFO', None) or {}), **(given.get('metainfo') or {})}
+    names = tuple(str(name) for name in meta.get('classes', ()))
+    if {len(names)} != classes:
+        return None
+    palette = meta.get('palette')
+    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
+        palette = distinct_palette(len(names))
+    return dict(classes=names, palette=[tuple(map(int, colour)) for colour in palette])

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
+from mmengine.config import Config
 from torch import Tensor
 
 from mmdet_centernet2.checkpoint import (
@@ -33,8 +31,7 @@ from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.key_maps import key_map
 from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
 from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
-from mmdet_centernet2.checkpoint.zoo import shipped_models
-from mmdet_centernet2.datasets.palette import distinct_palette
+from mmdet_centernet2.checkpoint.zoo import dataset_meta, model_state, shipped_models
 
 _EPILOG = """
 Nothing in SRC is executed, whatever it holds. DST is written only when every
@@ -246,29 +243,6 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
-def model_state(part: dict, where: str | Path) -> StateDict:
-    """Names and shapes of the tensors of a model, built without memory.
-
-    Args:
-        part: Config of a detector or a backbone.
-        where: Where it stands, for messages.
-
-    Raises:
-        CheckpointError: If it cannot be built.
-    """
-    import mmdet.models  # noqa: F401  fills the registry
-    from mmdet.registry import MODELS
-
-    try:
-        with DefaultScope.overwrite_default_scope('mmdet'):
-            with torch.device('meta'):
-                return MODELS.build(part).state_dict()
-    except Exception as error:  # as many ways as there are modules
-        raise CheckpointError(
-            f'{where}: its model cannot be built ({type(error).__name__}: {error})'
-        ) from error
-
-
 def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
     """What to change when a config has another number of classes.
 
@@ -292,35 +266,6 @@ def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
         'classes first, then give the result as load_from: layers of '
         'another size start anew.'
     )
-
-
-def dataset_meta(config: Config, classes: set[int]) -> dict | None:
-    """Names of the classes, for the tools that draw them.
-
-    Args:
-        config: The config.
-        classes: Numbers of classes in the checkpoint.
-
-    Returns:
-        ``classes`` of the config's data set and a ``palette`` with a colour
-        for each; None if it has no classes, or another number.
-    """
-    import mmdet.datasets  # noqa: F401  fills the registry
-    from mmdet.registry import DATASETS
-
-    loader = config.get('test_dataloader') or config.get('val_dataloader')
-    given = (loader or {}).get('dataset') or ConfigDict()
-    while isinstance(given.get('dataset'), dict):  # out of its wrappers
-        given = given['dataset']
-    kind = DATASETS.get(given['type']) if given.get('type') else None
-    meta = {**(getattr(kind, 'METAINFO', None) or {}), **(given.get('metainfo') or {})}
-    names = tuple(str(name) for name in meta.get('classes', ()))
-    if {len(names)} != classes:
-        return None
-    palette = meta.get('palette')
-    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
-        palette = distinct_palette(len(names))
-    return dict(classes=names, palette=[tuple(map(int, colour)) for colour in palette])
 
 
 def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -> None:

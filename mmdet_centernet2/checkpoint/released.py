@@ -1,0 +1,131 @@
+"""Released weights by name: ``centernet2://NAME`` wherever a checkpoint goes.
+
+Files of the original's zoo are fetched from where its authors keep them,
+converted, and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+
+from mmdet_centernet2.utils.pinned_wheel import downloads_dir
+
+from .convert import check_against, convert_state_dict
+from .errors import CheckpointError
+from .files import read_checkpoint, save_checkpoint, tensors_of
+from .mobilenet_v2 import prepare_mobilenet_v2
+from .variants import num_classes
+from .zoo import Model, dataset_meta, model_state, shipped_models
+
+SCHEME = 'centernet2://'
+#: A folder that holds the original's files, instead of the network.
+FOLDER_VARIABLE = 'CENTERNET2_WEIGHTS'
+_BACKBONES = {'mobilenet_v2': prepare_mobilenet_v2}
+
+
+def released_checkpoint(name: str) -> Path:
+    """Path of released weights in the cache; fetched and converted at the first call.
+
+    Args:
+        name: Of a model in the original's zoo (``'CenterNet2_R50_1x'``) or of its
+            config here, or ``'mobilenet_v2'`` (torchvision's ImageNet weights).
+            ``centernet2://`` may stand before it.
+
+    Raises:
+        CheckpointError: If there is no such model, no released file, no
+            network, or the file does not fit the model.
+    """
+    name = name.removeprefix(SCHEME)
+    if name in _BACKBONES:
+        return _BACKBONES[name]()
+    model = find_model(name)
+    folder = downloads_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f'{model.original}_mmdet.pth'
+    with FileLock(f'{target}.lock'):  # the other processes of a run wait
+        if not target.is_file():
+            _convert(_original(model, folder), model, target)
+    return target
+
+
+def find_model(name: str) -> Model:
+    """The model of this name, which may be the original's or the config's.
+
+    Raises:
+        CheckpointError: If there is none; lists those that have weights.
+    """
+    models = shipped_models()
+    for model in models:
+        if name.lower() in (model.original.lower(), model.name.lower()):
+            return model
+    known = ', '.join(model.original for model in models if model.drive_id)
+    raise CheckpointError(f'no model is called {name!r}. Weights are released for: {known}.')
+
+
+def _original(model: Model, folder: Path) -> Path:
+    """The original's file: from the user's folder, or downloaded."""
+    own = os.environ.get(FOLDER_VARIABLE)
+    if own:
+        path = Path(own).expanduser() / f'{model.original}.pth'
+        if not path.is_file():
+            raise CheckpointError(f'{path}: no such file; {FOLDER_VARIABLE} names its folder.')
+        return path
+    if model.drive_id is None:
+        raise CheckpointError(f'the authors have released no weights of {model.original}.')
+    import gdown  # here: it is slow to import
+
+    path = folder / f'{model.original}.pth'
+    print(f'Fetching the weights of {model.original}, once; they are kept in {folder}', flush=True)
+    try:
+        gdown.download(id=model.drive_id, output=str(path), resume=True)
+    except Exception as error:  # gdown's, requests' and the system's
+        raise CheckpointError(
+            f'the weights of {model.original} could not be fetched '
+            f'({" ".join(str(error).split()) or type(error).__name__}). Get '
+            f'https://drive.google.com/file/d/{model.drive_id} in a browser, save it as '
+            f'{model.original}.pth and name its folder: {FOLDER_VARIABLE}=FOLDER'
+        ) from error
+    return path
+
+
+def _convert(source: Path, model: Model, target: Path) -> None:
+    """Convert one of the original's files, strictly; a download is removed then."""
+    fetched = source.parent == target.parent
+    try:
+        conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
+        cfg = Config.fromfile(str(model.config))
+        fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
+        if conversion.unplaced or not fit:
+            wrong = [*conversion.unplaced, *fit.missing, *fit.unexpected]
+            wrong += [item.name for item in fit.mismatched]
+            raise CheckpointError(
+                f'{source}: does not hold {model.original}; {len(wrong)} tensors do not fit, '
+                f'such as {wrong[0]!r}.'
+            )
+    except CheckpointError:
+        if fetched:  # a page instead of the file, or a damaged one
+            source.unlink(missing_ok=True)
+        raise
+    meta = dict(conversion.meta(), source=source.name)
+    names = dataset_meta(cfg, num_classes(conversion.state_dict, conversion.variant))
+    if names is not None:
+        meta['dataset_meta'] = names
+    save_checkpoint(dict(state_dict=conversion.state_dict, meta=meta), target)
+    if fetched:
+        source.unlink()
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME)
+def load_released(filename: str, map_location: str | torch.device | None = None) -> dict:
+    """What mmengine calls for ``centernet2://NAME``.
+
+    Raises:
+        CheckpointError: See :func:`released_checkpoint`.
+    """
+    return torch.load(released_checkpoint(filename), map_location=map_location, weights_only=True)

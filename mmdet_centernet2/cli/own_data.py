@@ -1,0 +1,460 @@
+"""A folder of labelled images, as COCO-format files: what ``centernet2 train`` starts from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+
+from mmdet_centernet2.utils.errors import UserError
+from mmdet_centernet2.utils.files import write_atomically
+
+_VAL_SHARE = 0.2
+#: Names of folders and files that say which part they hold.
+_PARTS = {
+    'train': ('train', 'training', 'train2017'),
+    'val': ('val', 'valid', 'validation', 'val2017'),
+    'test': ('test', 'testing', 'test2017'),
+}
+
+
+class DataError(UserError):
+    """A folder that cannot be read as labelled images."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images and labels to train on, or to test with.
+
+    Attributes:
+        ann_file: A COCO-format file.
+        img_dir: What its ``file_name`` entries are relative to.
+        images: Number of images.
+        boxes: Number of boxes.
+    """
+
+    ann_file: Path
+    img_dir: Path
+    images: int
+    boxes: int
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What :func:`find_data` found.
+
+    Attributes:
+        kind: ``'COCO'``, ``'YOLO'`` or ``'Pascal VOC'``.
+        classes: Names of the classes that have boxes.
+        notes: How it was read, a line for each thing that a user should know.
+    """
+
+    kind: str
+    train: Part
+    val: Part
+    classes: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+
+
+def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
+    """Find out what a folder or file holds, and make it a COCO data set.
+
+    Args:
+        data: A folder; or a COCO JSON file, or the ``data.yaml`` of YOLO data.
+        out_dir: Where files are written that the data do not have: labels in
+            COCO format, and a split by images.
+        seed: Of the split.
+
+    Raises:
+        DataError: If nothing is found, more than one kind is, or a label file
+            is at fault.
+    """
+    data = Path(data).expanduser()
+    if not data.exists():
+        raise DataError(f'{data} does not exist (looked for {data.resolve()}).')
+    kind, sources = _look(data.resolve())
+    notes: list[str] = []
+    parts = _KINDS[kind](data.resolve(), sources, notes)
+    return _finish(kind, data, parts, Path(out_dir), seed, notes)
+
+
+# --- finding ---------------------------------------------------------------
+
+
+def _look(data: Path) -> tuple[str, list[Path]]:
+    """Kind of the data, and its label files."""
+    if data.is_file():
+        if data.suffix == '.json':
+            return 'COCO', [data]
+        if data.suffix in ('.yaml', '.yml'):
+            return 'YOLO', [data]
+        raise DataError(
+            f'{data} is neither a folder, nor a COCO file (.json), nor the data.yaml of YOLO data.'
+        )
+    found = {
+        'COCO': [path for path in sorted(data.rglob('*.json')) if _is_coco(path)],
+        'YOLO': [path for end in ('*.yaml', '*.yml') for path in data.rglob(end) if _is_yolo(path)],
+        'Pascal VOC': sorted({path.parent for path in data.rglob('*.xml') if _is_voc(path)}),
+    }
+    kinds = [kind for kind, paths in found.items() if paths]
+    if len(kinds) == 1:
+        return kinds[0], found[kinds[0]]
+    if kinds:
+        there = '; '.join(f'{kind}: {found[kind][0].relative_to(data)}' for kind in kinds)
+        raise DataError(f'{data} holds labels of several kinds ({there}). Give one of them.')
+    if any(data.rglob('labels/**/*.txt')):
+        raise DataError(
+            f'{data} holds YOLO labels, but no data.yaml that names the classes. Write one, such '
+            'as "train: images/train", "val: images/val" and "names: [cat, dog]" in three lines.'
+        )
+    raise DataError(
+        f'{data} holds no labels: no COCO file (.json with images, annotations, categories), no '
+        'data.yaml of YOLO data, and no Pascal VOC file (.xml).'
+    )
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether the first bytes, or all of a file, are a COCO file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {'images', 'annotations', 'categories'} <= set(content)
+
+
+def _is_yolo(path: Path) -> bool:
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and 'names' in content and 'train' in content
+
+
+def _is_voc(path: Path) -> bool:
+    with path.open('rb') as file:
+        return b'<annotation' in file.read(300)
+
+
+def _part_of(path: Path, root: Path) -> str | None:
+    """``'train'``, ``'val'`` or ``'test'``, as the names of a path say."""
+    relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    words = ' '.join(relative.with_suffix('').parts).lower()
+    for separator in '_-.':
+        words = words.replace(separator, ' ')
+    found = [part for part, names in _PARTS.items() if set(names) & set(words.split())]
+    return found[0] if len(found) == 1 else None
+
+
+# --- reading: each gives {part: (content of a COCO file, its path or None, image folder)} ------
+
+Source = tuple[dict[str, Any], Path | None, Path]
+
+
+def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
+    root = data if data.is_dir() else data.parent
+    parts: dict[str, Source] = {}
+    for path in files:
+        part = 'train' if len(files) == 1 else _part_of(path, root)
+        if part is None or part in parts:
+            names = ', '.join(str(file.relative_to(root)) for file in files)
+            raise DataError(
+                f'{data} holds several COCO files, and their names do not say which is for '
+                f'training and which for validation: {names}. Name them train.json and val.json, '
+                'or give one file: a fifth of its images becomes the validation part.'
+            )
+        content = json.loads(path.read_bytes())
+        parts[part] = content, path, _image_folder(path, content, root, part)
+    return parts
+
+
+def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
+    """The folder that the file names of a COCO file are relative to."""
+    names = [image.get('file_name') for image in content['images'][:50] if isinstance(image, dict)]
+    names = [name for name in names if isinstance(name, str)]
+    below = ('', 'images', 'img', *_PARTS[part], *(f'images/{name}' for name in _PARTS[part]))
+    folders = [base / name for base in (path.parent, root, path.parent.parent) for name in below]
+    folders += [root / name / 'images' for name in _PARTS[part]]
+    counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
+    best = max(counts, key=lambda folder: counts[folder])
+    if names and not counts[best]:
+        raise DataError(
+            f'{path}: its image {names[0]!r} is in none of the usual places, such as '
+            f'{path.parent}, {root / "images"} or {root / _PARTS[part][0]}.'
+        )
+    return best
+
+
+def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
+    from labelformat.formats import YOLOv8InstanceSegmentationInput, YOLOv8ObjectDetectionInput
+
+    if len(files) > 1:
+        raise DataError(f'{data} holds several YOLO files: {", ".join(map(str, files))}. Give one.')
+    settings = yaml.safe_load(files[0].read_text(encoding='utf-8'))
+    names = settings.get('names')
+    if isinstance(names, dict) and sorted(names) != list(range(len(names))):
+        raise DataError(f'{files[0]}: the numbers of "names" must be 0, 1, 2, ...: {list(names)}.')
+    parts: dict[str, Source] = {}
+    for part, key in (('train', 'train'), ('val', 'val'), ('val', 'valid'), ('test', 'test')):
+        if not settings.get(key) or part in parts:
+            continue
+        if not isinstance(settings[key], str) or settings[key].endswith('.txt'):
+            raise DataError(f'{files[0]}: {key!r} must be one folder of images: {settings[key]!r}.')
+        reader = YOLOv8ObjectDetectionInput(files[0], key)
+        folder = reader._images_dir()
+        if not folder.is_dir():
+            if key == 'train':
+                raise DataError(f'{files[0]}: its {key!r} folder {folder} does not exist.')
+            notes.append(f'{key}: {settings[key]} does not exist, left out')
+            continue
+        kind = {_is_polygon(path) for path in reader._labels_dir().rglob('*.txt')} - {None}
+        if len(kind) > 1:
+            raise DataError(
+                f'{reader._labels_dir()}: holds boxes in some files, polygons in others.'
+            )
+        if True in kind:
+            reader = YOLOv8InstanceSegmentationInput(files[0], key)
+            notes.append(f'{key}: polygons are read as the boxes around them')
+        bare: list[str] = []
+        parts[part] = _to_coco(reader, files[0], _warnings_of_yolo(bare)), None, folder
+        if bare:
+            notes.append(
+                f'{key}: {len(bare)} images without a label file hold no object: {bare[0]}'
+            )
+    return parts
+
+
+def _is_polygon(path: Path) -> bool | None:
+    """Whether a label file holds polygons; None if it holds nothing."""
+    sizes = {len(line.split()) > 5 for line in path.read_text().splitlines() if line.strip()}
+    if len(sizes) > 1:
+        raise DataError(f'{path}: holds boxes and polygons; make them one kind.')
+    return sizes.pop() if sizes else None
+
+
+def _warnings_of_yolo(bare: list[str]) -> Callable[[str], None]:
+    """Takes the reader's warnings: no label file is fine, all else is an error."""
+
+    def take(message: str) -> None:
+        if 'does not exist' not in message:
+            raise DataError(message.replace('Skipping this annotation.', '').strip())
+        bare.append(message.split("for image '")[-1].split("'")[0])
+
+    return take
+
+
+def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
+    from labelformat.formats import PascalVOCObjectDetectionInput
+
+    root = data if data.is_dir() else data.parent
+    parts: dict[str, Source] = {}
+    for folder in folders:
+        part = 'train' if len(folders) == 1 else _part_of(folder, root)
+        if part is None or part in parts:
+            raise DataError(
+                f'{data} holds Pascal VOC files in several folders, and their names do not say '
+                f'which is for training: {", ".join(str(f.relative_to(root)) for f in folders)}.'
+            )
+        names: Counter = Counter()
+        for path in sorted(folder.glob('*.xml')):
+            try:
+                tree = ElementTree.parse(path)
+            except ElementTree.ParseError as error:
+                raise DataError(f'{path}: is no XML ({error}).') from error
+            names.update(each.text for each in tree.iterfind('object/name') if each.text)
+        if any(',' in name for name in names):
+            raise DataError(f'{folder}: a class name has a comma: {sorted(names)}.')
+        reader = PascalVOCObjectDetectionInput(folder, ','.join(sorted(names)))
+        content = _to_coco(reader, folder)
+        parts[part] = content, None, _image_folder(folder / '-', content, folder.parent, part)
+        _voc_split(folder, parts, part, notes)
+    return parts
+
+
+def _voc_split(folder: Path, parts: dict[str, Source], part: str, notes: list[str]) -> None:
+    """Split by ``ImageSets/Main``, where that is there."""
+    content, _, images = parts[part]
+    lists = {
+        name: folder.parent / 'ImageSets' / 'Main' / f'{name}.txt' for name in ('train', 'val')
+    }
+    if not all(path.is_file() for path in lists.values()):
+        return
+    for name, path in lists.items():
+        stems = {line.split()[0] for line in path.read_text().splitlines() if line.strip()}
+        ids = {i['id'] for i in content['images'] if Path(i['file_name']).stem in stems}
+        parts[name] = _select(content, ids), None, images
+    notes.append('split as ImageSets/Main says')
+
+
+_KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
+
+
+def _to_coco(reader, where: Path, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """The content of a COCO file, from a reader of labelformat."""
+    try:
+        with _logged(warn):
+            labels = {label.image.filename: label for label in reader.get_labels()}
+            images = {image.filename: image for image in reader.get_images()}
+    except DataError:
+        raise
+    except Exception as error:  # each reader has its own
+        raise DataError(f'{where}: cannot be read ({error}).') from error
+    names = [category.name for category in reader.get_categories()]
+    content: dict[str, Any] = dict(
+        images=[], annotations=[], categories=[dict(id=i, name=str(n)) for i, n in enumerate(names)]
+    )
+    for number, name in enumerate(sorted(images)):
+        image = images[name]
+        content['images'].append(
+            dict(id=number, file_name=name, width=image.width, height=image.height)
+        )
+        for each in labels[name].objects if name in labels else ():
+            box = each.box if hasattr(each, 'box') else each.segmentation.bounding_box()
+            left, top = max(box.xmin, 0), max(box.ymin, 0)
+            width, height = min(box.xmax, image.width) - left, min(box.ymax, image.height) - top
+            content['annotations'].append(
+                dict(
+                    id=len(content['annotations']) + 1,
+                    image_id=number,
+                    category_id=each.category.id,
+                    bbox=[left, top, width, height],
+                    area=width * height,
+                    iscrowd=0,
+                )
+            )
+    return content
+
+
+@contextmanager
+def _logged(warn: Callable[[str], None] | None) -> Iterator[None]:
+    """Give what labelformat logs as a warning to ``warn``; errors are raised."""
+
+    def emit(record: logging.LogRecord) -> None:
+        if warn is None:
+            raise DataError(record.getMessage())
+        warn(record.getMessage())
+
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = emit  # type: ignore[method-assign]
+    logger = logging.getLogger('labelformat')
+    logger.addHandler(handler)
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+# --- splitting and writing -----------------------------------------------------------------------
+
+
+def _finish(
+    kind: str, data: Path, parts: dict[str, Source], out_dir: Path, seed: int, notes: list[str]
+) -> OwnData:
+    """Split where needed, write what has no file, count."""
+    if 'train' not in parts:
+        raise DataError(f'{data} has no part for training: found {", ".join(parts)}.')
+    if 'val' not in parts and 'test' in parts:
+        parts['val'] = parts.pop('test')
+        notes.append('the test part is used for validation, there is no other')
+    elif parts.pop('test', None):
+        notes.append('the test part is left alone')
+    classes = _classes([parts[name][0] for name in parts], notes)
+    if 'val' not in parts:
+        content, _, images = parts['train']
+        chosen = split_images(content, seed)
+        for part, ids in zip(('train', 'val'), chosen):
+            parts[part] = _select(content, ids), None, images
+        notes.append(
+            f'no validation part: {len(chosen[1])} of {len(content["images"])} images, chosen by '
+            f'class with seed {seed}, are held out'
+        )
+    made = {}
+    for name in ('train', 'val'):
+        content, path, images = parts[name]
+        if path is None:
+            path = out_dir / 'data' / f'{name}.json'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(path) as file:
+                file.write(json.dumps(content).encode())
+        made[name] = Part(path, images, len(content['images']), len(content['annotations']))
+    return OwnData(kind, made['train'], made['val'], classes, notes)
+
+
+def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
+    """Names of the classes that have boxes, in the order of their ids."""
+    names: dict[str, int] = {}
+    for content in contents:
+        counts = Counter(a.get('category_id') for a in content['annotations'])
+        categories = sorted(content['categories'], key=lambda each: str(each.get('id')).zfill(9))
+        for each in categories:
+            name = str(each.get('name'))
+            names[name] = names.get(name, 0) + counts[each.get('id')]
+    empty = [name for name, count in names.items() if not count]
+    if empty:
+        notes.append(f'classes without a box are left out: {", ".join(empty)}')
+    if len(empty) == len(names):
+        raise DataError('the labels hold no box, so there is nothing to train on.')
+    return tuple(name for name, count in names.items() if count)
+
+
+def split_images(content: dict, seed: int, share: float = _VAL_SHARE) -> tuple[set, set]:
+    """Split a data set by images, with each class in both parts.
+
+    The rarest class comes first; each class gives ``share`` of its images to
+    validation, at least one, and keeps at least one for training.
+
+    Args:
+        content: Of a COCO file.
+        seed: Of the random order.
+        share: For validation, 0 to 1.
+
+    Returns:
+        Image ids for training and for validation.
+
+    Raises:
+        DataError: With fewer than two images.
+    """
+    ids = sorted((image['id'] for image in content['images']), key=str)
+    if len(ids) < 2:
+        raise DataError(f'{len(ids)} images cannot be split; two are the least.')
+    random.Random(seed).shuffle(ids)
+    having: dict[Any, list] = {}
+    classes_of: dict[Any, set] = {i: set() for i in ids}
+    for ann in content['annotations']:
+        classes_of.setdefault(ann['image_id'], set()).add(ann['category_id'])
+    for image in ids:  # images without an object are a class of their own
+        for each in classes_of[image] or {None}:
+            having.setdefault(each, []).append(image)
+    val: set = set()
+    held: Counter = Counter()
+    for each, images in sorted(having.items(), key=lambda item: len(item[1])):
+        wanted = min(max(round(share * len(images)), 1), len(images) - 1)
+        for image in images:
+            groups = classes_of[image] or {None}
+            if held[each] >= wanted:
+                break
+            if image not in val and all(held[g] < len(having[g]) - 1 for g in groups):
+                val.add(image)
+                held.update(groups)
+    if not val:  # each class has one image
+        val.add(ids[0])
+    return set(ids) - val, val
+
+
+def _select(content: dict, ids: set) -> dict:
+    """Some images of a data set, with their annotations."""
+    return dict(
+        content,
+        images=[image for image in content['images'] if image['id'] in ids],
+        annotations=[ann for ann in content['annotations'] if ann['image_id'] in ids],
+    )
