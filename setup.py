@@ -24,7 +24,6 @@ CLONE_ONLY = (
     'tools/analysis_tools/speed',
     'tools/analysis_tools/speed.py',
     'tools/dataset_converters/tree_tiles.py',
-    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py',
 )
 
 

@@ -36,7 +36,6 @@ CLONE_ONLY = (
     'tools/run_tests.sh',
     'tools/analysis_tools/speed',
     'tools/dataset_converters/tree_tiles.py',
-    'tools/model_converters/torchvision_mobilenetv2_to_mmdet.py',
 )
 
 

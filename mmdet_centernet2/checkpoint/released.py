@@ -122,7 +122,7 @@ def _convert(source: Path, model: Model, target: Path) -> None:
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
-def load_released(filename: str, map_location: str | torch.device | None = None) -> dict:
+def load_from_centernet2(filename: str, map_location: str | torch.device | None = None) -> dict:
     """What mmengine calls for ``centernet2://NAME``.
 
     Raises:

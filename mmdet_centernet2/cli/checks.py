@@ -400,8 +400,6 @@ def _fetch(key: str, path: str) -> None:
 def _command_for(path: str, module: dict) -> str | None:
     """The command that makes a file of weights, None if none does."""
     kind = module.get('type')
-    if kind == 'MobileNetV2':
-        return f'python {_CONVERTERS}torchvision_mobilenetv2_to_mmdet.py fetch {path}'
     source = _SOURCES.get(kind)
     if kind == 'DLA' and module.get('depth', 34) != 34:
         source = f'dla{module["depth"]}.pth'

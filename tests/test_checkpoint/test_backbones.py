@@ -22,6 +22,7 @@ from mmdet_centernet2.checkpoint import (
     read_checkpoint,
 )
 from mmdet_centernet2.checkpoint.imagenet import SPELLINGS, imagenet_backbone
+from mmdet_centernet2.checkpoint.released import released_checkpoint
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
 from mmdet_centernet2.cli.convert import build_parser, load_config, main, model_state
 from tests.golden import golden_state_dict
@@ -420,10 +421,13 @@ def shipped_configs():
 
 @pytest.mark.parametrize('path', shipped_configs(), ids=lambda p: p.stem)
 def test_pretrained_weights_of_every_config_can_be_had(path, tmp_path, monkeypatch):
-    """From open-mmlab by a name that it has, or by a command of ours."""
+    """By a name that open-mmlab or we have, or by a command of ours."""
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(path)
     address = config.model.backbone.init_cfg.checkpoint
+    if address.startswith('centernet2://'):
+        assert released_checkpoint(address).is_file()
+        return
     if address.startswith('open-mmlab://'):
         assert address.split('://')[1] in get_external_models()
         return

@@ -140,7 +140,6 @@ def test_files_are_found_wherever_a_model_starts_from_one():
     [
         (dict(type='DLA', depth=60), 'detectron2_to_mmdet.py dla60.pth lost.pth'),
         (dict(type='CaffeRes2Net'), 'detectron2_to_mmdet.py r2_101.pkl lost.pth'),
-        (dict(type='MobileNetV2'), 'torchvision_mobilenetv2_to_mmdet.py fetch lost.pth'),
     ],
 )
 def test_commands_of_other_backbones(backbone, command):

@@ -71,7 +71,9 @@ FOLDERS = ('centernet', 'centernet2')
 #: Folders without models: parts of configs.
 NO_MODELS = ('_base_/', 'deploy/')
 #: Configs that the original has nothing like.
-OWN_CONFIGS = {'centernet2/centernet2_mobilenet-v2_fpn_tree-tiles.py'}
+OWN_CONFIGS = {
+    f'centernet2/centernet2_mobilenet-v2_fpn_{name}.py' for name in ('small', 'tree-tiles')
+}
 
 
 def original_settings(name: str) -> dict[str, Any]:

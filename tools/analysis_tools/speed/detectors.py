@@ -46,14 +46,13 @@ LOGIT_STD = 1.5  #: Of class logits, about a trained model's.
 LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 
 
-def build(
-    name: str, device: str = 'cpu', small: bool = False, model_options: dict | None = None
-) -> nn.Module:
+def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
     """Build one of ``CONFIGS`` and give its weights the usual work.
 
     They are the same in every run. ``small`` is for trying out: ResNet-18 and
     narrow box heads.
     """
+    register_all_modules(init_default_scope=True)
     cfg = (
         Config.fromfile(ROOT / 'configs' / CONFIGS[name])
         if name == OURS
@@ -65,13 +64,6 @@ def build(
         heads = cfg.model.roi_head.bbox_head if 'roi_head' in cfg.model else []
         for head in heads if isinstance(heads, list) else [heads]:
             head.fc_out_channels = 64
-    cfg.merge_from_dict(dict(model=model_options or {}))
-    return build_from(cfg, device)
-
-
-def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
-    """See :func:`build`; pretrained weights are not downloaded."""
-    register_all_modules(init_default_scope=True)
     # it lists every parameter that is initialised
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     cfg.model.backbone.init_cfg = None
@@ -84,7 +76,25 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
     images, samples = image_batch(CALIBRATION_SIZE, device=device)
     _calibrate_norms(model, images)
     _spread_logits(model, images, samples)
+    if name != OURS and device == 'cpu':
+        _pool_in_float32(model)
     return model
+
+
+def _pool_in_float32(model: nn.Module) -> None:
+    """Let mmdet's detectors run in bfloat16: mmcv's CPU operators cannot."""
+
+    def to_float(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return type(value)(map(to_float, value))
+        return value.float() if isinstance(value, Tensor) else value
+
+    if hasattr(model, 'roi_head'):
+        extractors = model.roi_head.bbox_roi_extractor
+        for extractor in extractors if isinstance(extractors, nn.ModuleList) else [extractors]:
+            extractor.register_forward_pre_hook(lambda module, inputs: to_float(inputs))
+    head = getattr(model, 'rpn_head', None) or model.bbox_head
+    head.register_forward_hook(lambda module, inputs, outputs: to_float(outputs))
 
 
 @torch.no_grad()
@@ -232,9 +242,3 @@ class TrainingStep:
         for hook in hooks:
             hook.remove()
         return counts
-
-
-def compile_parts(model: nn.Module, **options) -> None:
-    """Compile backbone, neck and first stage, where most arithmetic is."""
-    for part in (model.backbone, model.neck, model.rpn_head):
-        part.compile(**options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -217,7 +217,7 @@ class Worker:
 
 
 @contextmanager
-def start_workers(makers: Mapping[str, Callable[[], Call]]):
+def start_workers(makers: Mapping[Hashable, Callable[[], Call]]):
     """Workers that passed their first call, and why the others failed."""
     workers = {name: Worker(make) for name, make in makers.items()}
     failures = {}

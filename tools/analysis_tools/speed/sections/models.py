@@ -1,8 +1,8 @@
-"""Whole detectors: inference, its switches, training steps and options."""
+"""Whole detectors: inference and training, with the same switch on both sides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,32 +11,35 @@ from torch import nn
 from mmdet_centernet2.engine.hooks.cpu_speed import CPUSpeedHook
 from mmdet_centernet2.engine.hooks.fast_inference import MODES, speed_up
 
-from ..detectors import (
-    CASCADE,
-    CONFIGS,
-    OURS,
-    UPDATE,
-    Prediction,
-    TrainingStep,
-    build,
-    compile_parts,
-)
+from ..detectors import CASCADE, CONFIGS, OURS, UPDATE, Prediction, TrainingStep, build
 from ..machine import count_operations, fastest_convolution
 from ..scenes import QUICK_SIZE, TEST_SIZE
-from ..section import Context, Plot, Row, Worker, section, start_workers
+from ..section import Context, Plot, Row, section, start_workers
 
-FEW = 7
+FEW = 7  #: Objects.
 GROWTH = 'against the number of objects'
+PAIR = (CASCADE, OURS)
 #: A convolution is repeated until it has this share of the model's arithmetic.
 SHARE = 0.25
 
 
+def as_configured(model: nn.Module) -> None:
+    """Change nothing."""
+
+
+#: Switches of inference, by name; each is applied to both detectors.
+SWITCHES: dict[str, Callable[[nn.Module], object]] = {
+    'eager': as_configured,
+    'CPUSpeedHook': CPUSpeedHook().apply,
+    **{f'--fast {mode}': partial(speed_up, mode=mode) for mode in MODES},
+}
+
+
 @section(
     'inference',
-    'Whole detectors with a ResNet-50, from the network input to the '
-    'detections: batch 1, FP32, eager, as their configs make them. Weights '
-    'are random, the work is not: every detector gets the proposals and '
-    'detections that the table counts.',
+    'Detectors with a ResNet-50, from the network input to the detections: batch 1, FP32, '
+    'eager. Weights are random, the work is not: the table counts the proposals and '
+    'detections of each.',
 )
 def inference(context: Context) -> list[Row]:
     size = context.pick(TEST_SIZE, QUICK_SIZE)
@@ -49,68 +52,44 @@ def inference(context: Context) -> list[Row]:
 
 @section(
     'fast',
-    'Inference with the switch `--fast`, batch 1, FP32 but where it says '
-    'bf16, against mmdet as it comes, each contestant in a process of its '
-    "own, and the arithmetic limit: all operations of the model's "
-    'convolutions and matrix products at the rate of the fastest 3x3 '
-    'convolution, measured in the same turns.',
+    'Inference at batch 1 with each switch on both detectors, FP32 but where it says bf16, '
+    'each contestant in a process of its own. *Arithmetic limit*: all operations of the '
+    "model's convolutions and matrix products at the rate of the fastest 3x3 convolution, "
+    'measured in the same turns.',
 )
 def fast(context: Context) -> list[Row]:
     size = context.pick(TEST_SIZE, QUICK_SIZE)
 
-    def contestant(
-        name: str, change: Callable = lambda model: model, compiled: bool = False
-    ) -> Prediction:
+    def contestant(name: str, change: Callable = as_configured) -> Prediction:
         predict = Prediction(name, size, small=context.quick)
         change(predict.model)
-        if compiled:
-            compile_parts(predict.model, options=dict(freezing=True))
         return predict
 
     makers = {
-        CASCADE: partial(contestant, CASCADE),
-        f'{OURS}, eager': partial(contestant, OURS),
-        f'{OURS}, eager, with the CPUSpeedHook of its config': partial(
-            contestant, OURS, CPUSpeedHook().apply
-        ),
+        (switch, name): partial(contestant, name, change)
+        for switch, change in SWITCHES.items()
+        for name in PAIR
     }
-    for compiled in (False, True) if not context.quick else (False,):
-        for mode in MODES:
-            name = f'{OURS}, --fast {mode}'
-            name += ', torch.compile with freezing' * compiled
-            makers[name] = partial(contestant, OURS, partial(speed_up, mode=mode), compiled)
-    work = f'{size[0]} x {size[1]}'
     with start_workers(makers) as (workers, failures):
         operations = count_operations(contestant(OURS))
-        return _against_limits(context, workers, work, operations) + _failed(work, failures)
-
-
-def _against_limits(
-    context: Context, workers: Mapping[str, Worker], work: str, operations: int
-) -> list[Row]:
-    calls: dict[str, Callable] = dict(workers)
-    machine = {}
-    for mode, dtype in MODES.items():
-        kernel = fastest_convolution(context, dtype)
-        repeats = max(round(SHARE * operations / kernel.operations), 1)
-        name = f'convolutions, {dtype}'.replace('torch.', '')
-        machine[name] = mode, kernel, repeats * kernel.operations
-        calls[name] = partial(_repeat, kernel.call, repeats)
-    rows = context.compare(work, calls)
-    limits = {}
-    for row in rows:
-        if row.contestant in machine:
-            mode, kernel, done = machine[row.contestant]
-            rate = done / row.timing.median
-            limits[mode] = operations / rate
-            row.work, row.speedup = 'the machine', None
-            row.numbers.update({'GFLOP/s': rate / 1e9, 'layer': kernel.name})
-    for row in rows:
-        if row.contestant.startswith(OURS):
-            limit = limits['bf16' if 'bf16' in row.contestant else 'exact']
-            row.numbers['arithmetic limit (s)'] = limit
-            row.numbers['times the limit'] = row.timing.median / limit
-    return rows
+        kernels = {dtype: fastest_convolution(context, dtype) for dtype in MODES.values()}
+        rows = []
+        for switch in SWITCHES:
+            kernel = kernels[torch.bfloat16 if 'bf16' in switch else torch.float32]
+            repeats = max(round(SHARE * operations / kernel.operations), 1)
+            calls = {name: workers[switch, name] for name in PAIR if (switch, name) in workers}
+            limit_name = f'convolution {kernel.name}'
+            calls[limit_name] = partial(_repeat, kernel.call, repeats)
+            found = context.compare(f'{size[0]} x {size[1]}, {switch}', calls)
+            rate = repeats * kernel.operations / found[-1].timing.median
+            found[-1].speedup = None
+            found[-1].numbers['GFLOP/s'] = rate / 1e9
+            for row in found:
+                if row.contestant == OURS:
+                    row.numbers['arithmetic limit (s)'] = operations / rate
+                    row.numbers['times the limit'] = row.timing.median * rate / operations
+            rows += found
+    return rows + _failed(failures)
 
 
 @torch.no_grad()
@@ -119,8 +98,8 @@ def _repeat(call: Callable, times: int) -> None:
         call()
 
 
-def _failed(work: str, failures: dict[str, str]) -> list[Row]:
-    return [Row(work, name, numbers=dict(failed=why)) for name, why in failures.items()]
+def _failed(failures: dict[tuple[str, str], str]) -> list[Row]:
+    return [Row(work, name, numbers=dict(failed=why)) for (work, name), why in failures.items()]
 
 
 def _step(
@@ -132,20 +111,20 @@ def _step(
 
 @section(
     'train',
-    'One training step at 640 x 640, batch 1: forward, losses, backward and SGD with momentum.',
+    'One training step at 640 x 640, batch 1, FP32, eager: forward, losses, backward and '
+    'SGD with momentum.',
     Plot('speed_training.png', 'Training step, 640 x 640, batch 1', 'objects', only=GROWTH),
 )
 def train(context: Context) -> list[Row]:
-    models = {name: build(name, small=context.quick) for name in (CASCADE, OURS, UPDATE)}
+    models = {name: build(name, small=context.quick) for name in (*PAIR, UPDATE)}
     steps = {name: _step(context, model) for name, model in models.items()}
-    rows = context.compare(f'{FEW} objects, FP32', steps, memory=True)
+    rows = context.compare(f'{FEW} objects', steps, memory=True)
     for row in rows:
-        rois = steps[row.contestant].rois()
-        row.numbers['RoIs trained on'] = ' + '.join(map(str, rois))
+        row.numbers['RoIs trained on'] = ' + '.join(map(str, steps[row.contestant].rois()))
     del models[UPDATE], steps
-    for num in context.pick((7, 30, 100, 300, 1000, 2000), (7, 300)):
+    for num in context.pick((7, 30, 100, 300, 1000, 2000), (7, 30)):
         rows += context.compare(
-            f'{num} objects, FP32, {GROWTH}',
+            f'{num} objects, {GROWTH}',
             {name: _step(context, model, num) for name, model in models.items()},
             max_rounds=2,
             numbers=dict(objects=num),
@@ -155,34 +134,32 @@ def train(context: Context) -> list[Row]:
 
 @section(
     'train_options',
-    'The training step of CenterNet2 at 640 x 640, batch 1, with what makes it '
-    'cheaper, each in a process of its own. The loss shows that it is finite; '
-    'it differs by the RoIs that are drawn.',
+    'The same training step with 7 objects and each switch on both detectors, each '
+    'contestant in a process of its own. The losses show that they are finite.',
 )
 def train_options(context: Context) -> list[Row]:
-
-    def contestant(
-        amp: torch.dtype | None = None, change: Callable = lambda model: model, **options
-    ) -> TrainingStep:
-        model = build(OURS, small=context.quick, model_options=options)
+    def contestant(name: str, amp: torch.dtype | None, change: Callable) -> TrainingStep:
+        model = build(name, small=context.quick)
         change(model)
         return _step(context, model, amp=amp)
 
-    hook, bf16 = CPUSpeedHook().apply, torch.bfloat16
-    makers = {
-        'eager, FP32': contestant,
-        'channels-last, freed memory kept (CPUSpeedHook)': partial(contestant, None, hook),
-        'AMP bfloat16': partial(contestant, bf16),
-        'AMP bfloat16, CPUSpeedHook': partial(contestant, bf16, hook),
-        'activation checkpointing in the backbone': partial(
-            contestant, backbone=dict(with_cp=True)
-        ),
+    hook = CPUSpeedHook().apply
+    options = {
+        'CPUSpeedHook': (None, hook),
+        'AMP bfloat16': (torch.bfloat16, as_configured),
+        'AMP bfloat16, CPUSpeedHook': (torch.bfloat16, hook),
     }
-    if not context.quick:  # it takes a minute
-        makers['torch.compile'] = partial(contestant, None, compile_parts)
-    work = f'{OURS}, {FEW} objects'
+    makers = {
+        (option, name): partial(contestant, name, *args)
+        for option, args in options.items()
+        for name in PAIR
+    }
+    rows = []
     with start_workers(makers) as (workers, failures):
-        rows = context.compare(work, workers, memory=True)
-        for row in rows:
-            row.numbers['loss'] = workers[row.contestant]()
-    return rows + _failed(work, failures)
+        for option in options:
+            calls = {name: workers[option, name] for name in PAIR if (option, name) in workers}
+            found = context.compare(option, calls, memory=True) if calls else []
+            for row in found:
+                row.numbers['loss'] = calls[row.contestant]()
+            rows += found
+    return rows + _failed(failures)

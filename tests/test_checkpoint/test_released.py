@@ -1,0 +1,112 @@
+"""Released weights by name, taken from a folder instead of the network."""
+
+import gdown
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.runner import CheckpointLoader
+
+from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint
+from mmdet_centernet2.checkpoint.released import FOLDER_VARIABLE, find_model, released_checkpoint
+from mmdet_centernet2.checkpoint.zoo import shipped_models
+from tests.test_checkpoint.test_every_model import weights_of
+
+SMALL = 'CenterNet-S4_DLA_8x'
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of our own, and a folder with one of the original's files."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / 'original'))
+    (tmp_path / 'original').mkdir()
+    return tmp_path / 'cache' / 'mmdet_centernet2' / 'downloads'
+
+
+@pytest.fixture
+def original(cache, tmp_path):
+    path = tmp_path / 'original' / f'{SMALL}.pth'
+    torch.save(dict(model=weights_of(SMALL)), path)
+    return path
+
+
+def test_every_released_model_has_a_name():
+    models = [model for model in shipped_models() if model.drive_id]
+    assert len(models) == 13
+    assert len({model.drive_id for model in models}) == 13
+    for model in models:
+        assert find_model(model.original) == find_model(model.name) == model
+
+
+def test_wherever_a_checkpoint_goes(original, cache):
+    state = CheckpointLoader.load_checkpoint(f'centernet2://{SMALL}', 'cpu')['state_dict']
+    original.unlink()  # it is in the cache now
+    name = find_model(SMALL).name
+    inferencer = DetInferencer(name, device='cpu', scope='mmdet_centernet2')  # from the metafile
+    loaded = inferencer.model.state_dict()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[key], state[key]) for key in loaded)
+    assert len(inferencer.model.dataset_meta['classes']) == 80
+    assert sorted(path.suffix for path in cache.iterdir()) == ['.lock', '.pth']
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'<!DOCTYPE html><html>quota exceeded</html>', 'is a web page'),
+        (b'PK\x03\x04 cut off', 'damaged or cut off'),
+        (None, 'does not hold CenterNet-S4_DLA_8x'),
+    ],
+)
+def test_what_is_no_such_model_is_refused_and_not_kept(cache, monkeypatch, content, message):
+    def download(id, output, resume):
+        if content is None:
+            torch.save(dict(model=weights_of('CenterNet2_DLA-BiFPN-P3_4x')), output)
+        else:
+            with open(output, 'wb') as file:
+                file.write(content)
+
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(gdown, 'download', download)
+    with pytest.raises(CheckpointError, match=message):
+        released_checkpoint(SMALL)
+    assert [path.suffix for path in cache.iterdir()] == ['.lock']
+
+
+def test_a_download_is_converted_once(original, cache, monkeypatch):
+    calls = []
+
+    def download(id, output, resume):
+        calls.append(id)
+        original.rename(output)
+
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(gdown, 'download', download)
+    path = released_checkpoint(f'centernet2://{SMALL}')
+    assert released_checkpoint(SMALL) == path
+    assert calls == [find_model(SMALL).drive_id]
+    assert read_checkpoint(path)['meta']['source'] == f'{SMALL}.pth'
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('CenterNet2_R50_9x', 'no model is called .* CenterNet2_R50_1x'),
+        ('CenterNet2_R50_1x', 'CenterNet2_R50_1x.pth: no such file'),
+    ],
+)
+def test_errors(cache, name, message):
+    with pytest.raises(CheckpointError, match=message):
+        released_checkpoint(name)
+
+
+def test_without_network_and_without_release(cache, monkeypatch):
+    def download(id, output, resume):
+        raise OSError('no\nroute')
+
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(gdown, 'download', download)
+    with pytest.raises(CheckpointError, match=r'could not be fetched \(no route\).*FOLDER$'):
+        released_checkpoint('CenterNet2_R50_1x')
+    with pytest.raises(CheckpointError, match='released no weights'):
+        released_checkpoint('CenterNet2-F_R50_1x')
