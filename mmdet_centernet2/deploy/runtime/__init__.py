@@ -1,10 +1,8 @@
 """Run an exported model without torch and mmdet.
 
-This folder stands on its own: it imports nothing of the package around it,
-only numpy, OpenCV, Pillow, tqdm and onnxruntime (or openvino; pycocotools to
-write masks). So a device that runs a model needs no more than this folder,
-under any name, and the model's file: what the pictures must look like is
-written in that file (see :mod:`.model_info`).
+This folder imports nothing of the package around it, only numpy, OpenCV,
+Pillow, tqdm and onnxruntime (or openvino; pycocotools to write masks). A
+device needs no more than this folder, under any name, and the model's file.
 
     detector = Detector('model.onnx')
     found = detector('street.jpg')

@@ -1,4 +1,4 @@
-"""Engines that run a model's graph."""
+"""Engines that run the graph of a model."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Session(Protocol):
 
 
 class OnnxRuntimeSession:
-    """Runs an ONNX file with onnxruntime; see :func:`open_session`."""
+    """Runs an ONNX file with onnxruntime."""
 
     def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
         import onnxruntime as ort
 
         ort.set_default_logger_severity(3)  # errors
         options = ort.SessionOptions()
-        # Its own guess counts the machine's cores, not those it may use. Not
-        # set_denormal_as_zero: it would hold for the caller's thread, too.
+        # Its default counts the machine's cores, not those it may use. Not
+        # set_denormal_as_zero: it would change the caller's thread, too.
         options.intra_op_num_threads = threads or _cores()
         providers = _ort_providers(ort, device)
         try:
@@ -47,8 +47,8 @@ class OnnxRuntimeSession:
             raise _not_a_model(path, error) from error
         self.metadata = self.session.get_modelmeta().custom_metadata_map
         self.input_shapes = {
-            value.name: tuple(n if isinstance(n, int) else None for n in value.shape)
-            for value in self.session.get_inputs()
+            v.name: tuple(n if isinstance(n, int) else None for n in v.shape)
+            for v in self.session.get_inputs()
         }
         self.output_names = tuple(v.name for v in self.session.get_outputs())
 
@@ -90,7 +90,9 @@ class OpenVinoSession:
         return {port.any_name: outputs[port] for port in self.compiled.outputs}
 
 
-#: Engines by the name that a user gives.
+#: More would only wait for one another, if the system can start them at all.
+MAX_THREADS = max(256, os.cpu_count() or 1)
+#: Engines by name.
 BACKENDS: dict[str, Callable[..., Session]] = dict(
     onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession
 )
@@ -103,13 +105,14 @@ def open_session(
 
     Args:
         path: The file.
-        backend: A name in :data:`BACKENDS`.
+        backend: A key of :data:`BACKENDS`.
         device: Such as ``cpu`` or ``cuda:0``.
-        threads: Threads of the CPU; all cores unless given.
+        threads: Threads of the CPU, at most :data:`MAX_THREADS`; all cores
+            unless given.
 
     Raises:
         ModelFileError: If the file is missing or not a model.
-        DeployedModelError: If the engine or the device is not there.
+        DeployedModelError: If backend, device or threads cannot be had.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,6 +121,8 @@ def open_session(
         raise DeployedModelError(
             f'there is no backend {backend!r}; there are {", ".join(BACKENDS)}.'
         )
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
+        raise DeployedModelError(f'threads is {threads!r}; give 1 to {MAX_THREADS}.')
     try:
         return BACKENDS[backend](path, device, threads)
     except ModuleNotFoundError as error:
@@ -136,8 +141,8 @@ def _ort_providers(ort, device: str) -> list:
         )
     if 'CUDAExecutionProvider' not in ort.get_available_providers():
         raise DeployedModelError(
-            f'--device {device} was asked for, but this onnxruntime runs on '
-            'CPUs only. Install onnxruntime-gpu, or leave --device away.'
+            f'--device {device}: this onnxruntime runs on CPUs only. '
+            'Install onnxruntime-gpu, or leave --device out.'
         )
     return [('CUDAExecutionProvider', dict(device_id=int(index or 0))), 'CPUExecutionProvider']
 
@@ -146,15 +151,13 @@ def _openvino_metadata(model) -> dict[str, str]:
     """Of an ONNX file, or of the one that an ``.xml`` was made from."""
     if not model.has_rt_info(['framework']):
         return {}
-    entries = model.get_rt_info(['framework']).value
-    return {key: str(value) for key, value in entries.items()}
+    return {k: str(v) for k, v in model.get_rt_info(['framework']).value.items()}
 
 
 def _not_a_model(path: str | Path, error: Exception) -> ModelFileError:
-    reason = str(error).strip().splitlines()
     return ModelFileError(
         f'{path} ({Path(path).stat().st_size} bytes) is not a model that can '
-        f'be run here: {" ".join(line.strip() for line in reason)[:400]}'
+        f'be run here: {" ".join(str(error).split())[:400]}'
     )
 
 

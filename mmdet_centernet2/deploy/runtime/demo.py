@@ -1,16 +1,13 @@
-"""Detect on any image or folder, from the command line.
-
-The flags and what is written are those of the demo that runs with PyTorch.
-"""
+"""Detect on an image or a folder, with the options and outputs of the PyTorch demo."""
 
 from __future__ import annotations
 
 import json
+import os.path as osp
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -27,25 +24,20 @@ def build_parser() -> ArgumentParser:
     """The command line for exported models."""
     parser = ArgumentParser(
         description='Detect on an image or a folder with an exported model '
-        'and draw the boxes; neither torch nor mmdet is needed'
+        'and draw the boxes; needs neither torch nor mmdet'
     )
-    parser.add_argument('inputs', help='image file or folder')
-    parser.add_argument('model', help='file that tools/deploy.py wrote')
-    parser.add_argument(
-        '--backend', default='onnxruntime', choices=sorted(BACKENDS), help='what runs the model'
-    )
-    parser.add_argument(
-        '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
-    )
-    parser.add_argument('--device', default='cpu', help='such as cpu or cuda:0; cpu unless given')
-    parser.add_argument('--threads', type=int, help='threads of the CPU; all cores unless given')
-    parser.add_argument(
-        '--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn'
-    )
-    parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument('--no-save-vis', action='store_true', help='write no pictures')
-    parser.add_argument('--no-save-pred', action='store_true', help='write no results')
-    parser.add_argument('--print-result', action='store_true', help='print the results')
+    add = parser.add_argument
+    add('inputs', help='image file or folder')
+    add('model', help='file that tools/deploy.py wrote')
+    add('--backend', default='onnxruntime', choices=sorted(BACKENDS), help='what runs the model')
+    add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
+    add('--device', default='cpu', help='such as cpu or cuda:0; cpu unless given')
+    add('--threads', type=int, help='threads of the CPU; all cores unless given')
+    add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
+    add('--batch-size', type=int, default=1)
+    add('--no-save-vis', action='store_true', help='write no pictures')
+    add('--no-save-pred', action='store_true', help='write no results')
+    add('--print-result', action='store_true', help='print the results')
     return parser
 
 
@@ -59,15 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         detector = Detector(args.model, args.backend, args.device, args.threads)
         detect(detector, images, args)
     except DeployedModelError as error:
-        _exit(error)
+        print(f'{osp.basename(sys.argv[0])}: error: {error}', file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def detect(detector: Detector, images: Sequence[Path], args: Namespace) -> None:
-    """Detect on files, and draw and write as the arguments say.
-
-    Where an image cannot be read, what was done before it stays.
-    """
-    where = _where(args)
+    """Detect on files; where one cannot be read, the results before it stay."""
+    saves = not (args.no_save_vis and args.no_save_pred)
+    where = f', see {osp.abspath(args.out_dir)}' if saves else ''
     best = []  # score in each image
     with tqdm(total=len(images), desc='Inference', unit='image') as progress:
         try:
@@ -87,12 +78,11 @@ def _tell_empty(best: list[float], score_thr: float) -> None:
     """Say in how many images nothing reaches the threshold."""
     below = [score for score in best if score <= score_thr]
     if below:
-        advice = (
-            f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
-            if max(below)
-            else ''
+        advice = f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
+        print(
+            f'No box above {score_thr} in {len(below)} of {len(best)} images'
+            f'{advice if max(below) else ""}.'
         )
-        print(f'No box above {score_thr} in {len(below)} of {len(best)} images{advice}.')
 
 
 def _batches(
@@ -121,22 +111,12 @@ def _write(
     if not args.no_save_vis:
         picture = draw(pixels, found, detector.info, args.pred_score_thr)
         write_image(folder / 'vis' / path.name, picture)
-    if not args.no_save_pred or args.print_result:
-        result = found.as_dict(detector.info.classes)
+    if args.no_save_pred and not args.print_result:
+        return
+    result = found.as_dict(detector.info.classes)
     if not args.no_save_pred:
         file = folder / 'preds' / f'{path.stem}.json'
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result))
     if args.print_result:
         tqdm.write(f'{path}: {json.dumps(result)}')
-
-
-def _where(args: Namespace) -> str:
-    if args.no_save_vis and args.no_save_pred:
-        return ''
-    return f', see {Path(args.out_dir).absolute()}'
-
-
-def _exit(error: DeployedModelError) -> NoReturn:
-    print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
-    raise SystemExit(2) from error

@@ -18,9 +18,8 @@ class Detections:
     Attributes:
         bboxes: (n, 4), float32, x1 y1 x2 y2 in pixels of the image.
         scores: (n, ), float32, from 0 to 1.
-        labels: (n, ), int64, places in the model's list of classes.
-        masks: (n, h, w), bool, of the image's size; None if the model finds
-            boxes only.
+        labels: (n, ), int64, indices of the model's list of classes.
+        masks: (n, h, w), bool, of the image's size; None for boxes only.
     """
 
     bboxes: np.ndarray
@@ -43,13 +42,11 @@ class Detections:
             classes: Names by label.
 
         Returns:
-            Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as
-            COCO's run lengths if there are masks, and ``label_names`` if
-            ``classes`` are given.
+            Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as COCO's run
+            lengths if there are masks, and ``label_names`` if ``classes`` are
+            given.
         """
-        result = dict(
-            labels=self.labels.tolist(), scores=self.scores.tolist(), bboxes=self.bboxes.tolist()
-        )
+        result = {key: getattr(self, key).tolist() for key in ('labels', 'scores', 'bboxes')}
         if self.masks is not None:
             result['masks'] = [_run_lengths(mask) for mask in self.masks]
         if classes is not None:
@@ -60,18 +57,15 @@ class Detections:
 def finish(
     dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None, image: Prepared, mask_thr: float
 ) -> Detections:
-    """Rescale to the image, clip, drop what is empty.
+    """Rescale to the original image, clip, drop empty boxes.
 
     Args:
-        dets: (n, 5), x1 y1 x2 y2 in pixels of the network's input,
-            and the score; entries without a score fill the list up.
+        dets: (n, 5), x1 y1 x2 y2 in pixels of the network's input, and the
+            score; 0 marks padding.
         labels: (n, ).
         masks: (n, h, w), probabilities inside each box.
         image: Where they were found.
         mask_thr: Smallest probability of a mask's pixels.
-
-    Returns:
-        In pixels of the original image, in the order given.
     """
     height, width = image.original_size
     factors = np.array([1 / s for s in image.scale_factor] * 2, np.float32)
@@ -88,15 +82,14 @@ def finish(
 def paste_masks(
     masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float
 ) -> np.ndarray:
-    """Lay the masks of boxes onto the image.
+    """Paste the masks of boxes onto the image.
 
-    A pixel's probability is interpolated bilinearly at its centre, with zeros
-    around the mask; this is mmdet's rule, one axis after the other.
+    As in mmdet, a pixel's probability is interpolated bilinearly at its
+    centre, with zeros around the mask.
 
     Args:
         masks: (n, h, w), probabilities.
-        boxes: (n, 4), x1 y1 x2 y2 in pixels of the image, none
-            empty.
+        boxes: (n, 4), x1 y1 x2 y2 in pixels of the image, none empty.
         size: (height, width) of the image.
         threshold: Smallest probability that counts.
 
@@ -125,9 +118,8 @@ def _run_lengths(mask: np.ndarray) -> dict:
         from pycocotools.mask import encode
     except ImportError as error:
         raise DeployedModelError(
-            'masks are written as COCO run lengths, for which pycocotools is '
-            'needed: pip install pycocotools (or write no results: '
-            '--no-save-pred)'
+            'masks are written as COCO run lengths, which needs pycocotools: '
+            'pip install pycocotools (or write no results: --no-save-pred)'
         ) from error
     encoded = encode(np.asfortranarray(mask, np.uint8))
     return dict(size=encoded['size'], counts=encoded['counts'].decode())

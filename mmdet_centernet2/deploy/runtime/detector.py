@@ -1,4 +1,4 @@
-"""From photographs to detections with an exported model."""
+"""From images to detections with an exported model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .backends import open_session
+from .backends import Session, open_session
 from .detections import Detections, finish
 from .errors import ImageError, ModelFileError
 from .images import read_image
@@ -18,7 +18,9 @@ ImageLike = 'str | Path | np.ndarray'
 
 
 class Detector:
-    """An exported model that takes photographs and gives detections.
+    """An exported model that takes images and gives detections.
+
+    Threads may share one.
 
     Args:
         model: The file that ``tools/deploy.py`` wrote.
@@ -33,7 +35,7 @@ class Detector:
     Raises:
         ModelFileError: If the file is missing, not a model, or not one that
             this package exported.
-        DeployedModelError: If the backend or the device is not there.
+        DeployedModelError: If backend, device or threads cannot be had.
     """
 
     def __init__(
@@ -43,11 +45,11 @@ class Detector:
         device: str = 'cpu',
         threads: int | None = None,
     ):
+        self.path = str(model)
         self.session = open_session(model, backend, device, threads)
-        self.info = ModelInfo.from_metadata(self.session.metadata, str(model))
-        _check_graph(self.session, self.info, str(model))
-        shape = self.session.input_shapes['input']
-        self._fixed_batch, _, height, width = shape
+        self.info = ModelInfo.from_metadata(self.session.metadata, self.path)
+        _check_graph(self.session, self.info, self.path)
+        self._fixed_batch, _, height, width = self.session.input_shapes['input']
         self._fixed = (width, height) if width and height else None
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Detections | list[Detections]:
@@ -76,7 +78,7 @@ class Detector:
         """Read an image if it is a path; resize and normalise it."""
         if not isinstance(image, np.ndarray):
             image = read_image(image, self.info.decoder)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ImageError(
                 f'an image is {image.shape} of {image.dtype}; '
                 'it must be (height, width, 3) of uint8, BGR.'
@@ -87,12 +89,12 @@ class Detector:
         """The graph's inputs for a batch.
 
         Args:
-            images: At least one; for a model of fixed
-                batch size at most that many, the last one then fills it up.
+            images: At least one; for a model of fixed batch size at most that
+                many, the last one then fills it up.
 
         Returns:
-            ``input`` (B, 3, H, W) and, if the model wants
-            it, ``image_sizes`` (B, 2).
+            ``input`` (B, 3, H, W) and, if the model wants it, ``image_sizes``
+            (B, 2).
         """
         missing = (self._fixed_batch or len(images)) - len(images)
         batch, sizes = to_batch([*images, *[images[-1]] * missing], self.info, self._fixed)
@@ -101,35 +103,29 @@ class Detector:
 
     def _detect(self, images: Sequence[Prepared]) -> list[Detections]:
         outputs = self.session(self.feeds(images))
-        masks = outputs.get('masks')
-        return [
-            finish(
-                outputs['dets'][i],
-                outputs['labels'][i],
-                None if masks is None else masks[i],
-                image,
-                self.info.mask_thr,
+        names = ('dets', 'labels', 'masks')
+        dets, labels, masks = (outputs.get(n, [None] * len(images)) for n in names)
+        if labels.max(initial=-1) >= len(self.info.classes):
+            raise ModelFileError(
+                f'{self.path} finds class {labels.max()}, but its metadata name '
+                f'{len(self.info.classes)} classes. Export it again with tools/deploy.py.'
             )
+        return [
+            finish(dets[i], labels[i], masks[i], image, self.info.mask_thr)
             for i, image in enumerate(images)
         ]
 
 
-def _check_graph(session, info: ModelInfo, path: str) -> None:
-    """Compare the graph's ends with what the metadata promise."""
+def _check_graph(session: Session, info: ModelInfo, path: str) -> None:
+    """Compare the graph's inputs and outputs with what the metadata promise."""
     inputs = {'input'} | ({'image_sizes'} if info.image_size_input else set())
     outputs = {'dets', 'labels'} | ({'masks'} if info.task == 'mask' else set())
-    if set(session.input_shapes) != inputs:
-        raise ModelFileError(
-            f'{path} takes {_names(session.input_shapes)}, but its metadata '
-            f'say {_names(inputs)}. Export it anew with tools/deploy.py.'
-        )
-    if not outputs <= set(session.output_names):
-        raise ModelFileError(
-            f'{path} gives {_names(session.output_names)}, but detections are '
-            f'in {_names(outputs)}. Export the whole model with '
-            'tools/deploy.py.'
-        )
-
-
-def _names(names) -> str:
-    return ', '.join(sorted(names))
+    for does, names, wanted in (
+        ('takes', set(session.input_shapes), inputs),
+        ('gives', outputs & set(session.output_names), outputs),
+    ):
+        if names != wanted:
+            raise ModelFileError(
+                f'{path} {does} {", ".join(sorted(names))}, but its metadata say '
+                f'{", ".join(sorted(wanted))}. Export it again with tools/deploy.py.'
+            )

@@ -20,16 +20,13 @@ _FONT_SIZE, _SMALL_AREA = 18, 30000
 def draw(
     image: np.ndarray, found: Detections, info: ModelInfo, score_thr: float = 0.3
 ) -> np.ndarray:
-    """Draw what is found, the best on top.
+    """Draw detections above ``score_thr`` on a copy of an image, the best on top.
 
     Args:
         image: (h, w, 3), uint8, BGR.
         found: In pixels of the image.
         info: With the names and colours of the classes.
         score_thr: Smallest score that is drawn.
-
-    Returns:
-        A new picture like ``image``.
     """
     found = found.keep(found.scores > score_thr)
     colours = class_colours(info)
@@ -42,7 +39,10 @@ def draw(
     pen = ImageDraw.Draw(picture)
     for i in reversed(range(len(found))):
         pen.rectangle(found.bboxes[i].tolist(), outline=colours[found.labels[i]], width=_WIDTH)
-    captions = [_caption(found, i, info) for i in range(len(found))]
+    captions = [
+        f'{info.classes[label]}: {score * 100:.1f}'
+        for label, score in zip(found.labels, found.scores)
+    ]
     fonts = [_font(box) for box in found.bboxes]
     places = _places(
         [pen.textbbox((0, 0), *each) for each in zip(captions, fonts)], found.bboxes, picture.size
@@ -55,12 +55,9 @@ def draw(
 
 
 def class_colours(info: ModelInfo) -> list[tuple[int, int, int]]:
-    """RGB colours by label: the model's own, or else ones that differ.
-
-    These are the same every time.
-    """
-    if info.palette and len(info.palette) >= len(info.classes):
-        return [tuple(colour) for colour in info.palette]
+    """RGB colours by label: the model's own, or else fixed ones that differ."""
+    if info.palette:
+        return list(info.palette)
     # Hues a golden section apart: neighbours are never alike.
     colours = (
         hsv_to_rgb(i * 0.618034 % 1, 1 - i % 3 * 0.25, 1 - i % 2 * 0.3)
@@ -69,29 +66,16 @@ def class_colours(info: ModelInfo) -> list[tuple[int, int, int]]:
     return [tuple(round(255 * part) for part in each) for each in colours]
 
 
-def _caption(found: Detections, i: int, info: ModelInfo) -> str:
-    return f'{info.classes[found.labels[i]]}: {found.scores[i] * 100:.1f}'
-
-
 def _font(box: np.ndarray):
     small = (box[2] - box[0]) * (box[3] - box[1]) < _SMALL_AREA
     try:
         return ImageFont.load_default(_FONT_SIZE // 2 if small else _FONT_SIZE)
-    except TypeError:  # Pillow before 10.1 has one size
+    except TypeError:  # Pillow before 10.1 has one size only
         return ImageFont.load_default()
 
 
 def _places(texts: list[tuple], boxes: np.ndarray, image: tuple[int, int]) -> np.ndarray:
-    """Where captions cover least: above, below, right or left of their boxes.
-
-    Args:
-        texts: x1 y1 x2 y2 of each caption written at (0, 0).
-        boxes: (n, 4), of the objects, the best first.
-        image: (width, height), in pixels.
-
-    Returns:
-        (n, 4), x1 y1 x2 y2 of the captions, inside the image.
-    """
+    """Boxes (n, 4) of captions above, below, right or left of theirs, where they cover least."""
     taken = np.asarray(boxes, float)
     for text, (x1, y1, x2, y2) in zip(texts, boxes):
         size = np.array(text[2:])

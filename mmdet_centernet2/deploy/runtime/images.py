@@ -12,32 +12,13 @@ from PIL import Image, ImageOps
 from .errors import DeployedModelError, ImageError
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+_VIDEO_ENDINGS = '.mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .3gp'.split()
 # What a transparent grey image is laid on, in mmcv and therefore in training.
 _CANVAS = (124, 117, 104)
-_VIDEO_ENDINGS = (
-    '.mp4',
-    '.avi',
-    '.mov',
-    '.mkv',
-    '.webm',
-    '.m4v',
-    '.mpg',
-    '.mpeg',
-    '.wmv',
-    '.flv',
-    '.3gp',
-)
 
 
 def list_images(inputs: str | Path) -> list[Path]:
-    """The images that the user named.
-
-    Args:
-        inputs: An image file or a folder.
-
-    Returns:
-        The file; of a folder all images in it, sorted, whatever
-        the case of their ending.
+    """An image file, or all images of a folder, sorted.
 
     Raises:
         DeployedModelError: If there is none, or if it is a video.
@@ -46,9 +27,8 @@ def list_images(inputs: str | Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() in _VIDEO_ENDINGS:
             raise DeployedModelError(
-                f'input {inputs} is a video, which is not read. Extract its '
-                'frames into a folder and give that: mkdir frames && ffmpeg '
-                f'-i {inputs} frames/%06d.jpg'
+                f'input {inputs} is a video, which is not read. Extract its frames into a folder '
+                f'and give that: mkdir frames && ffmpeg -i {inputs} frames/%06d.jpg'
             )
         return [path]
     if not path.is_dir():
@@ -64,8 +44,7 @@ def list_images(inputs: str | Path) -> list[Path]:
 def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
     """Decode an image as mmcv does for models in training.
 
-    The EXIF orientation is applied. Of images of 16 bits the upper 8 are
-    taken, as OpenCV does.
+    The EXIF orientation is applied. Of 16 bits the upper 8 are taken.
 
     Args:
         path: The file.
@@ -91,31 +70,23 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
             f'image {path} is empty (0 bytes). Put a whole copy in its place, or leave it out.'
         )
     try:
-        decode = _decode_pillow if decoder == 'pillow' else _decode_cv2
         _refuse_wide_pixels(content, path)
-        return decode(content)
+        return (_decode_pillow if decoder == 'pillow' else _decode_cv2)(content)
     except ImageError:
         raise
     except Exception as error:  # each decoder fails in its own way
         raise ImageError(
-            f'image {path} ({len(content)} bytes) is truncated or not an '
-            f'image that can be decoded: {error}. Put a whole copy in its '
-            'place, or leave it out.'
+            f'image {path} ({len(content)} bytes) is truncated or not an image that can be '
+            f'decoded: {error}. Put a whole copy in its place, or leave it out.'
         ) from error
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a picture.
-
-    Args:
-        path: The file; its ending names the format. Its folder
-            is made.
-        image: (h, w, 3), uint8, BGR.
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write pixels (h, w, 3), uint8, BGR; the ending names the format.
 
     Raises:
         DeployedModelError: If it cannot be written.
     """
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         encoded = cv2.imencode(path.suffix, image)[1]
@@ -125,7 +96,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _refuse_wide_pixels(content: bytes, path: Path) -> None:
-    """Refuse what does not say which values are black and white."""
+    """Refuse pixels whose black and white are not known."""
     try:
         with Image.open(io.BytesIO(content)) as file:
             mode, wide = file.mode, file.mode in 'IF' and not _is_16_bit(file)
@@ -136,8 +107,8 @@ def _refuse_wide_pixels(content: bytes, path: Path) -> None:
         mode, wide = pixels.dtype.name, pixels.dtype.itemsize > 2
     if wide:
         raise ImageError(
-            f'image {path} has 32-bit or floating-point pixels (mode '
-            f'{mode!r}), whose range is not known. Save it with 8 or 16 bits.'
+            f'image {path} has 32-bit or floating-point pixels (mode {mode!r}), whose range is '
+            'not known. Save it with 8 or 16 bits.'
         )
 
 
@@ -157,8 +128,7 @@ def _decode_pillow(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as file:
         image = ImageOps.exif_transpose(file)
         if _is_16_bit(file):
-            upper = (np.asarray(image) >> 8).astype(np.uint8)
-            image = Image.fromarray(upper)
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == 'LA':
             canvas = Image.new('RGB', image.size, _CANVAS)
             canvas.paste(image.convert('RGB'), mask=image.getchannel('A'))

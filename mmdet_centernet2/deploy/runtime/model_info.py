@@ -1,15 +1,13 @@
-"""What an exported file says about itself.
+"""What an exported file says about itself: the one schema of its metadata.
 
-The file's metadata holds one entry, :data:`KEY`, a JSON object. It says all
-that is needed to go from a photograph to named boxes.
+The file's metadata hold one entry, :data:`KEY`, a JSON object.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from math import isfinite
 from typing import Any
 
 from .errors import ModelFileError
@@ -24,50 +22,41 @@ INTERPOLATIONS = dict(
     pillow=('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'),
 )
 
-
-# Each check takes a value from JSON and says whether it can be used.
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
+Check = Callable[[Any], bool]
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+# Each makes a check: whether a value from JSON can be used.
+def _number(low: float, high: float, kinds: Any = (int, float)) -> Check:
+    return lambda v: isinstance(v, kinds) and not isinstance(v, bool) and low <= v <= high
 
 
-def _is_number(low: float, high: float, whole: bool = False) -> Callable[[Any], bool]:
-    kinds = int if whole else (int, float)
-    return lambda value: (
-        isinstance(value, kinds)
-        and not _is_flag(value)
-        and isfinite(value)
-        and low <= value <= high
+def _one_of(*choices: str) -> Check:
+    return lambda v: isinstance(v, str) and v in choices
+
+
+def _list(check: Check, length: int | None = None) -> Check:
+    return lambda v: (
+        isinstance(v, list) and len(v) > 0 and length in (None, len(v)) and all(map(check, v))
     )
 
 
-def _is_one_of(*choices: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value in choices
+def _or_null(check: Check) -> Check:
+    return lambda v: v is None or check(v)
 
 
-def _is_list(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, list)
-        and len(value) > 0
-        and length in (None, len(value))
-        and all(map(check, value))
-    )
+def _is(kind: type) -> Check:
+    return lambda v: isinstance(v, kind)
 
 
-def _or_null(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or check(value)
-
-
-def _entry(check: Callable[[Any], bool], wanted: str, default: Any = MISSING) -> Any:
+def _entry(check: Check, wanted: str, default: Any = MISSING) -> Any:
     """A field with the check of its value, and what the value must be."""
     return field(default=default, metadata=dict(check=check, wanted=wanted))
 
 
-_FLAG = (_is_flag, 'true or false')
-_SHARE = (_is_number(0, 1), 'a number from 0 to 1')
+_FLAG = (_is(bool), 'true or false')
+_SHARE = (_number(0, 1), 'a number from 0 to 1')
+_SIDES = (_list(_number(0, 2**15, int), 2), 'two whole numbers of pixels, up to 32768')
+_COLOURS = (_or_null(_list(_list(_number(0, 255, int), 3))), 'a list of RGB colours from 0 to 255')
 
 
 @dataclass(frozen=True)
@@ -81,20 +70,18 @@ class ResizeInfo:
             (width, height) in pixels.
         keep_ratio: As in mmdet's ``Resize``; ``short_side`` always does.
         short_side: See ``scale``.
-        round_down: With ``keep_ratio``: sides are cut to whole pixels rather
-            than rounded to the nearest. Has no meaning with ``short_side``.
+        round_down: With ``keep_ratio``, not ``short_side``: sides are cut to
+            whole pixels instead of rounded.
         backend: ``cv2`` or ``pillow``; they interpolate differently.
         interpolation: Its name in mmcv, such as ``bilinear``.
     """
 
-    scale: tuple[int, int] = _entry(
-        _is_list(_is_number(0, 2**15, whole=True), 2), 'two whole numbers of pixels'
-    )
+    scale: tuple[int, int] = _entry(*_SIDES)
     keep_ratio: bool = _entry(*_FLAG, True)
     short_side: bool = _entry(*_FLAG, False)
     round_down: bool = _entry(*_FLAG, False)
-    backend: str = _entry(_is_one_of(*INTERPOLATIONS), 'cv2 or pillow', 'cv2')
-    interpolation: str = _entry(_is_text, 'the name of one', 'bilinear')
+    backend: str = _entry(_one_of(*INTERPOLATIONS), 'cv2 or pillow', 'cv2')
+    interpolation: str = _entry(_is(str), 'the name of one', 'bilinear')
 
 
 @dataclass(frozen=True)
@@ -107,73 +94,68 @@ class ModelInfo:
         palette: RGB colours from 0 to 255, by label; None if there are none.
         mean: Of each channel, subtracted; None: not normalised.
         std: Of each channel, divided by after that.
-        bgr_to_rgb: Whether the channels are turned around before.
-        pad_divisor: Height and width are padded to a multiple of it, below
-            and to the right.
+        bgr_to_rgb: Whether the channels are swapped before.
+        pad_divisor: Height and width are padded to a multiple of it, at the
+            bottom and on the right.
         pad_value: Of normalised pixels.
         task: ``bbox`` or ``mask``.
-        image_size_input: Whether the graph wants ``image_sizes``: height and
-            width of each image without the padding.
+        image_size_input: Whether the graph has the input ``image_sizes``:
+            height and width of each image without the padding.
         decoder: What decodes image files, ``cv2`` or ``pillow``.
         score_thr: The model gives no detection with a lower score.
         mask_thr: Pixels of a mask are those of at least this probability.
         package: Version of the package that exported the file.
     """
 
-    classes: tuple[str, ...] = _entry(_is_list(_is_text), 'a list of names')
-    resize: ResizeInfo = _entry(lambda value: isinstance(value, dict), 'an object')
-    palette: tuple[tuple[int, int, int], ...] | None = _entry(
-        _or_null(_is_list(_is_list(_is_number(0, 255, whole=True), 3))),
-        'a list of RGB colours from 0 to 255',
-        None,
-    )
+    classes: tuple[str, ...] = _entry(_list(_is(str)), 'a list of names')
+    resize: ResizeInfo = _entry(_is(dict), 'an object')
+    palette: tuple[tuple[int, int, int], ...] | None = _entry(*_COLOURS, None)
     mean: tuple[float, ...] | None = _entry(
-        _or_null(_is_list(_is_number(-1e6, 1e6), 3)), 'three numbers', None
+        _or_null(_list(_number(-1e6, 1e6), 3)), 'three numbers', None
     )
     std: tuple[float, ...] | None = _entry(
-        _or_null(_is_list(_is_number(1e-6, 1e6), 3)), 'three positive numbers', None
+        _or_null(_list(_number(1e-6, 1e6), 3)), 'three positive numbers', None
     )
     bgr_to_rgb: bool = _entry(*_FLAG, False)
-    pad_divisor: int = _entry(_is_number(1, 2**12, whole=True), 'a whole number from 1 on', 1)
-    pad_value: float = _entry(_is_number(-1e6, 1e6), 'a number', 0)
-    task: str = _entry(_is_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
+    pad_divisor: int = _entry(_number(1, 2**12, int), 'a whole number from 1 to 4096', 1)
+    pad_value: float = _entry(_number(-1e6, 1e6), 'a number', 0)
+    task: str = _entry(_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
     image_size_input: bool = _entry(*_FLAG, False)
-    decoder: str = _entry(_is_one_of('cv2', 'pillow'), 'cv2 or pillow', 'cv2')
+    decoder: str = _entry(_one_of('cv2', 'pillow'), 'cv2 or pillow', 'cv2')
     score_thr: float = _entry(*_SHARE, 0.0)
     mask_thr: float = _entry(*_SHARE, 0.5)
-    package: str = _entry(_is_text, 'a version', '')
+    package: str = _entry(_is(str), 'a version', '')
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> ModelInfo:
-        """Read and check the entry :data:`KEY`; unknown keys are left alone.
+        """Read and check the entry :data:`KEY`; unknown keys are ignored.
 
         Args:
             metadata: All entries of a file.
             path: The file, for messages.
 
         Raises:
-            ModelFileError: If there is no such entry, or it cannot be used.
+            ModelFileError: If there is no such entry, or it cannot be used;
+                the message names every fault.
         """
         if KEY not in metadata:
             raise ModelFileError(
-                f'{path} has no metadata {KEY!r}: it does not say which '
-                'classes it knows and how its images are prepared. Export it '
-                'with tools/deploy.py.'
+                f'{path} has no metadata {KEY!r}: it does not say which classes it knows and how '
+                'its images are prepared. Export it with tools/deploy.py.'
             )
         try:
             values = json.loads(metadata[KEY])
             schema = _schema(values)
             if schema <= SCHEMA:
-                return _build(cls, values)
+                return _build(values)
         except (ValueError, RecursionError) as error:
             raise ModelFileError(
                 f'the metadata {KEY!r} of {path} cannot be used ({error}). '
-                'Export the model anew with tools/deploy.py.'
+                'Export the model again with tools/deploy.py.'
             ) from error
         raise ModelFileError(
-            f'{path} was written by a newer mmdet_centernet2 '
-            f'({values.get("package", "?")}, metadata schema {schema}; '
-            f'this one reads up to {SCHEMA}). Update the package.'
+            f'{path} was written by a newer mmdet_centernet2 ({values.get("package", "?")}, '
+            f'metadata schema {schema}; this one reads up to {SCHEMA}). Update the package.'
         )
 
 
@@ -181,51 +163,56 @@ def _schema(values: Any) -> int:
     if not isinstance(values, dict):
         raise ValueError('it is no JSON object')
     schema = values.get('schema')
-    if not _is_number(1, 1e6, whole=True)(schema):
+    if not _number(1, 1e6, int)(schema):
         raise ValueError(f"'schema' is {_short(schema)}, not a whole number")
     return schema
 
 
-def _build(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
-    """Make one of the dataclasses, every value checked."""
-    known = {}
-    for entry in fields(cls):
-        name = f'{where}{entry.name}'
-        if entry.name not in values:
-            if entry.default is MISSING:
-                raise ValueError(f'{name!r} is missing')
-            continue
-        value = values[entry.name]
-        if not entry.metadata['check'](value):
-            raise ValueError(f'{name!r} is {_short(value)}, not {entry.metadata["wanted"]}')
-        known[entry.name] = _as_tuples(value)
-    if cls is ModelInfo:
-        known['resize'] = _build(ResizeInfo, values['resize'], 'resize.')
-    info = cls(**known)
-    if cls is ResizeInfo:
-        _check_resize(info)
-    elif (info.mean is None) != (info.std is None):
-        raise ValueError("'mean' and 'std' go together")
-    elif info.palette and len(info.palette) < len(info.classes):
-        raise ValueError("'palette' has fewer entries than 'classes'")
+def _build(values: dict) -> ModelInfo:
+    """Check every value, then those that depend on one another."""
+    faults: list[str] = []
+    known = _checked(ModelInfo, values, faults)
+    if 'resize' in known:
+        resize = _checked(ResizeInfo, values['resize'], faults, 'resize.')
+    if not faults:
+        info = ModelInfo(**{**known, 'resize': ResizeInfo(**resize)})
+        faults.extend(_conflicts(info))
+    if faults:
+        raise ValueError('; '.join(faults))
     return info
 
 
-def _check_resize(info: ResizeInfo) -> None:
+def _checked(cls: type, values: dict, faults: list[str], where: str = '') -> dict[str, Any]:
+    """The good values of a dataclass; the others are added to ``faults``."""
+    good = {}
+    for entry in fields(cls):
+        name, value = f'{where}{entry.name}', values.get(entry.name)
+        if entry.name not in values:
+            if entry.default is MISSING:
+                faults.append(f'{name!r} is missing')
+        elif entry.metadata['check'](value):
+            good[entry.name] = _as_tuples(value)
+        else:
+            faults.append(f'{name!r} is {_short(value)}, not {entry.metadata["wanted"]}')
+    return good
+
+
+def _conflicts(info: ModelInfo) -> Iterator[str]:
     """What single values do not show."""
-    if info.scale[0] < 1 or info.scale[1] < 1 and not info.short_side:
-        raise ValueError(f"'resize.scale' is {list(info.scale)}: images would have no pixels")
-    known = INTERPOLATIONS[info.backend]
-    if info.interpolation not in known:
-        raise ValueError(
-            f"'resize.interpolation' is {info.interpolation!r}, not one of {', '.join(known)}"
-        )
+    scale, resize = info.resize.scale, info.resize
+    if scale[0] < 1 or scale[1] < 1 and not resize.short_side:
+        yield f"'resize.scale' is {list(scale)}: images would have no pixels"
+    known = INTERPOLATIONS[resize.backend]
+    if resize.interpolation not in known:
+        yield f"'resize.interpolation' is {resize.interpolation!r}, not one of {', '.join(known)}"
+    if (info.mean is None) != (info.std is None):
+        yield "'mean' and 'std' go together"
+    if info.palette and len(info.palette) < len(info.classes):
+        yield "'palette' has fewer entries than 'classes'"
 
 
 def _as_tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_as_tuples(part) for part in value)
-    return value
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _short(value: Any) -> str:

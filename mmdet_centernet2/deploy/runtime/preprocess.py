@@ -1,4 +1,4 @@
-"""From pixels to the network's input, as mmdet's test pipeline goes."""
+"""From pixels to the network's input, as in mmdet's test pipeline."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .model_info import ModelInfo, ResizeInfo
+from .errors import ImageError
+from .model_info import INTERPOLATIONS, ModelInfo, ResizeInfo
 
-_CV2 = dict(
-    nearest=cv2.INTER_NEAREST,
-    bilinear=cv2.INTER_LINEAR,
-    bicubic=cv2.INTER_CUBIC,
-    area=cv2.INTER_AREA,
-    lanczos=cv2.INTER_LANCZOS4,
+_CV2 = dict(bilinear='LINEAR', bicubic='CUBIC', lanczos='LANCZOS4')  # other names are the same
+_METHODS = dict(
+    cv2={n: getattr(cv2, f'INTER_{_CV2.get(n, n).upper()}') for n in INTERPOLATIONS['cv2']},
+    pillow={n: Image.Resampling[n.upper()] for n in INTERPOLATIONS['pillow']},
 )
-_PILLOW = dict(
-    nearest=Image.Resampling.NEAREST,
-    bilinear=Image.Resampling.BILINEAR,
-    bicubic=Image.Resampling.BICUBIC,
-    box=Image.Resampling.BOX,
-    lanczos=Image.Resampling.LANCZOS,
-    hamming=Image.Resampling.HAMMING,
-)
+_LONGEST_SIDE = 2**15  # of a resized image: more would fill the memory
 
 
 class Prepared(NamedTuple):
@@ -53,16 +45,15 @@ class Prepared(NamedTuple):
 def resized_size(
     size: tuple[int, int], resize: ResizeInfo, limit: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """The size of an image after resizing.
+    """The size of an image after resizing; all sizes are (width, height).
 
     Args:
-        size: (width, height) in pixels.
+        size: In pixels.
         resize: How to resize.
-        limit: (width, height) that a model of
-            fixed shape takes; a larger image shrinks to fit.
+        limit: What a model of fixed shape takes; a larger image shrinks to fit.
 
     Returns:
-        (width, height), rounded as mmdet and mmcv do.
+        Rounded as mmdet and mmcv do; no side is less than one pixel.
     """
     if resize.short_side:
         resized = _short_side(size, *resize.scale)
@@ -101,23 +92,24 @@ def prepare(image: np.ndarray, info: ModelInfo, limit: tuple[int, int] | None = 
     Args:
         image: (h, w, 3), uint8, BGR.
         info: Of the model.
-        limit: (width, height) of a model of
-            fixed shape.
+        limit: (width, height) of a model of fixed shape.
 
-    Returns:
-        The image and its sizes.
+    Raises:
+        ImageError: If the resized image would be longer than 32768 pixels.
     """
     height, width = image.shape[:2]
     size = resized_size((width, height), info.resize, limit)
-    resized = _resize(image, size, info.resize)
+    if max(size) > _LONGEST_SIDE:
+        raise ImageError(
+            f'an image of {width}x{height} pixels would be resized to {size[0]}x{size[1]}; '
+            f'no side may be longer than {_LONGEST_SIDE}. Cut it into parts.'
+        )
+    method = _METHODS[info.resize.backend][info.resize.interpolation]
+    if info.resize.backend == 'pillow':
+        resized = np.asarray(Image.fromarray(image).resize(size, method))
+    else:
+        resized = cv2.resize(image, size, interpolation=method)
     return Prepared(_normalise(resized, info), (height, width))
-
-
-def _resize(image: np.ndarray, size: tuple[int, int], resize: ResizeInfo) -> np.ndarray:
-    if resize.backend == 'pillow':
-        method = _PILLOW[resize.interpolation]
-        return np.asarray(Image.fromarray(image).resize(size, method))
-    return cv2.resize(image, size, interpolation=_CV2[resize.interpolation])
 
 
 def _normalise(image: np.ndarray, info: ModelInfo) -> np.ndarray:
@@ -135,18 +127,17 @@ def _normalise(image: np.ndarray, info: ModelInfo) -> np.ndarray:
 def to_batch(
     images: Sequence[Prepared], info: ModelInfo, fixed: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pad images below and to the right, and stack them.
+    """Pad images at the bottom and on the right, and stack them.
 
     Args:
         images: At least one.
         info: Of the model.
-        fixed: (width, height) of a model of
-            fixed shape; otherwise the largest image decides, rounded up to
-            ``info.pad_divisor``.
+        fixed: (width, height) of a model of fixed shape; otherwise the largest
+            image decides, rounded up to ``info.pad_divisor``.
 
     Returns:
-        Images (B, 3, H, W) and their sizes without
-        the padding (B, 2) as (height, width), float32.
+        Images (B, 3, H, W) and their sizes without the padding (B, 2) as
+        (height, width), float32.
     """
     sizes = np.array([image.size for image in images])
     if fixed is None:
