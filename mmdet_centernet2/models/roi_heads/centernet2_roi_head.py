@@ -34,36 +34,38 @@ def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
     return torch.sqrt(probs * proposal_scores[:, None])
 
 
-def merge_duplicate_gt_labels(batch_data_samples: SampleList) -> SampleList:
-    """Give equal boxes of an image the label of the first of them.
+def prepare_gt(batch_data_samples: SampleList) -> SampleList:
+    """The ground truth that RoIs are matched to. One device-host sync.
 
-    The original matches the ground truth among its RoIs like any other RoI,
-    so the first of several equal boxes takes them all. mmdet's samplers
-    match each one to itself.
+    Boxes without area, as resizing may leave them, take no part: their deltas
+    are infinite. Equal boxes of an image get the label of the first of them:
+    the original matches the ground truth among its RoIs like any other RoI,
+    mmdet's samplers match each box to itself.
 
     Args:
         batch_data_samples: With ``gt_instances``, boxes as tensors of shape
-            (n, 4). They are not changed.
-
-    Returns:
-        The same but for those labels.
+            (n, 4) in pixels. They are not changed.
 
     Source: docs/differences.md, 27.
     """
-    merged = []
-    for sample in batch_data_samples:
+    counts = [len(sample.gt_instances) for sample in batch_data_samples]
+    boxes = torch.cat([sample.gt_instances.bboxes for sample in batch_data_samples]).cpu()
+    prepared = []
+    for sample, box in zip(batch_data_samples, boxes.split(counts)):
         gt = sample.gt_instances
-        if len(gt) > 1:
-            equal = (gt.bboxes[:, None] == gt.bboxes).all(-1)
-            indices = torch.arange(len(gt), device=equal.device)
-            first = torch.where(equal, indices, len(gt)).amin(1)
-            labels = gt.labels[first]
+        indices = torch.arange(len(box))
+        groups = box.unique(dim=0, return_inverse=True)[1]
+        first = torch.full_like(indices, len(box)).scatter_reduce_(0, groups, indices, 'amin')
+        if not torch.equal(first[groups], indices):
             gt = gt.new()
-            gt.labels = labels
+            gt.labels = gt.labels[first[groups]]
+        has_area = (box[:, 2:] > box[:, :2]).all(1)
+        if not has_area.all():
+            gt = gt[has_area]
         sample = sample.new()
         sample.gt_instances = gt
-        merged.append(sample)
-    return merged
+        prepared.append(sample)
+    return prepared
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -145,11 +147,11 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`merge_duplicate_gt_labels`.
+        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`.
 
         Not compiled: the number of RoIs differs from batch to batch.
         """
-        return super().loss(x, rpn_results_list, merge_duplicate_gt_labels(batch_data_samples))
+        return super().loss(x, rpn_results_list, prepare_gt(batch_data_samples))
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor], rois: Tensor) -> dict:
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
@@ -256,7 +258,7 @@ class CenterNet2RoIHead(StandardRoIHead):
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
         """See mmdet's ``StandardRoIHead``."""
-        return super().loss(x, rpn_results_list, merge_duplicate_gt_labels(batch_data_samples))
+        return super().loss(x, rpn_results_list, prepare_gt(batch_data_samples))
 
     def predict_bbox(
         self,

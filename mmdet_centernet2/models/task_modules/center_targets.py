@@ -39,6 +39,8 @@ MIN_HEAT = 1e-4
 CENTER = 4
 #: Cost of cells that cannot be positives.
 NO_MATCH = 1e8
+#: Where boxes without area are moved to, in pixels: off every map.
+OFF_MAP = -1e7
 
 
 class LevelLayout(NamedTuple):
@@ -159,12 +161,18 @@ class BatchBoxes(NamedTuple):
 
     @classmethod
     def collate(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> 'BatchBoxes':
-        """Join the boxes (n_i, 4) and labels (n_i, ) of each image."""
+        """Join the boxes (n_i, 4) and labels (n_i, ) of each image.
+
+        Boxes without area are moved off the maps, where they take no part:
+        leaving them out would cost a device-host sync.
+        """
         images = [
             torch.full((len(b),), i, dtype=torch.long, device=b.device) for i, b in enumerate(boxes)
         ]
+        joined = torch.cat([b.reshape(-1, 4) for b in boxes]).float()
+        has_area = (joined[:, 2:] > joined[:, :2]).all(1, keepdim=True)
         return cls(
-            torch.cat([b.reshape(-1, 4) for b in boxes]).float(),
+            torch.where(has_area, joined, OFF_MAP),
             torch.cat([lab.reshape(-1) for lab in labels]).long(),
             torch.cat(images),
         )
