@@ -39,8 +39,8 @@ _READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 
 class Report:
     """Prints what is found and counts the faults, which must be mended."""
 
-    def __init__(self) -> None:
-        self.console = Console(soft_wrap=True, highlight=False)
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True, highlight=False)
         self.faults = 0
 
     def say(self, text: str = '') -> None:
@@ -75,9 +75,35 @@ def main() -> int:
     """
     args = _parse_args()
     cfg = load_config(args)
+    picture = args.out or osp.join('work_dirs', 'check_dataset', f'{Path(args.config).stem}.png')
+    return 1 if check_config(cfg, picture, args.samples, not args.no_images) else 0
+
+
+def check_config(
+    cfg: Config,
+    picture: str | Path,
+    samples: int = 100,
+    images: bool = True,
+    console: Console | None = None,
+) -> int:
+    """Check all data of a config.
+
+    Args:
+        cfg: The config.
+        picture: File for the statistics of the labels.
+        samples: Images that go through the training pipeline.
+        images: Whether every image is looked at.
+        console: What to print on.
+
+    Returns:
+        Number of faults, which must be mended.
+
+    Raises:
+        PreflightError: If the data are not there.
+    """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     MMLogger.get_instance('check', log_level='WARNING')
-    report = Report()
+    report = Report(console)
     splits = [s for s in SPLITS if cfg.get(f'{s}_dataloader') is not None]
     check_data(
         cfg, [f'{s}_dataloader' for s in splits], [f'{s}_evaluator' for s in splits if s != 'train']
@@ -91,18 +117,15 @@ def main() -> int:
         if config in done:
             continue
         done.append(config)
-        dataset = _check_split(cfg, split, report, args)
+        dataset = _check_split(cfg, split, report, samples, images)
         if dataset is not None:
             found[split] = dataset
     _check_overlap(found, report)
     if found:
-        path = Path(
-            args.out or osp.join('work_dirs', 'check_dataset', f'{Path(args.config).stem}.png')
-        )
-        draw(found, path)
-        report.say(f'\nStatistics of the labels: {path}')
+        draw(found, Path(picture))
+        report.say(f'\nStatistics of the labels: {picture}')
     report.say(f'{report.faults} faults.' if report.faults else 'No faults.')
-    return 1 if report.faults else 0
+    return report.faults
 
 
 def _parse_args() -> Namespace:
@@ -137,7 +160,9 @@ def _check_config(cfg: Config, split: str, report: Report) -> None:
         report.fault(str(error))
 
 
-def _check_split(cfg: Config, split: str, report: Report, args: Namespace) -> BaseDataset | None:
+def _check_split(
+    cfg: Config, split: str, report: Report, samples: int, images: bool
+) -> BaseDataset | None:
     """Check one data loader's data; None if they cannot be read."""
     config = cfg[f'{split}_dataloader']['dataset']
     report.say(f'\n{split}_dataloader')
@@ -152,10 +177,10 @@ def _check_split(cfg: Config, split: str, report: Report, args: Namespace) -> Ba
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     describe(infos, dataset.metainfo['classes'], report)
     _find_suspicious(infos, cfg, report)
-    if not args.no_images:
+    if images:
         _check_images(infos, report)
         if split == 'train':
-            _count_levels(dataset, cfg, args.samples, report)
+            _count_levels(dataset, cfg, samples, report)
     if split != 'train':
         _score_perfect(dataset, infos, cfg[f'{split}_evaluator'], report)
     return dataset

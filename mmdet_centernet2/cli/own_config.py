@@ -16,7 +16,7 @@ GPU_MODEL = 'centernet2_r50-caffe_fpn_ms-1x_coco'
 #: The quarter of the objects that is smallest is at least so large in the
 #: network's input, in pixels: two cells of a stride-16 level.
 _SMALL_OBJECT = 40
-_EVALUATIONS = 10
+_MOSAIC = "dict(type='CachedMosaic', img_scale=(crop, crop), max_cached_images=40, prob=0.5),"
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Plan:
         crop: Edge of the square that is trained on, in pixels.
         batch: Images an iteration.
         iters: Iterations.
-        lr: Learning rate; None for the inherited config's, in proportion to the batch.
         mosaic: Whether four images are joined into one, for data sets of few images.
+        from_above: Whether images are turned by quarters, too.
         workers: Processes that load images.
+        evaluations: Number of evaluations while training.
         why: What ``size`` was taken from, in words.
     """
 
@@ -41,17 +42,23 @@ class Plan:
     batch: int
     iters: int
     mosaic: bool
+    from_above: bool
     workers: int
     why: str
+    evaluations: int = 10
 
     @property
     def interval(self) -> int:
         """Iterations between two evaluations."""
-        return max(self.iters // _EVALUATIONS, 1)
+        return max(self.iters // self.evaluations, 1)
 
 
 def make_plan(
-    data: OwnData, gpu: bool, model: str | None = None, epochs: float | None = None
+    data: OwnData,
+    gpu: bool,
+    model: str | None = None,
+    epochs: float | None = None,
+    from_above: bool = False,
 ) -> Plan:
     """Choose sizes and schedule.
 
@@ -61,6 +68,7 @@ def make_plan(
         model: Name of a shipped config; by default a small network on a CPU,
             ResNet-50 on a GPU.
         epochs: Passes over the images; by default fewer for larger data sets.
+        from_above: Whether no side of an image is up.
     """
     sides, longest = _object_sizes(data)
     largest = 1333 if gpu else 800
@@ -77,6 +85,7 @@ def make_plan(
         batch=batch,
         iters=max(round(epochs * data.train.images / batch), 20),
         mosaic=data.train.images < 500,
+        from_above=from_above,
         workers=4 if gpu else 0,
         why=f'the median object has {np.median(sides):.0f} of {longest:.0f} px',
     )
@@ -91,8 +100,10 @@ def fit_time(plan: Plan, seconds: float, pace: float, evaluation: float) -> Plan
         pace: Seconds of an iteration.
         evaluation: Seconds of one evaluation.
     """
-    left = max(seconds - (_EVALUATIONS + 1) * evaluation, seconds / 2)
-    return replace(plan, iters=max(int(left / pace), 20))
+    # a fifth of the time for evaluations, two of them at least
+    evaluations = int(min(max(seconds / 5 / evaluation - 1, 2), plan.evaluations))
+    left = seconds - (evaluations + 1) * evaluation
+    return replace(plan, iters=max(int(left / pace), 20), evaluations=evaluations)
 
 
 def _object_sizes(data: OwnData) -> tuple[np.ndarray, float]:
@@ -117,60 +128,57 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         plan: How.
         source: What the user named, for the first line.
     """
-    mosaic = (
-        "    dict(type='CachedMosaic', img_scale=(crop, crop), pad_val=114, max_cached_images=40, "
-        'prob=0.5),\n    *random_crop,\n'
-        if plan.mosaic
-        else ''
-    )
-    weights = "load_from = 'centernet2://CenterNet2_R50_1x'\n" if plan.model == GPU_MODEL else ''
-    epochs = plan.iters * plan.batch / data.train.images
-    path.write_text(
-        f"""\
-# CenterNet2 on {Path(source).name} ({data.kind}), written by `centernet2 train`. It is a config of \
-MMDetection
-# like any other: edit it and run `centernet2 train` again, or give it to any of mmdet's tools.
-_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'
-
-# -----data: {data.train.images} images to train on, {data.val.images} held out-----
-classes = {data.classes!r}
-metainfo = dict(classes=classes, palette={distinct_palette(len(data.classes))!r})
-# {plan.why}; so images are resized to
-size, crop = {plan.size}, {plan.crop}
-random_crop = [
-    dict(type='RandomCrop', crop_size=(crop, crop), allow_negative_crop=True),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=False)]
-train_pipeline = [
-    _base_.load_image,
-    _base_.load_boxes,
-    dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 1.5), keep_ratio=True),
-    *random_crop,
-{mosaic}\
-    dict(type='YOLOXHSVRandomAug'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='Pad', size=(crop, crop), pad_val=dict(img=(114, 114, 114))),
-    dict(type='PackDetInputs')]
-test_pipeline = [_base_.load_image, dict(_base_.resize, scale=(size, size)), *_base_.load_and_pack]
-train_dataloader = dict(batch_size={plan.batch}, num_workers={plan.workers}, \
-persistent_workers={plan.workers > 0}, batch_sampler=None, dataset=dict(
-    data_root='', ann_file={str(data.train.ann_file)!r},
-    data_prefix=dict(img={str(data.train.img_dir)!r}), metainfo=metainfo, filter_cfg=None, \
-pipeline=train_pipeline))
-val_dataloader = test_dataloader = dict(num_workers={plan.workers}, \
-persistent_workers={plan.workers > 0}, dataset=dict(
-    data_root='', ann_file={str(data.val.ann_file)!r},
-    data_prefix=dict(img={str(data.val.img_dir)!r}), metainfo=metainfo, pipeline=test_pipeline))
-val_evaluator = test_evaluator = dict(ann_file={str(data.val.ann_file)!r})
-
-# -----model and schedule: {plan.iters} iterations of {plan.batch} images, {epochs:.0f} epochs-----
-model = dict(roi_head=dict(bbox_head=dict(num_classes={len(data.classes)})))
-{weights}\
-train_cfg = dict(max_iters={plan.iters}, val_interval={plan.interval})
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={max(plan.iters // 15, 1)}),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin={max(plan.iters // 15, 1)}, end={plan.iters}, \
-eta_min_ratio=0.01)]
-default_hooks = dict(checkpoint=dict(interval={plan.interval}, max_keep_ckpts=1, \
-save_best='coco/bbox_mAP'))
-"""
-    )
+    train, val = data.train, data.val
+    loader = f'num_workers={plan.workers}, persistent_workers={plan.workers > 0}'
+    mosaic = f'{_MOSAIC}\n    *random_crop,\n    ' if plan.mosaic else ''
+    turns = " dict(type='RandomQuarterTurns')," if plan.from_above else ''
+    warmup = max(plan.iters // 15, 1)
+    evaluation = f'interval={plan.interval}, max_keep_ckpts=1'
+    lines = [
+        f'# {data.kind} data {Path(source).name}, written by `centernet2 train`; edit it as you like.',
+        f"_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'",
+        '',
+        f'# -----data: {train.images} images to train on, {val.images} held out-----',
+        f'classes = {data.classes!r}',
+        f'metainfo = dict(classes=classes, palette={distinct_palette(len(data.classes))!r})',
+        f"train_data = dict(data_root='', ann_file={str(train.ann_file)!r},",
+        f'                  data_prefix=dict(img={str(train.img_dir)!r}), metainfo=metainfo)',
+        f"val_data = dict(data_root='', ann_file={str(val.ann_file)!r},",
+        f'                data_prefix=dict(img={str(val.img_dir)!r}), metainfo=metainfo)',
+        f'size, crop = {plan.size}, {plan.crop}  # {plan.why}',
+        'random_crop = [',
+        "    dict(type='RandomCrop', crop_size=(crop, crop), allow_negative_crop=True),",
+        "    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=False)]",
+        'train_pipeline = [',
+        '    _base_.load_image, _base_.load_boxes,',
+        "    dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 1.5), "
+        'keep_ratio=True),',
+        '    *random_crop,',
+        f"    {mosaic}dict(type='RandomFlip', prob=0.5),{turns}",
+        "    dict(type='YOLOXHSVRandomAug', hue_delta=12, saturation_delta=60, value_delta=60),",
+        "    dict(type='RandomGrayscale', prob=0.15, keep_channels=True),",
+        "    dict(type='Pad', size=(crop, crop), pad_val=dict(img=(114, 114, 114))),",
+        "    dict(type='PackDetInputs')]",
+        'test_pipeline = [_base_.load_image, dict(_base_.resize, scale=(size, size)), '
+        '*_base_.load_and_pack]',
+        f'train_dataloader = dict(batch_size={plan.batch}, {loader}, batch_sampler=None,',
+        '    dataset=dict(filter_cfg=None, pipeline=train_pipeline, **train_data))',
+        f'val_dataloader = test_dataloader = dict({loader},',
+        '    dataset=dict(pipeline=test_pipeline, **val_data))',
+        f'val_evaluator = test_evaluator = dict(ann_file={str(val.ann_file)!r})',
+        '',
+        f'# -----model and schedule: {plan.iters * plan.batch / train.images:.0f} epochs-----',
+        f'model = dict(roi_head=dict(bbox_head=dict(num_classes={len(data.classes)})))',
+        f'train_cfg = dict(max_iters={plan.iters}, val_interval={plan.interval})',
+        'param_scheduler = [',
+        f"    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end={warmup}),",
+        f"    dict(type='CosineAnnealingLR', by_epoch=False, begin={warmup}, end={plan.iters}, "
+        'eta_min_ratio=0.01)]',
+        f"default_hooks = dict(checkpoint=dict({evaluation}, save_best='coco/bbox_mAP'))",
+    ]
+    if plan.model == GPU_MODEL:  # schedules of the original are for 16 images
+        lines += [
+            f'optim_wrapper = dict(optimizer=dict(lr={0.02 * plan.batch / 16:g}))',
+            "load_from = 'centernet2://CenterNet2_R50_1x'  # weights of COCO",
+        ]
+    path.write_text('\n'.join(lines) + '\n')

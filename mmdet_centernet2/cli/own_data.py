@@ -180,7 +180,14 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
     """The folder that the file names of a COCO file are relative to."""
     names = [image.get('file_name') for image in content['images'][:50] if isinstance(image, dict)]
     names = [name for name in names if isinstance(name, str)]
-    below = ('', 'images', 'img', *_PARTS[part], *(f'images/{name}' for name in _PARTS[part]))
+    below = (
+        '',
+        'images',
+        'img',
+        'JPEGImages',
+        *_PARTS[part],
+        *(f'images/{name}' for name in _PARTS[part]),
+    )
     folders = [base / name for base in (path.parent, root, path.parent.parent) for name in below]
     folders += [root / name / 'images' for name in _PARTS[part]]
     counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}

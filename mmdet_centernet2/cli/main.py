@@ -1,0 +1,45 @@
+"""The command ``centernet2``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from functools import partial
+
+
+def build_parser() -> ArgumentParser:
+    """The command line, with a sub-command for each task."""
+    from mmdet_centernet2.cli import train
+
+    parser = ArgumentParser(prog='centernet2', description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    each = commands.add_parser('train', help='train on a folder of labelled images')
+    train.add_arguments(each)
+    each.set_defaults(run=partial(train.train, say=partial(print, flush=True, file=sys.stdout)))
+    each = commands.add_parser('weights', help="fetch released weights and print the file's path")
+    each.add_argument('name', help='such as CenterNet2_R50_1x')
+    each.set_defaults(run=_weights)
+    return parser
+
+
+def _weights(args) -> None:
+    from mmdet_centernet2.checkpoint.released import released_checkpoint
+
+    print(released_checkpoint(args.name))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; those of the process by default.
+    """
+    for category in (UserWarning, DeprecationWarning, FutureWarning):
+        warnings.filterwarnings('ignore', category=category)  # of libraries
+    from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+
+    args = build_parser().parse_args(argv)
+    with errors_as_exit():
+        args.run(args)

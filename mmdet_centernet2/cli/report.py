@@ -1,0 +1,332 @@
+"""The page at the end of ``centernet2 train``: how good the detector is, and where it fails."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from hotcoco import COCO, COCOeval
+from markupsafe import Markup
+from matplotlib.figure import Figure  # no pyplot: there may be no display
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+
+PAGES = Path(__file__).parent / 'pages'
+_CARDS = 12  # half of them the worst, half the best
+_PICTURE = 900  # pixels of the longer edge, at most
+_SHOWN = 0.3  # score of a box that counts as found
+_CURVES = 12  # classes with a curve of their own
+_ERRORS = {
+    'Loc': ('localisation', 'right class, box too far off (IoU 0.1 to 0.5)'),
+    'Cls': ('class', 'right place, wrong class'),
+    'Both': ('both', 'wrong class and box off'),
+    'Dupe': ('duplicate', 'a second box on a found object'),
+    'Bkg': ('background', 'nothing is labelled there'),
+    'Miss': ('missed', 'labelled, not found by any box'),
+}
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill one of the pages of this package.
+
+    Args:
+        template: Its name in ``pages/``.
+        **values: For the template; text is escaped, ``Markup`` is not.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    style = Markup((PAGES / 'style.css').read_text())
+    return environment.get_template(template).render(style=style, **values)
+
+
+def write_report(
+    path: Path,
+    cfg: Config,
+    samples: Sequence[DetDataSample],
+    history: Mapping[str, Any],
+    why: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: A ``.html`` file; it needs no other file.
+        cfg: The config that was trained.
+        samples: Of the held-out images, with ``pred_instances``.
+        history: mmengine's ``message_hub.log_scalars``.
+        why: File name of an image to the page that explains its detections.
+    """
+    classes = list(cfg.train_dataloader.dataset.metainfo.classes)
+    truth = _content(cfg.val_evaluator.ann_file, classes)
+    training = _content(cfg.train_dataloader.dataset.ann_file, classes)
+    result = _evaluate(truth, samples)
+    counts = [
+        Counter(a['category_id'] for a in content['annotations']) for content in (truth, training)
+    ]
+    diagnostics = result.image_diagnostics()
+    metrics = result.results()['metrics']
+    page = render(
+        'report.html',
+        title=path.resolve().parent.name,
+        model=Path(cfg.filename).name,
+        ap=metrics['AP'],
+        ap50=metrics['AP50'],
+        images=len(truth['images']),
+        boxes=len(truth['annotations']),
+        classes=_class_rows(result, classes, counts),
+        cards=_cards(truth, samples, diagnostics, classes, dict(why or {})),
+        errors=_error_rows(result),
+        doubtful=_doubtful(diagnostics, truth, classes),
+        confusion=_confusion(result),
+        pr_curve=_pr_curve(result, classes),
+        curves=_training_curves(history, cfg.train_cfg.val_interval),
+        statistics=_statistics(training, classes),
+    )
+    path.write_text(page, encoding='utf-8')
+
+
+def _content(ann_file: str, classes: list[str]) -> dict[str, Any]:
+    """A COCO file with categories 1, 2, ... in the order of the classes."""
+    content = json.loads(Path(ann_file).read_bytes())
+    numbers = {
+        each['id']: classes.index(each['name']) + 1
+        for each in content['categories']
+        if each['name'] in classes
+    }
+    annotations = [ann for ann in content['annotations'] if ann['category_id'] in numbers]
+    return dict(
+        images=content['images'],
+        categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)],
+        annotations=[
+            dict(
+                id=number,
+                image_id=ann['image_id'],
+                category_id=numbers[ann['category_id']],
+                bbox=ann['bbox'],
+                area=ann.get('area') or ann['bbox'][2] * ann['bbox'][3],
+                iscrowd=int(ann.get('iscrowd') or 0),
+            )
+            for number, ann in enumerate(annotations, 1)
+        ],
+    )
+
+
+def _evaluate(truth: dict, samples: Sequence[DetDataSample]) -> COCOeval:
+    found = []
+    for sample in samples:
+        pred = sample.pred_instances
+        for box, score, label in zip(
+            pred.bboxes.tolist(), pred.scores.tolist(), pred.labels.tolist()
+        ):
+            x1, y1, x2, y2 = box
+            found.append(
+                dict(
+                    image_id=sample.img_id,
+                    category_id=label + 1,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    score=score,
+                )
+            )
+    ground_truth = COCO(truth)
+    result = COCOeval(ground_truth, ground_truth.load_res(found), 'bbox')
+    result.evaluate()
+    result.accumulate()
+    result.summary_lines()
+    return result
+
+
+def _class_rows(result: COCOeval, classes: list[str], counts: list[Counter]) -> list[dict]:
+    precision, recall = result.eval['precision'], result.eval['recall']
+    rows = []
+    for index, name in enumerate(classes):
+        values = (
+            precision[:, :, index, 0, -1].mean(),
+            precision[0, :, index, 0, -1].mean(),
+            recall[0, index, 0, -1],
+        )
+        texts = ['' if value < 0 else f'{value:.3f}' for value in values]
+        held_out, training = (count[index + 1] for count in counts)
+        rows.append(
+            dict(zip(('ap', 'ap50', 'recall'), texts), name=name, boxes=held_out, training=training)
+        )
+    return sorted(rows, key=lambda row: row['ap'] or '9')
+
+
+def _error_rows(result: COCOeval) -> list[dict]:
+    errors = result.tide_errors()
+    rows = [
+        dict(name=name, what=what, count=errors['counts'][key], lost=errors['delta_ap'][key])
+        for key, (name, what) in _ERRORS.items()
+    ]
+    return sorted(rows, key=lambda row: -row['lost'])
+
+
+def _doubtful(diagnostics: dict, truth: dict, classes: list[str]) -> list[str]:
+    """Labels that the model contradicts with a high score."""
+    names = {image['id']: image['file_name'] for image in truth['images']}
+    return [
+        f'{names[each["image_id"]]}: {each["type"].replace("_", " ")}, score {each["dt_score"]:.2f}'
+        for each in diagnostics['label_errors'][:10]
+    ]
+
+
+def _cards(
+    truth: dict,
+    samples: Sequence[DetDataSample],
+    diagnostics: dict,
+    classes: list[str],
+    why: dict[str, str],
+) -> list[dict]:
+    """The images with the lowest and the highest AP, with their boxes."""
+    images = {image['id']: image for image in truth['images']}
+    summary = diagnostics['img_summary']
+    order = sorted((s for s in samples if s.img_id in summary), key=lambda s: _ap(summary, s))
+    if len(order) > _CARDS:
+        order = order[: _CARDS // 2] + order[-_CARDS // 2 :]
+    boxes: dict[Any, list[dict]] = {}
+    for ann in truth['annotations']:
+        boxes.setdefault(ann['image_id'], []).append(
+            _box(*ann['bbox'], name=classes[ann['category_id'] - 1])
+        )
+    hits = {number for number, status in diagnostics['dt_status'].items() if status == 'tp'}
+    first = dict(zip((s.img_id for s in samples), _first_numbers(samples)))
+    cards = []
+    for sample in order:
+        picture = cv2.imread(sample.img_path)
+        height, width = picture.shape[:2]
+        scale = min(_PICTURE / max(height, width), 1)
+        if scale < 1:
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+        pred, name = sample.pred_instances, images[sample.img_id]['file_name']
+        found = []
+        for index, (box, score, label) in enumerate(
+            zip(pred.bboxes.tolist(), pred.scores.tolist(), pred.labels.tolist())
+        ):
+            x1, y1, x2, y2 = box
+            hit = first[sample.img_id] + index in hits
+            found.append(
+                _box(x1, y1, x2 - x1, y2 - y1, classes[label], score=round(score, 3), hit=hit)
+            )
+        shown = [box['hit'] for box in found if box['score'] >= _SHOWN]
+        labelled = boxes.get(sample.img_id, [])
+        cards.append(
+            dict(
+                name=name,
+                width=width,
+                height=height,
+                jpeg=base64.b64encode(jpeg).decode(),
+                truth=labelled,
+                found=found,
+                ap=_ap(summary, sample),
+                summary=f'{sum(shown)} of {len(labelled)} found, {len(shown) - sum(shown)} wrong',
+                why=why.get(name),
+            )
+        )
+    return cards
+
+
+def _ap(summary: dict, sample: DetDataSample) -> float:
+    return summary[sample.img_id]['ap']
+
+
+def _first_numbers(samples: Sequence[DetDataSample]) -> list[int]:
+    """The number that the evaluation gives to the first box of each image."""
+    counts = [len(sample.pred_instances) for sample in samples]
+    return [1 + sum(counts[:index]) for index in range(len(counts))]
+
+
+def _box(x: float, y: float, w: float, h: float, name: str, **more: Any) -> dict[str, Any]:
+    return dict(x=round(x, 1), y=round(y, 1), w=round(w, 1), h=round(h, 1), name=name, **more)
+
+
+# --- plots, as SVG in the page -------------------------------------------------------------------
+
+
+def _svg(figure: Figure) -> Markup:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format='svg', bbox_inches='tight')
+    return Markup(buffer.getvalue()[buffer.getvalue().index('<svg') :])
+
+
+def _confusion(result: COCOeval) -> Markup:
+    found = result.confusion_matrix(min_score=_SHOWN)
+    names = [*found['cat_names'], 'nothing']
+    size = min(max(0.45 * len(names), 3), 16)
+    figure = Figure(figsize=(size + 2, size))
+    ax = figure.subplots()
+    ax.imshow(found['normalized'], cmap='Blues', vmin=0, vmax=1)
+    if len(names) <= 25:
+        for (row, column), count in np.ndenumerate(found['matrix']):
+            if count:
+                dark = found['normalized'][row, column] > 0.5
+                colour = 'white' if dark else 'black'
+                ax.text(column, row, int(count), ha='center', va='center', size=8, color=colour)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel='found as', ylabel='labelled as')
+    return _svg(figure)
+
+
+def _pr_curve(result: COCOeval, classes: list[str]) -> Markup:
+    precision = result.eval['precision'][0, :, :, 0, -1]  # at IoU 0.5
+    recall = np.linspace(0, 1, len(precision))
+    known = [i for i in range(len(classes)) if precision[0, i] >= 0]
+    figure = Figure(figsize=(7, 4))
+    ax = figure.subplots()
+    for index in known[:_CURVES]:
+        ax.plot(recall, precision[:, index], label=classes[index], linewidth=1)
+    if len(known) > 1:
+        mean = precision[:, known].mean(1)
+        ax.plot(recall, mean, 'k', linewidth=2, label=f'mean of {len(known)} classes')
+    ax.set(xlabel='recall', ylabel='precision at IoU 0.5', xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc='upper left')
+    return _svg(figure)
+
+
+def _training_curves(history: Mapping[str, Any], interval: int) -> Markup:
+    figure = Figure(figsize=(11, 7))
+    above, below = figure.subplots(2, 1, height_ratios=(1, 1))
+    for name, label in (('mAP', 'AP'), ('mAP_50', 'AP50')):
+        values = _values(history, f'val/coco/bbox_{name}')
+        steps = interval * np.arange(1, len(values) + 1)
+        above.plot(steps, values, 'o-', label=label, markersize=3)
+    above.set(ylabel='on held-out images', ylim=(0, None))
+    for name in sorted(history):
+        if name.startswith('train/') and 'loss' in name and name != 'train/loss':
+            values = _values(history, name)
+            if values:
+                smooth = np.convolve(values, np.ones(w := max(len(values) // 40, 1)) / w, 'valid')
+                below.plot(np.arange(w, len(values) + 1), smooth, label=name[6:], linewidth=1)
+    below.set(xlabel='iteration', ylabel='parts of the loss')
+    for ax in (above, below):
+        ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc='upper left')
+    return _svg(figure)
+
+
+def _values(history: Mapping[str, Any], name: str) -> list[float]:
+    return [float(v) for v in history[name].data[0]] if name in history else []
+
+
+def _statistics(training: dict, classes: list[str]) -> Markup:
+    boxes = np.array([ann['bbox'] for ann in training['annotations']], dtype=float).reshape(-1, 4)
+    per_image = Counter(ann['image_id'] for ann in training['annotations'])
+    counts = Counter(ann['category_id'] for ann in training['annotations'])
+    figure = Figure(figsize=(11, 3))
+    left, middle, right = figure.subplots(1, 3)
+    top = sorted(counts.items(), key=lambda item: -item[1])[:20]
+    left.barh([classes[i - 1] for i, _ in top][::-1], [n for _, n in top][::-1])
+    left.set(title='training boxes of each class')
+    middle.hist(np.sqrt(boxes[:, 2:].prod(1)), bins=30)
+    middle.set(title='size: root of the area, px')
+    right.hist([per_image[image['id']] for image in training['images']], bins=20)
+    right.set(title='boxes of an image')
+    return _svg(figure)

@@ -1,0 +1,281 @@
+"""``centernet2 train DATA``: from a folder of labelled images to a detector and a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
+from rich.console import Console
+
+from mmdet_centernet2.cli.check_dataset import check_config
+from mmdet_centernet2.cli.own_config import Plan, fit_time, make_plan, write_config
+from mmdet_centernet2.cli.own_data import OwnData, find_data
+from mmdet_centernet2.cli.report import write_report
+from mmdet_centernet2.utils.errors import PreflightError
+
+_PROBE = 8  # iterations that measure the pace; the first two warm up
+_REPORT, _SAVING = 10, 1  # seconds for the report; for metrics and checkpoint of an evaluation
+Say = Callable[[str], None]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line of ``centernet2 train``."""
+    parser.add_argument('data', help='folder or file of labelled images: COCO, YOLO or Pascal VOC')
+    parser.add_argument('--out', help='folder of everything that is made (runs/NAME OF DATA)')
+    parser.add_argument(
+        '--model', help='name of a config of this package; a small one on a CPU, R50 on a GPU'
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--time', type=_seconds, help='time for training, such as 90s, 20m or 2h')
+    length.add_argument('--epochs', type=float, help='passes over the training images')
+    parser.add_argument(
+        '--from-above',
+        action='store_true',
+        help='aerial images, microscopy: no side is up, so training also turns images',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of split, weights and augmentation')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='override settings of the config, as in tools/train.py',
+    )
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text)
+    if not match:
+        raise ValueError(text)
+    return float(match[1]) * {'': 1, 's': 1, 'm': 60, 'h': 3600}[match[2]]
+
+
+def train(args: Namespace, say: Say = print) -> dict[str, float]:
+    """Do what ``centernet2 train`` was asked.
+
+    Called again, it goes on where it was interrupted, with the ``config.py``
+    that is there.
+
+    Args:
+        args: Of :func:`add_arguments`.
+        say: Called with each line meant for the user.
+
+    Returns:
+        The COCO metrics of the best checkpoint.
+
+    Raises:
+        UserError: If the data, the config or the options are at fault.
+    """
+    start = time.monotonic()
+    out = Path(args.out or Path('runs') / Path(args.data).resolve().stem).resolve()
+    config = out / 'config.py'
+    if config.is_file():
+        _refuse_changes(args, config)
+        say(f'{config} is there: going on with it.')
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        _settle(args, out, config, say, start)
+    cfg = load(config, args)
+    metrics = run(cfg, say)
+    metrics['seconds'] = round(time.monotonic() - start, 1)
+    (out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
+    say(_closing_words(out, metrics))
+    return metrics
+
+
+def load(config: Path, args: Namespace) -> Config:
+    """The written config, with the options of this call."""
+    cfg = Config.fromfile(str(config))
+    cfg.work_dir = str(config.parent / 'training')  # mmengine writes its config.py there
+    cfg.randomness = dict(seed=args.seed)
+    cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def _refuse_changes(args: Namespace, config: Path) -> None:
+    given = [name for name in ('model', 'time', 'epochs') if getattr(args, name) is not None]
+    if given:
+        raise PreflightError(
+            f'--{given[0]} was given, but {config} is there already and decides. Edit it, or '
+            'choose another folder with --out.'
+        )
+
+
+def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) -> None:
+    """Find the data, check them, choose a schedule and write the config."""
+    data = find_data(args.data, out, args.seed)
+    say(
+        f'{args.data}: {data.kind}; {data.train.images} images with {data.train.boxes} boxes to '
+        f'train on, {data.val.images} with {data.val.boxes} held out; {len(data.classes)} classes: '
+        + ', '.join(data.classes[:10])
+        + (', ...' if len(data.classes) > 10 else '')
+    )
+    for note in data.notes:
+        say(f'  {note}')
+    plan = make_plan(data, get_device() != 'cpu', args.model, args.epochs, args.from_above)
+    write_config(config, data, plan, args.data)
+    try:
+        _check(load(config, args), args, out, say)
+        if args.time:
+            plan = _fit(plan, args, config, data, say, start)
+            write_config(config, data, plan, args.data)
+    except BaseException:
+        config.unlink()
+        raise
+    say(f'{config}: {plan.model}, {plan.iters} iterations of {plan.batch} images')
+
+
+def _check(cfg: Config, args: Namespace, out: Path, say: Say) -> None:
+    """Check labels and images; the details go to a file."""
+    say('Checking labels and images ...')
+    path = out / 'check.txt'
+    with path.open('w') as file:
+        console = Console(file=file, soft_wrap=True, highlight=False)
+        faults = check_config(cfg, out / 'labels.png', console=console)
+    if faults:
+        for line in path.read_text().splitlines():
+            if line.startswith('FAULT'):
+                say(line)
+        raise PreflightError(f'{args.data}: {faults} faults, listed above; mend them first.')
+
+
+def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, start: float) -> Plan:
+    """Measure some iterations, then make the plan fit what is left of the time."""
+    say(f'Measuring {_PROBE} iterations ...')
+    progress = Progress(lambda line: None)
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = load(config, args)
+        cfg.work_dir = folder
+        cfg.train_cfg.max_iters = _PROBE
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.default_hooks.checkpoint = None
+        with redirect_stdout(StringIO()):
+            build_runner(cfg, progress).train()
+    pace = sorted(progress.times[2:])[(_PROBE - 2) // 2]
+    one_image = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2
+    left = args.time - (time.monotonic() - start) - _REPORT
+    return fit_time(plan, left, pace, one_image * data.val.images + _SAVING)
+
+
+class Progress(Hook):
+    """One line every few seconds: iteration, loss, pace, time to go; and AP when it is measured.
+
+    Args:
+        say: Called with each line.
+        every: Seconds between two lines.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, say: Say, every: float = 10.0) -> None:
+        self.say, self.every = say, every
+        self.times: list[float] = []  # seconds of each iteration
+
+    def before_train(self, runner: Runner) -> None:
+        self._last = self._line = time.monotonic()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        now = time.monotonic()
+        self.times.append(now - self._last)
+        self._last = now
+        done, total = runner.iter + 1, runner.max_iters
+        if done in (1, total) or now - self._line >= self.every:
+            self._line = now
+            pace = sum(self.times[-50:]) / len(self.times[-50:])
+            loss = runner.message_hub.get_scalar('train/loss').mean(20)
+            left = time.strftime('%H:%M:%S', time.gmtime(pace * (total - done)))
+            self.say(f'{done:6d}/{total}  loss {loss:.3f}  {pace:.2f} s/iteration  {left} to go')
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        self._last = time.monotonic()
+        if metrics:
+            ap, ap50 = metrics['coco/bbox_mAP'], metrics['coco/bbox_mAP_50']
+            self.say(f'{runner.iter:6d}  held-out images: AP {ap:.3f}, AP50 {ap50:.3f}')
+
+
+class KeepPredictions(Hook):
+    """Keeps every tested sample, for the report."""
+
+    def __init__(self) -> None:
+        self.samples: list = []
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.samples += [sample.cpu() for sample in outputs or ()]
+
+
+def build_runner(cfg: Config, *hooks: Hook) -> Runner:
+    """A runner that says nothing on the terminal itself."""
+    cfg.log_level = 'ERROR'
+    cfg.visualizer.name = cfg.work_dir  # mmengine keeps one for each name
+    with redirect_stdout(StringIO()):
+        runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook, 'VERY_LOW')
+    return runner
+
+
+def run(cfg: Config, say: Say) -> dict[str, float]:
+    """Train, or go on with it; test the best checkpoint; write the report.
+
+    Args:
+        cfg: The config; its ``work_dir`` takes checkpoints and logs, the folder above the rest.
+        say: Called with each line meant for the user.
+
+    Returns:
+        The COCO metrics of the best checkpoint.
+    """
+    work_dir, out = Path(cfg.work_dir), Path(cfg.work_dir).parent
+    latest = find_latest_checkpoint(cfg.work_dir) if work_dir.is_dir() else None
+    if latest:
+        cfg.load_from, cfg.resume = latest, True
+    keep = KeepPredictions()
+    runner = build_runner(cfg, Progress(say), keep)
+    if latest:
+        say(f'Resuming from {latest}')
+    parameters = sum(p.numel() for p in runner.model.parameters()) / 1e6
+    say(f'Training {parameters:.1f} M parameters on {_device()}')
+    with redirect_stdout(StringIO()):  # pycocotools' tables
+        runner.train()
+        history = runner.message_hub.log_scalars
+        best = next(work_dir.glob('best_coco_bbox_mAP_*.pth'), None)
+        if best is None:
+            runner.save_checkpoint(str(out), 'checkpoint.pth', save_optimizer=False)
+        else:
+            shutil.copyfile(best, out / 'checkpoint.pth')
+            runner.load_checkpoint(str(best))
+        found = runner.test()
+    metrics = {
+        name.removeprefix('coco/bbox_'): round(float(value), 4) for name, value in found.items()
+    }
+    write_report(out / 'report.html', cfg, keep.samples, history)
+    return metrics
+
+
+def _device() -> str:
+    if get_device() == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'CPU, {torch.get_num_threads()} threads'
+
+
+def _closing_words(out: Path, metrics: dict[str, float]) -> str:
+    """The result, where everything is, and what to do next."""
+    return f"""
+AP   {metrics['mAP']:.3f}   (COCO, IoU 0.50 to 0.95)
+AP50 {metrics['mAP_50']:.3f}   on images that training never saw
+{out}/: report.html (open it in a browser), checkpoint.pth, config.py, metrics.json
+Next, detect in other images:
+  centernet2 predict IMAGES {out}/config.py {out}/checkpoint.pth
+Better: more labelled images, a longer --time, or edit {out}/config.py and start again with --out"""
