@@ -15,14 +15,8 @@ from .centernet2_proposal_head import CenterNet2ProposalHead
 class CenterNet2Head(CenterNet2ProposalHead):
     """Class-wise CenterNet head: one heat map for each class, and boxes.
 
-    A second tower feeds the heat maps; scores are the heat itself.
-
-    Args:
-        num_classes: Number of classes.
-        more_pos: See :class:`CenterNet2ProposalHead`. Defaults to the
-            original's threshold and number.
-        loss_cls: A :class:`HeatmapFocalLoss`.
-        **kwargs: See :class:`CenterNet2ProposalHead`.
+    A second tower feeds the heat maps; scores are the heat itself. Arguments
+    are those of :class:`CenterNet2ProposalHead`.
 
     Raises:
         ValueError: If ``num_classes`` is less than 1.
@@ -68,15 +62,8 @@ class CenterNet2Head(CenterNet2ProposalHead):
     ) -> InstanceList:
         """Decode detections: NMS, then rescaling, then clipping.
 
-        Args:
-            heat_logits: See :meth:`forward`.
-            ltrbs: See :meth:`forward`.
-            batch_img_metas: See :func:`rescale_and_clip`.
-            cfg: See :class:`CenterNet2ProposalHead`.
-            rescale: Whether to return pixels of the original image.
-
-        Returns:
-            ``bboxes``, ``scores`` and ``labels`` of each image.
+        Args as in :class:`CenterNet2ProposalHead`, and of ``rescale`` and
+        ``batch_img_metas`` as in :func:`rescale_and_clip`.
         """
         results = super().predict_by_feat(heat_logits, ltrbs, cfg=cfg)
         return [

@@ -53,8 +53,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         stacked_convs: Convolutions of the tower.
         strides: Stride of each level in pixels.
         regress_ranges: For each level the lowest and highest half diagonal of
-            its objects in pixels, both inclusive. Defaults to those of the
-            five-level pyramid.
+            its objects in pixels, both inclusive.
         hm_min_overlap: IoU that fixes the Gaussian radius.
         hm_min_radius: Smallest Gaussian radius in pixels, on every level.
         more_pos: ``thresh`` and ``topk`` of :func:`mine_positives`, which then
@@ -105,8 +104,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     ) -> None:
         if len(strides) != len(regress_ranges):
             raise ValueError(
-                f'{len(strides)} strides but {len(regress_ranges)} '
-                'regress_ranges: give one (low, high) range for each stride'
+                f'{len(strides)} strides but {len(regress_ranges)} regress_ranges: '
+                'give one (low, high) range for each stride'
             )
         if any(stride % 2 for stride in strides):
             raise ValueError(f'strides must be even, got {tuple(strides)}')
@@ -121,21 +120,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             norm_cfg=norm_cfg,
             loss_cls=loss_cls,
             loss_bbox=loss_bbox,
-            init_cfg=init_cfg
-            or dict(
-                type='Normal',
-                layer='Conv2d',
-                std=0.01,
-                override=[
-                    dict(
-                        type='Normal',
-                        name=self.heat_predictor,
-                        std=0.01,
-                        bias=-math.log((1 - prior_prob) / prior_prob),
-                    ),
-                    dict(type='Normal', name='conv_reg', std=0.01, bias=bbox_bias),
-                ],
-            ),
+            init_cfg=init_cfg or self._default_init(prior_prob, bbox_bias),
             **kwargs,
         )
         self.hm_min_overlap = hm_min_overlap
@@ -145,6 +130,18 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             'regress_ranges', torch.tensor(regress_ranges, dtype=torch.float32), persistent=False
         )
 
+    def _default_init(self, prior_prob: float, bbox_bias: float) -> dict:
+        normal = dict(type='Normal', std=0.01)
+        heat_bias = -math.log((1 - prior_prob) / prior_prob)
+        return dict(
+            normal,
+            layer='Conv2d',
+            override=[
+                dict(normal, name=self.heat_predictor, bias=heat_bias),
+                dict(normal, name='conv_reg', bias=bbox_bias),
+            ],
+        )
+
     def _check_num_classes(self, num_classes: int) -> None:
         if num_classes != 1:
             raise ValueError(
@@ -152,11 +149,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             )
 
     def init_weights(self) -> None:
-        """Initialise, offsets of deformable convolutions included.
-
-        The original's N(0, 0.01) also hits them; their kernels stay Kaiming
-        uniform (docs/differences.md, 3).
-        """
+        """Initialise, offsets of deformable convolutions too: docs/differences.md, 3."""
         super().init_weights()
         for module in self.modules():
             if isinstance(module, ModulatedDeformConv2dPack):
@@ -185,10 +178,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
 
     def forward(self, x: tuple[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Predict heat maps and distances on every level.
-
-        Args:
-            x: Features of each level, (B, C_in, H, W).
+        """Predict from features (B, C_in, H, W) of each level.
 
         Returns:
             Raw heat-map scores of each level, (B, C, H, W), and distances to
@@ -218,19 +208,15 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Tensor]:
-        """Compute the losses of a batch.
+        """Positive, negative and box loss of a batch.
 
         Args:
             heat_logits: See :meth:`forward`.
             ltrbs: See :meth:`forward`.
-            batch_gt_instances: ``bboxes`` in pixels of the network input and
-                ``labels`` of each image.
+            batch_gt_instances: ``bboxes`` (n, 4) in pixels of the network
+                input and ``labels`` (n, ) of each image.
             batch_img_metas: Not used.
-            batch_gt_instances_ignore: Not used: the original drops crowd
-                boxes.
-
-        Returns:
-            Positive, negative and box loss.
+            batch_gt_instances_ignore: Not used: the original drops crowds.
         """
         ltrb_rows = flatten_levels(ltrbs)
         layout, targets = self.get_targets(heat_logits, ltrb_rows, batch_gt_instances)
@@ -257,14 +243,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     def get_targets(
         self, heat_logits: list[Tensor], ltrb_rows: Tensor, batch_gt_instances: InstanceList
     ) -> tuple[LevelLayout, CenterTargets]:
-        """Targets of a batch, see :func:`center_targets`.
-
-        Args:
-            heat_logits: For their shapes, (B, C, H, W).
-            ltrb_rows: Flattened predictions in stride units, (M, 4); only
-                positive mining looks at them.
-            batch_gt_instances: Objects of each image.
-        """
+        """Targets of a batch; only ``more_pos`` looks at the predictions (M, 4)."""
         layout = LevelLayout.build(
             [logits.shape[-2:] for logits in heat_logits],
             self.strides,
@@ -274,20 +253,10 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         gt = BatchBoxes.collate(
             [gt.bboxes for gt in batch_gt_instances], [gt.labels for gt in batch_gt_instances]
         )
-        if self.num_classes == 1:
-            gt = gt.agnostic()
-        targets = center_targets(
-            gt,
-            layout,
-            self.regress_ranges,
-            self.num_classes,
-            self.hm_min_overlap,
-            self.hm_min_radius,
-        )
+        args = gt, layout, self.regress_ranges
+        targets = center_targets(*args, self.num_classes, self.hm_min_overlap, self.hm_min_radius)
         if self.more_pos:
-            targets.pos_inds, targets.pos_labels = mine_positives(
-                gt, layout, self.regress_ranges, ltrb_rows, **self.more_pos
-            )
+            targets.pos_inds, targets.pos_labels = mine_positives(*args, ltrb_rows, **self.more_pos)
         return layout, targets
 
     @torch.no_grad()
@@ -304,9 +273,9 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         Args:
             heat_logits: See :meth:`forward`.
             ltrbs: See :meth:`forward`.
-            batch_img_metas: Of each image.
+            batch_img_metas: Not used.
             cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
-            rescale: Not supported for proposals.
+            rescale: Not supported.
 
         Returns:
             ``bboxes`` in pixels of the network input, ``scores`` and
@@ -316,10 +285,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             ValueError: If ``rescale`` is set.
         """
         if rescale:
-            raise ValueError(
-                f'{type(self).__name__} gives proposals in pixels of the '
-                'network input: call it with rescale=False'
-            )
+            raise ValueError('proposals are in pixels of the network input: use rescale=False')
         cfg = cfg or self.test_cfg
         candidates = decode(
             heat_logits, ltrbs, self.strides, cfg.score_thr, cfg.nms_pre, self.sqrt_score

@@ -22,8 +22,7 @@ from ..task_modules import rescale_and_clip
 class OneSidedDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
     """``DeltaXYWHBBoxCoder`` that limits growth but not shrinkage.
 
-    The original clamps ``dw`` and ``dh`` from above only. mmdet does that
-    too when a limit on the centre's shift is set: an infinite one here.
+    mmdet's does so when a limit on the centre's shift is set: an infinite one.
 
     Source: detectron2's ``Box2BoxTransform``; docs/differences.md, 30.
     """
@@ -37,8 +36,8 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     """``Shared2FCBBoxHead`` with the original's refinement and inference.
 
     Boxes are class-agnostic. Between stages every box is kept, ground truth
-    included, but for those that are empty after clipping. Detections
-    are found in pixels of the network input: NMS first, then rescaling.
+    included, but for those that are empty after clipping. NMS comes before
+    rescaling to the original image.
 
     Args:
         *args, **kwargs: See mmdet's ``Shared2FCBBoxHead``.
@@ -57,10 +56,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         self, *args, reg_class_agnostic: bool = True, init_cfg: OptMultiConfig = None, **kwargs
     ) -> None:
         if not reg_class_agnostic:
-            raise ValueError(
-                f'{type(self).__name__} regresses one box for '
-                'all classes: set reg_class_agnostic=True'
-            )
+            raise ValueError('boxes are those of all classes: set reg_class_agnostic=True')
         super().__init__(*args, reg_class_agnostic=True, init_cfg=init_cfg, **kwargs)
         if init_cfg is None:
             self.init_cfg = [
@@ -76,10 +72,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             ]
 
     def get_probs(self, cls_score: Tensor) -> Tensor:
-        """FP32 probabilities of logits (n, C + 1), background last.
-
-        Softmax, unless ``loss_cls`` has an activation of its own.
-        """
+        """FP32 probabilities of logits (n, C + 1), background last."""
         if self.custom_activation:
             return self.loss_cls.get_activation(cls_score.float())
         return cls_score.float().softmax(dim=-1)
@@ -94,15 +87,10 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict scores and box deltas.
+        """Logits (n, num_classes + 1) and deltas (n, 4) of features (n, C, 7, 7).
 
-        Args:
-            x: Pooled features, shape (n, C, 7, 7).
-
-        Returns:
-            Logits (n, num_classes + 1) and deltas (n, 4). In training with a
-            :class:`FederatedLoss` the classifier's input (n, D) stands for
-            the logits: :meth:`loss` computes those of the sampled classes.
+        In training with a :class:`FederatedLoss` the classifier's input (n, D)
+        stands for the logits: :meth:`loss` computes those of sampled classes.
         """
         if not self._defers_scores:
             return super().forward(x)
@@ -123,12 +111,8 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         *args,
         **kwargs,
     ) -> dict:
-        """See mmdet's ``BBoxHead.loss``, and :meth:`forward`.
-
-        Without any RoI the same keys come back as zeros with a graph, so
-        that all processes of a distributed run agree on the losses.
-        """
-        if not len(rois):
+        """See mmdet's ``BBoxHead.loss``, and :meth:`forward`."""
+        if not len(rois):  # the same keys and graph in all processes of a run
             if self._defers_scores:
                 cls_score = self.fc_cls(cls_score)
             return dict(
@@ -143,31 +127,22 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             gather_rows(self.fc_cls.bias, classes),
         )
         num_weighted = max((label_weights > 0).sum().item(), 1)
-        losses = dict(
-            loss_cls=self.loss_cls(
-                logits,
-                labels,
-                label_weights,
-                num_weighted,
-                classes=classes,
-                reduction_override=kwargs.get('reduction_override'),
-            )
+        loss_cls = self.loss_cls(
+            logits,
+            labels,
+            label_weights,
+            num_weighted,
+            classes=classes,
+            reduction_override=kwargs.get('reduction_override'),
         )
-        losses.update(self.loss_cls.get_accuracy(logits, labels, classes))
-        losses.update(super().loss(None, bbox_pred, rois, labels, label_weights, *args, **kwargs))
-        return losses
+        return dict(
+            loss_cls=loss_cls,
+            **self.loss_cls.get_accuracy(logits, labels, classes),
+            **super().loss(None, bbox_pred, rois, labels, label_weights, *args, **kwargs),
+        )
 
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Refine RoIs in pixels and clip them to their unpadded images.
-
-        Args:
-            rois: (image, x1, y1, x2, y2), shape (n, 5).
-            bbox_pred: Encoded deltas, shape (n, 4).
-            batch_img_metas: ``img_shape`` of each image.
-
-        Returns:
-            Refined RoIs, shape (n, 5).
-        """
+        """Refine RoIs (n, 5) by deltas (n, 4) and clip them to unpadded images."""
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
         shapes = rois.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
         limits = shapes[rois[:, 0].long()].flip(-1).repeat(1, 2)

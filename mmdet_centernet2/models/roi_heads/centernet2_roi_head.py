@@ -17,17 +17,7 @@ from ..ops import prepare_features
 
 
 def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
-    """Geometric mean of class probability and proposal score.
-
-    The proposal score is itself a square root, so that a detection scores
-    ``prob^(1/2) * p_object^(1/4)``.
-
-    Args:
-        probs: Class probabilities, shape (n, C + 1).
-        proposal_scores: First-stage scores, shape (n, ).
-
-    Returns:
-        Shape (n, C + 1).
+    """Geometric mean of class probabilities (n, C + 1) and proposal scores (n, ).
 
     Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
@@ -87,17 +77,16 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
 
     Against mmdet's ``CascadeRoIHead``: probabilities, not logits, are
     averaged over the stages and fused with the proposal's score;
-    RoI features pass on ``1 / num_stages`` of their gradient. That
-    only the first stage samples is said in ``train_cfg``: ``PseudoSampler``
-    in the later ones. A mask head, if any, is one for all stages: trained on
-    the first stage's samples, applied to the final boxes.
+    RoI features pass on ``1 / num_stages`` of their gradient. A mask head, if
+    any, is one for all stages: trained on the first stage's samples, applied
+    to the final boxes.
 
     Args:
         *args, **kwargs: See mmdet's ``CascadeRoIHead``.
-        num_stages: Number of stages.
-        stage_loss_weights: Defaults to ones.
         bbox_head: A :class:`CenterNet2BBoxHead`, one config for all stages or
             a list of them.
+        num_stages: Number of stages.
+        stage_loss_weights: Defaults to ones.
         stage_target_stds: With one ``bbox_head`` for all stages:
             ``target_stds`` of each stage's box coder.
 
@@ -118,7 +107,15 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         **kwargs,
     ) -> None:
         if stage_target_stds is not None:
-            bbox_head = self._stage_heads(bbox_head, num_stages, stage_target_stds)
+            if len(stage_target_stds) != num_stages:
+                raise ValueError(
+                    f'{num_stages} stages need as many stage_target_stds, '
+                    f'got {len(stage_target_stds)}'
+                )
+            shared, bbox_head = bbox_head, []
+            for stds in stage_target_stds:
+                bbox_head.append(copy.deepcopy(shared))
+                bbox_head[-1]['bbox_coder']['target_stds'] = list(stds)
         super().__init__(
             num_stages,
             stage_loss_weights or [1.0] * num_stages,
@@ -127,30 +124,11 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             **kwargs,
         )
 
-    @staticmethod
-    def _stage_heads(
-        bbox_head: ConfigType, num_stages: int, stage_target_stds: Sequence[Sequence[float]]
-    ) -> list[ConfigType]:
-        """One config for each stage, from the one they share."""
-        if len(stage_target_stds) != num_stages:
-            raise ValueError(
-                f'{num_stages} stages need as many stage_target_stds, got {len(stage_target_stds)}'
-            )
-        heads = []
-        for stds in stage_target_stds:
-            head = copy.deepcopy(bbox_head)
-            head['bbox_coder']['target_stds'] = list(stds)
-            heads.append(head)
-        return heads
-
-    @torch.compiler.disable
+    @torch.compiler.disable  # another number of RoIs in each batch
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`.
-
-        Not compiled: the number of RoIs differs from batch to batch.
-        """
+        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`."""
         return super().loss(x, rpn_results_list, prepare_gt(batch_data_samples))
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor], rois: Tensor) -> dict:
@@ -191,10 +169,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         rcnn_test_cfg: ConfigType,
         **kwargs,
     ) -> InstanceList:
-        """Detections of a batch; see mmdet's ``CascadeRoIHead``.
-
-        ``rpn_results_list`` needs ``bboxes`` and ``scores``.
-        """
+        """See mmdet's ``CascadeRoIHead``; proposals need ``bboxes`` and ``scores``."""
         return super().predict_bbox(
             prepare_features(x),
             batch_img_metas,
@@ -214,17 +189,10 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     ) -> tuple:
         """Run all stages; see mmdet's ``CascadeRoIHead``.
 
-        Args:
-            x: Features of each level.
-            rois: Proposals, shape (n, 5), not clipped.
-            batch_img_metas: Of each image.
-            num_proposals_per_img: Sums to n.
-            proposal_scores: First-stage scores, (n, ); without them the mean
-                probabilities are returned.
-
         Returns:
-            For each image RoIs (n_i, 5) and **scores** (n_i, C + 1), deltas
-            (n_i, 4) of the last stage.
+            For each image RoIs (n_i, 5), mean probabilities (n_i, C + 1),
+            fused with ``proposal_scores`` (n, ) if given, and deltas (n_i, 4)
+            of the last stage.
         """
         stage_probs: list[Tensor] = []
         outputs: dict[str, Tensor] = {}
@@ -246,9 +214,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
 class CenterNet2RoIHead(StandardRoIHead):
     """Single second stage that weighs its classes by the proposals' scores.
 
-    Args:
-        *args, **kwargs: See mmdet's ``StandardRoIHead``; ``bbox_head``
-            is a :class:`CenterNet2BBoxHead`.
+    See mmdet's ``StandardRoIHead``; ``bbox_head`` is a
+    :class:`CenterNet2BBoxHead`.
 
     Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
@@ -268,7 +235,7 @@ class CenterNet2RoIHead(StandardRoIHead):
         rcnn_test_cfg: ConfigType,
         rescale: bool = False,
     ) -> InstanceList:
-        """Detections of a batch; see :class:`CenterNet2CascadeRoIHead`."""
+        """See :class:`CenterNet2CascadeRoIHead`."""
         rois = bbox2roi([p.bboxes for p in rpn_results_list])
         if not len(rois):
             return empty_instances(batch_img_metas, rois.device, task_type='bbox')

@@ -1,25 +1,13 @@
-"""Training targets of the CenterNet head.
+"""Training targets of the CenterNet head, for a whole batch at once.
 
-:func:`center_targets` is called by the head, :func:`mine_positives` by the
-class-wise one, too. Everything is computed for the whole batch at once, and
-only for cells near objects: memory grows with locations plus such cells, not
-with locations times objects. There is one device-host sync, for the number of
-such cells, in :func:`gaussian_heat`; all other shapes are known, and entries
-that do not apply have row -1.
-
-Rows number the cells of all levels: **level-major, then image, then y, then
-x**::
+Memory grows with locations plus cells near objects, not with locations times
+objects. There is one device-host sync, in :func:`gaussian_heat`; all other
+shapes are known, and entries that do not apply have row -1. Rows number the
+cells of all levels, level-major, then image, then y, then x::
 
     row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
 
-As in the original (docs/differences.md, 17 to 21):
-
-* every object has a peak on **every** level, assigned or not;
-* level ranges are inclusive and overlap, an object may be positive on two
-  levels and then counts twice;
-* radii are in image pixels on all levels;
-* a location must lie strictly inside a box to regress to it;
-* base positives ignore whether the cell lies inside the box.
+What may surprise is the original's: docs/differences.md, 17 to 21.
 """
 
 import math
@@ -46,8 +34,6 @@ OFF_MAP = -1e7
 class LevelLayout(NamedTuple):
     """Shapes and row offsets of a batch of multi-level maps.
 
-    Layouts are shared between callers: do not change their tensors.
-
     Args:
         sizes: (H, W) of each level's map in cells, shape (L, 2), int64.
         strides: Pixels per cell of each level, shape (L, ), int64.
@@ -72,22 +58,15 @@ class LevelLayout(NamedTuple):
         batch_size: int,
         device: torch.device,
     ) -> 'LevelLayout':
-        """The layout of ``batch_size`` images, cached for the next batch.
-
-        Args:
-            featmap_sizes: (H, W) of each level.
-            strides: Stride of each level in pixels.
-            batch_size: Number of images.
-            device: Where the index tensors live.
+        """The layout for maps of sizes (H, W), cached: do not change its tensors.
 
         Raises:
             ValueError: If the numbers of levels differ.
         """
         if len(featmap_sizes) != len(strides):
             raise ValueError(
-                f'got {len(featmap_sizes)} feature maps but {len(strides)} '
-                'strides; `strides` of the head must name one stride for '
-                'each level that the neck returns'
+                f'got {len(featmap_sizes)} feature maps but {len(strides)} strides; `strides` '
+                'of the head must name one stride for each level that the neck returns'
             )
         sizes = tuple((int(h), int(w)) for h, w in featmap_sizes)
         return _layout(sizes, tuple(strides), batch_size, device)
@@ -110,8 +89,7 @@ class LevelLayout(NamedTuple):
         """
         if num_classes == 1:
             return rows
-        levels = torch.searchsorted(self.starts, rows, right=True) - 1
-        levels = levels.clamp_(min=0)
+        levels = (torch.searchsorted(self.starts, rows, right=True) - 1).clamp_(min=0)
         areas = self.areas.index_select(0, levels)
         starts = self.starts.index_select(0, levels)
         images = torch.div(rows - starts, areas, rounding_mode='floor')
@@ -147,17 +125,11 @@ def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
 
 
 class BatchBoxes(NamedTuple):
-    """All objects of a batch, in image order.
+    """All objects of a batch, in image order."""
 
-    Args:
-        boxes: xyxy in pixels of the network input, shape (N, 4).
-        labels: Class of each object, shape (N, ), int64.
-        images: Image of each object, shape (N, ), int64.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    images: Tensor
+    boxes: Tensor  # xyxy in pixels of the network input, (N, 4)
+    labels: Tensor  # class of each object, (N, ), int64
+    images: Tensor  # image of each object, (N, ), int64
 
     @classmethod
     def collate(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> 'BatchBoxes':
@@ -177,10 +149,6 @@ class BatchBoxes(NamedTuple):
             torch.cat(images),
         )
 
-    def agnostic(self) -> 'BatchBoxes':
-        """The same objects, all of class zero."""
-        return self._replace(labels=torch.zeros_like(self.labels))
-
     @property
     def centers(self) -> Tensor:
         """Box centres (x, y) in pixels, shape (N, 2)."""
@@ -188,37 +156,22 @@ class BatchBoxes(NamedTuple):
 
 
 class SparseHeat(NamedTuple):
-    """Heat maps where they are not zero.
+    """Heat maps where they are not zero; of a repeated cell the highest counts."""
 
-    Args:
-        rows: Shape (K, ), int64.
-        labels: Heat map of each, shape (K, ), int64.
-        values: In [0, 1], shape (K, ). A cell may be listed several times:
-            **the highest value counts**.
-    """
-
-    rows: Tensor
-    labels: Tensor
-    values: Tensor
+    rows: Tensor  # (K, ), int64
+    labels: Tensor  # heat map of each, (K, ), int64
+    values: Tensor  # in [0, 1], (K, )
 
 
 @dataclass
 class CenterTargets:
-    """What the losses need; rows are those of :class:`LevelLayout`, or -1.
-
-    Args:
-        heat: The Gaussian heat maps.
-        pos_inds: Rows of positives, duplicates kept, shape (P, ).
-        pos_labels: Class of each positive, shape (P, ).
-        reg_inds: Rows with a regression target, none twice, shape (R, ).
-        reg_targets: Their ltrb in stride units, shape (R, 4); ones for -1.
-    """
+    """What the losses need; rows are those of :class:`LevelLayout`, or -1."""
 
     heat: SparseHeat
-    pos_inds: Tensor
-    pos_labels: Tensor
-    reg_inds: Tensor
-    reg_targets: Tensor
+    pos_inds: Tensor  # rows of positives, duplicates kept, (P, )
+    pos_labels: Tensor  # (P, )
+    reg_inds: Tensor  # rows with a regression target, none twice, (R, )
+    reg_targets: Tensor  # their ltrb in stride units, ones for -1, (R, 4)
 
 
 def _squared_radii(boxes: Tensor, min_overlap: float, min_radius: float) -> Tensor:
@@ -290,9 +243,6 @@ def gaussian_heat(
         layout: Layout of the batch.
         min_overlap: IoU that a box shifted by the radius keeps.
         min_radius: Smallest radius in pixels, on all levels.
-
-    Returns:
-        Float32; one value for each object and cell in its reach.
     """
     radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
     windows = _windows(gt, radii2, layout)
@@ -336,18 +286,10 @@ def gaussian_heat(
 
 
 def center_positives(gt: BatchBoxes, layout: LevelLayout, ranges: Tensor) -> tuple[Tensor, Tensor]:
-    """One positive for each object and level that it is assigned to.
+    """Rows and classes (N * L, ) of each object's centre on its levels.
 
-    The order is image, object, level; duplicates are kept. The cell may lie
-    outside the box, or off the map: only rows that do not exist are left out.
-
-    Args:
-        gt: The objects.
-        layout: Layout of the batch.
-        ranges: Inclusive half-diagonal ranges in pixels, shape (L, 2).
-
-    Returns:
-        Rows, -1 for none, and classes, each of shape (N * L, ).
+    The cell may lie outside the box, or off the map: only rows that do not
+    exist are left out, with -1. ``ranges`` (L, 2) are closed, in pixels.
     """
     extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
     assigned = _assigned_levels(extents[:, None], ranges)
@@ -372,13 +314,6 @@ def regression_targets(
     object is assigned to. Among several objects the smallest
     ``|p - c|^2 / r^2`` wins (zero at an object's own peak), the first object
     on ties.
-
-    Args:
-        gt: The objects.
-        layout: Layout of the batch.
-        ranges: Half-diagonal ranges in pixels, shape (L, 2).
-        min_overlap: See :func:`gaussian_heat`.
-        min_radius: See :func:`gaussian_heat`.
 
     Returns:
         Rows, -1 for none, shape (N * L * 9, ), and their ltrb in stride units,
@@ -432,23 +367,20 @@ def center_targets(
     min_overlap: float = 0.8,
     min_radius: float = 4.0,
 ) -> CenterTargets:
-    """All targets of a batch.
+    """All targets of a batch, without gradient.
 
     Args:
         gt: The objects.
         layout: Layout of the batch.
-        ranges: Half-diagonal ranges in pixels, shape (L, 2).
+        ranges: Half-diagonal ranges in pixels, both ends inclusive, shape (L, 2).
         num_classes: Number of heat maps; with one, labels are ignored.
         min_overlap: See :func:`gaussian_heat`.
         min_radius: See :func:`gaussian_heat`.
 
-    Returns:
-        Targets without gradient.
-
     Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
     if num_classes == 1:
-        gt = gt.agnostic()
+        gt = gt._replace(labels=torch.zeros_like(gt.labels))
     pos_inds, pos_labels = center_positives(gt, layout, ranges)
     reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap, min_radius)
     heat = gaussian_heat(gt, layout, min_overlap, min_radius)
@@ -456,10 +388,7 @@ def center_targets(
 
 
 def _shifted_cells(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
-    """The 3x3 cells (x, y) around each centre, (N, L, 9, 2), and their ltrb.
-
-    The ltrb are in stride units, negative outside the box, (N, L, 9, 4).
-    """
+    """The 3x3 cells (x, y) around each centre and their ltrb in stride units."""
     strides = layout.strides[:, None]
     center = _center_cells(gt.centers, layout.strides)
     points = (center * strides + strides // 2).to(gt.boxes)
@@ -499,22 +428,18 @@ def mine_positives(
 
     Source: the original's ``centernet.py``; docs/differences.md, 22.
     """
-    num_objects, num_levels = len(gt.boxes), len(layout.strides)
     cells, ltrb = _shifted_cells(gt, layout)
-    levels = torch.arange(num_levels, device=cells.device)[:, None]
+    levels = torch.arange(len(layout.strides), device=cells.device)[:, None]
     rows = layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
     valid = _cells_inside(cells, layout.sizes[:, None]) & (ltrb >= 0).all(-1)
-    preds = ltrb_preds[torch.where(valid, rows, torch.zeros_like(rows))]
-    costs = ltrb_iou_loss(preds.reshape(-1, 4).float(), ltrb.clamp(min=0).reshape(-1, 4)).view(
-        rows.shape
-    )
-    costs = torch.where(valid, costs, torch.full_like(costs, NO_MATCH))
+    preds = ltrb_preds[torch.where(valid, rows, 0)]
+    costs = ltrb_iou_loss(preds.reshape(-1, 4).float(), ltrb.clamp(min=0).reshape(-1, 4))
+    costs = torch.where(valid, costs.view(rows.shape), NO_MATCH)
 
     extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
     centered = _assigned_levels(extents, ranges) & (ltrb[:, :, CENTER] >= 0).all(-1)
     costs[:, :, CENTER].masked_fill_(centered, 0.0)
-    costs = costs.view(num_objects, num_levels * 9)
+    costs, rows = costs.flatten(1), rows.flatten(1)
     limit = costs.topk(min(topk, costs.size(1)), largest=False).values[:, -1:]
-    rows = rows.view(num_objects, num_levels * 9)
     mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (rows < layout.num_rows)
     return (torch.where(mined, rows, -1).flatten(), gt.labels[:, None].expand_as(rows).flatten())
