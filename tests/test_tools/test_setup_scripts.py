@@ -1,10 +1,8 @@
-"""The two setup scripts: what they say and do where nothing is installed.
+"""The two setup scripts, and the lists of what they install."""
 
-Every test works in a copy of the few files that the scripts look at, with a
-PATH of its own, so that a missing or an old program can be played.
-"""
-
+import argparse
 import configparser
+import json
 import os
 import re
 import runpy
@@ -12,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
+import venv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -21,23 +21,14 @@ from packaging.version import Version
 
 from tests.paths import ROOT
 
+sys.path.append(str(ROOT / 'tools' / 'env'))
+import build_mmcv  # noqa: E402
+import setup_env  # noqa: E402
+import steps  # noqa: E402
+
 SCRIPTS = ('quickstart.sh', 'run_tests.sh')
-BASH_FILES = sorted([*ROOT.glob('tools/*.sh'), *ROOT.glob('tools/env/*.sh'), ROOT / '.ci' / 'run'])
-UTILITIES = (
-    'awk bash cat chmod cp cut date df dirname env flock grep head '
-    'ln mkdir mv nproc rm sed setsid sleep sort tail tar touch tr '
-    'uname'
-).split()
-NEEDED = (
-    'requirements',
-    'tools/env',
-    'tools/quickstart.sh',
-    'tools/run_tests.sh',
-    'setup.py',
-    'setup.cfg',
-    'pyproject.toml',
-    'mmdet_centernet2/__init__.py',
-)
+NEEDED = ('requirements', 'tools/env', *(f'tools/{name}' for name in SCRIPTS))
+JOB = 'import os, sys; print("job", sys.argv[1:], os.getcwd()); sys.exit(7)'
 
 
 @pytest.fixture
@@ -45,55 +36,46 @@ def clone(tmp_path) -> Path:
     """The part of a clone that the scripts look at."""
     folder = tmp_path / 'clone'
     for name in NEEDED:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, folder / name)
+    for name in ('setup.py', 'setup.cfg'):
+        shutil.copy2(ROOT / name, folder)
+    (folder / 'tools' / 'quickstart.py').write_text(JOB)
     return folder
 
 
 @pytest.fixture
-def programs(tmp_path) -> Path:
-    """A folder for PATH with the usual utilities, but no Python, no g++."""
-    folder = tmp_path / 'bin'
-    folder.mkdir()
-    for name in UTILITIES:
-        found = shutil.which(name)
-        if found:
-            (folder / name).symlink_to(found)
-    return folder
+def ready_clone(clone) -> Path:
+    """A clone whose environment is recorded as set up."""
+    venv.create(clone / '.venv', with_pip=False)
+    record(clone)
+    return clone
 
 
-def write_program(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('#!/bin/sh\n' + text)
-    path.chmod(0o755)
-
-
-# This Python under another name (a link would lose its environment), without
-# pip: no test may change the environment that it runs in.
-THIS_PYTHON = f'case "$*" in *"-m pip"*) exit 99 ;; esac\nexec {sys.executable} "$@"\n'
-
-
-def link_python(programs: Path, name: str = 'python3') -> None:
-    write_program(programs / name, THIS_PYTHON)
-
-
-def run(
-    script: Path, programs: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess:
-    base = dict(
-        PATH=str(programs),
-        HOME=str(programs.parent),
-        LANG='C.UTF-8',
-        PIP_NO_INDEX='1',
-        PIP_CONFIG_FILE=os.devnull,
+def record(clone: Path, **environment: str) -> None:
+    code = (
+        'from setup_env import *; env = Environment(parse()[0]); env.logs.mkdir(parents=True, '
+        'exist_ok=True); env.records[0].write_text(json.dumps(env.current()))'
     )
+    subprocess.run(
+        [clone / '.venv' / 'bin' / 'python', '-c', code, 'quickstart.sh'],
+        cwd=clone / 'tools' / 'env',
+        env={**clean_environment(clone), **environment},
+        check=True,
+    )
+
+
+def clean_environment(clone: Path) -> dict[str, str]:
+    names = ('VIRTUAL_ENV', 'CONDA_PREFIX', 'PYTHON', 'FORCE_CUDA', 'TORCH_CUDA_ARCH_LIST')
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, 'XDG_CACHE_HOME': str(clone.parent / 'cache'), 'PIP_NO_INDEX': '1'}
+
+
+def run(clone: Path, script: str, *arguments: str, **environment: str):
     return subprocess.run(
-        [shutil.which('bash'), str(script), *arguments],
-        env={**base, **environment},
+        ['bash', str(clone / 'tools' / script), *arguments],
+        env={**clean_environment(clone), **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -101,299 +83,198 @@ def run(
     )
 
 
-def the_error(done: subprocess.CompletedProcess, script: str) -> str:
+def the_error(done: subprocess.CompletedProcess) -> str:
     """The one line that a failed run says on stderr."""
     assert done.returncode != 0
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    prefix = f'{script}: error: '
-    assert lines[0].startswith(prefix), done.stderr
-    return lines[0][len(prefix) :]
+    (line,) = done.stderr.strip().splitlines()
+    script, said, text = line.partition(': error: ')
+    assert script in SCRIPTS and said, line
+    return text
 
 
-@pytest.mark.parametrize('path', BASH_FILES, ids=lambda path: path.name)
-def test_syntax(path):
-    done = subprocess.run(['bash', '-n', str(path)], capture_output=True)
-    assert done.returncode == 0, done.stderr
+def stub(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('#!/bin/sh\n' + text)
+    path.chmod(0o755)
+    return path
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-@pytest.mark.parametrize('option', ['--help', '-h'])
-def test_help_needs_nothing(clone, programs, script, option):
-    done = run(clone / 'tools' / script, programs, option)
+def test_help(clone, script):
+    done = run(clone, script, '--help')
     assert done.returncode == 0 and not done.stderr
-    for word in (
-        'Usage',
-        script,
-        '--active',
-        'PYTHON',
-        'MAX_JOBS',
-        'XDG_CACHE_HOME',
-        'TORCH_CUDA_ARCH_LIST',
-    ):
-        assert word in done.stdout
+    assert f'bash tools/{script} [--active] [--setup-only] [--stack NAME]' in done.stdout
+    assert 'docs/install.md' in done.stdout
     assert not (clone / '.venv').exists()
-
-
-@pytest.mark.parametrize('script', SCRIPTS)
-def test_no_python(clone, programs, script):
-    error = the_error(run(clone / 'tools' / script, programs), script)
-    assert 'Python 3.10 to 3.13 is needed' in error
-    assert 'apt install python3' in error and 'PYTHON=' in error
-
-
-@pytest.mark.parametrize('version', ['2.7', '3.9', '3.14'])
-def test_python_of_the_wrong_version(clone, programs, version):
-    write_program(programs / 'python3', f'echo {version}\n')
-    done = run(clone / 'tools' / 'quickstart.sh', programs)
-    error = the_error(done, 'quickstart.sh')
-    assert f'python3 is {version}' in error
-    assert 'Python 3.10 to 3.13 is needed' in error
-
-
-def test_a_later_python_that_fits_is_found(clone, programs):
-    """The search goes on; g++ is what is missing then."""
-    write_program(programs / 'python3', 'echo 3.9\n')
-    link_python(programs, 'python3.11')
-    done = run(clone / 'tools' / 'quickstart.sh', programs)
-    assert 'apt install g++' in the_error(done, 'quickstart.sh')
 
 
 @pytest.mark.parametrize(
     'python, reason', [('/no/such/python', 'does not run'), ('old', 'is Python 3.9')]
 )
-def test_python_asked_for_does_not_fit(clone, programs, python, reason):
-    write_program(programs / 'old', 'echo 3.9\n')
-    done = run(clone / 'tools' / 'run_tests.sh', programs, PYTHON=python)
-    error = the_error(done, 'run_tests.sh')
-    assert error.startswith(f'PYTHON={python} {reason}')
+def test_python_asked_for_does_not_fit(clone, python, reason):
+    if python == 'old':
+        python = str(stub(clone.parent / 'old', 'echo "3.9|/old|/"\n'))
+    error = the_error(run(clone, 'run_tests.sh', PYTHON=python))
+    assert error.startswith(f'PYTHON={python} {reason}: give one of Python 3.10')
 
 
-def test_no_compiler(clone, programs):
-    link_python(programs)
-    done = run(clone / 'tools' / 'run_tests.sh', programs)
-    error = the_error(done, 'run_tests.sh')
-    assert 'mmcv 2.1.0 has to be compiled' in error
-    assert 'apt install g++' in error
+def test_no_python_that_fits(clone, monkeypatch, capsys):
+    monkeypatch.setattr(setup_env, 'describe_python', lambda python: ['3.9', 'python3', '/'])
+    monkeypatch.setattr(sys, 'argv', ['setup_env.py', 'quickstart.sh'])
+    with pytest.raises(SystemExit):
+        environment(clone).make([])
+    assert 'needed, but python3 is 3.9: install one (Debian' in capsys.readouterr().err
 
 
-def test_no_headers_of_python(clone, programs):
-    """A Python whose include folder is empty, as without python3-dev."""
-    write_program(programs / 'python3', 'case "$2" in *Python.h*) exit 1 ;; esac\n' + THIS_PYTHON)
-    write_program(programs / 'g++', 'exit 0\n')
-    done = run(clone / 'tools' / 'run_tests.sh', programs)
-    error = the_error(done, 'run_tests.sh')
-    assert "Python's C headers (apt install python3-dev)" in error
-    assert 'g++' not in error
+def test_incomplete_clone(clone):
+    (clone / 'requirements' / 'constraints.txt').unlink()
+    error = the_error(run(clone, 'quickstart.sh'))
+    assert 'lacks requirements/constraints.txt' in error and 'git clone' in error
 
 
-@pytest.mark.parametrize(
-    'lost, said',
-    [
-        ('tools/env', 'tools/env'),
-        ('requirements', 'requirements/constraints.txt'),
-        ('setup.cfg', 'setup.cfg'),
-    ],
-)
-def test_incomplete_clone(clone, programs, lost, said):
-    path = clone / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    done = run(clone / 'tools' / 'quickstart.sh', programs)
-    error = the_error(done, 'quickstart.sh')
-    assert f'lacks {said}' in error and 'git clone' in error
+def test_active_without_an_environment(clone):
+    assert 'no environment is active' in the_error(run(clone, 'quickstart.sh', '--active'))
 
 
-def test_active_without_an_environment(clone, programs):
-    done = run(clone / 'tools' / 'quickstart.sh', programs, '--active')
-    assert 'no environment is active' in the_error(done, 'quickstart.sh')
-
-
-def test_broken_venv_is_not_removed_but_named(clone, programs):
-    write_program(clone / '.venv' / 'bin' / 'python', 'exit 1\n')
-    done = run(clone / 'tools' / 'quickstart.sh', programs)
-    error = the_error(done, 'quickstart.sh')
+def test_broken_venv_is_not_removed_but_named(clone):
+    python = stub(clone / '.venv' / 'bin' / 'python', 'exit 1\n')
+    error = the_error(run(clone, 'quickstart.sh'))
     assert f'{clone}/.venv is broken' in error and 'rm -rf' in error
-    assert (clone / '.venv' / 'bin' / 'python').exists()
+    assert python.exists()
 
 
-def test_venv_of_another_python_than_asked_for(clone, programs):
-    write_program(clone / '.venv' / 'bin' / 'python', 'echo 3.12\n')
-    write_program(programs / 'python3.10', 'echo 3.10\n')
-    done = run(clone / 'tools' / 'quickstart.sh', programs, PYTHON='python3.10')
-    error = the_error(done, 'quickstart.sh')
-    assert 'has Python 3.12, but PYTHON=python3.10 is 3.10' in error
+def test_no_compiler_is_said_before_anything_is_fetched(clone):
+    """In a real environment, made from this Python."""
+    done = run(clone, 'run_tests.sh', PYTHON=sys.executable, CXX='/no/compiler')
+    error = the_error(done)
+    assert error.startswith('mmcv 2.1.0 has to be compiled, which needs a C++ compiler (apt')
+    assert 'torch' not in done.stdout
 
 
-def test_full_disk(clone, programs):
-    link_python(programs)
-    (programs / 'df').unlink()
-    write_program(programs / 'df', 'echo head; echo /dev/sda 9 9 900000 99% /\n')
-    done = run(clone / 'tools' / 'quickstart.sh', programs)
-    error = the_error(done, 'quickstart.sh')
-    assert 'has 0 GB free, about 3 GB are needed' in error
-
-
-# --- An environment that is up to date --------------------------------------
-
-
-def state(
-    clone: Path, action: str, profile: str = 'runtime', **environment: str
-) -> subprocess.CompletedProcess:
-    folder = clone / '.venv' / 'mmdet_centernet2'
-    folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        [
-            sys.executable,
-            str(clone / 'tools/env/env_state.py'),
-            action,
-            str(folder / f'state-{profile}.json'),
-            profile,
-        ],
-        capture_output=True,
-        text=True,
-        env=dict(PATH='', **environment),
-    )
-
-
-@pytest.fixture
-def ready_clone(clone) -> Path:
-    """A clone whose .venv is this very environment, recorded as set up."""
-    write_program(clone / '.venv' / 'bin' / 'python', THIS_PYTHON)
-    (clone / 'tools' / 'quickstart.py').write_text(
-        'import os, sys; print("job", sys.argv[1:], os.getcwd()); sys.exit(7)'
-    )
-    assert state(clone, 'write').returncode == 0
-    return clone
-
-
-def test_second_run_goes_straight_to_the_job(ready_clone, programs):
-    done = run(ready_clone / 'tools' / 'quickstart.sh', programs, '--seed', '3', '--', '--help')
+def test_second_run_goes_straight_to_the_job(ready_clone):
+    done = run(ready_clone, 'quickstart.sh', '--seed', '3', '--', '--help')
     assert not done.stderr
-    assert 'is up to date' in done.stdout
-    assert f"job ['--seed', '3', '--help'] {ready_clone}" in done.stdout
+    ready, job = done.stdout.splitlines()
+    assert ready == f'Environment {ready_clone}/.venv is up to date.'
+    assert job == f"job ['--seed', '3', '--help'] {ready_clone}"
     assert done.returncode == 7, "the exit status of the job is the script's"
-    assert '[1/' not in done.stdout, 'no setup step may run'
-
-
-def test_setup_only_stops_before_the_job(ready_clone, programs):
-    done = run(ready_clone / 'tools' / 'quickstart.sh', programs, '--setup-only')
+    done = run(ready_clone, 'quickstart.sh', '--setup-only')
     assert done.returncode == 0 and 'job' not in done.stdout
 
 
-def test_active_environment_is_used_instead_of_venv(ready_clone, programs):
-    active = programs.parent / 'active'
-    write_program(active / 'bin' / 'python', 'echo 2.7\n')
-    done = run(
-        ready_clone / 'tools' / 'quickstart.sh', programs, '--active', VIRTUAL_ENV=str(active)
-    )
-    assert f'{active}/bin/python is Python 2.7' in the_error(done, 'quickstart.sh')
-
-
-@pytest.fixture
-def cpu_only_clone(ready_clone) -> Path:
-    """Set up where no GPU was in sight, with a torch that can use one."""
-    mark = ready_clone / '.venv' / 'mmdet_centernet2' / 'cpu_only'
-    mark.write_text('for the CPU, as torch saw no GPU; to use a GPU, do so\n')
+def test_gpu_that_mmcv_cannot_use_is_hidden(ready_clone):
     (ready_clone / 'tools' / 'quickstart.py').write_text(
         'import os; print("seen", os.environ.get("CUDA_VISIBLE_DEVICES"))'
     )
-    # No test may depend on what this machine has in the usual place.
-    script = ready_clone / 'tools' / 'env' / 'mmcv.sh'
-    script.write_text(script.read_text().replace('/usr/local/cuda', '/no/cuda'))
-    state(ready_clone, 'write')
-    return ready_clone
+    mark = ready_clone / '.venv' / 'mmdet_centernet2' / 'cpu_only'
+    mark.write_text('for the CPU, as torch saw no GPU; to use a GPU, do so')
+    programs = ready_clone.parent / 'bin'
+    stub(programs / 'nvidia-smi', 'echo GPU 0\n')
+    stub(programs / 'nvcc', '')
+    path = {'PATH': f'{programs}:{os.environ["PATH"]}', 'CUDA_HOME': '/none'}
+    # nvcc is there, too: this starts a setup, once
+    assert 'up to date' not in run(ready_clone, 'quickstart.sh', **path, CXX='/none').stdout
+    record(ready_clone, **path)
+    done = run(ready_clone, 'quickstart.sh', **path)
+    assert 'is up to date' in done.stdout and done.stdout.endswith('seen \n')
+    assert 'not used: mmcv was built for the CPU, as torch saw no GPU; to use' in done.stdout
+    for hidden in ('', '-1'):
+        done = run(ready_clone, 'quickstart.sh', **path, CUDA_VISIBLE_DEVICES=hidden)
+        assert 'GPU' not in done.stdout
 
 
-def test_gpu_that_mmcv_cannot_use_is_hidden(cpu_only_clone, programs):
-    script = cpu_only_clone / 'tools' / 'quickstart.sh'
-    done = run(script, programs)
-    assert 'seen None' in done.stdout, 'there is no GPU to hide'
-    assert 'GPU' not in done.stdout
-    write_program(programs / 'nvidia-smi', 'exit 0\n')
-    hidden = run(script, programs)
-    assert hidden.stdout.endswith('seen \n')
-    assert 'is up to date' in hidden.stdout
-    assert (
-        'The GPU is not used: mmcv was built for the CPU, as torch saw no GPU; to use a GPU, do so.'
-    ) in hidden.stdout
+# --- The parts ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('hidden', ['', '-1'])
-def test_gpu_that_the_user_hides_is_no_gpu(cpu_only_clone, programs, hidden):
-    write_program(programs / 'nvidia-smi', 'exit 0\n')
-    done = run(cpu_only_clone / 'tools' / 'quickstart.sh', programs, CUDA_VISIBLE_DEVICES=hidden)
-    assert 'GPU' not in done.stdout
+def environment(clone: Path) -> setup_env.Environment:
+    options = argparse.Namespace(script='quickstart.sh', active=False, stack='openmmlab')
+    made = setup_env.Environment(options)
+    made.folder, made.python, made.state = clone, sys.executable, clone
+    made.logs, made.mark, made.records = clone, clone / 'mark', [clone / 'runtime.json'] * 2
+    return made
 
 
-@pytest.mark.parametrize('asked', [{}, dict(FORCE_CUDA='1'), dict(TORCH_CUDA_ARCH_LIST='9.0')])
-def test_gpu_and_nvcc_that_turn_up_start_the_setup(cpu_only_clone, programs, asked):
-    """Once only, when the new operators are for the CPU again."""
-    home = programs.parent / 'cuda'
-    write_program(home / 'bin' / 'nvcc', 'exit 0\n')
-    if not asked:
-        write_program(programs / 'nvidia-smi', 'exit 0\n')
-    script = cpu_only_clone / 'tools' / 'quickstart.sh'
-    done = run(script, programs, CUDA_HOME=str(home), **asked)
-    assert f'Updating {cpu_only_clone}/.venv' in done.stdout
-    state(cpu_only_clone, 'write', NVCC=f'{home}/bin/nvcc')
-    again = run(script, programs, CUDA_HOME=str(home), **asked)
-    assert 'is up to date' in again.stdout
-    elsewhere = run(script, programs)
-    assert 'is up to date' in elsewhere.stdout
+def test_what_changed_is_noticed(clone, monkeypatch):
+    here = environment(clone)
+    monkeypatch.setattr(setup_env, 'LISTS', clone / 'requirements')
+    assert not here.up_to_date(), 'never set up'
+    state = here.current()
+
+    def recorded(**changes) -> bool:
+        here.records[0].write_text(json.dumps({**state, **changes}))
+        return here.up_to_date()
+
+    assert recorded()
+    assert recorded(packages=state['packages'][1:]), 'another package does no harm'
+    assert not recorded(packages=[*state['packages'], 'gone-1.0.dist-info'])
+    assert not recorded(clone='another')
+    assert not recorded(python='another')
+    assert recorded()
+    file = clone / 'requirements' / 'constraints.txt'
+    file.write_text(file.read_text() + '\n# another pin\n')
+    assert not here.up_to_date()
 
 
 @pytest.mark.parametrize(
-    'arguments, worker', [([], r'gw\d'), (['-n', '0'], None), (['-p', 'no:xdist'], None)]
+    'settings, options',
+    [
+        ('', []),
+        ("global.index-url='a'\n:env:.index-url='b'\n", ['--index-url', 'b']),
+        ("install.find-links='c d'", ['--find-links', 'c', '--find-links', 'd']),
+        ("global.no-index='true'\nglobal.timeout='9'", ['--no-index']),
+        ("freeze.no-binary='x'", []),
+        ("global.no-binary='x'", None),
+    ],
 )
-def test_tests_run_in_a_process_for_each_core(ready_clone, programs, arguments, worker):
-    (ready_clone / 'tools' / 'env' / 'show_versions.py').write_text('')
-    (ready_clone / 'tests').mkdir()
-    (ready_clone / 'tests' / 'test_it.py').write_text(
-        'import os, pytest\ndef test_it():\n    pytest.fail('
-        "f\"in {os.environ.get('PYTEST_XDIST_WORKER')}, "
-        "{os.environ['OMP_NUM_THREADS']} thread\")\n"
-    )
-    state(ready_clone, 'write', 'tests')
-    done = run(ready_clone / 'tools' / 'run_tests.sh', programs, *arguments)
-    assert re.search(f'in {worker}, 1 thread', done.stdout)
+def test_uv_takes_the_settings_of_pip(clone, monkeypatch, settings, options):
+    """Of what only pip knows, pip is used."""
+    here = environment(clone)
+    monkeypatch.setattr(setup_env, 'output_of', lambda *command: settings)
+    monkeypatch.setattr(here, 'find_uv', lambda python: 'uv')
+    command = here.uv_command()
+    if options is None:
+        assert command == []
+    else:
+        assert command[:3] == ['uv', 'pip', 'install']
+        assert command[command.index('unsafe-best-match') + 1 :] == options
+    here.own = False
+    assert here.uv_command() == []
 
 
-def test_state_notices_what_changed(ready_clone):
-    assert state(ready_clone, 'check').returncode == 0
-    assert state(ready_clone, 'check', 'tests').returncode == 1
-    file = ready_clone / 'requirements' / 'constraints.txt'
-    file.write_text(file.read_text() + '\n# another pin\n')
-    done = state(ready_clone, 'check')
-    assert done.returncode == 1 and done.stdout.startswith('files: ')
+def test_pip_installs_what_uv_cannot(clone, capsys):
+    here = environment(clone)
+    here.python, here.uv = str(stub(clone / 'python', 'echo "$@"\n')), ['false']
+    here.install('libraries', 'numpy')
+    assert '-m pip' in (clone / 'libraries.log').read_text()
+    assert here.uv == []
 
 
-def test_state_notices_another_version(ready_clone):
-    path = ready_clone / '.venv' / 'mmdet_centernet2' / 'state-runtime.json'
-    text = path.read_text()
-    changed = re.sub(r'("mmengine": )"[^"]*"', r'\1"0.9.0"', text)
-    assert changed != text
-    path.write_text(changed)
-    done = state(ready_clone, 'check')
-    assert done.returncode == 1 and done.stdout.startswith('packages: ')
+def test_a_torch_that_is_there_stays(clone, monkeypatch):
+    here = environment(clone)
+    for torch, kept in ((None, True), ('2.11.0', False)):
+        monkeypatch.setattr(setup_env, 'installed', lambda name, torch=torch: torch)
+        monkeypatch.setattr(here, 'require_compiler', lambda: None)
+        monkeypatch.setattr(here, 'uv_command', lambda: [sys.executable, '-c', '1/0'])
+        here.python = str(stub(clone / 'python', 'exit 1\n'))
+        monkeypatch.setattr(sys, 'argv', ['setup_env.py', 'quickstart.sh'])
+        with pytest.raises(SystemExit):
+            here.install_everything()
+        pins = (clone / 'constraints.txt').read_text()
+        assert ('\ntorch==' in pins) == kept and '\nnumpy==' in pins
 
 
-# --- The parts, sourced -----------------------------------------------------
-
-
-def source(clone: Path, code: str, environment: dict[str, str] | None = None) -> str:
-    """Run bash code that has all functions of the scripts."""
-    head = (
-        f'set -Eeuo pipefail; PROGRAM=test.sh; ROOT={clone}; '
-        f'source {clone}/tools/env/setup_env.sh; set_traps\n'
-    )
-    done = subprocess.run(
-        ['bash', '-c', head + code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **(environment or {})},
-    )
-    return done.stdout + done.stderr
+@pytest.mark.parametrize(
+    'cuda, compiled, marked',
+    [('13.0', 'not available', True), ('13.0', '13.0', False), (None, 'not available', False)],
+)
+def test_operators_for_the_cpu_only_are_marked(clone, cuda, compiled, marked):
+    here = environment(clone)
+    here.python = str(stub(clone / 'python', f'echo {compiled}\n'))
+    (clone / 'mmcv.json').write_text(json.dumps(dict(wheel=None, why='for the CPU', cuda=cuda)))
+    here.finish_mmcv(steps.Step('mmcv', clone / 'mmcv.log', ['true']))
+    assert here.mark.exists() == marked
+    if marked:
+        assert 'nvcc of CUDA 13.0 (on PATH' in here.mark.read_text()
 
 
 @pytest.mark.parametrize(
@@ -404,88 +285,52 @@ def source(clone: Path, code: str, environment: dict[str, str] | None = None) ->
         ("error: command 'g++' failed: No such file or directory", 'apt install g++'),
         ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         (
-            'Failed to establish a new connection: [Errno -3] Temporary failure in '
-            'name resolution\nERROR: No matching distribution found for torch',
+            'Temporary failure in name resolution\nERROR: No matching distribution found for torch',
             'cannot be reached: check the network',
         ),
         ('ERROR: No matching distribution found for torch==2.13.0', 'no version of torch==2.13.0'),
         ("ERROR: [Errno 13] Permission denied: '/x/y'", "'/x/y'"),
+        ('FORCE_CUDA=1, but torch sees no GPU', 'FORCE_CUDA=1, but torch'),
         ('something else', 'the reason is in'),
     ],
 )
-def test_remedies(clone, tmp_path, log, remedy):
-    file = tmp_path / 'log'
-    file.write_text(f'first line\n{log}\nlast line\n')
-    said = source(clone, f'diagnose "libraries" {file}').strip()
-    assert said.startswith('libraries') and remedy in said
-    assert '\n' not in said
+def test_a_step_that_fails_ends_with_one_line(tmp_path, capsys, monkeypatch, log, remedy):
+    monkeypatch.setattr(sys, 'argv', ['setup_env.py', 'quickstart.sh'])
+    step = steps.Step('libraries', tmp_path / 'log', ['sh', '-c', 'echo "$0"; exit 3', log])
+    assert not step.succeeds()
+    with pytest.raises(SystemExit):
+        step.explain()
+    *tail, last = capsys.readouterr().err.splitlines()
+    assert last.startswith('quickstart.sh: error: libraries: ') and remedy in last
+    assert [line.split('| ')[1] for line in tail] == log.splitlines()
 
 
-def test_a_step_that_fails_ends_with_one_line(clone, tmp_path):
-    said = source(
-        clone,
-        'STEPS=1; step "libraries" '
-        f'{tmp_path}/log bash -c "echo No space left on device; exit 3"; '
-        'echo not reached',
-    )
-    lines = said.strip().splitlines()
-    assert lines[0] == '[1/1] libraries'
-    assert lines[1].endswith('| No space left on device')
-    assert lines[2].startswith('test.sh: error: libraries: the disk is full')
-    assert len(lines) == 3
-
-
-def test_an_unexpected_failure_ends_with_one_line(clone):
-    said = source(clone, 'false; echo not reached').strip()
-    assert said.startswith('test.sh: error: "false" failed with status 1')
-    assert '\n' not in said
-
-
-def test_what_runs_is_ended_with_the_script(clone, tmp_path):
-    """Children of the running command, too."""
-    pid = tmp_path / 'pid'
-    said = source(
-        clone,
-        f'( sleep 1; kill -TERM $$ ) & run_logged {tmp_path}/log '
-        f'bash -c "sleep 50 & echo \\$! > {pid}; wait"',
-    )
-    assert 'stopped (status 143); run it again to go on' in said
-    status = Path('/proc', pid.read_text().strip(), 'status')
-    for _ in range(50):  # the signal has been sent; give it time to arrive
+def test_what_runs_is_ended_with_its_children(tmp_path):
+    log = tmp_path / 'log'
+    steps.Step('sleep', log, ['sh', '-c', 'sleep 50 & echo $!; wait'])
+    while not log.read_text().strip():
+        time.sleep(0.05)
+    steps.Step.end_all()
+    steps.Step.running.clear()
+    status = Path('/proc', log.read_text().strip(), 'status')
+    for _ in range(100):  # the signal has been sent; give it time to arrive
         if not status.exists() or 'State:\tZ' in status.read_text():
             return
         time.sleep(0.1)
     pytest.fail('the child of the command is still there')
 
 
-def test_progress_of_the_compiler(clone, tmp_path):
-    log = tmp_path / 'log'
-    log.write_text('Running command\n')
-    assert 'starting the compiler' in source(clone, f'compile_progress {log} 9')
-    log.write_text('  [1/77] c++ a.cpp\n  warning\n  [11/77] c++ b.cpp\n')
-    said = source(clone, f'compile_progress {log} 110').strip()
-    assert said == 'mmcv: 11 of 77 files compiled, about 11:00 left'
-
-
-@pytest.mark.parametrize(
-    'torch, standard',
-    [
-        ('2.1.2+cu118', '17'),
-        ('2.13.0+cpu', '17'),
-        ('2.14.0', '20'),
-        ('2.20.1+cu140', '20'),
-        ('3.0.0', '20'),
-    ],
-)
-def test_standard_of_the_compiler(clone, tmp_path, torch, standard):
-    file = tmp_path / 'setup.py'
-    file.write_text("args = ['-std=c++17']\n")
-    source(clone, f'TORCH={torch}; adapt_setup {file}')
-    assert file.read_text() == f"args = ['-std=c++{standard}']\n"
+def test_progress_of_the_compiler(tmp_path):
+    step = SimpleNamespace(log=tmp_path / 'log', started=time.monotonic() - 110)
+    step.log.write_text('Running command\nstill')
+    assert steps.Step.progress(step) == 'Running command'
+    step.log.write_text('  [1/77] c++ a.cpp\n  warning\n  [11/77] c++ b.cpp\n')
+    said = steps.Step.progress(step)
+    assert said == '11 of 77 files compiled, about 11:00 left'
 
 
 # As in mmcv 2.1.0.
-GET_VERSION = """
+SETUP_OF_MMCV = """args = ['-std=c++17']
 def get_version():
     version_file = 'mmcv/version.py'
     with open(version_file, encoding='utf-8') as f:
@@ -494,17 +339,22 @@ def get_version():
 """
 
 
-def test_setup_of_mmcv_starts_with_python_3_13(clone, tmp_path, monkeypatch):
-    """There, exec() in a function leaves nothing in locals()."""
+@pytest.mark.parametrize(
+    'torch, standard', [('2.13.0+cpu', '17'), ('2.14.0', '20'), ('3.0.0', '20')]
+)
+def test_setup_of_mmcv_is_adapted(tmp_path, monkeypatch, torch, standard):
+    """To torch, and to Python 3.13, where exec() leaves nothing in locals()."""
+    monkeypatch.setattr(build_mmcv.torch, '__version__', torch)
     file = tmp_path / 'setup.py'
-    file.write_text(GET_VERSION)
+    file.write_text(SETUP_OF_MMCV)
     for _ in range(2):  # a build that goes on adapts the file again
-        source(clone, f'TORCH=2.13.0; adapt_setup {file}')
-    assert 'locals' not in file.read_text()
+        build_mmcv.adapt_setup(file)
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / 'version.py').write_text("__version__ = '2.1.0'\n")
     monkeypatch.chdir(tmp_path)
-    assert runpy.run_path('setup.py')['get_version']() == '2.1.0'
+    module = runpy.run_path('setup.py')
+    assert module['get_version']() == '2.1.0' and 'locals' not in file.read_text()
+    assert module['args'] == [f'-std=c++{standard}']
 
 
 @pytest.mark.parametrize(
@@ -515,137 +365,76 @@ def test_setup_of_mmcv_starts_with_python_3_13(clone, tmp_path, monkeypatch):
         ('clang version 19', True, False),
     ],
 )
-def test_header_is_precompiled_with_gcc_only(clone, tmp_path, compiler, works, included):
+def test_header_is_precompiled_with_gcc_only(tmp_path, monkeypatch, compiler, works, included):
     """Whatever goes wrong with it, mmcv is compiled without."""
-    write_program(tmp_path / 'c++', f'echo {compiler}\n')
-    write_program(tmp_path / 'python', f'{str(works).lower()}\n')
-    (tmp_path / 'mmcv-2.1.0').mkdir()
-    (tmp_path / 'mmcv-2.1.0' / 'setup.py').write_text("['-std=c++17']\n")
-    (tmp_path / 'logs').mkdir()
-    said = source(
-        clone,
-        f'STATE_DIR={tmp_path} ENV_PYTHON={tmp_path}/python '
-        f'CXX={tmp_path}/c++; set_fast_flags {tmp_path}; echo "$FLAGS"',
-        dict(CPPFLAGS='-DMINE'),
-    )
-    header = f" -include '{tmp_path}/torch_types.h'" if included else ''
-    assert said == f'-DMINE -g0 -Winvalid-pch{header}\n'
+    monkeypatch.setenv('CXX', str(stub(tmp_path / 'c++', f'echo {compiler}\n')))
+    monkeypatch.setenv('CPPFLAGS', '-DMINE')
+
+    def precompile(header, standard):
+        if not works:
+            raise subprocess.CalledProcessError(1, 'c++')
+
+    monkeypatch.setattr(build_mmcv, 'precompile_torch', precompile)
+    build_mmcv.set_fast_flags(tmp_path, '-std=c++17')
+    header = f' -include {tmp_path}/torch_types.h' if included else ''
+    assert os.environ['CPPFLAGS'] == f'-DMINE -g0 -Winvalid-pch{header}'
 
 
 @pytest.mark.parametrize(
-    'cuda, nvcc, gpu, extra, ops, words',
+    'cuda, nvcc, gpu, extra, kind, words',
     [
-        ('', '13.0', 0, {}, 'cpu', 'torch 2.x has no CUDA'),
-        ('13.0', '13.1', 1, {}, 'cuda', 'the GPU in this machine'),
-        ('13.0', '12.8', 1, {}, 'cpu', 'nvcc of CUDA 13.0 is not there'),
+        (None, '13.0', 0, {}, 'cpu', 'has no CUDA'),
+        ('13.0', '13.1', 1, {}, 'cuda13.0-9.0', 'with CUDA 13.1 for 9.0'),
+        ('13.0', '12.8', 1, {}, 'cpu', 'nvcc of CUDA 13.0 is not there (found 12.8)'),
         ('13.0', None, 1, {}, 'cpu', 'found none'),
         ('13.0', '13.0', 0, {}, 'cpu', 'saw no GPU'),
-        ('13.0', '13.0', 0, dict(TORCH_CUDA_ARCH_LIST='9.0'), 'cuda', '9.0'),
-        ('13.0', '13.0', 1, dict(FORCE_CUDA='1'), 'cuda', 'CUDA 13.0'),
+        ('13.0', '13.0', 0, dict(TORCH_CUDA_ARCH_LIST='8.0;9.0'), 'cuda13.0-8.0;9.0', '8.0;9.0'),
+        ('13.0', '13.0', 1, dict(FORCE_CUDA='1'), 'cuda13.0-9.0', 'CUDA 13.0'),
+        ('13.0', '13.0', 0, dict(FORCE_CUDA='1'), None, 'TORCH_CUDA_ARCH_LIST=8.0'),
     ],
 )
-def test_choice_of_operators(clone, tmp_path, cuda, nvcc, gpu, extra, ops, words):
-    home = tmp_path / 'cuda'
-    find = 'find_nvcc() { :; }'
-    if nvcc:
-        write_program(home / 'bin' / 'nvcc', f'echo "Cuda compilation tools, release {nvcc}, V1"\n')
-        find = ''
-    said = source(
-        clone,
-        f'{find}\nTORCH=2.x TORCH_CUDA={cuda} GPU={gpu}; choose_ops; echo "$OPS|$WHY"',
-        dict(CUDA_HOME=str(home), FORCE_CUDA='0', TORCH_CUDA_ARCH_LIST='') | extra,
-    )
-    found_ops, why = said.strip().split('|')
-    assert found_ops == ops
-    assert words in why
+def test_choice_of_operators(tmp_path, monkeypatch, cuda, nvcc, gpu, extra, kind, words):
+    for name in ('TORCH_CUDA_ARCH_LIST', 'FORCE_CUDA'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in extra.items():
+        monkeypatch.setenv(name, value)
+    torch = build_mmcv.torch
+    monkeypatch.setattr(torch.version, 'cuda', cuda)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: bool(gpu))
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    program = stub(tmp_path / 'nvcc', f'echo "Cuda compilation tools, release {nvcc}, V1"\n')
+    if kind is None:
+        with pytest.raises(SystemExit, match=words):
+            build_mmcv.find_kind(str(program))
+    else:
+        found, why = build_mmcv.find_kind(str(program) if nvcc else '')
+        assert found == kind and words in why
 
 
-def test_cuda_without_gpu_or_architecture_is_refused(clone, tmp_path):
-    home = tmp_path / 'cuda'
-    write_program(home / 'bin' / 'nvcc', 'echo "release 13.0, V1"\n')
-    said = source(
-        clone,
-        'TORCH=2.x TORCH_CUDA=13.0 GPU=0; choose_ops; echo compiling',
-        dict(CUDA_HOME=str(home), FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST=''),
-    )
-    assert said.startswith('test.sh: error: FORCE_CUDA=1, but torch sees no')
-    assert 'TORCH_CUDA_ARCH_LIST=8.0' in said
-    assert len(said.splitlines()) == 1
+@pytest.mark.parametrize('fails, kinds', [((), ['cuda']), (('cuda',), ['cuda', 'cpu'])])
+def test_where_cuda_does_not_compile_the_cpu_is_used(tmp_path, monkeypatch, fails, kinds):
+    tried = []
 
+    def build(distribution, version, wheels):
+        kind = re.search('torch.*-(cuda|cpu)[^-]*-', wheels.name.replace('cpu-cuda', 'cuda'))
+        tried.append(kind.group(1))
+        if tried[-1] in fails:
+            raise subprocess.CalledProcessError(1, 'ninja')
+        wheels.mkdir(parents=True)
+        (wheels / 'mmcv.whl').touch()
 
-@pytest.mark.parametrize(
-    'cuda, compiled_for, marked',
-    [
-        ('13.0', 'not available', True),
-        ('13.0', '13.0', False),  # compiled before, on a machine with a GPU
-        ('', 'not available', False),
-    ],
-)
-def test_operators_for_the_cpu_only_are_marked(clone, tmp_path, cuda, compiled_for, marked):
-    (tmp_path / 'logs').mkdir()
-    (tmp_path / 'logs' / 'mmcv-check.log').write_text(compiled_for + '\n')
-    said = source(clone, f'STATE_DIR={tmp_path} TORCH_CUDA={cuda} WHY="for the CPU"; mark_cpu_only')
-    mark = tmp_path / 'cpu_only'
-    assert mark.exists() == marked
-    if marked:
-        assert said.strip() == mark.read_text().strip()
-        assert 'nvcc of CUDA 13 (on PATH' in said
-
-
-def test_wheels_of_different_kinds_are_kept_apart(clone):
-    code = """
-    PYTAG=cp311-linux_x86_64 OPS=cpu TORCH_CUDA=; gpu_arch() { echo 9.0; }
-    for TORCH in 2.13.0+cpu 2.13.0+cu130; do mmcv_key; done
-    OPS=cuda TORCH_CUDA=13.0; mmcv_key
-    TORCH_CUDA_ARCH_LIST="8.0;9.0"; mmcv_key
-    PYTAG=cp312-linux_x86_64; mmcv_key
-    """
-    keys = source(clone, code).split()
-    assert len(set(keys)) == 5
-    assert all(re.fullmatch(r'[\w.+-]+', key) for key in keys), keys
-
-
-@pytest.mark.parametrize(
-    'torch, numpy, pinned',
-    [
-        ('', '2.2.6', True),
-        ('2.0.1', '2.2.6', True),
-        ('2.13.0', '2.2.6', False),
-        ('2.11.0+cu130', '2.2.6', False),
-        ('2.2.2+cu121', '1.26.4', False),
-    ],
-)
-def test_pins_make_room_for_a_torch_that_is_there(clone, tmp_path, torch, numpy, pinned):
-    source(
-        clone, f'STATE_DIR={tmp_path}; installed_version() {{ echo {torch}; }}\nwrite_constraints'
-    )
-    pins = (tmp_path / 'constraints.txt').read_text().splitlines()
-    assert f'numpy=={numpy}' in pins
-    assert any(line.startswith('torch==') for line in pins) == pinned
-
-
-def steps_of(clone: Path, profile: str) -> list:
-    """What the setup would have pip install, a line for each step."""
-    code = f"""
-    STATE_DIR={clone}; ENV_PYTHON={sys.executable}; PIP=(pip)
-    installed_version() {{ :; }}; state() {{ :; }}; install_mmcv() {{ :; }}
-    step() {{ shift 2; echo "$@"; }}
-    install_everything {profile}"""
-    said = source(clone, code).replace(f'{clone}/', '')
-    steps = [line for line in said.splitlines() if line.startswith('pip ')]
-    assert steps, said
-    return steps
-
-
-def test_only_the_tests_need_what_export_takes(clone):
-    runtime = '\n'.join(steps_of(clone, 'runtime'))
-    for name in ('deploy', 'mmdeploy', 'eval', 'openvino', 'sahi', 'tests'):
-        assert f'requirements/{name}.txt' not in runtime
-    tests = steps_of(clone, 'tests')
-    for name in ('deploy', 'eval', 'openvino', 'tests', 'mmdeploy', 'sahi'):
-        steps = [line for line in tests if f'requirements/{name}.txt' in line]
-        assert len(steps) == 1, tests
-        assert ('--no-deps' in steps[0]) == (name in ('mmdeploy', 'sahi'))
+    for name in ('MAX_JOBS', 'FORCE_CUDA', 'MMCV_WITH_OPS', 'CUDA_HOME', 'CUDA_VISIBLE_DEVICES'):
+        monkeypatch.setenv(name, '1')  # set back afterwards
+    monkeypatch.setattr(build_mmcv, 'build', build)
+    monkeypatch.setattr(build_mmcv, 'works', lambda *wanted: False)
+    monkeypatch.setattr(build_mmcv, 'find_kind', lambda nvcc: ('cuda13.0-9.0', 'with CUDA'))
+    monkeypatch.setattr(build_mmcv.torch, '__version__', '2.13.0')
+    result = tmp_path / 'result'
+    build_mmcv.main('mmcv', '2.1.0', str(tmp_path), str(result), '/cuda/bin/nvcc')
+    made = json.loads(result.read_text())
+    assert tried == kinds and Path(made['wheel']).exists()
+    assert ('do not compile' in made['why']) == bool(fails)
 
 
 # --- The lists --------------------------------------------------------------
