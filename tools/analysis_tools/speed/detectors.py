@@ -39,6 +39,7 @@ CONFIGS = {
     FASTER: 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
     UPDATE: 'centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py',
 }
+FEW_PROPOSALS = 60  #: Of small detectors.
 PAIRS_AT_NMS = 300  #: Of box and class that the score threshold lets through.
 CALIBRATION_SIZE = (192, 192)  #: Of the image that weights are adapted to.
 LTRB_BIAS = 4.0  #: In stride units: proposals are eight cells wide.
@@ -49,8 +50,8 @@ LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
     """Build one of ``CONFIGS`` and give its weights the usual work.
 
-    They are the same in every run. ``small`` is for trying out: ResNet-18 and
-    narrow box heads.
+    They are the same in every run. ``small`` is for trying out: ResNet-18,
+    narrow box heads and few proposals.
     """
     register_all_modules(init_default_scope=True)
     cfg = (
@@ -64,6 +65,20 @@ def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
         heads = cfg.model.roi_head.bbox_head if 'roi_head' in cfg.model else []
         for head in heads if isinstance(heads, list) else [heads]:
             head.fc_out_channels = 64
+        if 'roi_head' in cfg.model:
+            for rpn in (cfg.model.test_cfg.rpn, cfg.model.train_cfg.rpn_proposal):
+                rpn.max_per_img = FEW_PROPOSALS
+            stages = cfg.model.train_cfg.rcnn
+            for stage in stages if isinstance(stages, list) else [stages]:
+                stage.sampler.num = FEW_PROPOSALS
+    model = build_from(cfg, device)
+    if name != OURS and device == 'cpu':
+        _pool_in_float32(model)
+    return model
+
+
+def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
+    """Build the model of a config and give its weights the usual work."""
     # it lists every parameter that is initialised
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     cfg.model.backbone.init_cfg = None
@@ -76,8 +91,6 @@ def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
     images, samples = image_batch(CALIBRATION_SIZE, device=device)
     _calibrate_norms(model, images)
     _spread_logits(model, images, samples)
-    if name != OURS and device == 'cpu':
-        _pool_in_float32(model)
     return model
 
 
@@ -174,20 +187,12 @@ class Prediction:
 
     def work(self) -> dict[str, int]:
         """What one call does, all images together."""
-        if not getattr(self.model, 'with_rpn', False):
-            return dict(proposals=0, detections=self())
-        head, counts = self.model.rpn_head, []
-        predict = head.predict
-
-        def counting(*args, **kwargs):
-            results = predict(*args, **kwargs)
-            counts.extend(map(len, results))
-            return results
-
-        head.predict = counting
-        detections = self()
-        del head.predict
-        return dict(proposals=sum(counts), detections=detections)
+        proposals: list = []
+        if getattr(self.model, 'with_rpn', False):
+            with torch.no_grad(), self.autocast:
+                features = self.model.extract_feat(self.images)
+                proposals = self.model.rpn_head.predict(features, self.samples, rescale=False)
+        return dict(proposals=sum(map(len, proposals)), detections=self())
 
 
 class TrainingStep:
@@ -232,12 +237,13 @@ class TrainingStep:
     def rois(self) -> list[int]:
         """RoIs that each box head is trained on in a step; takes one."""
         counts: list[int] = []
-        hooks = [  # every box head has the layer, and calls it once
-            head.shared_fcs[0].register_forward_hook(
-                lambda module, inputs, output: counts.append(len(inputs[0]))
-            )
-            for head in box_heads(self.model)
-        ]
+
+        def count(module: nn.Module, inputs: tuple) -> None:
+            counts.append(len(inputs[0]))
+
+        # every box head has the layer, and calls it once
+        heads = box_heads(self.model)
+        hooks = [head.shared_fcs[0].register_forward_pre_hook(count) for head in heads]
         self()
         for hook in hooks:
             hook.remove()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import copy
 import os
 import platform
+import re
 import time
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from mmdet_centernet2.version import __version__
 
 from .section import Call, Context, fork
 
-PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'onnxruntime', 'faster-coco-eval')
+PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'faster-coco-eval')
 #: What decides how fast half precision is on a CPU, as Linux names it.
 CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16', 'amx_fp16')
 #: (channels, height, width) of the 3x3 convolutions that most of a ResNet-50
@@ -32,24 +34,20 @@ def environment() -> dict[str, str]:
     """Machine and versions; starts no CUDA in this process."""
     flags = _cpu_info('flags').split()
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    found = {
+    about = {
         'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
         'mmdet_centernet2': __version__,
         'CPU': _cpu_info('model name') or platform.processor() or 'unknown',
         'cores, threads': f'{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads',
-        'CPU features': ', '.join(f for f in CPU_FLAGS if f in flags),
+        'CPU features': ', '.join(f for f in CPU_FLAGS if f in flags) or 'none that count',
         'memory': f'{memory / 1e9:.1f} GB',
         'load before': f'{os.getloadavg()[0]:.2f} (mean of the last minute)',
         'GPU': _gpu() if has_gpu() else 'none',
         'Python': platform.python_version(),
         'torch': torch.__version__,
     }
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = 'not installed'
-    return found
+    installed = {d.metadata['Name']: d.version for d in distributions()}
+    return about | {name: installed.get(name, 'not installed') for name in PACKAGES}
 
 
 def has_gpu() -> bool:
@@ -67,10 +65,8 @@ def _gpu() -> str:
 def _cpu_info(key: str) -> str:
     """First value of a key in Linux' list of processors."""
     path = Path('/proc/cpuinfo')
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next(
-        (line.split(':', 1)[1].strip() for line in lines if line.split(':')[0].strip() == key), ''
-    )
+    found = re.search(rf'^{key}\s*: (.*)', path.read_text() if path.is_file() else '', re.M)
+    return found[1] if found else ''
 
 
 class Kernel(NamedTuple):
@@ -86,24 +82,15 @@ class Kernel(NamedTuple):
 def fastest_convolution(context: Context, dtype: torch.dtype) -> Kernel:
     """The one of ``CONV_SHAPES`` and formats that the machine is best at."""
     kernels = []
-    for shape, memory_format in itertools.product(
-        context.pick(CONV_SHAPES, CONV_SHAPES[-1:]), (torch.contiguous_format, torch.channels_last)
-    ):
-        channels, height, width = shape
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).eval()
-        x = torch.randn(1, *shape)
-        conv, x = (
-            thing.to(context.device, dtype, memory_format=memory_format)
-            for thing in (conv.requires_grad_(False), x)
-        )
-        kernels.append(
-            _kernel(
-                context,
-                lambda conv=conv, x=x: conv(x),
-                2 * 9 * channels**2 * height * width,
-                f'3x3, {channels} channels, {height} x {width}',
-            )
-        )
+    for channels, height, width in context.pick(CONV_SHAPES, CONV_SHAPES[-1:]):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(False)
+        x = torch.randn(1, channels, height, width)
+        operations = 2 * 9 * channels**2 * height * width
+        name = f'3x3, {channels} channels, {height} x {width}, {dtype}'.replace('torch.', '')
+        for layout in (torch.contiguous_format, torch.channels_last):
+            to = dict(dtype=dtype, device=context.device, memory_format=layout)
+            call = partial(copy.deepcopy(conv).to(**to), x.to(**to))
+            kernels.append(_kernel(context, call, operations, name))
     return max(kernels, key=lambda kernel: kernel.rate)
 
 

@@ -36,7 +36,7 @@ def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
         help='what to measure; default: all that this machine can',
     )
     parser.add_argument(
-        '--quick', action='store_true', help='everything in small, within two minutes on two cores'
+        '--quick', action='store_true', help='everything in small: about a minute on two cores'
     )
     parser.add_argument(
         '--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 
 import torch
@@ -33,16 +34,8 @@ class Row:
 
     def as_dict(self) -> dict:
         """For JSON, times in seconds."""
-        timing = self.timing and dict(
-            seconds=self.timing.seconds, median=self.timing.median, quartiles=self.timing.quartiles
-        )
-        return dict(
-            work=self.work,
-            contestant=self.contestant,
-            numbers=self.numbers,
-            **(timing or {}),
-            speedup=self.speedup and self.speedup._asdict(),
-        )
+        timing = self.timing and dict(self.timing._asdict(), median=self.timing.median)
+        return dict(vars(self), timing=timing, speedup=self.speedup and self.speedup._asdict())
 
 
 @dataclass
@@ -79,22 +72,14 @@ class Context:
             wait=torch.cuda.synchronize if on_gpu else lambda: None,
             progress=lambda name: say(f'{work}: {name}'),
         )
-        reference = next(iter(timings.values()))
-        rows = [
-            Row(
-                work,
-                name,
-                timing,
-                None if timing is reference else speedup(reference, timing),
-                dict(numbers),
-            )
-            for name, timing in timings.items()
-        ]
+        rows = [Row(work, name, timing, numbers=dict(numbers)) for name, timing in timings.items()]
+        for row in rows[1:]:
+            row.speedup = speedup(rows[0].timing, row.timing)
         for row in rows if memory else ():
             call = contestants[row.contestant]
-            row.numbers['extra memory (MB)'] = (
-                call(extra_memory) if isinstance(call, Worker) else extra_memory(call, self.device)
-            )
+            measure = partial(extra_memory, device=self.device)
+            peak = call(measure) if isinstance(call, Worker) else measure(call)
+            row.numbers['extra memory (MB)'] = peak
         return rows
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 
-from ..detectors import CASCADE, OURS, Prediction, TrainingStep, build, compile_parts
+from ..detectors import CASCADE, OURS, Prediction, TrainingStep, build
 from ..machine import count_operations, gpu_seconds, matrix_product
 from ..scenes import QUICK_SIZE, TEST_SIZE
 from ..section import Call, Context, Row, say, section
@@ -29,65 +29,25 @@ EAGER = f'{OURS}, eager'
 def gpu(context: Context) -> list[Row]:
     torch.backends.cudnn.benchmark = True
     product = matrix_product(context, torch.bfloat16)
-    rows = [
-        Row(
-            'limit of the machine',
-            f'matrix product, {product.name}',
-            numbers={'TFLOP/s': product.rate / 1e12},
-        )
-    ]
-    compare = partial(_compare, context, product.rate)
-    rows += compare('training', *_training_steps(context))
-    for batch in (1, 8):
-        rows += compare(
-            'inference',
-            batch,
-            {
-                f'{name}, {mode}': _prediction(context, name, mode, batch)
-                for name in (CASCADE, OURS)
-                for mode in ('eager', 'compiled')
-            },
-        )
+    limit = {'TFLOP/s': product.rate / 1e12}
+    rows = [Row('limit of the machine', f'matrix product, {product.name}', numbers=limit)]
+    size = context.pick(TEST_SIZE, QUICK_SIZE)
+    for what, batch in (('training', context.pick(BATCH, 2)), ('inference', 1), ('inference', 8)):
+        calls: dict[str, Call] = {}
+        for name, mode in itertools.product((CASCADE, OURS), ('eager', 'compiled')):
+            say(f'{what}, batch {batch}: building {name}, {mode}')
+            if what == 'training':
+                model = build(name, 'cuda', context.quick)
+                call: Call = TrainingStep(model, size, 7, batch, 'cuda', AMP)
+            else:
+                call = Prediction(name, size, batch, 'cuda', context.quick, AMP)
+                model = call.model
+            if mode == 'compiled':  # where most arithmetic is
+                for part in (model.backbone, model.neck, model.rpn_head):
+                    part.compile()
+            calls[f'{name}, {mode}'] = call
+        rows += _compare(context, product.rate, what, batch, calls)
     return rows + targets(context)
-
-
-def _training_steps(context: Context) -> tuple[int, dict[str, TrainingStep]]:
-    """Of both detectors, at the largest batch up to 16 that fits."""
-    batch = context.pick(BATCH, 2)
-    while True:
-        try:
-            return batch, {
-                f'{name}, {mode}': _training_step(context, name, mode, batch)
-                for name in (CASCADE, OURS)
-                for mode in ('eager', 'compiled')
-            }
-        except torch.cuda.OutOfMemoryError:
-            if batch == 1:
-                raise
-        torch.cuda.empty_cache()
-        batch //= 2
-
-
-def _training_step(context: Context, name: str, mode: str, batch: int) -> TrainingStep:
-    """One that has been tried."""
-    say(f'training, batch {batch}: building {name}, {mode}')
-    model = build(name, context.device, small=context.quick)
-    if mode == 'compiled':
-        compile_parts(model)
-    step = TrainingStep(model, context.pick(TEST_SIZE, QUICK_SIZE), 7, batch, context.device, AMP)
-    step()
-    step.release()
-    return step
-
-
-def _prediction(context: Context, name: str, mode: str, batch: int) -> Prediction:
-    say(f'inference, batch {batch}: building {name}, {mode}')
-    predict = Prediction(
-        name, context.pick(TEST_SIZE, QUICK_SIZE), batch, context.device, context.quick, AMP
-    )
-    if mode == 'compiled':
-        compile_parts(predict.model)
-    return predict
 
 
 def _compare(
@@ -110,11 +70,8 @@ def _compare(
     seconds = next(r.timing.median for r in rows if r.contestant == EAGER)
     spent = gpu_seconds(calls[EAGER])
     spent['GPU idle'] = max(seconds - sum(spent.values()), 0.0)
+    profiled = f'profile: {what}, batch {batch}, {EAGER}'
     return rows + [
-        Row(
-            f'profile: {what}, batch {batch}, {EAGER}',
-            operator,
-            numbers={'% of the time': 100 * part / seconds},
-        )
+        Row(profiled, operator, numbers={'% of the time': 100 * part / seconds})
         for operator, part in spent.items()
     ]

@@ -17,7 +17,6 @@ from mmdet_centernet2.models.task_modules import (
     BatchBoxes,
     LevelLayout,
     center_targets,
-    decode,
     flatten_levels,
 )
 from tests.reference import dense as reference
@@ -54,8 +53,8 @@ def _scene(context: Context, num: int, num_classes: int, batch: int = 1) -> tupl
     'targets',
     'Targets of the first stage for images of 800 x 1344, 22,400 locations: '
     'heat map, positives and regression targets. '
-    "*Dense* is the original's way, every location against every object; "
-    'both give the same targets.',
+    '*Dense* compares every location with every object, in blocks that stay in the cache; '
+    "*original* is the original's way to do so. All give the same targets.",
     Plot('speed_targets.png', TITLE, 'objects', only=AGNOSTIC),
     Plot('speed_targets_memory.png', TITLE, 'objects', 'extra memory (MB)', only=AGNOSTIC),
 )
@@ -73,7 +72,8 @@ def targets(context: Context) -> list[Row]:
         rows += context.compare(
             f'{kind}, {num} objects',
             dict(
-                dense=partial(reference.dense_center_targets, *scene),
+                dense=partial(reference.blocked_center_targets, *scene),
+                original=partial(reference.dense_center_targets, *scene),
                 ours=partial(center_targets, *scene),
             ),
             max_rounds=3 if num >= MANY else None,
@@ -92,17 +92,22 @@ def random_maps(channels: int, batch: int = 1, device: str = 'cpu') -> list[Tens
     ]
 
 
-class _Backward:
-    """A loss and its backward pass; each call is one."""
+class Step:
+    """A loss and its backward pass, and an optimizer's step; each call is one."""
 
-    def __init__(self, loss: Callable[[], Tensor], *leaves: Tensor) -> None:
+    def __init__(self, loss: Callable[[], Tensor], *leaves: Tensor, optimize: bool = False) -> None:
         self.loss, self.leaves = loss, leaves
+        #: As the configs have it, but with a rate that leaves the weights.
+        self.optimizer = torch.optim.SGD(leaves, 1e-9, 0.9, weight_decay=1e-4) if optimize else None
 
     def __call__(self) -> Tensor:
         """The loss."""
         self.release()
         loss = self.loss()
         loss.backward()
+        if self.optimizer:
+            nn.utils.clip_grad_value_(self.leaves, 1.0)
+            self.optimizer.step()
         return loss.detach()
 
     def release(self) -> None:
@@ -111,9 +116,7 @@ class _Backward:
             leaf.grad = None
 
 
-def heatmap_losses(
-    context: Context, num_classes: int, num_objects: int = 30
-) -> dict[str, _Backward]:
+def heatmap_losses(context: Context, num_classes: int, num_objects: int = 30) -> dict[str, Step]:
     """Targets, heat-map loss and backward pass: dense and ours."""
     gt, layout, ranges = _scene(context, num_objects, num_classes)
     logits = [(level - 4).requires_grad_() for level in random_maps(num_classes, 1, context.device)]
@@ -121,7 +124,7 @@ def heatmap_losses(
     loss = HeatmapFocalLoss()
 
     def dense() -> Tensor:
-        found = reference.dense_center_targets(gt, layout, ranges, num_classes)
+        found = reference.blocked_center_targets(gt, layout, ranges, num_classes)
         return sum(
             reference.dense_heatmap_loss(
                 flatten_levels(logits), found.heatmap, found.pos_inds, found.pos_labels, factor
@@ -139,13 +142,13 @@ def heatmap_losses(
         )
         return sum(loss(logits, heat, found.heat.values, positives, factor))
 
-    return dict(dense=_Backward(dense, *logits), ours=_Backward(ours, *logits))
+    return dict(dense=Step(dense, *logits), ours=Step(ours, *logits))
 
 
 @section(
     'heatmap_loss',
     'Targets, heat-map loss and backward pass of one image of 800 x 1344 with '
-    '30 objects. *Dense* has a target of locations x classes.',
+    '30 objects. *Dense* has a target of locations x classes, made in blocks.',
 )
 def heatmap_loss(context: Context) -> list[Row]:
     return [
@@ -157,8 +160,8 @@ def heatmap_loss(context: Context) -> list[Row]:
 
 def federated_losses(
     context: Context, num_classes: int, rois: int = 512, features: int = 1024
-) -> dict[str, _Backward]:
-    """Classifier, loss and backward pass: of all classes, and ours."""
+) -> dict[str, Step]:
+    """Classifier, loss, backward pass and optimizer step: dense and ours."""
     classifier = nn.Linear(features, num_classes + 1, device=context.device)
     x = torch.randn(rois, features, device=context.device, requires_grad=True)
     labels = torch.full((rois,), num_classes)
@@ -166,62 +169,34 @@ def federated_losses(
     labels = labels.to(context.device)
     loss = FederatedLoss(cat_freq=None)
 
-    def dense() -> Tensor:
+    def dense(masked: bool) -> Tensor:
         classes = loss.sample_classes(labels, num_classes)
-        return reference.masked_federated_loss(classifier(x), labels, classes)
+        return reference.dense_federated_loss(classifier(x), labels, classes, masked)
 
     def ours() -> Tensor:  # as the box head does
         classes = loss.sample_classes(labels, num_classes)
         weight, bias = (gather_rows(p, classes) for p in (classifier.weight, classifier.bias))
         return federated_bce(F.linear(x, weight, bias), labels, classes).mean()
 
-    leaves = x, classifier.weight, classifier.bias
-    return {
-        'all columns and a mask': _Backward(dense, *leaves),
-        'chosen columns (ours)': _Backward(ours, *leaves),
-    }
+    losses = dict(dense=partial(dense, False), original=partial(dense, True), ours=ours)
+    leaves = classifier.weight, classifier.bias, x
+    return {name: Step(step, *leaves, optimize=True) for name, step in losses.items()}
 
 
 @section(
     'federated',
-    'Classifier and federated loss of 512 RoIs with 1,024 features, forward '
-    'and backward, 50 sampled classes.',
+    'Classifier and federated loss of 512 RoIs with 1,024 features, 50 sampled classes: '
+    'forward, backward, clipping by value and SGD with momentum. *Dense* computes the '
+    'logits of all classes and the loss of the sampled ones; *original* also computes the '
+    'loss of all classes and masks it.',
     Plot('speed_federated.png', 'Federated loss, classifier included, 512 RoIs', 'classes'),
 )
 def federated(context: Context) -> list[Row]:
     # of LVIS, two between, and of a union of data sets
-    nums = context.pick((1203, 3000, 6500, 13204), (1203, 13204))
     return [
         row
-        for num in nums
+        for num in context.pick((1203, 3000, 6500, 13204), (1203,))
         for row in context.compare(
             f'{num:,} classes', federated_losses(context, num), numbers=dict(classes=num)
         )
     ]
-
-
-@section(
-    'decode',
-    'From the maps of the first stage, 800 x 1344, to the best 1,000 '
-    'candidates of each level. *Plain* computes probabilities and boxes for '
-    'every location before it chooses; ours chooses first.',
-)
-@torch.no_grad()
-def decoding(context: Context) -> list[Row]:
-    rows = []
-    for num_classes in (1, 80):
-        for batch in context.pick((1, 8), (1,)):
-            args = decoder_input(num_classes, batch, context.device)
-            rows += context.compare(
-                f'decode, {num_classes} classes, batch {batch}',
-                dict(plain=partial(reference.plain_decode, *args), ours=partial(decode, *args)),
-                memory=True,
-            )
-    return rows
-
-
-def decoder_input(num_classes: int, batch: int, device: str) -> tuple:
-    """Arguments of ``decode`` and ``plain_decode``."""
-    logits = [level - 4 for level in random_maps(num_classes, batch, device)]
-    ltrbs = [level.abs() * 4 for level in random_maps(4, batch, device)]
-    return logits, ltrbs, STRIDES, 1e-4, 1000, num_classes == 1
