@@ -1,8 +1,8 @@
 """``tools/deploy.py``: mmdeploy's program of that name, checked and compared.
 
-The same arguments and the same steps, each by mmdeploy's own function. In
-addition, what cannot work is said first, and at the end the exported model is
-compared with the one it was made of.
+The same arguments and steps, each by mmdeploy's own function. In addition,
+what cannot work is said before the export starts, and at the end the exported
+model is compared with the one it was made of.
 """
 
 import argparse
@@ -23,14 +23,13 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.structures import InstanceData
 
 from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.cli.checks import PreflightError
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy import enable
+from mmdet_centernet2.deploy.backend_model import from_instances
 from mmdet_centernet2.deploy.parity import Agreement
-from mmdet_centernet2.deploy.runtime import Detections
 from mmdet_centernet2.deploy.task import pad_to_shape
 
 MODULE = 'mmdet_centernet2.deploy'
@@ -38,24 +37,19 @@ MODULE = 'mmdet_centernet2.deploy'
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of mmdeploy's ``tools/deploy.py``."""
-    parser = argparse.ArgumentParser(
-        description='Export a detector and run what has been exported.'
-    )
-    parser.add_argument('deploy_cfg', help='one of configs/deploy')
-    parser.add_argument('model_cfg', help='config of the model')
-    parser.add_argument('checkpoint', help='its weights')
-    parser.add_argument('img', help='image to export with')
-    parser.add_argument('--test-img', nargs='+', help='images to compare on; img by default')
-    parser.add_argument('--work-dir', default='.', help='where files are written')
-    parser.add_argument('--device', default='cpu', help='such as cuda:0')
-    parser.add_argument(
-        '--log-level',
-        default='ERROR',
-        choices=list(logging._nameToLevel),
-        help='of mmdeploy and mmengine; what is done is told anyway',
-    )
-    parser.add_argument('--show', action='store_true', help='show detections in windows')
-    parser.add_argument('--dump-info', action='store_true', help="write what mmdeploy's SDK reads")
+    parser = argparse.ArgumentParser(description='Export a detector and run the exported model.')
+    add = parser.add_argument
+    add('deploy_cfg', help='one of configs/deploy')
+    add('model_cfg', help='config of the model')
+    add('checkpoint', help='its weights')
+    add('img', help='image to export with')
+    add('--test-img', nargs='+', help='images to compare on; img by default')
+    add('--work-dir', default='.', help='where files are written')
+    add('--device', default='cpu', help='such as cuda:0')
+    levels = list(logging._nameToLevel)
+    add('--log-level', default='ERROR', choices=levels, help='of mmdeploy and mmengine')
+    add('--show', action='store_true', help='show detections in windows')
+    add('--dump-info', action='store_true', help="write what mmdeploy's SDK reads")
     return parser.parse_args(argv)
 
 
@@ -64,19 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     register_all_modules()
     enable()
-    quieten(args.log_level)
+    get_root_logger().setLevel(args.log_level)
+    MMLogger.get_current_instance().setLevel(args.log_level)
+    warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
+    warnings.filterwarnings('ignore', 'Constant folding')
     with errors_as_exit():
         deploy_cfg, model_cfg = load_configs(args)
         check(args, deploy_cfg, model_cfg)
         export_all(args, deploy_cfg, model_cfg)
-
-
-def quieten(log_level: str) -> None:
-    """Set the libraries' log level, and leave out what tracing warns of."""
-    get_root_logger().setLevel(log_level)
-    MMLogger.get_current_instance().setLevel(log_level)
-    warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
-    warnings.filterwarnings('ignore', 'Constant folding')
 
 
 def load_configs(args: argparse.Namespace) -> list[Config]:
@@ -86,27 +75,20 @@ def load_configs(args: argparse.Namespace) -> list[Config]:
         PreflightError: If a file is missing, or the deploy config does not
             name this package.
     """
-    for path in (
-        args.deploy_cfg,
-        args.model_cfg,
-        args.checkpoint,
-        args.img,
-        *(args.test_img or []),
-    ):
+    files = (args.deploy_cfg, args.model_cfg, args.checkpoint, args.img, *(args.test_img or []))
+    for path in files:
         if not osp.isfile(path):
             raise PreflightError(f'{path} does not exist (looked for {osp.abspath(path)})')
     deploy_cfg = Config.fromfile(args.deploy_cfg)
     if 'codebase_config' not in deploy_cfg or 'ir_config' not in deploy_cfg:
         raise PreflightError(
-            f'{args.deploy_cfg} is no deploy config: it has no '
-            'codebase_config and ir_config. The order of arguments is '
-            'deploy_cfg model_cfg checkpoint img'
+            f'{args.deploy_cfg} is no deploy config: it has no codebase_config and ir_config. '
+            'The order of arguments is deploy_cfg model_cfg checkpoint img'
         )
     if MODULE not in deploy_cfg.codebase_config.get('module', []):
         raise PreflightError(
             f'{args.deploy_cfg} does not name this package: set '
-            f"codebase_config.module=['{MODULE}'], or take one of "
-            'configs/deploy'
+            f"codebase_config.module=['{MODULE}'], or take one of configs/deploy"
         )
     return [deploy_cfg, Config.fromfile(args.model_cfg)]
 
@@ -118,18 +100,16 @@ def check(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> No
         PreflightError: If backend, device or outputs do not fit.
         CheckpointError: If the weights do not fit the model.
     """
-    backend = get_backend(deploy_cfg)
-    if backend == Backend.TENSORRT and not args.device.startswith('cuda'):
+    if get_backend(deploy_cfg) == Backend.TENSORRT and not args.device.startswith('cuda'):
         raise PreflightError('TensorRT runs on a GPU: give --device cuda:0')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise PreflightError(f'--device {args.device}, but torch finds no GPU here')
     has_masks = bool(model_cfg.model.get('roi_head', {}).get('mask_head'))
-    wants_masks = 'masks' in get_ir_config(deploy_cfg)['output_names']
-    if has_masks != wants_masks:
+    if has_masks != ('masks' in get_ir_config(deploy_cfg)['output_names']):
         raise PreflightError(
             f'the model has {"a" if has_masks else "no"} mask head: take the '
-            f'{"instance-seg" if has_masks else "detection"}_*.py of '
-            f'configs/deploy, not {args.deploy_cfg}'
+            f'{"instance-seg" if has_masks else "detection"}_*.py of configs/deploy, '
+            f'not {args.deploy_cfg}'
         )
     require_full_match(model_cfg, args.checkpoint)
 
@@ -166,14 +146,13 @@ def export_all(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) 
 
 
 def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str], backend: str) -> None:
-    """Run both models, draw what they find and say how far they agree."""
+    """Run both models, draw their detections and say how far they agree."""
     images = args.test_img or [args.img]
     shape = get_input_shape(task.deploy_cfg)
     if shape is not None:
         say(
-            f'both models see images padded to {shape[0]}x{shape[1]}; where '
-            'they are much smaller, group norms see the padding and results '
-            'differ from those of an unpadded image'
+            f'both models see images padded to {shape[0]}x{shape[1]}; where they are much smaller, '
+            'group norms see the padding and results differ from those of an unpadded image'
         )
     say(f'running {backend} and PyTorch on {len(images)} image(s) ...')
     exported = task.build_backend_model(files)
@@ -181,18 +160,17 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str], back
     agreement = Agreement(0.0)
     for image in images:
         found = []
-        for name, model in ((backend, exported), ('pytorch', original)):
+        for name, model in (('pytorch', original), (backend, exported)):
             sample = _run(model, task, image)
-            found.append(_detections(sample.pred_instances))
-            task.visualize(
-                image,
-                sample,
-                osp.join(args.work_dir, f'output_{name}_{Path(image).stem}.jpg'),
-                window_name=name,
-                show_result=args.show,
-            )
-        agreement.add(found[1], found[0])
-    say(summary(agreement, backend))
+            found.append(from_instances(sample.pred_instances))
+            picture = osp.join(args.work_dir, f'output_{name}_{Path(image).stem}.jpg')
+            task.visualize(image, sample, picture, window_name=name, show_result=args.show)
+        agreement.add(*found)
+    say(
+        f'{backend} against PyTorch: {agreement.pairs} detections in both, '
+        f'{agreement.only_other} only in {backend}, {agreement.only_reference} only in PyTorch; '
+        f'boxes differ by at most {agreement.box:.2g} px, scores by {agreement.score:.2g}'
+    )
 
 
 @torch.no_grad()
@@ -204,26 +182,6 @@ def _run(model: BaseModel, task: BaseTask, image: str) -> DetDataSample:
     data = model.data_preprocessor(task.create_input(image)[0], False)
     inputs = pad_to_shape(data['inputs'], get_input_shape(task.deploy_cfg))
     return model(inputs, data['data_samples'], mode='predict')[0]
-
-
-def summary(agreement: Agreement, backend: str) -> str:
-    """One line: counts and largest differences."""
-    return (
-        f'{backend} against PyTorch: {agreement.pairs} detections in '
-        f'both, {agreement.only_other} only in {backend}, '
-        f'{agreement.only_reference} only in PyTorch; boxes differ by at '
-        f'most {agreement.box:.2g} px, scores by {agreement.score:.2g}'
-    )
-
-
-def _detections(found: InstanceData) -> Detections:
-    masks = found.get('masks')
-    return Detections(
-        found.bboxes.cpu().numpy(),
-        found.scores.cpu().numpy(),
-        found.labels.cpu().numpy(),
-        None if masks is None else torch.as_tensor(masks).cpu().numpy(),
-    )
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
 """The last steps of an export, on the file that has been written.
 
-mmdeploy calls hooks before and after its ``export``; so they also run in the
+mmdeploy calls these hooks before and after its ``export``, also in the
 processes that its own tools start. Other models' exports are left alone.
 """
 
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from .metadata import write_metadata
 
 EXPORT = 'mmdeploy.apis.onnx.export.export'
-#: Beginnings of the names of the nodes that ``half_features`` changes.
+#: Beginnings of the names of the nodes of backbone and neck.
 SCOPES = ('/backbone/', '/neck/')
 #: Computed in float32 all the same, and inputs that have to be float32.
 KEPT = ('DeformConv', 'Cast', 'Shape', 'Constant')
@@ -29,11 +29,10 @@ _running: tuple[str, dict, bool] | None = None
 def remember_export(model: Any, args: Any, *rest: Any, **kwargs: Any) -> tuple[tuple, dict]:
     """Note which file is written; the arguments are those of ``export``."""
     global _running
-    prefix = rest[0] if rest else kwargs['output_path_prefix']
-    metadata = getattr(model, 'deploy_metadata', None)
-    _running = (
-        None if metadata is None else (f'{prefix}.onnx', metadata, model.deploy_half_features)
-    )
+    _running = None
+    if hasattr(model, 'deploy_metadata'):
+        prefix = rest[0] if rest else kwargs['output_path_prefix']
+        _running = f'{prefix}.onnx', model.deploy_metadata, model.deploy_half_features
     return (model, args, *rest), kwargs
 
 
@@ -51,7 +50,7 @@ PIPELINE_MANAGER.get_output_hooks(EXPORT).append(finish_export)
 
 
 def finish_file(path: str, metadata: dict, half: bool) -> None:
-    """Add metadata to an ONNX file; with ``half``, see ``half_features``."""
+    """Add metadata to an ONNX file; with ``half``, see :func:`half_features`."""
     model = onnx.load(path)
     drop_prefix(model.graph)
     if half:
@@ -64,10 +63,7 @@ def drop_prefix(graph: onnx.GraphProto) -> None:
     """Name nodes as without ``DetectorWithSizes``: ``/backbone/...``."""
 
     def short(name: str) -> str:
-        for prefix, left in (('/detector/', '/'), ('detector.', '')):
-            if name.startswith(prefix):
-                return left + name[len(prefix) :]
-        return name
+        return f'/{name[10:]}' if name.startswith('/detector/') else name.removeprefix('detector.')
 
     for node in graph.node:
         node.name = short(node.name)
@@ -81,13 +77,12 @@ def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onn
     """Backbone and neck of an ONNX model in float16, the rest in float32.
 
     Box coordinates do not fit into float16: areas overflow, sides are rounded
-    to a pixel. onnxconverter-common cannot be used: its
-    ``convert_float_to_float16`` (1.16) casts every value that several
-    float32 nodes read to float16 and back.
+    to a pixel. onnxconverter-common (1.16) is no help: it casts every value
+    that several float32 nodes read to float16 and back.
 
     Args:
         model: In float32. Not changed.
-        scopes: Beginnings of the names of nodes.
+        scopes: Beginnings of the names of the nodes to convert.
 
     Returns:
         A model of the same inputs and outputs.
@@ -98,58 +93,51 @@ def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onn
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
     weights = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
-    floats = set(weights) | {
-        v.name
-        for v in (*graph.value_info, *graph.input, *graph.output)
-        if v.type.tensor_type.elem_type == TensorProto.FLOAT
-    }
+    values = (*graph.value_info, *graph.input, *graph.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    floats.update(weights)
 
     def inside(node: onnx.NodeProto) -> bool:
         return node.name.startswith(tuple(scopes)) and node.op_type not in KEPT
 
-    made = {name for node in graph.node if inside(node) for name in node.output if name in floats}
+    made = {name for node in graph.node if inside(node) for name in node.output} & floats
     if not made:
         raise ValueError(f'no node of the model begins with {scopes}')
     # What is read outside keeps its name there; inside it has another.
-    border = made & {v.name for v in graph.output} | made & {
-        name for node in graph.node if not inside(node) for name in node.input
-    }
+    border = {v.name for v in graph.output}
+    border.update(name for node in graph.node if not inside(node) for name in node.input)
+    border &= made
     half = {name: f'{name}_in_half' for name in border}
     nodes: list[onnx.NodeProto] = []
 
     def cast(source: str, target: str, dtype: int) -> None:
         nodes.append(helper.make_node('Cast', [source], [target], f'{target}_cast', to=dtype))
 
+    def in_half(name: str) -> str:
+        """The name of a value in float16, made if it is not there yet."""
+        if name not in half:
+            half[name] = f'{name}_half'
+            if name in weights:
+                array = numpy_helper.to_array(weights[name]).astype(np.float16)
+                graph.initializer.append(numpy_helper.from_array(array, half[name]))
+            else:
+                cast(name, half[name], TensorProto.FLOAT16)
+        return half[name]
+
     for node in graph.node:
-        if not inside(node):
-            nodes.append(node)
-            continue
-        for i, name in enumerate(node.input):
-            if (
-                name not in floats
-                or name in made - border
-                or i in FLOAT_INPUTS.get(node.op_type, ())
-            ):
-                continue
-            if name not in half:
-                half[name] = f'{name}_half'
-                if name in weights:
-                    array = numpy_helper.to_array(weights[name])
-                    graph.initializer.append(
-                        numpy_helper.from_array(array.astype(np.float16), half[name])
-                    )
-                else:
-                    cast(name, half[name], TensorProto.FLOAT16)
-            node.input[i] = half[name]
+        if inside(node):
+            for i, name in enumerate(node.input):
+                stays = name in made - border or i in FLOAT_INPUTS.get(node.op_type, ())
+                if name in floats and not stays:
+                    node.input[i] = in_half(name)
         nodes.append(node)
-        for i, name in enumerate(node.output):
+        for i, name in enumerate(node.output if inside(node) else ()):
             if name in border:
                 node.output[i] = half[name]
                 cast(half[name], name, TensorProto.FLOAT)
-    del graph.node[:], graph.value_info[:]  # types have changed
-    graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
+    del graph.node[:], graph.value_info[:], graph.initializer[:]  # types have changed
+    graph.node.extend(nodes)
     graph.initializer.extend(kept)
     return model

@@ -1,4 +1,4 @@
-"""What an exported file says about itself; ``runtime`` reads it."""
+"""What an exported file says about itself; ``runtime.model_info`` has the schema."""
 
 import json
 from collections.abc import Sequence
@@ -10,18 +10,16 @@ from mmengine.config import Config, ConfigDict
 
 from ..registry import SCOPE
 from ..version import __version__
-from .runtime.model_info import KEY, SCHEMA
+from .runtime.errors import ModelFileError
+from .runtime.model_info import KEY, SCHEMA, ModelInfo
 
 
 def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
-    """Everything between a photograph and named boxes.
-
-    Returns:
-        See ``runtime.model_info.ModelInfo``.
+    """Everything between an image and named boxes, see ``ModelInfo``.
 
     Raises:
-        ValueError: If the test pipeline does not resize, or the names of the
-            classes do not fit the model.
+        ValueError: If the test pipeline does not resize, the names of the
+            classes do not fit the model, or the runtime could not read it.
     """
     model = model_cfg.model
     preprocessor = model.data_preprocessor
@@ -45,11 +43,15 @@ def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
     )
     if model.get('roi_head', {}).get('mask_head'):
         info.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
+    try:
+        ModelInfo.from_metadata({KEY: json.dumps(info)}, 'the file to write')
+    except ModelFileError as error:
+        raise ValueError(f'the config cannot be exported: {error}') from error
     return info
 
 
 def write_metadata(model: onnx.ModelProto, metadata: dict) -> None:
-    """Put it into a model, in the place of what was there."""
+    """Put it into a model, replacing what was there."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**entries, KEY: json.dumps(metadata)})
 
@@ -61,25 +63,21 @@ def wants_image_sizes(deploy_cfg: Config) -> bool:
 
 def test_pipeline(model_cfg: Config) -> list[ConfigDict]:
     """The transforms of a test image."""
-    if 'test_pipeline' in model_cfg:
-        return model_cfg.test_pipeline
-    return model_cfg.test_dataloader.dataset.pipeline
+    return model_cfg.get('test_pipeline') or model_cfg.test_dataloader.dataset.pipeline
 
 
 def _classes(model_cfg: Config) -> dict:
     """Names and colours; numbers where the config names no data set."""
     model = model_cfg.model
     head = model.roi_head.bbox_head if 'roi_head' in model else model.bbox_head
-    head = head[0] if isinstance(head, list) else head
-    num_classes = int(head.num_classes)
+    num_classes = int((head[0] if isinstance(head, list) else head).num_classes)
     info = _get_dataset_metainfo(model_cfg) or {}
     names = info.get('classes') or [str(i) for i in range(num_classes)]
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != num_classes:
         raise ValueError(
-            f'the model has {num_classes} classes, but its data set names '
-            f'{len(names)}: set metainfo=dict(classes=...) of the test data '
-            'set, or num_classes of the head'
+            f'the model has {num_classes} classes, but its data set names {len(names)}: set '
+            'metainfo=dict(classes=...) of the test data set, or num_classes of the head'
         )
     palette = info.get('palette')
     if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
@@ -89,7 +87,7 @@ def _classes(model_cfg: Config) -> dict:
 
 def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
     """How a test image is read and resized."""
-    info = dict(decoder='cv2', resize=None)
+    info = dict(decoder='cv2')
     for transform in transforms:
         kind = transform['type'].split('.')[-1]
         if kind == 'LoadImageFromFile':
@@ -101,12 +99,11 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
                 backend=transform.get('backend', 'cv2'),
                 interpolation=transform.get('interpolation', 'bilinear'),
             )
-    if info['resize'] is None:
-        kinds = ', '.join(t['type'] for t in transforms)
+    if 'resize' not in info:
         raise ValueError(
             'the test pipeline has neither Resize nor ResizeShortestEdge '
-            f'({kinds}): the exported file could not say how to prepare '
-            'images'
+            f'({", ".join(t["type"] for t in transforms)}): the exported file could not say how '
+            'to prepare images'
         )
     return info
 
@@ -123,7 +120,5 @@ def _resize(transform: ConfigDict) -> dict:
 
 def _resize_shortest_edge(transform: ConfigDict) -> dict:
     scale = transform['scale']
-    short = int(scale if isinstance(scale, int) else min(scale))
-    return dict(
-        scale=[short, int(transform.get('max_size') or 0)], keep_ratio=True, short_side=True
-    )
+    sides = [int(scale if isinstance(scale, int) else min(scale)), transform.get('max_size') or 0]
+    return dict(scale=sides, keep_ratio=True, short_side=True)

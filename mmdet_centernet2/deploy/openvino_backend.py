@@ -1,7 +1,7 @@
-"""mmdeploy's OpenVINO backend on an OpenVINO of today.
+"""mmdeploy's OpenVINO backend on a current OpenVINO.
 
 mmdeploy 1.3.1 converts with the command ``mo`` and runs with
-``openvino.inference_engine``; OpenVINO dropped both by 2024.0.
+``openvino.inference_engine``; OpenVINO 2024.0 removed both.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from typing import Any
 import onnx
 import torch
 from mmdeploy.backend.base import BaseWrapper
-from mmdeploy.utils import get_backend_config
 from torch import Tensor
 
 from .runtime.backends import OpenVinoSession
@@ -28,25 +27,12 @@ class OpenVINOWrapper(BaseWrapper):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run it; tensors by name."""
-        outputs = self.session(
-            {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in inputs.items()}
-        )
+        outputs = self.session({k: v.detach().cpu().numpy() for k, v in inputs.items()})
         return {name: torch.from_numpy(out) for name, out in outputs.items()}
 
 
-def convert(
-    onnx_file: str, folder: str, input_shapes: dict[str, Sequence[int]] | None = None
-) -> str:
-    """Turn an ONNX file into OpenVINO's format, with float32 weights.
-
-    Args:
-        onnx_file: The file; its metadata go along.
-        folder: Where the ``.xml`` and ``.bin`` files go, of the same name.
-        input_shapes: Fixed shapes by name; the file's own by default.
-
-    Returns:
-        The ``.xml`` file.
-    """
+def convert(onnx_file: str, folder: str) -> str:
+    """Write an ONNX file in OpenVINO's format, with float32 weights; give the ``.xml`` file."""
     import openvino
 
     model = openvino.convert_model(onnx_file)
@@ -57,32 +43,17 @@ def convert(
         names = port.get_names() & {value.name for value in graph.input}
         if names:
             port.get_tensor().set_names(names)
-    if input_shapes:
-        model.reshape({k: list(shape) for k, shape in input_shapes.items()})
     target = Path(folder) / f'{Path(onnx_file).stem}.xml'
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, str(target), compress_to_fp16=False)
     return str(target)
 
 
-def fixed_shapes(deploy_cfg: Any) -> dict[str, Sequence[int]]:
-    """Shapes by input that the deploy config asks for (``opt_shapes``)."""
-    config = get_backend_config(deploy_cfg)
-    if config.get('mo_options'):
-        raise ValueError(
-            'backend_config.mo_options are options of the command `mo`, which '
-            'OpenVINO no longer has: remove them'
-        )
-    inputs = config.get('model_inputs') or [{}]
-    return dict(inputs[0].get('opt_shapes', {}))
-
-
 def to_backend(
-    cls: type, ir_files: Sequence[str], work_dir: str, deploy_cfg: Any, *args: Any, **kwargs: Any
+    cls: type, ir_files: Sequence[str], work_dir: str, *args: Any, **kwargs: Any
 ) -> list[str]:
     """See mmdeploy's ``BaseBackendManager``."""
-    shapes = fixed_shapes(deploy_cfg)
-    return [convert(file, work_dir, shapes) for file in ir_files]
+    return [convert(file, work_dir) for file in ir_files]
 
 
 def build_wrapper(
@@ -91,7 +62,7 @@ def build_wrapper(
     device: str = 'cpu',
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    deploy_cfg: Any = None,
+    *args: Any,
     **kwargs: Any,
 ) -> OpenVINOWrapper:
     """See mmdeploy's ``BaseBackendManager``."""

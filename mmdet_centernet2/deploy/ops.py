@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmcv.ops import nms, roi_align
+from mmcv.ops import roi_align
 from torch import Tensor
 from torch.autograd import Function
 
@@ -13,11 +13,10 @@ STEPS = 20
 
 
 class SuppressNonMaxima(Function):
-    """Scores with -1 in the place of those that NMS drops.
+    """Scores after NMS, -1 for what is dropped; see ``postprocess.suppress``.
 
     ``NonMaxSuppression`` gives indices, as many as are left; writing their
     scores into a constant shape keeps everything after it of constant shape.
-    Arguments: see :func:`mmdet_centernet2.deploy.postprocess.suppress`.
     """
 
     @staticmethod
@@ -29,35 +28,14 @@ class SuppressNonMaxima(Function):
         iou_threshold: float,
         score_threshold: float,
     ) -> Tensor:
-        """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N)."""
-        if torch.onnx.is_in_onnx_export():
-            return scores.clone()  # only the shape is recorded
-        kept = torch.full_like(scores, -1)
-        for image, label in torch.cartesian_prod(*map(torch.arange, scores.shape[:2])):
-            each = scores[image, label].contiguous()
-            if (each > score_threshold).any():
-                _, best = nms(
-                    boxes[image],
-                    each,
-                    iou_threshold,
-                    score_threshold=score_threshold,
-                    max_num=max_per_class,
-                )
-                kept[image, label, best] = each[best]
-        return kept
+        """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N); does not compute them."""
+        return scores.clone()  # an export records the shape only
 
     @staticmethod
-    def symbolic(
-        g: Any,
-        boxes: Any,
-        scores: Any,
-        max_per_class: int,
-        iou_threshold: float,
-        score_threshold: float,
-    ) -> Any:
-        """Nodes of it."""
+    def symbolic(g, boxes, scores, max_per_class, iou_threshold, score_threshold) -> Any:
+        """The nodes; names and order of arguments as in ``forward``."""
 
-        def constant(value: Any, dtype: torch.dtype) -> Any:
+        def constant(value: Any, dtype: torch.dtype = torch.float32) -> Any:
             return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
 
         picked = g.op(
@@ -65,14 +43,10 @@ class SuppressNonMaxima(Function):
             boxes,
             scores,
             constant(max_per_class, torch.int64),
-            constant(iou_threshold, torch.float32),
-            constant(score_threshold, torch.float32),
+            constant(iou_threshold),
+            constant(score_threshold),
         )
-        dropped = g.op(
-            'ConstantOfShape',
-            g.op('Shape', scores),
-            value_t=torch.tensor([-1], dtype=torch.float32),
-        )
+        dropped = g.op('ConstantOfShape', g.op('Shape', scores), value_t=torch.tensor([-1.0]))
         kept = g.op('ScatterND', dropped, picked, g.op('GatherND', scores, picked))
         kept.setType(scores.type())
         return kept
@@ -97,18 +71,8 @@ class RoIAlign(Function):
         return roi_align(feats, rois, output_size, scale, sampling_ratio, 'avg', aligned)
 
     @staticmethod
-    def symbolic(
-        g: Any,
-        feats: Any,
-        boxes: Any,
-        images: Any,
-        output_size: tuple[int, int],
-        scale: float,
-        sampling_ratio: int,
-        aligned: bool,
-    ) -> Any:
-        """The node of it."""
-        mode = 'half_pixel' if aligned else 'output_half_pixel'
+    def symbolic(g, feats, boxes, images, output_size, scale, sampling_ratio, aligned) -> Any:
+        """The node; names and order of arguments as in ``forward``."""
         return g.op(
             'RoiAlign',
             feats,
@@ -119,7 +83,7 @@ class RoIAlign(Function):
             spatial_scale_f=scale,
             sampling_ratio_i=sampling_ratio,
             mode_s='avg',
-            coordinate_transformation_mode_s=mode,
+            coordinate_transformation_mode_s='half_pixel' if aligned else 'output_half_pixel',
         )
 
 
@@ -158,15 +122,14 @@ def dense_nms(
     the layers of a second stage refuse, and looks at the 5,000 best (box,
     class) pairs only. Here, box ``i`` survives exactly if no surviving box of
     a higher score overlaps it: ``keep = not (keep @ suppress)`` for all boxes
-    at once, whose one solution iterating reaches. Needs ``C * N * N`` values
-    for each image.
+    at once, solved by iteration. Needs ``C * N * N`` values for each image.
 
     Args:
         boxes: xyxy in pixels, float32 (the areas overflow float16), shape
             (B, N, 4).
         scores: Shape (B, C, N).
         iou_threshold: Boxes that overlap more suppress one another.
-        score_threshold: Boxes up to this score are not there at all.
+        score_threshold: Boxes up to this score do not take part.
         steps: Where a chain of decisions is longer, boxes at its far end may
             be kept or dropped wrongly.
 

@@ -1,8 +1,4 @@
-"""Selection of boxes with constant shapes, as pure functions.
-
-What PyTorch does with lists of different lengths is done here with tensors
-of one shape for all images; what is missing has a score of zero or less.
-"""
+"""Selection of boxes with one shape for all images; padding has a score of zero or less."""
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +13,8 @@ def nms_threshold(nms: ConfigType) -> float:
     kind = nms.get('type', 'nms')
     if kind != 'nms':
         raise ValueError(
-            f'nms.type={kind!r} cannot be exported, only plain NMS has an '
-            "ONNX operator: set nms.type='nms' in the model's test_cfg"
+            f'nms.type={kind!r} cannot be exported, only plain NMS has an ONNX operator: '
+            "set nms.type='nms' in the model's test_cfg"
         )
     return float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
 
@@ -26,19 +22,16 @@ def nms_threshold(nms: ConfigType) -> float:
 def suppress(
     boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float, max_num: int
 ) -> Tensor:
-    """Scores after NMS, class by class; -1 for what is dropped.
+    """Scores (B, C, N) of boxes (B, N, 4) after NMS, class by class; -1 for what is dropped.
 
-    There is another way for TensorRT, see ``rewriters.tensorrt``.
+    ``rewriters.tensorrt`` replaces it for TensorRT.
 
     Args:
-        boxes: xyxy, shape (B, N, 4).
-        scores: Shape (B, C, N).
+        boxes: xyxy.
+        scores: By class.
         iou_threshold: Boxes that overlap more compete.
         score_threshold: Only scores above it take part.
         max_num: More than that of a class may be dropped.
-
-    Returns:
-        Shape (B, C, N).
     """
     return SuppressNonMaxima.apply(boxes, scores, max_num, iou_threshold, score_threshold)
 
@@ -55,14 +48,14 @@ def best_boxes(
 
     Args:
         boxes: xyxy, shape (B, K, 4).
-        scores: -1 for what is not there, shape (B, K).
+        scores: -1 for padding, shape (B, K).
         labels: Shape (B, K).
         nms: See :func:`nms_threshold`.
         max_num: Number of results, N.
 
     Returns:
-        Boxes and scores (B, N, 5), best first, zero for what is missing;
-        labels (B, N), there -1.
+        Boxes and scores (B, N, 5), best first, and labels (B, N); padding is
+        zero, its label -1.
     """
     missing = max_num - int(scores.size(1))
     if missing > 0:
@@ -73,9 +66,7 @@ def best_boxes(
     if not nms.get('class_agnostic', False):
         # the shift of mmcv's batched_nms: classes do not meet
         present = (scores >= 0)[..., None]
-        largest = torch.where(present, boxes, torch.zeros_like(boxes)).amax(
-            dim=(1, 2), keepdim=True
-        )
+        largest = torch.where(present, boxes, torch.zeros_like(boxes)).amax((1, 2), keepdim=True)
         moved = boxes + labels[..., None].to(boxes.dtype) * (largest + 1)
     kept = suppress(moved, scores[:, None], nms_threshold(nms), 0.0, max_num)
     top, indices = kept.flatten(1).topk(max_num, dim=1)
@@ -99,13 +90,12 @@ def best_classes(
     """
     if nms.get('class_agnostic', False):
         raise ValueError(
-            'class-agnostic NMS of the second stage cannot be '
-            'exported: drop class_agnostic from test_cfg.rcnn'
+            'class-agnostic NMS of the second stage cannot be exported: '
+            'drop class_agnostic from test_cfg.rcnn'
         )
     num_boxes = int(boxes.size(1))
-    kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms), score_thr, max_num).flatten(
-        1
-    )
+    kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms), score_thr, max_num)
+    kept = kept.flatten(1)
     missing = max_num - int(kept.size(1))
     if missing > 0:
         kept = F.pad(kept, (0, missing), value=-1.0)

@@ -1,7 +1,6 @@
-"""INT8 for the backbone and the neck of an exported model.
+"""INT8 for the backbone and the neck of an exported model, where the time goes.
 
-There is where the time goes. The heads stay in float32: boxes are regressed
-there, and scores that decide about ranks have no digits to spare.
+The heads stay in float32: box regression and the ranking of scores need it.
 """
 
 import logging
@@ -22,34 +21,23 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from .finish import SCOPES
 from .runtime import Detector, ModelFileError
 
-#: Parts of the names of the nodes that are quantised.
-SCOPES = ('/backbone/', '/neck/')
 METHODS = {
     'minmax': CalibrationMethod.MinMax,
     'entropy': CalibrationMethod.Entropy,
     'percentile': CalibrationMethod.Percentile,
 }
 # What onnxruntime has INT8 kernels for and a backbone consists of. Between
-# two convolutions, one of another kind would mean a way to float and back.
+# two convolutions, one of another kind would mean a conversion to float and back.
 OPERATORS = frozenset(
-    (
-        'Conv',
-        'Add',
-        'Relu',
-        'Clip',
-        'MaxPool',
-        'AveragePool',
-        'GlobalAveragePool',
-        'Concat',
-        'Resize',
-    )
+    'Conv Add Relu Clip MaxPool AveragePool GlobalAveragePool Concat Resize'.split()
 )
 
 
 class _Images(CalibrationDataReader):
-    """Photographs as the model's inputs, with a progress bar."""
+    """Images as the model's inputs, with a progress bar."""
 
     def __init__(self, detector: Detector, paths: Sequence[Path], progress: bool) -> None:
         self.detector = detector
@@ -72,14 +60,13 @@ def quantize(
 ) -> int:
     """Quantise the backbone and the neck of an exported model.
 
-    Weights get a scale for each channel, activations one for each tensor,
-    from what they are on ``images``.
+    Weights get a scale for each channel, activations one for each tensor.
 
     Args:
         model: An ONNX file that ``tools/deploy.py`` wrote.
-        out: The file to write; it says the same about itself.
-        images: Photographs like those to come, some dozens.
-        method: How ranges are chosen, a key of :data:`METHODS`.
+        out: The file to write, with the same metadata.
+        images: Some dozens for calibration, like those to come.
+        method: How ranges of activations are chosen, a key of :data:`METHODS`.
         progress: Whether to show it.
 
     Returns:
@@ -92,7 +79,7 @@ def quantize(
     detector = Detector(model)
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it advises what is done already
+    logger.setLevel(logging.ERROR)  # it recommends what is done already
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepared = str(Path(folder) / 'prepared.onnx')
@@ -132,9 +119,7 @@ def quantised_nodes(model: onnx.ModelProto, path: str) -> list[onnx.NodeProto]:
             node.name.split('/')[1] for node in model.graph.node if node.name.count('/') > 1
         )
         raise ModelFileError(
-            f'{path} has no convolution whose name has '
-            f'{" or ".join(SCOPES)} in it (but {dict(scopes)}): the file was '
-            'exported by another tool, or renamed by one. Export it with '
-            'tools/deploy.py.'
+            f'{path} has no convolution whose name has {" or ".join(SCOPES)} in it (but '
+            f'{dict(scopes)}): another tool exported or renamed it. Use tools/deploy.py.'
         )
     return nodes

@@ -1,4 +1,4 @@
-"""mmdeploy's task processor, with images as the model's own tests see them."""
+"""mmdeploy's task processor, with images as in the model's own tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,26 +40,13 @@ class CenterNet2Detection(ObjectDetection):
         input_shape: Sequence[int] | None = None,
         data_preprocessor: BaseDataPreprocessor | None = None,
     ) -> tuple[dict, Any]:
-        """Prepare images.
-
-        Args:
-            imgs: One or several, files or pixels.
-            input_shape: Not used: images keep their proportions, and the
-                static shape is in the deploy config.
-            data_preprocessor: Of the model; with it the tensors are what the
-                graph takes.
-
-        Returns:
-            What the model's ``test_step`` takes, and the graph's inputs.
-        """
+        """What ``test_step`` takes, and the graph's inputs; ``input_shape`` is not used."""
         data, inputs = super().create_input(imgs, None, data_preprocessor)
         if data_preprocessor is None:
             return data, inputs
         sizes = image_sizes(data['data_samples'], inputs)
         data['inputs'] = inputs = self._pad(inputs)
-        if not wants_image_sizes(self.deploy_cfg):
-            return data, inputs
-        return data, [inputs, sizes]
+        return data, [inputs, sizes] if wants_image_sizes(self.deploy_cfg) else inputs
 
     def _pad(self, inputs: Tensor) -> Tensor:
         """Pad to the static shape, or to the least size of an example."""
@@ -74,15 +61,12 @@ class CenterNet2Detection(ObjectDetection):
 
 def image_sizes(data_samples: Sequence[Any], like: Tensor) -> Tensor:
     """(height, width) of each image without padding, shape (B, 2)."""
-    return torch.tensor(
-        [sample.metainfo['img_shape'][:2] for sample in data_samples],
-        dtype=torch.float32,
-        device=like.device,
-    )
+    sizes = [sample.metainfo['img_shape'][:2] for sample in data_samples]
+    return torch.tensor(sizes, dtype=torch.float32, device=like.device)
 
 
 def pad_to_shape(inputs: Tensor, input_shape: Sequence[int] | None) -> Tensor:
-    """Pad images (B, 3, H, W) below and to the right with zeros.
+    """Pad images (B, 3, H, W) at the bottom and on the right with zeros.
 
     Args:
         inputs: The images.
@@ -97,9 +81,8 @@ def pad_to_shape(inputs: Tensor, input_shape: Sequence[int] | None) -> Tensor:
     rows, columns = height - inputs.size(2), width - inputs.size(3)
     if rows < 0 or columns < 0:
         raise ValueError(
-            f'an image of {inputs.size(3)}x{inputs.size(2)} pixels (width x '
-            'height, after resizing and padding) does not fit into the '
-            f"model's static {width}x{height}: export with a larger "
-            'ir_config.input_shape, or with a dynamic deploy config'
+            f'an image of {inputs.size(3)}x{inputs.size(2)} pixels (width x height, after '
+            f"resizing and padding) does not fit into the model's static {width}x{height}: "
+            'set a larger ir_config.input_shape, or take a dynamic deploy config'
         )
     return F.pad(inputs, (0, columns, 0, rows))

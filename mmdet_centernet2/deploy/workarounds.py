@@ -61,7 +61,8 @@ def fix_rewriters() -> None:
     """Let mmdeploy's rewriters find their functions, and quickly."""
     # mmdeploy's symbolic of RoIAlign imports a name that torch 2 removed.
     if not hasattr(symbolic_opset9, '_cast_Long'):
-        symbolic_opset9._cast_Long = _cast_long
+        int64 = torch.onnx.TensorProtoDataType.INT64
+        symbolic_opset9._cast_Long = lambda g, value, _: g.op('Cast', value, to_i=int64)
     # inspect.stack() reads the sources of all frames: half an export's time.
     for module in (function_rewriter, symbolic_rewriter):
         module.get_frame_func = _calling_function
@@ -69,11 +70,6 @@ def fix_rewriters() -> None:
     for module in (function_rewriter, rewriter_utils):
         for name in ('copy', 'mmcv', 'mmdeploy', 'mmdet', 'mmdet_centernet2', 'torch'):
             vars(module).setdefault(name, import_module(name))
-
-
-def _cast_long(g: Any, value: Any, non_blocking: bool) -> Any:
-    """Symbolic of a conversion to int64."""
-    return g.op('Cast', value, to_i=torch.onnx.TensorProtoDataType.INT64)
 
 
 def _calling_function(top: int = 1) -> Any:
@@ -90,64 +86,37 @@ def export__traced(*args: Any, **kwargs: Any) -> Any:
     return export(*args, **kwargs)
 
 
-def topk__constant(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
-    """Keep K a number; callers see to it that there are K values."""
-    topk = FUNCTION_REWRITER.get_context(TOPK).origin_func
-    return topk(input, int(k), dim=dim, largest=largest, sorted=sorted)
+def topk__constant(input: Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
+    """Keep K a constant; callers make sure that there are K values."""
+    return FUNCTION_REWRITER.get_context(TOPK).origin_func(input, int(k), *args, **kwargs)
 
 
 def group_norm__standard(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
+    input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """``InstanceNormalization`` of the groups instead of a plugin."""
+    """``InstanceNormalization`` of the groups, then the affine part, instead of a plugin."""
     ones = input.new_ones(num_groups)
     groups = input.reshape(input.size(0), num_groups, -1)
     result = F.instance_norm(groups, weight=ones, bias=0 * ones, eps=eps).reshape(input.shape)
     shape = (1, -1) + (1,) * (input.dim() - 2)
-    if weight is not None:
-        result = result * weight.reshape(shape)
-    if bias is not None:
-        result = result + bias.reshape(shape)
-    return result
+    return result * weight.reshape(shape) + bias.reshape(shape)
 
 
 def modulated_deform_conv(
-    g: Any,
-    input: Any,
-    offset: Any,
-    mask: Any,
-    weight: Any,
-    bias: Any,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
+    g, input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups
 ) -> Any:
     """``DeformConv``, the standard operator, instead of a custom one."""
-    cfg = get_ir_config(SYMBOLIC_REWRITER.get_context().cfg)
-    opset = cfg.get('opset_version', 11)
+    opset = get_ir_config(SYMBOLIC_REWRITER.get_context().cfg).get('opset_version', 11)
     if opset < DEFORM_OPSET:
         raise ValueError(
-            f'deformable convolutions need ONNX opset {DEFORM_OPSET}, the '
-            f'deploy config asks for {opset}: set ir_config.opset_version='
-            f'{DEFORM_OPSET}'
+            f'deformable convolutions need ONNX opset {DEFORM_OPSET}, the deploy config asks for '
+            f'{opset}: set ir_config.opset_version={DEFORM_OPSET}'
         )
     if bias is None:  # the exporter cannot leave out an input between others
         bias = g.op('Constant', value_t=torch.zeros(weight.type().sizes()[0]))
     return g.op(
         'DeformConv',
-        input,
-        weight,
-        offset,
-        bias,
-        mask,
+        *(input, weight, offset, bias, mask),
         strides_i=list(stride),
         pads_i=list(padding) * 2,
         dilations_i=list(dilation),

@@ -115,12 +115,7 @@ FAMILIES: dict[str, tuple[str, dict]] = {
 
 
 class Images(NamedTuple):
-    """A padded batch.
-
-    Args:
-        inputs (Tensor): Shape (B, 3, H, W).
-        shapes (list[tuple[int, int]]): (height, width) without padding.
-    """
+    """A padded batch (B, 3, H, W), and (height, width) of each without the padding."""
 
     inputs: Tensor
     shapes: list[tuple[int, int]]
@@ -157,12 +152,7 @@ def make_images(shapes: Sequence[tuple[int, int]], divisor: int = 128, seed: int
 
 
 def tiny_cfg(family: str, **options: object) -> Config:
-    """Config of a small model.
-
-    Args:
-        family (str): Key of :data:`FAMILIES`.
-        **options: Keys of the model's config with dots as ``__``.
-    """
+    """Config of a small model; options are keys of ``model`` with ``__`` for dots."""
     name, changes = FAMILIES[family]
     cfg = Config.fromfile(CONFIGS / name)
     changes = {
@@ -214,11 +204,7 @@ def build(cfg: Config, deploy: Config) -> nn.Module:
 
 
 def export_model(model: nn.Module, deploy: Config, images: Images, folder: Path) -> str:
-    """What mmdeploy's ``torch2onnx`` does with a model that is built.
-
-    Returns:
-        str: The file.
-    """
+    """Do what mmdeploy's ``torch2onnx`` does with a built model; give the file."""
     ir_config = get_ir_config(deploy)
     names = ir_config['input_names'] + ir_config['output_names']
     inputs = [images.inputs, images.sizes][: len(ir_config['input_names'])]
@@ -239,13 +225,7 @@ def export_model(model: nn.Module, deploy: Config, images: Images, folder: Path)
 
 
 def run_onnx(path: str, images: Images, more: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Run a file in onnxruntime.
-
-    Args:
-        path (str): The file.
-        images (Images): Its inputs.
-        more (Sequence[str]): Values inside the graph to return, too.
-    """
+    """Run a file in onnxruntime; ``more`` names inner values to return, too."""
     model = onnx.load(path)
     operators = {node.op_type for node in model.graph.node}
     if 'DeformConv' in operators and digit_version(onnxruntime.__version__) < digit_version('1.25'):
@@ -273,14 +253,7 @@ def run_torch(model: nn.Module, images: Images) -> list[InstanceData]:
 def assert_same(
     ours: dict[str, Tensor], theirs: list[InstanceData], pixels: float = 0.01, score: float = 1e-4
 ) -> None:
-    """Every detection of PyTorch is there once, and nothing else.
-
-    Args:
-        ours (dict): ``dets`` (B, N, 5) and ``labels`` (B, N) of a graph.
-        theirs (list[InstanceData]): PyTorch's.
-        pixels (float): How far the sides of boxes may be apart.
-        score (float): How far scores may be apart.
-    """
+    """Every detection of PyTorch is among the graph's once, and nothing else."""
     for dets, labels, wanted in zip(ours['dets'], ours['labels'], theirs):
         present = dets[:, 4] > 0
         assert (labels[~present] == -1).all()

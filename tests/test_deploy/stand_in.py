@@ -44,16 +44,8 @@ def write_model(
     It gives four entries for each image: the whole unpadded image as a
     ``light`` object with score 0.9; :data:`FIXED_BOX` as a ``dark`` one, whose
     score is the share of bright pixels, weighted by the neck; one outside the
-    image; and one that only fills up.
-
-    Args:
-        path (Path): The file.
-        info (dict, optional): Metadata; None for a file without.
-        shape (tuple): Of the input.
-        masks (bool): Whether to give masks 28 x 28 too: the left half.
-
-    Returns:
-        Path: ``path``.
+    image; and one that only fills up. With
+    ``masks``, the left half of each box is its mask.
     """
     nodes, weights = _body()
     nodes += _detections()

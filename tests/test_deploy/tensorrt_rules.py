@@ -32,69 +32,28 @@ RELEASES = {
     '10.1': (20, SINCE_8_6 | {'CastLike', 'DeformConv', 'Gelu', 'Hardmax'}),
 }
 #: Inputs that decide the shape of the output.
-SHAPE_INPUTS = dict(
-    ConstantOfShape=(0,),
-    Expand=(1,),
-    Pad=(1, 3),
-    Range=(0, 1, 2),
-    Reshape=(1,),
-    Resize=(2, 3),
-    Slice=(1, 2, 4),
-    Split=(1,),
-    Tile=(1,),
-)
+SHAPE_INPUTS = dict(ConstantOfShape=(0,), Expand=(1,), Pad=(1, 3), Range=(0, 1, 2), Reshape=(1,))
+SHAPE_INPUTS |= dict(Resize=(2, 3), Slice=(1, 2, 4), Split=(1,), Tile=(1,))
 #: Inputs that must be known when the engine is built.
-CONSTANT_INPUTS = dict(
-    NonMaxSuppression=(2, 3, 4),
-    Slice=(3,),
-    Squeeze=(1,),
-    Unsqueeze=(1,),
-    ReduceMax=(1,),
-    ReduceMean=(1,),
-    ReduceMin=(1,),
-    ReduceSum=(1,),
-)
+REDUCTIONS = ('ReduceMax', 'ReduceMean', 'ReduceMin', 'ReduceSum')
+CONSTANT_INPUTS = dict(NonMaxSuppression=(2, 3, 4), Slice=(3,), Squeeze=(1,), Unsqueeze=(1,))
+CONSTANT_INPUTS |= {kind: (1,) for kind in REDUCTIONS}
 DATA_DEPENDENT = ('NonZero', 'NonMaxSuppression', 'Unique', 'Compress')
-#: Attributes that TensorRT takes in some values only; the first is ONNX's
-#: default.
+COORDINATES = b'half_pixel pytorch_half_pixel tf_half_pixel_for_nn asymmetric align_corners'
+#: Attributes that TensorRT takes in some values only; the first is the default.
 ATTRIBUTES = dict(
     TopK=dict(sorted=(1,)),
     Resize=dict(
         mode=(b'nearest', b'linear'),
         antialias=(0,),
         keep_aspect_ratio_policy=(b'stretch',),
-        coordinate_transformation_mode=(
-            b'half_pixel',
-            b'pytorch_half_pixel',
-            b'tf_half_pixel_for_nn',
-            b'asymmetric',
-            b'align_corners',
-        ),
+        coordinate_transformation_mode=tuple(COORDINATES.split()),
     ),
     ScatterND=dict(reduction=(b'none',)),
 )
-NO_BOOL = (
-    'ArgMax',
-    'ArgMin',
-    'Equal',
-    'Max',
-    'Min',
-    'Pad',
-    'ReduceMax',
-    'ReduceMin',
-    'ReduceSum',
-    'ScatterElements',
-    'ScatterND',
-    'TopK',
-)
-COMPUTED = (
-    TensorProto.FLOAT,
-    TensorProto.FLOAT16,
-    TensorProto.BFLOAT16,
-    TensorProto.INT32,
-    TensorProto.INT64,
-    TensorProto.BOOL,
-)
+NO_BOOL = """ArgMax ArgMin Equal Max Min Pad ReduceMax ReduceMin ReduceSum
+    ScatterElements ScatterND TopK""".split()
+COMPUTED = [getattr(TensorProto, t) for t in 'FLOAT FLOAT16 BFLOAT16 INT32 INT64 BOOL'.split()]
 
 
 def check_tensorrt(model: str | onnx.ModelProto, release: str = '10.1') -> list[tuple[str, str]]:

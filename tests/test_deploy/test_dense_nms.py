@@ -53,8 +53,8 @@ def decisions(boxes, scores, iou_threshold) -> int:
         keep, steps = after, steps + 1
 
 
-@pytest.mark.parametrize('iou_threshold', [0.5, 0.7, 0.9])
-@pytest.mark.parametrize('spread', [0.02, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize('iou_threshold', [0.5, 0.9])
+@pytest.mark.parametrize('spread', [0.02, 0.1, 0.3])
 @pytest.mark.parametrize('objects', [2, 20])
 def test_keeps_what_greedy_nms_keeps(objects, spread, iou_threshold):
     boxes = torch.stack([crowd(500, objects, spread, seed) for seed in range(2)])

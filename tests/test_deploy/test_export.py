@@ -185,6 +185,14 @@ def test_classes_must_fit():
         build_metadata(cfg, deploy_cfg('detection_onnxruntime_dynamic'))
 
 
+def test_a_file_that_the_runtime_would_refuse_is_not_written():
+    cfg = tiny_cfg('cascade')
+    cfg.test_dataloader.dataset.pipeline[1].interpolation = 'spline'
+    cfg.pop('test_pipeline')
+    with pytest.raises(ValueError, match="'resize.interpolation' is 'spline', not one of"):
+        build_metadata(cfg, deploy_cfg('detection_onnxruntime_dynamic'))
+
+
 @pytest.mark.parametrize(
     'family, option, message',
     [

@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmdeploy.apis.utils import to_backend
 
-from mmdet_centernet2.deploy import openvino_backend
 from mmdet_centernet2.deploy.runtime.model_info import KEY
 from mmdet_centernet2.deploy.task import CenterNet2Detection
 from tests.test_deploy.exporting import (
@@ -76,14 +75,3 @@ def test_computes_in_float32_and_says_what_it_is(converted):
     assert set(session.input_shapes) == {'input', 'image_sizes'}
     assert session.output_names == ('dets', 'labels')
     assert KEY in session.metadata
-
-
-def test_fixed_shapes_and_options_of_the_lost_command():
-    deploy = deploy_cfg('detection_openvino_static')
-    assert openvino_backend.fixed_shapes(deploy) == {}
-    shapes = dict(input=[1, 3, 96, 128])
-    deploy.backend_config.model_inputs = [dict(opt_shapes=shapes)]
-    assert openvino_backend.fixed_shapes(deploy) == shapes
-    deploy.backend_config.mo_options = dict(flags=['--compress_to_fp16'])
-    with pytest.raises(ValueError, match='mo_options .* remove them'):
-        openvino_backend.fixed_shapes(deploy)

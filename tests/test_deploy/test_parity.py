@@ -1,16 +1,10 @@
 """The comparison of two models: what it pairs, and what it must not hide."""
 
-import json
-import runpy
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmdet.apis import init_detector
 
 from mmdet_centernet2.deploy.parity import (
     Agreement,
@@ -25,8 +19,7 @@ from mmdet_centernet2.deploy.parity import (
 )
 from mmdet_centernet2.deploy.runtime import Detections, Detector
 from tests._tiny import PICTURES, tiny_config, write_dataset
-from tests.paths import ROOT
-from tests.test_deploy.stand_in import INFO, write_model
+from tests.test_deploy.stand_in import write_model
 
 pytestmark = pytest.mark.export
 
@@ -125,23 +118,22 @@ def test_nothing_found_agrees():
 
 # -----whole models-----
 @pytest.fixture(scope='module')
-def case(tmp_path_factory):
-    """A tiny PyTorch model with its data and weights."""
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('parity')
-    cfg = tiny_config(write_dataset(folder / 'data'), model__test_cfg__rcnn__score_thr=1e-3)
-    cfg.dump(folder / 'tiny.py')
+    write_dataset(folder / 'data')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def cfg(folder):
+    return tiny_config(folder / 'data', model__test_cfg__rcnn__score_thr=1e-3)
+
+
+def test_two_models_over_a_data_set(cfg, folder):
+    images = TestImages(cfg)
     torch.manual_seed(0)
-    model = init_detector(cfg, device='cpu', palette='none')
-    torch.save(dict(state_dict=model.state_dict()), folder / 'tiny.pth')
-    return SimpleNamespace(
-        cfg=cfg, folder=folder, config=folder / 'tiny.py', checkpoint=folder / 'tiny.pth'
-    )
-
-
-def test_two_models_over_a_data_set(case):
-    images = TestImages(case.cfg)
-    model = build_model(case.cfg, case.checkpoint)
-    exported = Detector(write_model(case.folder / 'stand-in.onnx'))
+    model = build_model(cfg, None)
+    exported = Detector(write_model(folder / 'stand-in.onnx'))
     finders = dict(
         torch=torch_finder(model), same=torch_finder(model), onnx=exported_finder(exported)
     )
@@ -152,8 +144,8 @@ def test_two_models_over_a_data_set(case):
     assert not agreement(found['torch'], found['onnx'], 0.0).within()
 
 
-def test_precision_of_perfect_and_of_blind_models(case):
-    images = TestImages(case.cfg)
+def test_precision_of_perfect_and_of_blind_models(cfg):
+    images = TestImages(cfg)
     truth = []
     for boxes in PICTURES:
         xywh = np.array(boxes, float).reshape(-1, 5)
@@ -165,43 +157,14 @@ def test_precision_of_perfect_and_of_blind_models(case):
             )
         )
     blind = [detections([], []) for _ in PICTURES]
-    assert average_precision(case.cfg, images, truth)['coco/bbox_mAP'] == 1
+    assert average_precision(cfg, images, truth)['coco/bbox_mAP'] == 1
     with_one = [truth[0], *blind[1:]]
-    some = average_precision(case.cfg, images, with_one)['coco/bbox_mAP']
+    some = average_precision(cfg, images, with_one)['coco/bbox_mAP']
     assert 0 < some < 1
 
 
-def test_a_folder_of_images(case):
-    images = TestImages(case.cfg, case.folder / 'data/images')
+def test_a_folder_of_images(cfg, folder):
+    images = TestImages(cfg, folder / 'data/images')
     samples = [item['data_samples'] for item in images]
     assert len(images) == len(samples) == len(PICTURES)
     assert samples[0].img_path.endswith('000.png')
-
-
-# -----the tool-----
-def run_tool(*args):
-    before = sys.argv
-    sys.argv = [str(ROOT / 'tools/deploy_tools/compare.py'), *(str(a) for a in args)]
-    try:
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name='__main__')
-        return end.value.code
-    finally:
-        sys.argv = before
-
-
-def test_tool_says_that_different_models_differ(case, capsys):
-    model = write_model(case.folder / 'stand-in.onnx', dict(INFO, score_thr=0.02))
-    out = case.folder / 'report.json'
-    assert run_tool(case.config, case.checkpoint, model, '--out', out) == 1
-    said = capsys.readouterr().out
-    assert 'do NOT agree' in said and 'coco/bbox_mAP ' in said
-    report = json.loads(out.read_text())
-    assert report['images'] == len(PICTURES) and report['score_thr'] == 0.02
-    # the stand-in always finds the whole image and one box more in it
-    assert report['only_other'] == 2 * len(PICTURES)
-
-
-def test_tool_refuses_what_is_no_model(case, capsys):
-    assert run_tool(case.config, case.checkpoint, case.config) == 2
-    assert 'is not a model' in capsys.readouterr().err

@@ -1,8 +1,6 @@
 """INT8 in the backbone and the neck, and nowhere else."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import onnx
@@ -11,8 +9,6 @@ from PIL import Image
 
 from mmdet_centernet2.deploy.quantize import quantize
 from mmdet_centernet2.deploy.runtime import Detector, ModelFileError
-from tests._tiny import tiny_config, write_dataset
-from tests.paths import ROOT
 from tests.test_deploy.stand_in import INFO, write_model
 
 pytestmark = pytest.mark.export
@@ -105,33 +101,3 @@ def test_a_model_without_names_is_refused(folder, tmp_path):
             progress=False,
         )
     assert not (tmp_path / 'out.onnx').exists()
-
-
-def test_tool_reports_precision_and_time(folder, tmp_path, capsys):
-    tiny_config(write_dataset(tmp_path / 'data')).dump(tmp_path / 'tiny.py')
-    report = tmp_path / 'report.json'
-    arguments = [
-        folder / 'model.onnx',
-        folder / 'images',
-        '--out',
-        tmp_path / 'int8.onnx',
-        '--config',
-        tmp_path / 'tiny.py',
-        '--num-images',
-        2,
-        '--rounds',
-        2,
-        '--report',
-        report,
-    ]
-    before = sys.argv
-    sys.argv = [str(ROOT / 'tools/deploy_tools/quantize.py'), *(str(a) for a in arguments)]
-    try:
-        runpy.run_path(sys.argv[0], run_name='__main__')
-    finally:
-        sys.argv = before
-    said = capsys.readouterr().out
-    assert '3 convolutions are INT8' in said and 'coco/bbox_mAP_50' in said
-    rows = json.loads(report.read_text())
-    assert list(rows) == ['float32', 'INT8']
-    assert all(row['milliseconds'] > 0 for row in rows.values())

@@ -6,9 +6,11 @@ paste and with this package's ``rescale_and_clip``.
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import mmcv
@@ -39,7 +41,7 @@ from mmdet_centernet2.deploy.runtime import (
 from mmdet_centernet2.deploy.runtime.detections import finish, paste_masks
 from mmdet_centernet2.deploy.runtime.drawing import class_colours, draw
 from mmdet_centernet2.deploy.runtime.images import read_image
-from mmdet_centernet2.deploy.runtime.preprocess import Prepared, prepare, resized_size, to_batch
+from mmdet_centernet2.deploy.runtime.preprocess import prepare, resized_size, to_batch
 from mmdet_centernet2.models.task_modules import rescale_and_clip
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
@@ -99,16 +101,12 @@ RESIZES = [
 ]
 
 
-@pytest.mark.parametrize('ours, theirs', RESIZES)
-@settings(max_examples=15, deadline=None)
-@given(height=SIDES, width=SIDES)
-def test_input_is_that_of_mmdet(ours, theirs, height, width):
-    image = picture(height, width)
-    info = info_of(resize=ours, pad_value=1.5)
+def mmdet_input(image, resize, info):
+    """What mmdet's pipeline and preprocessor make of an image."""
     pipeline = Compose(
         [
             dict(type='mmdet.LoadImageFromNDArray'),
-            dict(dict(_scope_='mmdet'), **theirs),
+            dict(dict(_scope_='mmdet'), **resize),
             dict(type='mmdet.PackDetInputs', meta_keys=('img_shape', 'ori_shape', 'scale_factor')),
         ]
     )
@@ -116,7 +114,16 @@ def test_input_is_that_of_mmdet(ours, theirs, height, width):
     preprocessor = DetDataPreprocessor(
         mean=info.mean, std=info.std, bgr_to_rgb=True, pad_size_divisor=32, pad_value=1.5
     )
-    expected = preprocessor(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
+    return preprocessor(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
+
+
+@pytest.mark.parametrize('ours, theirs', RESIZES)
+@settings(max_examples=15, deadline=None)
+@given(height=SIDES, width=SIDES)
+def test_input_is_that_of_mmdet(ours, theirs, height, width):
+    image = picture(height, width)
+    info = info_of(resize=ours, pad_value=1.5)
+    expected = mmdet_input(image, theirs, info)
     prepared = prepare(image, info)
     batch, sizes = to_batch([prepared], info)
     assert np.array_equal(batch, expected['inputs'].numpy())
@@ -124,6 +131,23 @@ def test_input_is_that_of_mmdet(ours, theirs, height, width):
     assert tuple(sizes[0]) == meta['img_shape'] == prepared.size
     assert prepared.original_size == meta['ori_shape']
     assert prepared.scale_factor == meta['scale_factor']
+
+
+@pytest.mark.parametrize('size', [(1, 5000), (5000, 1)])
+@pytest.mark.parametrize('ours, theirs', [each for each in RESIZES if each[0]['scale'][1]])
+def test_no_side_of_a_long_image_is_lost(ours, theirs, size):
+    """mmdet's own transforms fail on these; the package's ``Resize`` does not."""
+    info = info_of(resize=ours, pad_value=1.5)
+    prepared = prepare(picture(*size), info)
+    assert 1 <= min(prepared.size) and max(prepared.size) <= 100
+    if '_scope_' in theirs:
+        expected = mmdet_input(picture(*size), theirs, info)['inputs'].numpy()
+        assert np.array_equal(to_batch([prepared], info)[0], expected)
+
+
+def test_an_image_that_would_fill_the_memory_is_refused():
+    with pytest.raises(ImageError, match='5000x1 pixels would be resized to 320000x64'):
+        prepare(picture(1, 5000), info_of(resize=dict(scale=[64, 0], short_side=True)))
 
 
 def test_batch_of_two_sizes_is_that_of_mmdet():
@@ -234,8 +258,7 @@ def test_last_steps_are_those_of_the_models(seed, height, width):
         meta,
         rescale=True,
     )
-    image = Prepared(np.empty((3, *shape), np.float32), (height, width))
-    found = finish(np.c_[boxes, scores], labels, None, image, 0.5)
+    found = finish(np.c_[boxes, scores], labels, None, meta['ori_shape'], meta['scale_factor'], 0.5)
     assert np.array_equal(found.bboxes, expected.bboxes.numpy())
     assert np.array_equal(found.scores, expected.scores.numpy())
     assert np.array_equal(found.labels, expected.labels.numpy())
@@ -307,6 +330,26 @@ def test_fixed_batch_is_filled_up(tmp_path):
 
 def test_no_images_no_detections(detector):
     assert detector([]) == []
+
+
+@pytest.mark.parametrize('size', [(1, 5000), (5000, 1)])
+def test_detects_on_long_images(detector, size):
+    assert detector(picture(*size)).bboxes[0].tolist() == [0, 0, size[1], size[0]]
+
+
+def test_eight_threads_share_a_detector(detector):
+    """400 calls, twice, give what one thread gives, and no more memory."""
+    sizes = [(40 + 13 * i, 200 - 17 * i) for i in range(8)]
+    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    expected = [detector(image) for image in images]
+    peaks = []
+    for _ in range(2):
+        with ThreadPoolExecutor(8) as pool:
+            for i, found in enumerate(pool.map(detector, images * 50)):
+                for key in ('bboxes', 'scores', 'labels'):
+                    assert np.array_equal(getattr(found, key), getattr(expected[i % 8], key))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks[1] - peaks[0] < 20_000  # kilobytes
 
 
 def test_masks_cover_half_of_each_box(tmp_path):
@@ -397,7 +440,9 @@ def test_metadata_that_cannot_be_used(tmp_path):
     said = refusal(write_model(path, {**INFO, 'image_size_input': False}))
     assert 'takes image_sizes, input' in said
     assert 'masks' in refusal(write_model(path, {**INFO, 'task': 'mask'}))
-    assert ModelFileError.__base__ is DeployedModelError
+    few = Detector(write_model(path, {**INFO, 'classes': ['light']}))
+    with pytest.raises(ModelFileError, match='finds class 1, but its metadata name 1 classes'):
+        few(picture(64, 96))
 
 
 RESIZE = INFO['resize']
@@ -409,12 +454,14 @@ DAMAGED = [
     dict(classes='light'),
     dict(classes=[1, 2]),
     dict(mean=['1', 2, 3]),
+    dict(mean=[10**400, 2, 3]),
     dict(mean=None),
     dict(std=[0, 1, 1]),
     dict(std=[1, 1]),
     dict(pad_divisor=0),
     dict(pad_divisor=32.5),
     dict(pad_value='0'),
+    dict(pad_value=-(10**400)),
     dict(pad_value=float('nan')),
     dict(task=['bbox']),
     dict(mask_thr=True),
@@ -429,6 +476,7 @@ DAMAGED = [
             dict(scale=[96, 0]),
             dict(scale=[-9, 64]),
             dict(scale=[1e9, 64]),
+            dict(scale=[10**400, 64]),
             dict(scale='96'),
             dict(scale=[96]),
             dict(interpolation='spline'),
@@ -445,7 +493,15 @@ def test_damaged_metadata_are_named(damage):
         info_of(**damage)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '7', '{', '[' * 10**5])
+def test_every_fault_is_named():
+    faults = dict(pad_divisor=0, mean=['1', 2, 3], resize={**RESIZE, 'backend': 'tf'}, task=1)
+    with pytest.raises(ModelFileError) as error:
+        info_of(**faults)
+    for name in ('pad_divisor', 'mean', 'resize.backend', 'task'):
+        assert f"'{name}' is " in str(error.value)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '7', '{', '[' * 10**5, '{"a":' * 10**5])
 def test_metadata_that_are_no_object(text):
     with pytest.raises(ModelFileError, match='cannot be used'):
         ModelInfo.from_metadata({KEY: text}, 'model.onnx')
@@ -454,6 +510,11 @@ def test_metadata_that_are_no_object(text):
 def test_a_device_that_is_not_there(model):
     assert 'onnxruntime-gpu' in refusal(model, device='cuda:0')
     assert 'no device' in refusal(model, device='tpu')
+
+
+@pytest.mark.parametrize('threads', [0, -1, 10_000, True, '4'])
+def test_threads_that_cannot_be_had(model, threads):
+    assert f'threads is {threads!r}; give 1 to' in refusal(model, threads=threads)
 
 
 def test_images_that_cannot_be_used(detector, tmp_path):
@@ -605,9 +666,3 @@ def test_demo_runs_where_torch_cannot_be_imported(photos, model, tmp_path):
     )
     assert source.startswith(str(package))
     assert len(list((tmp_path / 'out/vis').iterdir())) == 3
-
-
-def test_pytorch_demo_knows_of_the_other(capsys):
-    from mmdet_centernet2.cli.image_demo import build_parser
-
-    assert build_parser().parse_args(['a', 'b']).backend == 'pytorch'

@@ -1,8 +1,8 @@
 """Time a model in PyTorch against the same model exported, in turn.
 
-Without a checkpoint the weights are random, made so that every part has the
-work of a trained model. The export is done here, into --work-dir, unless
---models names files that were exported before.
+Without a checkpoint the weights are random, with the usual number of proposals
+and detections. The export goes into --work-dir, unless --models names files
+that were exported before.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from mmdet_centernet2.utils.timing import paired, speedup
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'tools/analysis_tools/speed').is_dir():
     sys.exit(
-        f'{__file__} needs a clone of the repository, beside it are only '
-        'the tools of an installed package.'
+        f'{__file__} needs a clone of the repository, '
+        'here are only the tools of an installed package.'
     )
 sys.path.insert(1, str(ROOT / 'tools/analysis_tools'))
 
@@ -45,47 +45,25 @@ PYTORCH = 'PyTorch'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of the model')
-    parser.add_argument('--checkpoint', help='its weights; random ones unless given')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        default=(800, 1344),
-        metavar=('HEIGHT', 'WIDTH'),
-        help='of the images, both multiples of 32',
-    )
-    parser.add_argument(
-        '--backend',
-        nargs='+',
-        default=['onnxruntime'],
-        choices=sorted(BACKENDS),
-        help='what runs the export',
-    )
-    parser.add_argument(
-        '--models',
-        type=Path,
-        nargs='+',
-        help='files that were exported from the checkpoint, for this shape',
-    )
-    parser.add_argument(
-        '--int8', action='store_true', help='also quantise the backbone and the neck'
-    )
-    parser.add_argument('--rounds', type=int, default=10)
-    parser.add_argument(
-        '--threads', type=int, default=torch.get_num_threads(), help='for all alike'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('config', help='config of the model')
+    add('--checkpoint', help='its weights; random ones unless given')
+    shape = dict(nargs=2, default=(800, 1344), metavar=('HEIGHT', 'WIDTH'))
+    add('--shape', type=int, **shape, help='of the images, both multiples of 32')
+    engines = dict(nargs='+', default=['onnxruntime'], choices=sorted(BACKENDS))
+    add('--backend', **engines, help='what runs the export')
+    add('--models', type=Path, nargs='+', help='files exported from the checkpoint, for this shape')
+    add('--int8', action='store_true', help='also quantise the backbone and the neck')
+    add('--rounds', type=int, default=10)
+    add('--threads', type=int, default=torch.get_num_threads(), help='for all alike')
+    add(
         '--cpu-time',
         action='store_true',
-        help='count the time of the processor instead of the '
-        'clock on the wall, for machines with other work; '
+        help='count processor time instead of wall-clock time, for machines with other work; '
         'use it with --threads 1: waiting threads count too',
     )
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/deploy_benchmark'))
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='change the config, key=value'
-    )
+    add('--work-dir', type=Path, default=Path('work_dirs/deploy_benchmark'))
+    add('--cfg-options', nargs='+', action=DictAction, help='change the config, key=value')
     return parser.parse_args()
 
 
@@ -199,7 +177,7 @@ def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
 
 
 def show(rows: dict) -> None:
-    """Print what came of :func:`measure`."""
+    """Print the result of :func:`measure`."""
     print(f'{"":18} median (quartiles), ms       speed-up  detections')
     for name, row in rows.items():
         low, high = row['quartiles']
@@ -215,15 +193,8 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     rows = measure(contestants(args, cfg), args.rounds, args.cpu_time)
     show(rows)
-    report = dict(
-        config=args.config,
-        shape=args.shape,
-        rounds=args.rounds,
-        threads=args.threads,
-        cpu_time=args.cpu_time,
-        environment=environment(),
-        rows=rows,
-    )
+    settings = {k: getattr(args, k) for k in ('config', 'shape', 'rounds', 'threads', 'cpu_time')}
+    report = dict(**settings, environment=environment(), rows=rows)
     path = args.work_dir / 'report.json'
     path.write_text(json.dumps(report, indent=1) + '\n')
     print(f'All of it: {path.absolute()}')

@@ -24,42 +24,22 @@ from mmdet_centernet2.utils.timing import paired, speedup
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model', type=Path, help='file that tools/deploy.py wrote')
-    parser.add_argument(
-        'images', help='folder with photographs to calibrate with; not those to evaluate on'
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help='file to write; unless given, the model with -int8 at the end of its name',
-    )
-    parser.add_argument(
-        '--num-images', type=int, default=32, help='calibrate with so many, evenly chosen'
-    )
-    parser.add_argument(
-        '--method',
-        default='minmax',
-        choices=sorted(METHODS),
-        help='how the ranges of activations are chosen',
-    )
-    parser.add_argument('--config', help='evaluate both files on the test data of this config')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='change the config, key=value'
-    )
-    parser.add_argument('--threads', type=int, help='threads of the CPU')
-    parser.add_argument('--rounds', type=int, default=15, help='how often both are timed')
-    parser.add_argument('--report', type=Path, help='write a JSON report')
+    add = parser.add_argument
+    add('model', type=Path, help='file that tools/deploy.py wrote')
+    add('images', help='folder with images to calibrate with; not those to evaluate on')
+    add('--out', type=Path, help='file to write; the model with -int8 in its name by default')
+    add('--num-images', type=int, default=32, help='calibrate with so many, evenly chosen')
+    add('--method', default='minmax', choices=sorted(METHODS), help='of choosing ranges')
+    add('--config', help='evaluate both files on the test data of this config')
+    add('--cfg-options', nargs='+', action=DictAction, help='change the config, key=value')
+    add('--threads', type=int, help='threads of the CPU')
+    add('--rounds', type=int, default=15, help='how often both are timed')
+    add('--report', type=Path, help='write a JSON report')
     return parser.parse_args()
 
 
-def spread(paths: list, number: int) -> list:
-    """At most ``number`` of the paths, evenly chosen."""
-    step = max(1, -(-len(paths) // number))
-    return paths[::step]
-
-
 def evaluate(args: argparse.Namespace, cfg) -> dict:
-    """Precision and time of both files, on the same images, in turn."""
+    """AP and time of both files, on the same images, in turn."""
     detectors = {
         'float32': Detector(args.model, threads=args.threads),
         'INT8': Detector(args.out, threads=args.threads),
@@ -87,7 +67,7 @@ def evaluate(args: argparse.Namespace, cfg) -> dict:
 
 
 def show(report: dict) -> None:
-    """Print what came of :func:`evaluate`."""
+    """Print the result of :func:`evaluate`."""
     for name, row in report.items():
         low, high = row['quartiles']
         print(
@@ -105,8 +85,9 @@ def run(args: argparse.Namespace) -> None:
     if cfg is not None:
         check_data(cfg, ['test_dataloader'], ['test_evaluator'])
     args.out = args.out or args.model.with_name(f'{args.model.stem}-int8.onnx')
-    images = spread(list_images(args.images), args.num_images)
-    number = quantize(args.model, args.out, images, args.method)
+    images = list_images(args.images)
+    step = max(1, -(-len(images) // args.num_images))
+    number = quantize(args.model, args.out, images[::step], args.method)
     print(f'{number} convolutions are INT8 now, see {args.out.absolute()}.')
     if cfg is not None:
         report = evaluate(args, cfg)

@@ -24,16 +24,10 @@ def decode_best(
     dynamic: bool,
 ) -> tuple[Tensor, Tensor]:
     """The ``max_per_img`` best boxes (B, N, 5) and their labels (B, N)."""
-    candidates = decode(
-        [logits.float() for logits in heat_logits],
-        [ltrb.float() for ltrb in ltrbs],
-        head.strides,
-        cfg.score_thr,
-        cfg.nms_pre,
-        head.sqrt_score,
-        constant_k=dynamic,
-    )
-    return best_boxes(*candidates, cfg.nms, cfg.max_per_img)
+    maps = [[level.float() for level in levels] for levels in (heat_logits, ltrbs)]
+    options = head.strides, cfg.score_thr, cfg.nms_pre, head.sqrt_score
+    found = decode(*maps, *options, constant_k=dynamic)
+    return best_boxes(found.boxes, found.scores, found.labels, cfg.nms, cfg.max_per_img)
 
 
 @FUNCTION_REWRITER.register_rewriter(PROPOSE)

@@ -1,7 +1,7 @@
-"""A second input: the sizes of the images before they were padded.
+"""A second input: the sizes of the images before padding.
 
 Boxes are clipped to the image between the stages. In PyTorch its size is in
-the data samples; a graph has to be given it.
+the data samples; a graph needs it as an input.
 """
 
 from typing import Any
@@ -30,15 +30,7 @@ class DetectorWithSizes(nn.Module):
         data_samples: list[DetDataSample] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the detector as mmdeploy has rewritten it.
-
-        Args:
-            batch_inputs: Images, (B, 3, H, W).
-            image_sizes: Height and width in pixels without padding, shape
-                (B, 2). Defaults to the inputs' size.
-            data_samples: Of the images.
-            **kwargs: ``mode``.
-        """
+        """Run the detector on images (B, 3, H, W) of sizes (B, 2), the inputs' unless given."""
         samples = data_samples or [DetDataSample()]
         for sample in samples:
             sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
@@ -46,11 +38,11 @@ class DetectorWithSizes(nn.Module):
 
 
 def get_image_sizes(batch_img_metas: list[dict], like: Tensor) -> Tensor:
-    """(height, width) of the images inside a graph, in pixels, (B, 2).
+    """(height, width) of the images in pixels, (B, 2), inside a graph.
 
     Args:
-        batch_img_metas: What the detector has been given; without a second
-            input, the size of the inputs (``img_shape``) is taken.
+        batch_img_metas: Given to the detector; without a second input, the
+            size of the inputs (``img_shape``) is taken.
         like: Gives batch size, type and device, (B, ...).
     """
     meta = batch_img_metas[0]

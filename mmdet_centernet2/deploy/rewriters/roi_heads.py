@@ -22,15 +22,8 @@ def pool_level(
 ) -> Tensor:
     """Pool boxes (n, 4) of ``images`` (n, ) from one level."""
     layer = extractor.roi_layers[level]
-    return RoIAlign.apply(
-        feats,
-        boxes,
-        images,
-        tuple(layer.output_size),
-        float(layer.spatial_scale),
-        int(layer.sampling_ratio),
-        bool(layer.aligned),
-    )
+    options = tuple(layer.output_size), float(layer.spatial_scale), int(layer.sampling_ratio)
+    return RoIAlign.apply(feats, boxes, images, *options, bool(layer.aligned))
 
 
 def pool_levels(
@@ -40,27 +33,24 @@ def pool_levels(
     images: Tensor,
     levels: Tensor,
 ) -> Tensor:
-    """Pool every box from its level only.
+    """Pool boxes (n, 4), each from its level only: (n, C, h, w).
 
-    How many there are on a level depends on the image; there is another way
-    for TensorRT, see ``rewriters.tensorrt``.
+    The number of boxes on a level depends on the image, which TensorRT does
+    not take: see ``rewriters.tensorrt``.
 
     Args:
         extractor: The extractor.
         feats: Levels, each (B, C, H, W).
-        boxes: Shape (n, 4).
+        boxes: xyxy.
         images: Image of each box, shape (n, ), int64.
         levels: Level of each box, shape (n, ), int64.
-
-    Returns:
-        Shape (n, C, h, w).
     """
-    parts, order = [], []
-    for level, feat in enumerate(feats):
-        rows = (levels == level).nonzero().flatten()
-        order.append(rows)
-        parts.append(pool_level(extractor, level, feat, boxes[rows], images[rows]))
-    order = torch.cat(order)
+    rows = [(levels == level).nonzero().flatten() for level in range(len(feats))]
+    parts = [
+        pool_level(extractor, level, feat, boxes[rows[level]], images[rows[level]])
+        for level, feat in enumerate(feats)
+    ]
+    order = torch.cat(rows)
     places = torch.arange(boxes.size(0), device=boxes.device)
     back = torch.zeros_like(order).scatter(0, order, places)
     return torch.cat(parts)[back]
@@ -85,17 +75,16 @@ def extractor__forward(
 def run_stages(
     self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor, image_sizes: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and class probabilities after all stages.
+    """Boxes and class probabilities after all stages, of a cascade or a single one.
 
     Args:
-        self: The head, a cascade or a single stage.
+        self: The head.
         feats: Levels, each (B, C, H, W).
         boxes: Proposals, not clipped, shape (B, N, 4).
         image_sizes: (height, width) of each image, shape (B, 2).
 
     Returns:
-        Clipped boxes (B, N, 4) and probabilities, background last,
-        (B * N, C + 1).
+        Clipped boxes (B, N, 4); probabilities (B * N, C + 1), background last.
     """
     cascade = isinstance(self, CenterNet2CascadeRoIHead)
     probs = []

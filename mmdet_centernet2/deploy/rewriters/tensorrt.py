@@ -1,4 +1,4 @@
-"""What TensorRT is given in another form: no plugin, no size from values."""
+"""Other forms for TensorRT: no plugin, no shape that depends on values."""
 
 from collections.abc import Sequence
 
@@ -40,11 +40,11 @@ def pool_levels__all(
     On other levels than its own a box shrinks to a point, so that little is
     read there.
     """
-    result = None
-    for level, feat in enumerate(feats):
-        here = levels == level
-        pooled = pool_level(extractor, level, feat, boxes * here[:, None].to(boxes.dtype), images)
-        result = (
-            pooled if result is None else torch.where(here[:, None, None, None], pooled, result)
-        )
+    result = pool_level(
+        extractor, 0, feats[0], boxes * (levels == 0)[:, None].to(boxes.dtype), images
+    )
+    for level, feat in enumerate(feats[1:], 1):
+        here = (levels == level)[:, None]
+        pooled = pool_level(extractor, level, feat, boxes * here.to(boxes.dtype), images)
+        result = torch.where(here[..., None, None], pooled, result)
     return result

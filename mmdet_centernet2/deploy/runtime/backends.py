@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from .errors import DeployedModelError, ModelFileError
 
+Arrays = Mapping[str, np.ndarray]
 
-class Session(Protocol):
-    """A model that is ready to run.
+
+class Session:
+    """A model that is ready to run: called with arrays by name, it gives such.
 
     Attributes:
         metadata: What the file says about itself.
@@ -25,11 +26,11 @@ class Session(Protocol):
     input_shapes: Mapping[str, tuple[int | None, ...]]
     output_names: tuple[str, ...]
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once; arrays by the graph's names."""
+    def __call__(self, feeds: Arrays) -> Arrays:
+        raise NotImplementedError
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """Runs an ONNX file with onnxruntime."""
 
     def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
@@ -52,19 +53,18 @@ class OnnxRuntimeSession:
         }
         self.output_names = tuple(v.name for v in self.session.get_outputs())
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once; arrays by the graph's names."""
+    def __call__(self, feeds: Arrays) -> Arrays:
         return dict(zip(self.output_names, self.session.run(self.output_names, dict(feeds))))
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """Runs an ONNX file or OpenVINO's own ``.xml`` with OpenVINO."""
 
     def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
         import openvino
 
         core = openvino.Core()
-        # in float32, where OpenVINO would take bfloat16 if the CPU has it
+        # by default it takes bfloat16 where the CPU has it
         options = dict(
             INFERENCE_PRECISION_HINT='f32',
             PERFORMANCE_HINT='LATENCY',
@@ -77,15 +77,12 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise _not_a_model(path, error) from error
         self.input_shapes = {
-            port.any_name: tuple(
-                n.get_length() if n.is_static else None for n in port.partial_shape
-            )
-            for port in self.compiled.inputs
+            p.any_name: tuple(n.get_length() if n.is_static else None for n in p.partial_shape)
+            for p in self.compiled.inputs
         }
         self.output_names = tuple(p.any_name for p in self.compiled.outputs)
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once; arrays by the graph's names."""
+    def __call__(self, feeds: Arrays) -> Arrays:
         outputs = self.compiled(dict(feeds))
         return {port.any_name: outputs[port] for port in self.compiled.outputs}
 
@@ -126,9 +123,7 @@ def open_session(
     try:
         return BACKENDS[backend](path, device, threads)
     except ModuleNotFoundError as error:
-        raise DeployedModelError(
-            f'backend {backend} is not installed: pip install {backend} ({error})'
-        ) from error
+        raise DeployedModelError(f'{error}: pip install {backend}') from error
 
 
 def _ort_providers(ort, device: str) -> list:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DeployedModelError
-from .preprocess import Prepared
 
 
 @dataclass
@@ -55,7 +54,12 @@ class Detections:
 
 
 def finish(
-    dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None, image: Prepared, mask_thr: float
+    dets: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray | None,
+    original_size: tuple[int, int],
+    scale_factor: tuple[float, float],
+    mask_thr: float,
 ) -> Detections:
     """Rescale to the original image, clip, drop empty boxes.
 
@@ -64,11 +68,12 @@ def finish(
             score; 0 marks padding.
         labels: (n, ).
         masks: (n, h, w), probabilities inside each box.
-        image: Where they were found.
+        original_size: (height, width) of the image.
+        scale_factor: Resized width and height by the original ones.
         mask_thr: Smallest probability of a mask's pixels.
     """
-    height, width = image.original_size
-    factors = np.array([1 / s for s in image.scale_factor] * 2, np.float32)
+    height, width = original_size
+    factors = np.array([1 / s for s in scale_factor] * 2, np.float32)
     boxes = dets[:, :4].astype(np.float32) * factors
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)

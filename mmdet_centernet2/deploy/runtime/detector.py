@@ -89,12 +89,10 @@ class Detector:
         """The graph's inputs for a batch.
 
         Args:
-            images: At least one; for a model of fixed batch size at most that
-                many, the last one then fills it up.
+            images: At least one; a fixed batch size is filled up with the last.
 
         Returns:
-            ``input`` (B, 3, H, W) and, if the model wants it, ``image_sizes``
-            (B, 2).
+            ``input`` (B, 3, H, W) and maybe ``image_sizes`` (B, 2).
         """
         missing = (self._fixed_batch or len(images)) - len(images)
         batch, sizes = to_batch([*images, *[images[-1]] * missing], self.info, self._fixed)
@@ -111,8 +109,8 @@ class Detector:
                 f'{len(self.info.classes)} classes. Export it again with tools/deploy.py.'
             )
         return [
-            finish(dets[i], labels[i], masks[i], image, self.info.mask_thr)
-            for i, image in enumerate(images)
+            finish(*arrays, image.original_size, image.scale_factor, self.info.mask_thr)
+            for image, *arrays in zip(images, dets, labels, masks)
         ]
 
 
