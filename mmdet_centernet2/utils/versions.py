@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from importlib.util import find_spec
 
-_MMCV_BUILD = (
-    'pip install "setuptools<81" wheel ninja && '
-    'pip install --no-build-isolation --no-cache-dir '
-    '--force-reinstall --no-deps --no-binary mmcv "mmcv==2.1.0"'
-)
-#: Module: first version that works, first that no longer does, and the command
-#: that installs one; in the order in which they import each other.
-COMPANIONS = {
-    'torch': ('2.1', None, 'pip install "torch>=2.1"'),
-    'mmengine': ('0.10.7', '1.0.0', 'pip install "mmengine==0.10.7"'),
-    'mmcv': ('2.1.0', '2.2.0', _MMCV_BUILD),
-    'mmcv._ext': (None, None, 'pip uninstall -y mmcv-lite; ' + _MMCV_BUILD),
-    'mmdet': ('3.3.0', '3.4.0', 'pip install "mmdet==3.3.0"'),
+#: Family: for each module, its distribution, the first version that works and
+#: the first that no longer does; in the order in which they import each other.
+#: The second are the maintained successors of the first.
+FAMILIES = {
+    'OpenMMLab': {
+        'mmengine': ('mmengine', '0.10.7', '1.0.0'),
+        'mmcv': ('mmcv', '2.1.0', '2.2.0'),  # mmdet 3.3 itself refuses 2.2
+        'mmdet': ('mmdet', '3.3.0', '3.4.0'),
+    },
+    'OneDL': {
+        'mmengine': ('onedl-mmengine', '0.10.12', '1.0.0'),
+        'mmcv': ('onedl-mmcv', '2.3.6', '2.4.0'),
+        'mmdet': ('onedl-mmdetection', '3.5.1', '3.6.0'),
+    },
 }
+TORCH = '2.6'
 
 
 def check_versions() -> None:
@@ -28,25 +31,61 @@ def check_versions() -> None:
         ImportError: With the package, the version found, the versions that
             work and the command that installs one.
     """
-    problem = None
-    if find_spec('pkg_resources') is None:
-        problem = (
-            'pkg_resources is missing, which mmengine needs for bases '
-            "such as 'mmdet::...' (setuptools 81 dropped it): "
-            'pip install "setuptools<81"'
-        )
-    for module, (minimum, below, fix) in COMPANIONS.items():
-        problem = problem or _problem(module, minimum, below, fix)
+    problem = _find_problem()
     if problem:
         raise ImportError(f'mmdet_centernet2 cannot be used here: {problem}')
 
 
-def _problem(module: str, minimum: str | None, below: str | None, fix: str) -> str | None:
+def installed_of(family: str) -> list[str]:
+    """Distributions of a family that are installed, with their versions."""
+    found = []
+    for name, _, _ in FAMILIES[family].values():
+        try:
+            found.append(f'{name} {metadata.version(name)}')
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def _find_problem() -> str | None:
+    """What is wrong, None if nothing is."""
+    first, second = (installed_of(family) for family in FAMILIES)
+    if first and second:
+        every = ' '.join(name for family in FAMILIES.values() for name, _, _ in family.values())
+        return (
+            f'found {", ".join(first)} and {", ".join(second)}, which overwrite each other or do '
+            f'not fit: pip uninstall -y {every}, then install one family (docs/install.md)'
+        )
+    if not second and find_spec('pkg_resources') is None:
+        return (
+            "pkg_resources is missing, which mmengine needs for bases such as 'mmdet::...' "
+            '(setuptools 81 dropped it): pip install "setuptools<81"'
+        )
+    wanted = FAMILIES['OneDL' if second else 'OpenMMLab']
+    problem = _problem('torch', 'torch', TORCH, None, f'pip install "torch>={TORCH}"')
+    for module, (name, minimum, below) in wanted.items():
+        fix = f'pip install "{name}=={minimum}"'
+        if module == 'mmcv':
+            fix = (
+                'pip install "setuptools<81" wheel ninja && pip install --no-build-isolation '
+                '--no-cache-dir --force-reinstall --no-deps '
+                f'--no-binary {name} "{name}=={minimum}"'
+            )
+        problem = problem or _problem(module, name, minimum, below, fix)
+        if module == 'mmcv':
+            fix = f'pip uninstall -y mmcv-lite; {fix}'
+            problem = problem or _problem('mmcv._ext', name, None, None, fix)
+    return problem
+
+
+def _problem(
+    module: str, name: str, minimum: str | None, below: str | None, fix: str
+) -> str | None:
     """What is wrong with a module, None if nothing is."""
     from packaging.version import Version
 
     wanted = (
-        f'{module}>={minimum}' + (f',<{below}' if below else '')
+        f'{name}>={minimum}' + (f',<{below}' if below else '')
         if minimum
         else "mmcv's compiled operators"
     )
@@ -66,5 +105,5 @@ def _problem(module: str, minimum: str | None, below: str | None, fix: str) -> s
     if minimum and (
         release < Version(minimum).release or (below and release >= Version(below).release)
     ):
-        return f'found {module} {version}, {wanted} is needed: {fix}'
+        return f'found {name} {version}, {wanted} is needed: {fix}'
     return None

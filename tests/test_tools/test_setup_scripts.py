@@ -481,14 +481,15 @@ def test_every_listed_package_is_pinned(python):
 
 @pytest.mark.parametrize('python', PYTHONS)
 def test_pins_are_in_the_range_that_the_package_accepts(python):
-    from mmdet_centernet2.utils.versions import COMPANIONS
+    from mmdet_centernet2.utils.versions import FAMILIES, TORCH
 
     pins = pins_for(python)
-    for module, (minimum, below, _) in COMPANIONS.items():
-        if minimum is not None:
-            release = Version(pins[module]).release
-            assert Version(minimum).release <= release
-            assert below is None or release < Version(below).release
+    assert Version(TORCH).release <= Version(pins['torch']).release
+    assert setup_env.TORCH == f'torch>={TORCH}'
+    for family in FAMILIES.values():
+        for name, minimum, below in family.values():
+            release = Version(pins[name]).release
+            assert Version(minimum).release <= release < Version(below).release
     assert int(pins['setuptools'].split('.')[0]) < 81
 
 

@@ -14,6 +14,7 @@ FITTING = {
     'mmcv._ext': '0',
     'mmdet': '3.3.0',
 }
+ONEDL = {'mmengine': '0.10.12', 'mmcv': '2.3.6', 'mmdet': '3.5.1'}
 
 
 @pytest.fixture
@@ -22,8 +23,13 @@ def pretend(monkeypatch):
 
     None means missing, an exception fails on import.
     """
+    monkeypatch.setattr(versions, 'installed_of', lambda family: [])
 
-    def set_versions(**changes):
+    def set_versions(onedl=False, **changes):
+        if onedl:
+            changes = {**ONEDL, **changes}
+            names = {'OneDL': ['onedl-mmengine 0.10.12'], 'OpenMMLab': []}
+            monkeypatch.setattr(versions, 'installed_of', names.get)
         found = {**FITTING, **changes}
 
         def import_module(name):
@@ -44,11 +50,13 @@ def test_the_environment_of_the_tests_is_fit():
 @pytest.mark.parametrize(
     'fitting',
     [
-        dict(torch='2.1.0a0+32f93b1'),
+        dict(torch='2.6.0a0+32f93b1'),
         dict(torch='2.14.1+cu130'),
         dict(mmengine='0.10.12'),
         dict(mmcv='2.1.5'),
         dict(mmdet='3.3.1'),
+        dict(onedl=True),
+        dict(onedl=True, mmdet='3.5.2'),
     ],
 )
 def test_versions_in_range_pass(pretend, fitting):
@@ -59,7 +67,7 @@ def test_versions_in_range_pass(pretend, fitting):
 @pytest.mark.parametrize(
     'module, version, wanted',
     [
-        ('torch', '2.0.1', 'torch>=2.1'),
+        ('torch', '2.5.1', 'torch>=2.6'),
         ('mmengine', '0.10.3', 'mmengine>=0.10.7,<1.0.0'),
         ('mmengine', '1.0.0', 'mmengine>=0.10.7,<1.0.0'),
         ('mmcv', '2.2.0', 'mmcv>=2.1.0,<2.2.0'),
@@ -94,3 +102,35 @@ def test_module_that_does_not_import(pretend, module, reason, remedy):
         versions.check_versions()
     text = str(error.value)
     assert f'{module} cannot be imported ({reason}' in text and remedy in text
+
+
+@pytest.mark.parametrize(
+    'module, version, wanted',
+    [
+        ('mmengine', '0.10.7', 'onedl-mmengine>=0.10.12,<1.0.0 is needed: pip install "onedl-mm'),
+        ('mmcv', '2.1.0', 'onedl-mmcv>=2.3.6,<2.4.0 is needed: pip install "setuptools<81"'),
+        ('mmcv', None, 'onedl-mmcv>=2.3.6,<2.4.0 is needed: pip install "setuptools<81"'),
+        ('mmdet', '3.6.0', 'onedl-mmdetection>=3.5.1,<3.6.0 is needed: pip install "onedl-mm'),
+    ],
+)
+def test_successors_are_mended_by_successors(pretend, module, version, wanted):
+    pretend(onedl=True, **{module: version})
+    with pytest.raises(ImportError) as error:
+        versions.check_versions()
+    found = f'found onedl-{module.replace("mmdet", "mmdetection")} {version}'
+    assert (found if version else 'mmcv is missing') in str(error.value)
+    assert wanted in str(error.value) and ' mmcv==' not in str(error.value)
+
+
+def test_families_are_not_mixed(monkeypatch):
+    installed = {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'onedl-mmcv': '2.3.6'}
+
+    def version(name):
+        if name not in installed:
+            raise versions.metadata.PackageNotFoundError
+        return installed[name]
+
+    monkeypatch.setattr(versions.metadata, 'version', version)
+    message = 'found mmengine 0.10.7, mmcv 2.1.0 and onedl-mmcv 2.3.6, which .*pip uninstall -y mm'
+    with pytest.raises(ImportError, match=message):
+        versions.check_versions()
