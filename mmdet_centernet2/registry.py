@@ -12,7 +12,7 @@ mmengine needs these registries, too: a config with
 
 from mmdet import registry as mmdet_registry
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.registry import Registry
+from mmengine.registry import FUNCTIONS, Registry
 
 SCOPE = 'mmdet_centernet2'
 # Whose configs may be inherited with '::'. mmengine takes the folder of this
@@ -26,6 +26,8 @@ def _children() -> dict[str, Registry]:
     parents = {
         name: value for name, value in vars(mmdet_registry).items() if isinstance(value, Registry)
     }
+    # of mmengine's own, which mmdet has no child of: what collates a batch
+    parents['FUNCTIONS'] = FUNCTIONS
     return {
         name: Registry(parent.name, parent=parent, scope=SCOPE) for name, parent in parents.items()
     }

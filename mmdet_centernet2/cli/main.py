@@ -11,13 +11,17 @@ from functools import partial
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.cli import train
+    from mmdet_centernet2.cli import train, why
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
+    say = partial(print, flush=True, file=sys.stdout)
     each = commands.add_parser('train', help='train on a folder of labelled images')
     train.add_arguments(each)
-    each.set_defaults(run=partial(train.train, say=partial(print, flush=True, file=sys.stdout)))
+    each.set_defaults(run=partial(train.train, say=say))
+    each = commands.add_parser('why', help='show where the scores of an image come from')
+    why.add_arguments(each)
+    each.set_defaults(run=partial(why.why, say=say))
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
     each.add_argument('name', help='such as CenterNet2_R50_1x')
     each.set_defaults(run=_weights)

@@ -135,7 +135,7 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
     warmup = max(plan.iters // 15, 1)
     evaluation = f'interval={plan.interval}, max_keep_ckpts=1'
     lines = [
-        f'# {data.kind} data {Path(source).name}, written by `centernet2 train`; edit it as you like.',
+        f'# {data.kind} data {Path(source).name}, by `centernet2 train`; edit it as you like.',
         f"_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'",
         '',
         f'# -----data: {train.images} images to train on, {val.images} held out-----',

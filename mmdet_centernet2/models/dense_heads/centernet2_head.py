@@ -65,7 +65,11 @@ class CenterNet2Head(CenterNet2ProposalHead):
         Args as in :class:`CenterNet2ProposalHead`, and of ``rescale`` and
         ``batch_img_metas`` as in :func:`rescale_and_clip`.
         """
+        cfg = cfg or self.test_cfg
         results = super().predict_by_feat(heat_logits, ltrbs, cfg=cfg)
+        if not cfg.get('explain'):
+            for result in results:
+                del result.levels
         return [
             rescale_and_clip(result, meta, rescale)
             for result, meta in zip(results, batch_img_metas)

@@ -22,8 +22,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
 
     Args:
         *args, **kwargs: See mmdet's ``SingleRoIExtractor``.
-        featmap_strides: Strides of the pooled levels, each twice the one
-            before.
+        featmap_strides: Of the pooled levels, each twice the one before.
         canonical_size: Side in pixels.
         canonical_level: Level of that size. 4 is stride 16.
 
@@ -54,9 +53,8 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
     ) -> Tensor:
         """Pool every RoI from its level; see mmdet's ``SingleRoIExtractor``.
 
-        Coordinates and arithmetic are FP32 even under autocast: half
-        precision would move boxes by several pixels, and mmcv's operator has
-        no bfloat16 kernel. One device-host sync.
+        In FP32 even under autocast: half precision would move boxes by several
+        pixels, and mmcv's operator has no bfloat16 kernel. One device-host sync.
 
         Args:
             feats: Of each level, (B, C, H, W).
@@ -83,8 +81,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
         self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None
     ) -> Tensor:
         """Sort RoIs by level, pool them level by level, sort them back."""
-        finite = rois.isfinite().all(1, keepdim=True)
-        rois = torch.where(finite, rois, torch.zeros_like(rois))
+        rois = torch.where(rois.isfinite().all(1, keepdim=True), rois, 0.0)
         levels = self.map_roi_levels(rois, len(feats))
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)

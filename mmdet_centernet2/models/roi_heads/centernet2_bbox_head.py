@@ -184,8 +184,16 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         boxes, scores = boxes[finite], cls_score[finite]
         if rcnn_test_cfg is None:
             return InstanceData(bboxes=boxes, scores=scores)
-        dets, labels = multiclass_nms(
-            boxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img
+        dets, labels, pairs = multiclass_nms(
+            boxes,
+            scores,
+            rcnn_test_cfg.score_thr,
+            rcnn_test_cfg.nms,
+            rcnn_test_cfg.max_per_img,
+            return_inds=True,
         )
         results = InstanceData(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
+        if rcnn_test_cfg.get('explain'):
+            indices = torch.div(pairs, self.num_classes, rounding_mode='floor')
+            results.proposal_indices = finite.nonzero().squeeze(1)[indices]
         return rescale_and_clip(results, img_meta, rescale)

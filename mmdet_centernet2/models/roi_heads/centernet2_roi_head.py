@@ -14,6 +14,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
 from ..ops import prepare_features
+from .explain import add_explanation
 
 
 def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
@@ -170,14 +171,19 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         **kwargs,
     ) -> InstanceList:
         """See mmdet's ``CascadeRoIHead``; proposals need ``bboxes`` and ``scores``."""
-        return super().predict_bbox(
+        stage_probs: list[Tensor] = []
+        results = super().predict_bbox(
             prepare_features(x),
             batch_img_metas,
             rpn_results_list,
             rcnn_test_cfg,
             proposal_scores=torch.cat([p.scores for p in rpn_results_list]),
+            stage_probs=stage_probs,
             **kwargs,
         )
+        if stage_probs and rcnn_test_cfg is not None and rcnn_test_cfg.get('explain'):
+            add_explanation(results, rpn_results_list, stage_probs)
+        return results
 
     def _refine_roi(
         self,
@@ -186,15 +192,18 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         batch_img_metas: list[dict],
         num_proposals_per_img: Sequence[int],
         proposal_scores: Tensor | None = None,
+        stage_probs: list[Tensor] | None = None,
     ) -> tuple:
         """Run all stages; see mmdet's ``CascadeRoIHead``.
+
+        ``stage_probs`` is filled with the probabilities (n, C + 1) of each stage.
 
         Returns:
             For each image RoIs (n_i, 5), mean probabilities (n_i, C + 1),
             fused with ``proposal_scores`` (n, ) if given, and deltas (n_i, 4)
             of the last stage.
         """
-        stage_probs: list[Tensor] = []
+        stage_probs = [] if stage_probs is None else stage_probs
         outputs: dict[str, Tensor] = {}
         for stage in range(self.num_stages):
             if stage > 0:
@@ -240,12 +249,10 @@ class CenterNet2RoIHead(StandardRoIHead):
         if not len(rois):
             return empty_instances(batch_img_metas, rois.device, task_type='bbox')
         outputs = self._bbox_forward(x, rois)
-        scores = fuse_scores(
-            self.bbox_head.get_probs(outputs['cls_score']),
-            torch.cat([p.scores for p in rpn_results_list]),
-        )
+        probs = self.bbox_head.get_probs(outputs['cls_score'])
+        scores = fuse_scores(probs, torch.cat([p.scores for p in rpn_results_list]))
         counts = tuple(len(p) for p in rpn_results_list)
-        return self.bbox_head.predict_by_feat(
+        results = self.bbox_head.predict_by_feat(
             rois=rois.split(counts),
             cls_scores=scores.split(counts),
             bbox_preds=outputs['bbox_pred'].split(counts),
@@ -253,3 +260,6 @@ class CenterNet2RoIHead(StandardRoIHead):
             rcnn_test_cfg=rcnn_test_cfg,
             rescale=rescale,
         )
+        if rcnn_test_cfg is not None and rcnn_test_cfg.get('explain'):
+            add_explanation(results, rpn_results_list, [probs])
+        return results

@@ -19,30 +19,18 @@ PAD_LOGIT = -1e4
 
 
 class Candidates(NamedTuple):
-    """Best locations of a batch; padded entries have a score of -1.
+    """Best locations of a batch; padded entries have a score of -1."""
 
-    Args:
-        boxes: xyxy in pixels, not clipped, shape (B, K, 4).
-        scores: Shape (B, K).
-        labels: Shape (B, K), int64.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
+    boxes: Tensor  # xyxy in pixels, not clipped, (B, K, 4)
+    scores: Tensor  # (B, K)
+    labels: Tensor  # (B, K), int64
+    levels: Tensor  # index of the pyramid level, (B, K), int64
 
 
 def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
-    """Boxes around points, at least ``MIN_BOX_SIZE`` large, **not clipped**.
+    """Boxes around points (..., 2) from distances (..., 4), **not clipped**.
 
-    Args:
-        points: (x, y) in pixels, shape (..., 2).
-        ltrb: Distances to the sides in pixels, shape (..., 4).
-
-    Returns:
-        xyxy in pixels, shape (..., 4).
-
-    Source: docs/differences.md, 26.
+    All in pixels. Source: docs/differences.md, 26.
     """
     top_left = points - ltrb[..., :2]
     bottom_right = points + ltrb[..., 2:]
@@ -75,12 +63,13 @@ def _padded_best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
 
 
 def _decode_level(
+    level: int,
     logits: Tensor,
     ltrb: Tensor,
     stride: int,
     score_thr: float,
     nms_pre: int,
-    constant_k: bool = False,
+    constant_k: bool,
 ) -> Candidates:
     """:func:`decode` for one level: only the best logits become boxes."""
     height, width = logits.shape[-2:]
@@ -89,13 +78,14 @@ def _decode_level(
     else:
         best, labels, cells = _best_pairs(logits, min(nms_pre, logits.size(1) * height * width))
     scores = best.float().sigmoid()
-    scores = torch.where(scores > score_thr, scores, -torch.ones_like(scores))
+    scores = torch.where(scores > score_thr, scores, -1.0)
     distances = (
         ltrb.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2).float() * stride
     )
     ys = torch.div(cells, width, rounding_mode='floor')
     points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
-    return Candidates(ltrb_to_boxes(points.to(distances), distances), scores, labels)
+    boxes = ltrb_to_boxes(points.to(distances), distances)
+    return Candidates(boxes, scores, labels, torch.full_like(labels, level))
 
 
 def decode(
@@ -124,23 +114,20 @@ def decode(
         Levels joined along K, each ``min(nms_pre, C * H * W)`` long.
     """
     levels = [
-        _decode_level(logits, ltrb, stride, score_thr, nms_pre, constant_k)
-        for logits, ltrb, stride in zip(heat_logits, ltrbs, strides)
+        _decode_level(level, *maps, score_thr, nms_pre, constant_k)
+        for level, maps in enumerate(zip(heat_logits, ltrbs, strides))
     ]
-    boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels))
+    boxes, scores, labels, numbers = (torch.cat(parts, 1) for parts in zip(*levels))
     if sqrt_score:
         scores = torch.where(scores > 0, scores.clamp(min=0).sqrt(), scores)
-    return Candidates(boxes, scores, labels)
+    return Candidates(boxes, scores, labels, numbers)
 
 
 def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
-    """Mask of the ``max_num`` best of sorted scores; **ties keep more**.
+    """Mask of the ``max_num`` best of descending scores (n, ); **ties keep more**.
 
-    Args:
-        scores: Descending, shape (n, ); negative ones are padding.
-        max_num: Zero or less keeps all but padding.
-
-    Source: docs/differences.md, 37.
+    Negative scores are padding. Zero or less keeps all others. Source:
+    docs/differences.md, 37.
     """
     if 0 < max_num <= len(scores):
         return scores >= scores[max_num - 1].clamp(min=0)
@@ -148,26 +135,26 @@ def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
 
 
 def select(candidates: Candidates, nms: ConfigType | None, max_per_img: int) -> list[InstanceData]:
-    """Non-maximum suppression over all levels, image by image.
+    """``bboxes``, ``scores``, ``labels``, ``levels`` of each image after NMS, best first.
 
-    Args:
-        candidates: Of the whole batch.
-        nms: Config of :func:`mmcv.ops.batched_nms`; None skips it.
-        max_per_img: See :func:`topk_with_ties`.
-
-    Returns:
-        ``bboxes``, ``scores`` and ``labels`` of each image, best first.
+    ``nms`` is a config of :func:`mmcv.ops.batched_nms`; None skips it. For
+    ``max_per_img`` see :func:`topk_with_ties`.
     """
     return [_select_one(*image, nms, max_per_img) for image in zip(*candidates)]
 
 
 def _select_one(
-    boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType | None, max_per_img: int
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    levels: Tensor,
+    nms: ConfigType | None,
+    max_per_img: int,
 ) -> InstanceData:
     """:func:`select` for one image."""
     if not scores.is_cuda:  # there it costs a sync, here padding costs more
         valid = scores >= 0
-        boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
+        boxes, scores, labels, levels = (each[valid] for each in (boxes, scores, labels, levels))
     if nms is None or not len(scores):
         scores, keep = scores.sort(descending=True)
         boxes = boxes[keep]
@@ -175,24 +162,17 @@ def _select_one(
         dets, keep = batched_nms(boxes, scores, labels, nms, max_per_img)
         boxes, scores = dets[:, :4], dets[:, 4]
     top = topk_with_ties(scores, max_per_img).nonzero().squeeze(1)
-    return InstanceData(bboxes=boxes[top], scores=scores[top], labels=labels[keep[top]])
+    keep = keep[top]
+    return InstanceData(
+        bboxes=boxes[top], scores=scores[top], labels=labels[keep], levels=levels[keep]
+    )
 
 
 def rescale_and_clip(results: InstanceData, img_meta: dict, rescale: bool) -> InstanceData:
     """Rescale and clip the detections of one image, and drop empty ones.
 
-    NMS has run before, in pixels of the network input: mmdet's own heads
-    rescale first (docs/differences.md, 38).
-
-    Args:
-        results: ``bboxes`` (n, 4) in pixels of the network input and whatever
-            else belongs to them.
-        img_meta: ``img_shape``; with ``rescale`` also ``ori_shape`` and
-            ``scale_factor`` (width, height).
-        rescale: Whether to return pixels of the original image.
-
-    Returns:
-        At most n detections, in the same order.
+    NMS has run before: mmdet's own heads rescale first (docs/differences.md,
+    38). With ``rescale`` the result is in pixels of the original image.
     """
     boxes, shape = results.bboxes, img_meta['img_shape']
     if rescale:
