@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +155,8 @@ def _part_of(path: Path, root: Path) -> str | None:
 # --- reading: each gives {part: (content of a COCO file, its path or None, image folder)} ------
 
 Source = tuple[dict[str, Any], Path | None, Path]
+Box = tuple[int, float, float, float, float]  # class index, x1, y1, x2, y2 in pixels
+Labels = tuple[Any, list[Box]]  # an image of labelformat, and its boxes
 
 
 def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
@@ -201,14 +201,16 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
 
 
 def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
-    from labelformat.formats import YOLOv8InstanceSegmentationInput, YOLOv8ObjectDetectionInput
+    from labelformat.formats import YOLOv8ObjectDetectionInput
 
     if len(files) > 1:
         raise DataError(f'{data} holds several YOLO files: {", ".join(map(str, files))}. Give one.')
     settings = yaml.safe_load(files[0].read_text(encoding='utf-8'))
-    names = settings.get('names')
-    if isinstance(names, dict) and sorted(names) != list(range(len(names))):
-        raise DataError(f'{files[0]}: the numbers of "names" must be 0, 1, 2, ...: {list(names)}.')
+    names = settings['names']
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise DataError(f'{files[0]}: the numbers of "names" must be 0, 1, ...: {list(names)}.')
+        names = [names[number] for number in range(len(names))]
     parts: dict[str, Source] = {}
     for part, key in (('train', 'train'), ('val', 'val'), ('val', 'valid'), ('test', 'test')):
         if not settings.get(key) or part in parts:
@@ -216,46 +218,48 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Sou
         if not isinstance(settings[key], str) or settings[key].endswith('.txt'):
             raise DataError(f'{files[0]}: {key!r} must be one folder of images: {settings[key]!r}.')
         reader = YOLOv8ObjectDetectionInput(files[0], key)
-        folder = reader._images_dir()
+        folder, bare = reader._images_dir(), []
         if not folder.is_dir():
             if key == 'train':
                 raise DataError(f'{files[0]}: its {key!r} folder {folder} does not exist.')
             notes.append(f'{key}: {settings[key]} does not exist, left out')
             continue
-        kind = {_is_polygon(path) for path in reader._labels_dir().rglob('*.txt')} - {None}
-        if len(kind) > 1:
-            raise DataError(
-                f'{reader._labels_dir()}: holds boxes in some files, polygons in others.'
-            )
-        if True in kind:
-            reader = YOLOv8InstanceSegmentationInput(files[0], key)
-            notes.append(f'{key}: polygons are read as the boxes around them')
-        bare: list[str] = []
-        parts[part] = _to_coco(reader, files[0], _warnings_of_yolo(bare)), None, folder
+        parts[part] = _to_coco(_yolo_boxes(reader, len(names), bare), names, files[0]), None, folder
         if bare:
-            notes.append(
-                f'{key}: {len(bare)} images without a label file hold no object: {bare[0]}'
-            )
+            notes.append(f'{key}: {len(bare)} images without labels hold no object: {bare[0]}')
     return parts
 
 
-def _is_polygon(path: Path) -> bool | None:
-    """Whether a label file holds polygons; None if it holds nothing."""
-    sizes = {len(line.split()) > 5 for line in path.read_text().splitlines() if line.strip()}
-    if len(sizes) > 1:
-        raise DataError(f'{path}: holds boxes and polygons; make them one kind.')
-    return sizes.pop() if sizes else None
+def _yolo_boxes(reader, num_classes: int, bare: list[str]) -> Iterator[Labels]:
+    """Images and boxes. labelformat itself skips lines that it does not understand."""
+    for image in reader.get_images():
+        path = (reader._labels_dir() / image.filename).with_suffix('.txt')
+        lines = path.read_text().splitlines() if path.is_file() else []
+        if not path.is_file():
+            bare.append(image.filename)
+        boxes = []
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    boxes.append(_yolo_box(line, num_classes, image.width, image.height))
+                except ValueError as error:
+                    raise DataError(f'{path}, line {number}: {line!r} ({error}).') from error
+        yield image, boxes
 
 
-def _warnings_of_yolo(bare: list[str]) -> Callable[[str], None]:
-    """Takes the reader's warnings: no label file is fine, all else is an error."""
-
-    def take(message: str) -> None:
-        if 'does not exist' not in message:
-            raise DataError(message.replace('Skipping this annotation.', '').strip())
-        bare.append(message.split("for image '")[-1].split("'")[0])
-
-    return take
+def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
+    """A box, or the box around a polygon: class, then shares of the image."""
+    label, *values = map(float, line.split())
+    if label not in range(num_classes):
+        raise ValueError(f'class {label:g}, there are {num_classes}')
+    if len(values) == 4:
+        x, y, w, h = values
+        xs, ys = [x - w / 2, x + w / 2], [y - h / 2, y + h / 2]
+    elif len(values) >= 6 and len(values) % 2 == 0:
+        xs, ys = values[::2], values[1::2]
+    else:
+        raise ValueError(f'{len(values)} numbers after the class, neither a box nor a polygon')
+    return int(label), min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
 
 
 def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
@@ -270,28 +274,35 @@ def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, So
                 f'{data} holds Pascal VOC files in several folders, and their names do not say '
                 f'which is for training: {", ".join(str(f.relative_to(root)) for f in folders)}.'
             )
-        names: Counter = Counter()
-        for path in sorted(folder.glob('*.xml')):
+        found: set[str] = set()
+        for path in folder.glob('*.xml'):
             try:
                 tree = ElementTree.parse(path)
             except ElementTree.ParseError as error:
                 raise DataError(f'{path}: is no XML ({error}).') from error
-            names.update(each.text for each in tree.iterfind('object/name') if each.text)
-        if any(',' in name for name in names):
-            raise DataError(f'{folder}: a class name has a comma: {sorted(names)}.')
-        reader = PascalVOCObjectDetectionInput(folder, ','.join(sorted(names)))
-        content = _to_coco(reader, folder)
+            found.update(each.text for each in tree.iterfind('object/name') if each.text)
+        names = sorted(found)
+        if any(',' in name for name in names):  # the reader takes a list with commas
+            raise DataError(f'{folder}: a class name has a comma: {names}.')
+        reader = PascalVOCObjectDetectionInput(folder, ','.join(names))
+        content = _to_coco(_voc_boxes(reader), names, folder)
         parts[part] = content, None, _image_folder(folder / '-', content, folder.parent, part)
         _voc_split(folder, parts, part, notes)
     return parts
 
 
+def _voc_boxes(reader) -> Iterator[Labels]:
+    for each in reader.get_labels():
+        boxes = [
+            (o.category.id, o.box.xmin, o.box.ymin, o.box.xmax, o.box.ymax) for o in each.objects
+        ]
+        yield each.image, boxes
+
+
 def _voc_split(folder: Path, parts: dict[str, Source], part: str, notes: list[str]) -> None:
     """Split by ``ImageSets/Main``, where that is there."""
     content, _, images = parts[part]
-    lists = {
-        name: folder.parent / 'ImageSets' / 'Main' / f'{name}.txt' for name in ('train', 'val')
-    }
+    lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
     if not all(path.is_file() for path in lists.values()):
         return
     for name, path in lists.items():
@@ -304,61 +315,32 @@ def _voc_split(folder: Path, parts: dict[str, Source], part: str, notes: list[st
 _KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
 
 
-def _to_coco(reader, where: Path, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """The content of a COCO file, from a reader of labelformat."""
+def _to_coco(labels: Iterable[Labels], names: list[str], where: Path) -> dict[str, Any]:
+    """The content of a COCO file."""
     try:
-        with _logged(warn):
-            labels = {label.image.filename: label for label in reader.get_labels()}
-            images = {image.filename: image for image in reader.get_images()}
+        rows = sorted(labels, key=lambda row: row[0].filename)
     except DataError:
         raise
-    except Exception as error:  # each reader has its own
+    except Exception as error:  # labelformat has many: of images, XML, values
         raise DataError(f'{where}: cannot be read ({error}).') from error
-    names = [category.name for category in reader.get_categories()]
-    content: dict[str, Any] = dict(
-        images=[], annotations=[], categories=[dict(id=i, name=str(n)) for i, n in enumerate(names)]
-    )
-    for number, name in enumerate(sorted(images)):
-        image = images[name]
-        content['images'].append(
-            dict(id=number, file_name=name, width=image.width, height=image.height)
-        )
-        for each in labels[name].objects if name in labels else ():
-            box = each.box if hasattr(each, 'box') else each.segmentation.bounding_box()
-            left, top = max(box.xmin, 0), max(box.ymin, 0)
-            width, height = min(box.xmax, image.width) - left, min(box.ymax, image.height) - top
-            content['annotations'].append(
+    images, annotations = [], []
+    for number, (image, boxes) in enumerate(rows):
+        width, height = image.width, image.height
+        images.append(dict(id=number, file_name=image.filename, width=width, height=height))
+        for label, x1, y1, x2, y2 in boxes:
+            w, h = x2 - x1, y2 - y1
+            annotations.append(
                 dict(
-                    id=len(content['annotations']) + 1,
+                    id=len(annotations) + 1,
                     image_id=number,
-                    category_id=each.category.id,
-                    bbox=[left, top, width, height],
-                    area=width * height,
+                    category_id=label,
+                    bbox=[x1, y1, w, h],
+                    area=w * h,
                     iscrowd=0,
                 )
             )
-    return content
-
-
-@contextmanager
-def _logged(warn: Callable[[str], None] | None) -> Iterator[None]:
-    """Give what labelformat logs as a warning to ``warn``; errors are raised."""
-
-    def emit(record: logging.LogRecord) -> None:
-        if warn is None:
-            raise DataError(record.getMessage())
-        warn(record.getMessage())
-
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = emit  # type: ignore[method-assign]
-    logger = logging.getLogger('labelformat')
-    logger.addHandler(handler)
-    propagates, logger.propagate = logger.propagate, False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
+    categories = [dict(id=number, name=str(name)) for number, name in enumerate(names)]
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 # --- splitting and writing -----------------------------------------------------------------------
