@@ -55,6 +55,7 @@ def test_five_lines_for_your_own_data(tmp_path, monkeypatch):
         assert max(sample.img_shape) == 1200 or name == 'train_dataloader'
 
 
+@pytest.mark.slow
 def test_own_schedule(tmp_path, monkeypatch):
     """Best checkpoint, averaged weights, early stop, TensorBoard: all work."""
     data = write_dataset(tmp_path / 'data' / 'mine')

@@ -63,6 +63,7 @@ def default_scope():
         yield
 
 
+@pytest.mark.slow
 def test_no_name_of_another_package_is_replaced():
     done = subprocess.run([sys.executable, '-c', COMPARE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -80,6 +80,7 @@ def main() -> None:
     torch_dist.init_process_group('gloo', timeout=timedelta(seconds=120))
     rank = torch_dist.get_rank()
     folder = Path(sys.argv[1])
+    gc.freeze()  # a collection looks at all libraries otherwise
     found = {}
     for number, name in enumerate(sorted(shipped_configs())):
         try:
