@@ -167,7 +167,7 @@ class _Reader:
         self.images = self._by_id('image', images, self.file_key)
         for image in images:
             where, file = f'image {image["id"]!r}', image.get(self.file_key)
-            if not self.evaluation and not isinstance(file, str):
+            if not isinstance(file, str) and (file is not None or not self.evaluation):
                 self.fail(f'{where} has no "{self.file_key}" (found {file!r})')
             for key in ('height', 'width'):
                 if key not in image:
@@ -376,7 +376,7 @@ class _Reader:
             return f'is {mask!r}, but masks are asked for'
         if isinstance(mask, dict):
             size = [image['height'], image['width']]
-            if list(mask.get('size') or ()) == size and mask.get('counts'):
+            if mask.get('size') == size and mask.get('counts'):
                 return None
             return (
                 f'is a run-length mask of size {mask.get("size")}; the '
