@@ -101,6 +101,8 @@ def test_every_section_runs_from_any_folder(tmp_path):
     # each switch on both detectors
     for name in ('fast', 'train_options'):
         for row in found['sections'][name]['rows']:
+            if row['work'].startswith('limit, '):
+                continue
             work[row['work'], row['contestant']] = row
     switches = {key[0] for key in work if isinstance(key, tuple)}
     assert len(switches) == 7
