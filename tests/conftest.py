@@ -43,3 +43,13 @@ def _own_visualizers() -> None:
     for cls in classes:
         cls._instance_dict.clear()
         classes += cls.__subclasses__()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say when the pages were not looked at."""
+    skipped = terminalreporter.stats.get('skipped', [])
+    count = sum('no Chromium' in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(
+            f'{count} browser tests did not run: install Chromium (Debian: apt install chromium).'
+        )
