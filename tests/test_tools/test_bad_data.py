@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import pytest
 from PIL import Image
 
 from tests._tiny import tiny_config, write_dataset
 from tests.paths import ROOT
 
 
+@pytest.mark.slow
 def test_image_of_another_size_in_a_worker_process(tmp_path):
     write_dataset(tmp_path / 'data')
     for path in (tmp_path / 'data' / 'images').glob('*.png'):

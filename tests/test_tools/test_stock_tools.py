@@ -197,6 +197,7 @@ def few_categories(annotations: Path, file: Path) -> Path:
 
 
 # -----analyze_results.py-----
+@pytest.mark.slow
 @every_config
 def test_analyze_results(case, tmp_path, monkeypatch):
     """All but the model, which the tool builds and does not use."""
@@ -255,6 +256,7 @@ def test_every_tool_as_a_command(case, tmp_path):
 
 
 # -----SAHI-----
+@pytest.mark.slow
 @every_config
 def test_sahi(case, tmp_path):
     """Slices of an image, resized to the size that SAHI is asked for."""

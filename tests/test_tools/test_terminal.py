@@ -38,6 +38,7 @@ def lines_before_loss(text):
     return lines[:first], lines[first]
 
 
+@pytest.mark.slow
 def test_a_training_starts_in_few_lines(folder):
     done = subprocess.run(
         [sys.executable, ROOT / 'tools/train.py', 'tiny.py', '--work-dir', 'work'],
