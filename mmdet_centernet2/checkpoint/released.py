@@ -68,6 +68,28 @@ def find_model(name: str) -> Model:
     raise CheckpointError(f'no model is called {name!r}. Weights are released for: {known}.')
 
 
+def find_config(name: str, checkpoint: str | None = None) -> tuple[str, str]:
+    """Config and checkpoint of a model that is named.
+
+    Args:
+        name: A config file, or a name that :func:`find_model` knows.
+        checkpoint: Instead of the released weights.
+
+    Returns:
+        Two paths or addresses.
+
+    Raises:
+        CheckpointError: If there is no such model, or a config file comes
+            without a checkpoint.
+    """
+    if name.endswith('.py'):
+        if checkpoint is None:
+            raise CheckpointError(f'{name} is a config: give a checkpoint, too.')
+        return name, checkpoint
+    model = find_model(name.removeprefix(SCHEME))
+    return str(model.config), checkpoint or f'{SCHEME}{model.original}'
+
+
 def _original(model: Model, folder: Path) -> Path:
     """The original's file: from the user's folder, or downloaded."""
     own = os.environ.get(FOLDER_VARIABLE)

@@ -7,6 +7,7 @@ import logging
 import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
 import mmengine
 from mmdet.apis import DetInferencer
@@ -136,14 +137,17 @@ def _add_text_arguments(group) -> None:
     )
 
 
-def main() -> None:
-    """Run on this process' command line.
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; those of the process by default.
 
     Raises:
         PreflightError: If the inputs or the device are not there.
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
-    args = build_parser().parse_args()
+    args = build_parser().parse_args(argv)
     _settle_model(args)
     check_devices(args)
     args.inputs = list_images(args.inputs)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from functools import partial
 
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.cli import train, why
+    from mmdet_centernet2.cli import image_demo, train, why
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
@@ -19,6 +19,11 @@ def build_parser() -> ArgumentParser:
     each = commands.add_parser('train', help='train on a folder of labelled images')
     train.add_arguments(each)
     each.set_defaults(run=partial(train.train, say=say))
+    each = commands.add_parser('predict', help='detect in images and draw the boxes')
+    why.add_model_arguments(each)
+    each.add_argument('--out-dir', default='outputs', help='folder for pictures and results')
+    each.add_argument('--pred-score-thr', default='0.3', help='smallest score that is drawn')
+    each.set_defaults(run=partial(_predict, image_demo.main))
     each = commands.add_parser('why', help='show where the scores of an image come from')
     why.add_arguments(each)
     each.set_defaults(run=partial(why.why, say=say))
@@ -28,7 +33,17 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _weights(args) -> None:
+def _predict(image_demo: Callable, args: Namespace) -> None:
+    from mmdet_centernet2.cli.why import split_words
+
+    inputs, config, checkpoint = split_words(args.words)
+    options = ['--out-dir', args.out_dir, '--pred-score-thr', args.pred_score_thr]
+    options += ['--device', args.device] if args.device else []
+    for each in inputs:  # images or folders
+        image_demo([each, config, '--weights', checkpoint, *options])
+
+
+def _weights(args: Namespace) -> None:
     from mmdet_centernet2.checkpoint.released import released_checkpoint
 
     print(released_checkpoint(args.name))

@@ -154,7 +154,8 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         "    dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 1.5), "
         'keep_ratio=True),',
         '    *random_crop,',
-        f"    {mosaic}dict(type='YOLOXHSVRandomAug', hue_delta=12, saturation_delta=60, value_delta=60),",
+        f'    {mosaic}'
+        "dict(type='YOLOXHSVRandomAug', hue_delta=12, saturation_delta=60, value_delta=60),",
         "    dict(type='RandomGrayscale', prob=0.15, keep_channels=True),",
         f"    dict(type='RandomFlip', prob=0.5),{turns}",
         "    dict(type='Pad', size=(crop, crop), pad_val=dict(img=(114, 114, 114))),",

@@ -6,6 +6,8 @@ import base64
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet_centernet2.checkpoint.released import find_config
 from mmdet_centernet2.cli.report import render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
@@ -31,33 +34,56 @@ _PROPOSALS, _SUPPRESSED = 800, 400  # so many are kept in a page
 _JPEG_QUALITY = 88
 
 
+def add_model_arguments(parser: ArgumentParser) -> None:
+    """Images, a model and where it runs; see :func:`split_words`."""
+    parser.add_argument(
+        'words',
+        nargs='+',
+        metavar='IMAGE... MODEL [CHECKPOINT]',
+        help='images, then a config file and its checkpoint, or the name of released weights, '
+        'such as CenterNet2_R50_1x',
+    )
+    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if there is one')
+
+
+def split_words(words: list[str]) -> tuple[list[str], str, str]:
+    """Images, config and checkpoint of a command line.
+
+    Raises:
+        CheckpointError: If there is no such model.
+        PreflightError: If there is no image.
+    """
+    *images, model = words
+    checkpoint = None
+    if model.endswith(('.pth', '.pt', '.safetensors')) and images:
+        checkpoint, (*images, model) = model, images
+    if not images:
+        raise PreflightError('give one image or more, then the model: IMAGE... MODEL [CHECKPOINT].')
+    return images, *find_config(model, checkpoint)
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """The command line of ``centernet2 why``."""
-    parser.add_argument('images', nargs='+', help='images, then CONFIG and CHECKPOINT')
+    add_model_arguments(parser)
     parser.add_argument('--out', default='why.html', help='page, or folder of pages (%(default)s)')
-    parser.add_argument('--device', help='such as cuda:0 or cpu; the GPU if there is one')
 
 
 def why(args: Namespace, say: Callable[[str], None] = print) -> list[Path]:
     """Write a page for each image.
 
     Args:
-        args: Of :func:`add_arguments`; the last two ``images`` are a config
-            (or the name of one) and a checkpoint.
+        args: Of :func:`add_arguments`.
         say: Called with each line meant for the user.
 
     Returns:
         The pages.
 
     Raises:
-        PreflightError: If an image cannot be read, or something is missing.
+        UserError: If an image cannot be read, or there is no such model.
     """
-    if len(args.images) < 3:
-        raise PreflightError('give one image or more, then the config and the checkpoint.')
-    *images, config, checkpoint = args.images
-    inferencer = DetInferencer(
-        config, checkpoint, device=args.device, scope='mmdet_centernet2', show_progress=False
-    )
+    images, config, checkpoint = split_words(args.words)
+    with redirect_stdout(StringIO()):
+        inferencer = DetInferencer(config, checkpoint, device=args.device, show_progress=False)
     out, pages = Path(args.out), []
     for path in map(Path, images):
         page = out if out.suffix == '.html' and len(images) == 1 else out / f'{path.name}.html'

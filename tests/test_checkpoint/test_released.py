@@ -1,6 +1,10 @@
 """Released weights by name, taken from a folder instead of the network."""
 
+import json
+
+import cv2
 import gdown
+import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer
@@ -9,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint
 from mmdet_centernet2.checkpoint.released import FOLDER_VARIABLE, find_model, released_checkpoint
 from mmdet_centernet2.checkpoint.zoo import shipped_models
+from mmdet_centernet2.cli.main import main
 from tests.test_checkpoint.test_every_model import weights_of
 
 SMALL = 'CenterNet-S4_DLA_8x'
@@ -48,6 +53,25 @@ def test_wherever_a_checkpoint_goes(original, cache):
     assert all(torch.equal(loaded[key], state[key]) for key in loaded)
     assert len(inferencer.model.dataset_meta['classes']) == 80
     assert sorted(path.suffix for path in cache.iterdir()) == ['.lock', '.pth']
+
+
+def test_a_photo_and_a_name(original, cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('photo.jpg', np.zeros((40, 60, 3), np.uint8))
+    main(['predict', 'photo.jpg', SMALL, '--device', 'cpu', '--pred-score-thr', '0'])
+    found = json.loads((tmp_path / 'outputs/preds/photo.json').read_text())
+    assert len(found['scores']) > 0
+    assert (tmp_path / 'outputs/vis/photo.jpg').is_file()
+    for words, message in (
+        (['photo.jpg'], 'one image or more'),
+        (['photo.jpg', 'CenterNet2_R5'], 'no model is called'),
+        (['photo.jpg', 'mine.py'], 'give a checkpoint'),
+    ):
+        with pytest.raises(SystemExit):
+            main(['predict', *words])
+        assert message in capsys.readouterr().err
+    main(['weights', SMALL])
+    assert capsys.readouterr().out.strip().endswith(f'{SMALL}_mmdet.pth')
 
 
 @pytest.mark.parametrize(
