@@ -27,15 +27,10 @@ class CaffeRes2Net(Res2Net):
             conv.conv_offset.bias.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Initialise as mmdet's, but let offsets start at zero.
-
-        mmdet's gives random offsets to deformable convolutions, and does not
-        initialise their kernels. Loaded weights are kept.
-        """
+        """As mmdet's, but offsets start at zero and their kernels are initialised."""
         done = self.is_init
         super().init_weights()
-        cfgs = self.init_cfg
-        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs or []
+        cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
         if done or any(cfg['type'] == 'Pretrained' for cfg in cfgs):
             return
         for conv in self._deformable():
@@ -43,9 +38,7 @@ class CaffeRes2Net(Res2Net):
             nn.init.zeros_(conv.conv_offset.weight)
 
     def _deformable(self) -> list[ModulatedDeformConv2dPack]:
-        return [
-            module for module in self.modules() if isinstance(module, ModulatedDeformConv2dPack)
-        ]
+        return [conv for conv in self.modules() if isinstance(conv, ModulatedDeformConv2dPack)]
 
     def make_res_layer(self, **kwargs) -> nn.Sequential:
         """Build a stage with Caffe's place for the stride."""

@@ -1,6 +1,7 @@
 """Deep layer aggregation backbones."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -78,8 +79,7 @@ class DLATree(nn.Module):
     Args:
         depth: Levels of the hierarchy.
         block: :class:`DLABasicBlock` or :class:`DLABottleneck`.
-        in_channels: Input channels.
-        out_channels: Output channels.
+        in_channels, out_channels: Of the maps.
         stride: 1 or 2.
         level_root: Whether the input takes part in the aggregation.
         norm_cfg: Config of the norms.
@@ -107,53 +107,33 @@ class DLATree(nn.Module):
             self.tree2 = block(out_channels, out_channels, 1, norm_cfg)
             self.root = DLARoot(2 * out_channels + extra_channels, out_channels, norm_cfg)
         else:
-            self.tree1 = DLATree(
-                depth - 1, block, in_channels, out_channels, stride, False, norm_cfg
-            )
-            self.tree2 = DLATree(
-                depth - 1,
-                block,
-                out_channels,
-                out_channels,
-                1,
-                False,
-                norm_cfg,
-                extra_channels + out_channels,
+            make = partial(DLATree, depth - 1, block, level_root=False, norm_cfg=norm_cfg)
+            self.tree1 = make(in_channels, out_channels, stride)
+            self.tree2 = make(
+                out_channels, out_channels, 1, extra_channels=extra_channels + out_channels
             )
         if in_channels != out_channels:
             self.project = nn.Sequential(*conv_norm(in_channels, out_channels, 1, 1, norm_cfg))
             self.project.requires_grad_(self.is_leaf)
 
     def forward(self, x: Tensor, children: Sequence[Tensor] = ()) -> Tensor:
-        """Aggregate.
-
-        Args:
-            x: (B, C_in, H, W).
-            children: From the parent, of output size.
-
-        Returns:
-            (B, C, H / stride, W / stride), rounded up.
-        """
-        children = list(children)
-        bottom = (
-            x if self.stride == 1 else nn.functional.max_pool2d(x, self.stride, ceil_mode=True)
-        )  # odd sizes: as the blocks
+        """(B, C_in, H, W) and the parent's children to (B, C, H / s, W / s)."""
+        children, bottom = list(children), x
+        if self.stride > 1:  # rounded up, as in the blocks
+            bottom = nn.functional.max_pool2d(x, self.stride, ceil_mode=True)
         if self.level_root:
             children.insert(0, bottom)
         if not self.is_leaf:
             x1 = self.tree1(x)
             return self.tree2(x1, children + [x1])
-        has_project = hasattr(self, 'project')
-        x1 = self.tree1(x, self.project(bottom) if has_project else bottom)
+        x1 = self.tree1(x, self.project(bottom) if hasattr(self, 'project') else bottom)
         x2 = self.tree2(x1, x1)
         return self.root([x2, x1, *children])
 
 
 @MODELS.register_module()
 class DLA(BaseModule):
-    """Deep layer aggregation network.
-
-    Tensor names are those of the original's base network.
+    """Deep layer aggregation network, with the original's tensor names.
 
     Args:
         depth: 34 or 60.
@@ -212,15 +192,7 @@ class DLA(BaseModule):
             self.add_module(f'level{i}', tree)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Extract features.
-
-        Args:
-            x: Images (B, 3, H, W). The original needs multiples of 32; other
-                sizes are halved rounding up.
-
-        Returns:
-            Of each level in ``out_indices``.
-        """
+        """Features of the levels ``out_indices`` of images (B, 3, H, W)."""
         run = recompute if self.with_cp else lambda layer, x: layer(x)
         x = run(self.base_layer, x)
         outs = []

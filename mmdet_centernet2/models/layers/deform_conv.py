@@ -12,10 +12,9 @@ from .disable_autocast import disable_autocast
 class ExactDeformConv(ModulatedDeformConv2dPack):
     """mmcv's ``DCNv2``, always in FP32 and of contiguous tensors.
 
-    Parameters, their names and the numbers are those of mmcv's. But mmcv's
-    operator has no bfloat16 kernel, takes offsets rounded to half precision,
-    and reads channels-last tensors as if they were contiguous.
-    ``torch.compile`` leaves this layer as it is. In a backbone of mmdet's::
+    mmcv's operator has no bfloat16 kernel, takes offsets rounded to half
+    precision, and reads channels-last tensors as if they were contiguous.
+    Not compiled. In a backbone of mmdet's::
 
         dcn=dict(type='ExactDeformConv', deform_groups=1,
                  fallback_on_stride=False)

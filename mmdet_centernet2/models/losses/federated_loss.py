@@ -11,16 +11,9 @@ from .image_counts import CountSource, load_image_counts
 
 
 def federated_bce(cls_score: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-    """Binary cross entropy of each RoI, summed over the given classes.
+    """FP32 cross entropy (n, ) of RoIs' labels (n, ), summed over k classes.
 
-    Args:
-        cls_score: Logits of these classes only, shape (n, k).
-        labels: Class of each RoI, shape (n, ); the background and others that
-            are not in ``classes`` have no positive column.
-        classes: The class of each column, shape (k, ).
-
-    Returns:
-        FP32, shape (n, ).
+    Logits (n, k) are those of ``classes`` (k, ) only.
     """
     targets = (labels[:, None] == classes[None]).float()
     return F.binary_cross_entropy_with_logits(cls_score.float(), targets, reduction='none').sum(
@@ -29,7 +22,7 @@ def federated_bce(cls_score: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
 
 
 def _rank_generator() -> torch.Generator:
-    """Random numbers that follow from torch's seed and the process's rank."""
+    """A generator that follows from torch's seed and the process's rank."""
     rank = get_rank()
     if rank == 0:
         return torch.default_generator
@@ -45,22 +38,18 @@ class FederatedLoss(nn.Module):
     of this call and, up to ``num_sampled_classes``, others drawn without
     replacement with a probability proportional to ``images^freq_power``. The
     background takes one of the places if it is among the labels. Every call
-    draws anew, and so does every process of a distributed run.
-    The loss is the sum over RoIs and chosen classes, divided by the number of
-    RoIs, not by that of classes. The logit of the background is never used.
-
-    Classes are drawn on the CPU, with one device-host sync. Nothing is added
-    to the state dict.
+    draws anew, on the CPU, with one device-host sync, and so does every
+    process of a distributed run. The loss is the sum over RoIs and chosen
+    classes, divided by the number of RoIs. The logit of the background is
+    never used.
 
     Args:
-        num_sampled_classes: Number of classes, background included if it
-            appears; more if more appear. None takes all classes, which is the
-            plain sigmoid cross entropy.
+        num_sampled_classes: Number of classes; more if more appear. None
+            takes all: the plain sigmoid cross entropy.
         cat_freq: Images of each class, see :func:`load_image_counts`. Classes
             without any image are not drawn. None draws uniformly.
         freq_power: Exponent of the images.
-        use_sigmoid: Only True is supported: with a softmax over the classes
-            that appeared nothing would change.
+        use_sigmoid: Only True is supported.
         prior_prob: Probability of every class at the start of training, for
             heads that ask for it.
         reduction: 'none' (one number for each RoI), 'mean' or 'sum'.
@@ -91,15 +80,13 @@ class FederatedLoss(nn.Module):
         super().__init__()
         if not use_sigmoid:
             raise ValueError(
-                'FederatedLoss needs use_sigmoid=True: every class that a '
-                'softmax loss has a target for is among the chosen ones, so '
-                'that the choice would change nothing; take '
+                'FederatedLoss needs use_sigmoid=True: every class that a softmax has a target '
+                'for is chosen, so that the choice would change nothing; take '
                 "dict(type='CrossEntropyLoss', use_sigmoid=False) instead"
             )
         if num_sampled_classes is not None and num_sampled_classes < 1:
             raise ValueError(
-                'num_sampled_classes must be at least 1, or '
-                f'None for all, got {num_sampled_classes}'
+                f'num_sampled_classes must be at least 1, or None for all, got {num_sampled_classes}'
             )
         if not 0 < prior_prob < 1:
             raise ValueError(f'prior_prob must be between 0 and 1, got {prior_prob}')
@@ -119,11 +106,7 @@ class FederatedLoss(nn.Module):
         return self.num_sampled_classes is not None
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """Number of logits: one for the background, last, though unused.
-
-        Raises:
-            ValueError: If ``cat_freq`` is for another number of classes.
-        """
+        """Number of logits: one for the background, last, though unused."""
         self._check_num_classes(num_classes)
         return num_classes + 1
 
@@ -134,16 +117,10 @@ class FederatedLoss(nn.Module):
     def get_accuracy(
         self, cls_score: Tensor, labels: Tensor, classes: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Share of the foreground RoIs whose best class is right.
+        """``acc``, percentage (1, ) of foreground RoIs whose best class is right.
 
-        Args:
-            cls_score: See :meth:`forward`.
-            labels: Label of each RoI, background last, shape (n, ).
-            classes: See :meth:`forward`; with it, the best class **of those**
-                counts, a figure that is easier to reach.
-
-        Returns:
-            ``acc`` in percent, shape (1, ); zero without foreground.
+        Args are those of :meth:`forward`; with ``classes``, the best class
+        **of those** counts, a figure that is easier to reach.
         """
         if classes is None:
             cls_score = cls_score[:, :-1]
@@ -162,8 +139,7 @@ class FederatedLoss(nn.Module):
             num_classes: C.
 
         Returns:
-            Distinct classes below C, on the device of ``labels``: the ones
-            that appeared, then the drawn ones.
+            Distinct classes below C: those that appeared, then the drawn ones.
 
         Raises:
             ValueError: If a label is not in [0, C], or ``cat_freq`` is for
@@ -207,11 +183,8 @@ class FederatedLoss(nn.Module):
             label_weights: Weight of each RoI, shape (n, ).
             avg_factor: Divisor of the mean. Defaults to the number of RoIs.
             reduction_override: In place of ``reduction``.
-            classes: From :meth:`sample_classes` for these labels, shape (k, ).
-                Sampled here by default.
-
-        Returns:
-            A scalar, or shape (n, ) for 'none'.
+            classes: From :meth:`sample_classes`, shape (k, ); by default
+                sampled here.
         """
         reduction = reduction_override or self.reduction
         if reduction == 'mean' and avg_factor is None:
@@ -226,8 +199,7 @@ class FederatedLoss(nn.Module):
         if self.class_weights is None or len(self.class_weights) == num_classes:
             return
         raise ValueError(
-            f'FederatedLoss: cat_freq has {len(self.class_weights)} classes, '
-            f'the box head {num_classes}: set cat_freq to the image counts of '
-            'your data set (tools/dataset_converters/lvis_image_counts.py '
-            'makes them) or to None'
+            f'FederatedLoss: cat_freq has {len(self.class_weights)} classes, the box head '
+            f'{num_classes}: set cat_freq to the image counts of your data set '
+            '(tools/dataset_converters/lvis_image_counts.py makes them) or to None'
         )

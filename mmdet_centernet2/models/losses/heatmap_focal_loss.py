@@ -18,16 +18,13 @@ class HeatmapFocalLoss(nn.Module):
     **all** cells. The heat h is zero except where listed.
 
     Args:
-        alpha: Weight of positives, ``1 - alpha`` of negatives; below zero
-            switches both off.
+        alpha: Weight of positives, ``1 - alpha`` of negatives; off below 0.
         beta: Exponent of the penalty reduction.
         gamma: Focal exponent.
         clamp: Probabilities are kept in [clamp, 1 - clamp].
         ignore_high_fp: Negatives with a probability of at least this are left
-            out, since they are often unlabelled objects; zero or less switches
-            it off.
-        pos_weight: Further weight of positives.
-        neg_weight: Further weight of negatives.
+            out: they are often unlabelled objects. Off if not above 0.
+        pos_weight, neg_weight: Further weights.
 
     Source: the original's ``heatmap_focal_loss.py``; docs/differences.md, 25.
     """
@@ -56,20 +53,16 @@ class HeatmapFocalLoss(nn.Module):
         pos_inds: Tensor,
         avg_factor: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Compute both parts in FP32; the gradient is of the maps' type.
+        """Positive and negative loss in FP32; the gradient is of the maps' type.
 
         Args:
-            logits: Raw scores of each level, each (B, C, H, W). Maps in the
-                channels-last format are copied.
+            logits: Raw scores of each level, each (B, C, H, W).
             heat_inds: Elements with heat, as indices into the flattened and
                 concatenated maps, -1 for none, shape (K, ). Where one is
                 repeated, the highest heat counts.
             heat_values: Heat in [0, 1], shape (K, ).
             pos_inds: Elements of the positives, -1 for none, shape (P, ).
             avg_factor: Normaliser, a scalar of at least one.
-
-        Returns:
-            Positive and negative loss, scalars.
         """
         weights = (1 - heat_values.float()) ** self.beta
         pos_sum, neg_sum = heatmap_focal_sums(self.terms, heat_inds, weights, pos_inds, logits)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-SHIPPED_COUNTS = {'lvis_v1': Path(__file__).with_name('lvis_v1_image_counts.json')}
+LVIS_V1_COUNTS = Path(__file__).with_name('lvis_v1_image_counts.json')
 CountSource = str | Path | Sequence[float]
 
 
@@ -13,11 +13,9 @@ def load_image_counts(source: CountSource) -> list[float]:
     """Number of images of each category, in the order of the labels.
 
     Args:
-        source: 'lvis_v1' for the training set of LVIS v1 (1,203 categories);
-            a JSON file with a list of numbers, or of objects with ``id`` and
-            ``image_count`` as
-            :func:`~mmdet_centernet2.datasets.image_counts.count_images` gives
-            them and the original's category files hold them; or the numbers.
+        source: 'lvis_v1' for the training set of LVIS v1; the numbers; or a
+            JSON file of numbers or of objects with ``id`` and ``image_count``,
+            as the original's category files.
 
     Raises:
         ValueError: If the source is none of these.
@@ -25,11 +23,10 @@ def load_image_counts(source: CountSource) -> list[float]:
     """
     if not isinstance(source, (str, Path)):
         return _check_counts(source, 'the list of image counts')
-    path = Path(SHIPPED_COUNTS.get(str(source), source))
+    path = LVIS_V1_COUNTS if source == 'lvis_v1' else Path(source)
     if not path.is_file():
         raise FileNotFoundError(
-            f'no image counts at {path}: give the path of a JSON file, a '
-            f'list of numbers, or one of {sorted(SHIPPED_COUNTS)}'
+            f"no image counts at {path}: give a JSON file, a list of numbers, or 'lvis_v1'"
         )
     return _check_counts(_read_counts(path), str(path))
 

@@ -8,19 +8,12 @@ MODES = ('giou', 'iou', 'linear_iou')
 
 
 def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
-    """IoU loss between boxes that share one point.
+    """IoU loss (N, ) between boxes that share one point.
 
     A box is given by its distances to the left, top, right and bottom side
-    from that point. One is added to intersection and union, in **stride
-    units**, which makes small boxes much cheaper than the textbook GIoU.
-
-    Args:
-        pred: Predicted ltrb in stride units, shape (N, 4).
-        target: Target ltrb in stride units, shape (N, 4).
-        mode: 'giou', 'iou' (negative logarithm) or 'linear_iou'.
-
-    Returns:
-        Loss of each pair, shape (N, ).
+    from that point, (N, 4). One is added to intersection and union, in
+    **stride units**, which makes small boxes much cheaper than the textbook
+    GIoU. The mode is 'giou', 'iou' (negative logarithm) or 'linear_iou'.
 
     Source: the original's ``iou_loss.py``; docs/differences.md, 23.
     """
@@ -43,10 +36,6 @@ def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
 class LTRBIoULoss(nn.Module):
     """Sum of :func:`ltrb_iou_loss` over pairs, divided by ``avg_factor``.
 
-    Args:
-        mode: See :func:`ltrb_iou_loss`.
-        loss_weight: Weight of the loss.
-
     Raises:
         ValueError: If ``mode`` is unknown.
     """
@@ -61,17 +50,14 @@ class LTRBIoULoss(nn.Module):
     def forward(
         self, pred: Tensor, target: Tensor, avg_factor: Tensor, counts: Tensor | None = None
     ) -> Tensor:
-        """Compute the loss in FP32.
+        """Compute the loss in FP32; zero, with a graph, if N is zero.
 
         Args:
             pred: Predicted ltrb in stride units, shape (N, 4).
             target: Target ltrb in stride units, shape (N, 4).
             avg_factor: Normaliser, a scalar of at least one.
-            counts: Mask of the pairs that count, shape (N, ), all by default;
-                the targets of others must not be zero.
-
-        Returns:
-            Scalar; zero, with a graph, if N is zero.
+            counts: Mask (N, ) of the pairs that count, all by default; the
+                targets of others must not be zero.
         """
         loss = ltrb_iou_loss(pred.float(), target.float(), self.mode)
         if counts is not None:

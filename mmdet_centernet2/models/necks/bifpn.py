@@ -1,7 +1,7 @@
 """BiFPN necks: the variants of EfficientDet and of FCOS."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,21 +18,16 @@ GN = dict(type='GN', num_groups=32, requires_grad=True)
 
 
 class Node(NamedTuple):
-    """One fusion of a cell, at ``level``, 0 the finest.
+    """One fusion of a cell."""
 
-    ``inputs`` are indices into a list that starts with the cell's inputs and
-    grows by each node's result.
-    """
-
-    level: int
-    inputs: tuple[int, ...]
+    level: int  # 0 the finest
+    inputs: tuple[int, ...]  # into the cell's inputs, then the earlier nodes' results
 
 
 def bifpn_graph(num_levels: int) -> list[Node]:
     """Nodes of a cell: down to the finest level, then up again.
 
-    The last ``num_levels`` entries of the list of results, inputs included,
-    are the cell's outputs.
+    The last ``num_levels`` results are the cell's outputs.
 
     Raises:
         ValueError: If there are fewer than 3 levels.
@@ -62,11 +57,22 @@ def fuse(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
     return total / (weights.sum() + 1e-4)
 
 
-def resize_up(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Nearest-neighbour up-sampling to an exact size (H, W)."""
+def resize(x: Tensor, size: Sequence[int], halve: Callable[[Tensor], Tensor]) -> Tensor:
+    """Halve a map that is larger than (H, W), or up-sample it to that size."""
+    if x.size(-2) > size[0] or x.size(-1) > size[1]:
+        x = halve(x)
     if x.shape[-2:] == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode='nearest')
+
+
+def _max_pool_2x2(x: Tensor) -> Tensor:
+    """To half the size, rounded up, as :func:`_max_pool_3x3`."""
+    return F.max_pool2d(x, 2, ceil_mode=True)
+
+
+def _max_pool_3x3(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
 class BiFPNBase(BaseModule):
@@ -75,8 +81,8 @@ class BiFPNBase(BaseModule):
     Args:
         in_channels: Of each input, finest first.
         out_channels: Of all outputs.
-        num_outs: Number of levels, at least as many as inputs; the further
-            ones are made from the coarsest input.
+        num_outs: Number of levels; those beyond the inputs are made from the
+            coarsest one.
         num_cells: How often the cell is repeated.
         norm_cfg: Of all norms. Defaults to 32-group GN.
         with_cp: Trade time for memory in training: every cell is computed a
@@ -89,6 +95,7 @@ class BiFPNBase(BaseModule):
     """
 
     cells_name: str  # in the state dict
+    cell_type: type[nn.Module]
 
     def __init__(
         self,
@@ -114,15 +121,13 @@ class BiFPNBase(BaseModule):
         self.num_extra = num_outs - len(in_channels)
         first_cell = list(in_channels) + [out_channels] * self.num_extra
         widths = [first_cell] + [[out_channels] * num_outs] * (num_cells - 1)
-        self._init_layers(widths, out_channels, norm_cfg)
+        if self.num_extra:
+            self._init_projection(in_channels[-1], out_channels, norm_cfg)
+        cells = [self.cell_type(channels, out_channels, norm_cfg) for channels in widths]
+        self.add_module(self.cells_name, nn.Sequential(*cells))
 
-    def _init_layers(
-        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
-    ) -> None:
-        """Build the cells, and the projection before the first extra level.
-
-        ``widths`` are the channels of each cell's inputs.
-        """
+    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
+        """Build the projection before the first extra level."""
         raise NotImplementedError
 
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
@@ -130,14 +135,7 @@ class BiFPNBase(BaseModule):
         raise NotImplementedError
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Build the pyramid.
-
-        Args:
-            inputs: Finest first, (B, C_i, H_i, W_i).
-
-        Returns:
-            ``num_outs`` maps, (B, out_channels, H_i, W_i).
-        """
+        """Maps (B, C_i, H_i, W_i), finest first, to ``num_outs`` of ``out_channels``."""
         if len(inputs) != self.num_ins:
             raise ValueError(
                 f'{type(self).__name__} was built for {self.num_ins} inputs, got {len(inputs)}'
@@ -191,16 +189,11 @@ class _Combine(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Fuse those of ``maps`` that this node reads, at ``size``."""
-        return fuse(
-            [self._to_size(resample(maps[int(i)]), size) for i, resample in self.resample.items()],
-            self.edge_weights,
-        )
-
-    @staticmethod
-    def _to_size(x: Tensor, size: torch.Size) -> Tensor:
-        if x.size(-2) > size[0] or x.size(-1) > size[1]:
-            x = F.max_pool2d(x, 2, ceil_mode=True)
-        return resize_up(x, size)
+        inputs = [
+            resize(project(maps[int(i)]), size, _max_pool_2x2)
+            for i, project in self.resample.items()
+        ]
+        return fuse(inputs, self.edge_weights)
 
 
 class _EffdetCell(nn.Module):
@@ -210,19 +203,12 @@ class _EffdetCell(nn.Module):
         super().__init__()
         self.graph = bifpn_graph(len(channels))
         widths = list(channels) + [out_channels] * len(self.graph)
-        self.fnode = nn.ModuleList(
-            nn.ModuleDict(
-                dict(
-                    combine=_Combine(node.inputs, widths, out_channels, norm_cfg),
-                    after_combine=nn.Sequential(
-                        OrderedDict(
-                            act=nn.SiLU(), conv=ConvBN(out_channels, out_channels, 3, norm_cfg)
-                        )
-                    ),
-                )
-            )
-            for node in self.graph
-        )
+        self.fnode = nn.ModuleList()
+        for node in self.graph:
+            combine = _Combine(node.inputs, widths, out_channels, norm_cfg)
+            conv = ConvBN(out_channels, out_channels, 3, norm_cfg)
+            after = nn.Sequential(OrderedDict(act=nn.SiLU(), conv=conv))
+            self.fnode.append(nn.ModuleDict(dict(combine=combine, after_combine=after)))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
@@ -239,31 +225,19 @@ class BiFPN(BiFPNBase):
     """BiFPN in the flavour of EfficientDet.
 
     Every node projects its own inputs; down-sampling is max-pooling with a
-    2x2 kernel. Any number of levels from three and any input size work.
-
-    Args: see :class:`BiFPNBase`.
+    2x2 kernel. Args: see :class:`BiFPNBase`.
 
     Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
     """
 
-    cells_name = 'cell'
+    cells_name, cell_type = 'cell', _EffdetCell
 
-    def _init_layers(
-        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
-    ) -> None:
-        """See :class:`BiFPNBase`."""
-        self.resample = nn.ModuleDict()
-        if self.num_extra:
-            self.resample[str(self.num_ins)] = _resample(
-                widths[0][self.num_ins - 1], out_channels, norm_cfg
-            )
-        self.cell = nn.Sequential(*(_EffdetCell(w, out_channels, norm_cfg) for w in widths))
+    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
+        projection = _resample(in_channels, out_channels, norm_cfg)
+        self.resample = nn.ModuleDict({str(self.num_ins): projection})
 
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
-        """See :class:`BiFPNBase`."""
-        if project:
-            x = self.resample[str(self.num_ins)](x)
-        return F.max_pool2d(x, 2, ceil_mode=True)
+        return _max_pool_2x2(self.resample[str(self.num_ins)](x) if project else x)
 
 
 class NormedConv2d(nn.Conv2d):
@@ -278,11 +252,6 @@ class NormedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""
         return self.norm(super().forward(x))
-
-
-def _halve(x: Tensor) -> Tensor:
-    """Max-pooling with a 3x3 kernel, to half the size rounded up."""
-    return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
 class _FCOSCell(nn.Module):
@@ -314,9 +283,7 @@ class _FCOSCell(nn.Module):
         lateral = f'lateral_{index}_f{level}'
         if hasattr(self, lateral):
             x = getattr(self, lateral)(x)
-        if x.size(-2) > size[0] or x.size(-1) > size[1]:
-            x = _halve(x)
-        return resize_up(x, size)
+        return resize(x, size, _max_pool_3x3)
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
@@ -337,26 +304,16 @@ class FCOSBiFPN(BiFPNBase):
 
     Against :class:`BiFPN`: projections have a bias and are shared by the
     nodes of a level, down-sampling is max-pooling with a 3x3 kernel. The
-    weights of the two do not fit each other.
-
-    Args: see :class:`BiFPNBase`.
+    weights of the two do not fit each other. Args: see :class:`BiFPNBase`.
 
     Source: the tensors of the original's checkpoints; docs/differences.md, 10
     and 11.
     """
 
-    cells_name = 'cells'
+    cells_name, cell_type = 'cells', _FCOSCell
 
-    def _init_layers(
-        self, widths: Sequence[Sequence[int]], out_channels: int, norm_cfg: ConfigType
-    ) -> None:
-        """See :class:`BiFPNBase`."""
-        if self.num_extra:
-            self.reduction = NormedConv2d(
-                widths[0][self.num_ins - 1], out_channels, 1, norm_cfg, False
-            )
-        self.cells = nn.Sequential(*(_FCOSCell(w, out_channels, norm_cfg) for w in widths))
+    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
+        self.reduction = NormedConv2d(in_channels, out_channels, 1, norm_cfg, False)
 
     def _coarser(self, x: Tensor, project: bool) -> Tensor:
-        """See :class:`BiFPNBase`."""
-        return _halve(self.reduction(x) if project else x)
+        return _max_pool_3x3(self.reduction(x) if project else x)

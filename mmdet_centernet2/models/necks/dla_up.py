@@ -29,17 +29,9 @@ class DeformNode(nn.Module):
 
 def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
     """Trainable depth-wise up-sampling that starts as the bilinear one."""
-    up = nn.ConvTranspose2d(
-        channels,
-        channels,
-        2 * factor,
-        stride=factor,
-        padding=factor // 2,
-        groups=channels,
-        bias=False,
-    )
-    ramp = (torch.arange(2 * factor) + 0.5) / factor - 1
-    ramp = 1 - ramp.abs()
+    size = dict(kernel_size=2 * factor, stride=factor, padding=factor // 2)
+    up = nn.ConvTranspose2d(channels, channels, **size, groups=channels, bias=False)
+    ramp = 1 - ((torch.arange(2 * factor) + 0.5) / factor - 1).abs()
     up.weight.data.copy_((ramp[:, None] * ramp).expand_as(up.weight))
     return up
 
@@ -77,12 +69,7 @@ class IDAUp(nn.Module):
 
 
 class DLAUp(nn.Module):
-    """Aggregate from the coarsest pair of maps to all of them.
-
-    Args:
-        channels: Of each map, finest first, strides doubling.
-        norm_cfg: Config of the norms.
-    """
+    """Aggregate from the coarsest pair of maps to all; ``channels`` finest first."""
 
     def __init__(self, channels: Sequence[int], norm_cfg: ConfigType) -> None:
         super().__init__()
@@ -112,8 +99,8 @@ class DLAUpNeck(BaseModule):
     """The two aggregations on top of a stride-4 DLA: one map, stride 4.
 
     Args:
-        in_channels: Of each input, finest first, strides doubling. Defaults to
-            those of DLA-34's levels 2 to 5.
+        in_channels: Of each input, finest first, strides doubling; those of
+            DLA-34's levels 2 to 5.
         num_fused: How many of the finest aggregates the last step joins.
         norm_cfg: Of all norms. Defaults to trainable BN.
         init_cfg: Initialisation.

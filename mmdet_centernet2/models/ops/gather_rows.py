@@ -29,17 +29,10 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(weight: Tensor, rows: Tensor) -> Tensor:
-    """Take **distinct** rows of a large weight.
+    """Take **distinct** rows (k, ) of a large weight (N, ...).
 
     The gradient is dense, as optimizers with momentum or weight decay need
     it. On a CPU only the pages of the chosen rows are written: 8 times as
     fast as indexing at 50 of 13,204 rows.
-
-    Args:
-        weight: Shape (N, ...).
-        rows: Distinct row numbers, int64, shape (k, ).
-
-    Returns:
-        Shape (k, ...).
     """
     return _GatherRows.apply(weight, rows)

@@ -1,11 +1,10 @@
 """Focal loss over heat maps without tensors of their size.
 
-A target as large as the maps is never made: all elements count as negatives
-without heat, then the few with heat are multiplied. The backward pass
-computes everything again, so that only the maps are kept. Maps are worked on
-in blocks, small enough for a CPU's cache. A block of n elements is a vector
-of n + 2, whose first and last stand for elements of other blocks and never
-count.
+All elements count as negatives without heat, then the few with heat are
+multiplied. The backward pass computes everything again, so that only the maps
+are kept. Maps are worked on in blocks, small enough for a CPU's cache. A block
+of n elements is a vector of n + 2, whose first and last stand for elements of
+other blocks and never count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,20 +20,12 @@ CPU_BLOCK, GPU_BLOCK = 2**20, 2**25
 
 @dataclass(frozen=True)
 class FocalTerms:
-    """The terms of the loss and their derivatives, for one block.
-
-    Args:
-        gamma: Focal exponent.
-        low: Lowest probability.
-        high: Highest probability.
-        ignore_from: Negatives from this probability on are ignored; zero or
-            less ignores none.
-    """
+    """The terms of the loss and their derivatives, for one block."""
 
     gamma: float
-    low: float
+    low: float  # probabilities are clamped to [low, high]
     high: float
-    ignore_from: float
+    ignore_from: float  # negatives from this probability on; none if not above 0
 
     def positives(self, probs: Tensor) -> Tensor:
         """Loss of positives."""
@@ -160,7 +151,7 @@ class _HeatmapFocal(torch.autograd.Function):
 def heatmap_focal_sums(
     terms: FocalTerms, cells: Tensor, weights: Tensor, positives: Tensor, maps: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the positive and of the negative part.
+    """Sums of the positive and of the negative part, two scalars.
 
     Args:
         terms: The loss of one element.
@@ -171,8 +162,5 @@ def heatmap_focal_sums(
         positives: Elements that are positives, as often as listed, -1 for
             none, shape (P, ).
         maps: Raw scores, each (B, C, H, W); the gradient has their type.
-
-    Returns:
-        Two scalars, at least FP32.
     """
     return _HeatmapFocal.apply(terms, cells, weights, positives, *maps)

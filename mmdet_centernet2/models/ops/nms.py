@@ -26,8 +26,7 @@ def batched_nms(
         max_num: Zero or less means all.
 
     Returns:
-        (x1, y1, x2, y2, score), best first, shape (m, 5), and their indices,
-        shape (m, ).
+        (x1, y1, x2, y2, score), best first, (m, 5), and their indices, (m, ).
     """
     if (
         scores.device.type != 'cpu'

@@ -25,8 +25,7 @@ def _axis(
 ) -> _Axis | None:
     """Bilinear weights along one axis; None if there are too many samples.
 
-    As in mmcv, samples more than a cell outside the map are zero, others
-    take the border's value.
+    As in mmcv, samples over a cell outside are zero, others take the border's.
     """
     bins = (end - start) / num_bins
     samples = torch.full_like(bins, sampling_ratio)
@@ -63,19 +62,11 @@ def roi_align_cpu(
     """Aligned average RoIAlign as one weighted sum of rows of channels.
 
     The weights of a bin's samples are added up first, along each axis, so
-    that each cell is read once for a bin. Channels-last maps are not copied.
-
-    Args:
-        feats: Shape (B, C, H, W), floating point.
-        rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5), FP32.
-        output_size: Bins, (height, width).
-        spatial_scale: Cells per pixel.
-        sampling_ratio: Samples of a bin along each axis; 0 takes one for each
-            cell.
+    that each cell is read once for a bin. For the arguments see mmcv's.
 
     Returns:
-        Shape (n, C, height, width), channels-last, of the map's type; None if
-        RoIs are too large for this to pay.
+        Shape (n, C, height, width), channels-last; None if RoIs are too large
+        for this to pay.
     """
     height, width = feats.shape[-2:]
     corners = rois[:, 1:] * spatial_scale - 0.5
@@ -119,32 +110,15 @@ def roi_align_cpu(
 
 
 def prepare_features(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Convert maps once to what :func:`roi_align` reads fastest.
-
-    Args:
-        feats: Each of shape (B, C, H, W).
-
-    Returns:
-        The same in FP32 (FP64 stays), on a CPU channels-last.
-    """
-    return tuple(
-        feat.to(
-            torch.promote_types(feat.dtype, torch.float32),
-            memory_format=torch.channels_last
-            if feat.device.type == 'cpu'
-            else torch.contiguous_format,
-        )
-        for feat in feats
-    )
+    """Convert maps (B, C, H, W) once to what :func:`roi_align` reads fastest."""
+    on_cpu = feats[0].device.type == 'cpu'
+    layout = torch.channels_last if on_cpu else torch.contiguous_format
+    dtype = torch.promote_types(feats[0].dtype, torch.float32)
+    return tuple(feat.to(dtype, memory_format=layout) for feat in feats)
 
 
 def roi_align(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
-    """Apply a RoIAlign layer to maps of any memory format.
-
-    Args:
-        layer: mmcv's.
-        feats: Shape (B, C, H, W).
-        rois: (image, x1, y1, x2, y2) in pixels, shape (n, 5).
+    """Apply mmcv's layer to maps (B, C, H, W) of any memory format.
 
     Returns:
         Shape (n, C, height, width); part of the maps' graph even if n is 0.

@@ -232,7 +232,9 @@ def test_cascade_averages_sigmoids_and_weighs_by_the_proposals():
         cls_score=stages[stage], bbox_pred=torch.zeros(2, 4)
     )
     props = small.proposals([(0, 0, 20, 20), (60, 60, 90, 90)], [0.9, 0.4])
-    (found,) = roi_head.predict_bbox((), small.metas()[:1], [props], roi_head.test_cfg)
+    (found,) = roi_head.predict_bbox(
+        (torch.zeros(1, 1, 1, 1),), small.metas()[:1], [props], roi_head.test_cfg
+    )
     expected = fuse_scores(sum(s.sigmoid() for s in stages) / 3, props.scores)[:, :4]
     assert found.scores.tolist() == pytest.approx(
         expected.flatten().sort(descending=True).values.tolist()
