@@ -86,7 +86,7 @@ class FederatedLoss(nn.Module):
             )
         if num_sampled_classes is not None and num_sampled_classes < 1:
             raise ValueError(
-                f'num_sampled_classes must be at least 1, or None for all, got {num_sampled_classes}'
+                f'num_sampled_classes must be 1 or more, or None for all, got {num_sampled_classes}'
             )
         if not 0 < prior_prob < 1:
             raise ValueError(f'prior_prob must be between 0 and 1, got {prior_prob}')

@@ -22,7 +22,7 @@ from mmdet_centernet2.version import __version__
 
 from .section import Call, Context, fork
 
-PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy', 'faster-coco-eval')
+PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'numpy')
 #: What decides how fast half precision is on a CPU, as Linux names it.
 CPU_FLAGS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'avx512_fp16', 'amx_fp16')
 #: (channels, height, width) of the 3x3 convolutions that most of a ResNet-50
