@@ -12,6 +12,7 @@ import os
 import os.path as osp
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from mmdet_centernet2.checkpoint.match import (
     num_classes_of,
     require_full_match,
 )
+from mmdet_centernet2.cli.work_dir import lock_work_dir, work_dir_of
 from mmdet_centernet2.datasets.centernet2_coco import check_class_names
 from mmdet_centernet2.utils.errors import PreflightError
 
@@ -90,6 +92,11 @@ def check_test(args: Namespace) -> None:
     check_data(cfg, ['test_dataloader'], ['test_evaluator'])
     checkpoint = require_full_match(cfg, args.checkpoint)
     check_datasets(cfg, ['test_dataloader'], ['test_evaluator'], checkpoint)
+
+
+def train_lock(args: Namespace) -> AbstractContextManager:
+    """Hold the work_dir of ``tools/train.py``; see :func:`lock_work_dir`."""
+    return lock_work_dir(work_dir_of(args, load_config(args)))
 
 
 def load_config(args: Namespace) -> Config:
@@ -508,8 +515,8 @@ def _is_first_process() -> bool:
 # -----checkpoints-----
 def _check_start(args: Namespace, cfg: Config) -> None:
     """Check the checkpoint that training starts or goes on from."""
-    if args.resume == 'auto':
-        path = find_latest_checkpoint(_work_dir(args, cfg))
+    if args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
+        path = find_latest_checkpoint(work_dir_of(args, cfg))
         if path is not None:
             _check_resume(cfg, path)
     elif args.resume is not None:
@@ -531,6 +538,11 @@ def _check_resume(cfg: Config, path: str) -> None:
             f'checkpoint {path} holds weights only, no optimizer to resume '
             f'with. Start from it with --cfg-options load_from={path}'
         )
+    if 'config' in checkpoint.get('meta', {}):
+        raise CheckpointError(
+            f"checkpoint {path} holds meta['config'], which mmengine does not write and would "
+            f'execute on resuming. Start from its weights: --cfg-options load_from={path}'
+        )
     require_full_match(cfg, path)
 
 
@@ -548,12 +560,6 @@ def _warn_about_fine_tuning(cfg: Config) -> None:
             'current',
             logging.WARNING,
         )
-
-
-def _work_dir(args: Namespace, cfg: Config) -> str:
-    """Where mmdet's tools/train.py will work."""
-    default = osp.join('./work_dirs', Path(args.config).stem)
-    return args.work_dir or cfg.get('work_dir') or default
 
 
 def _others_beside(path: str) -> str:

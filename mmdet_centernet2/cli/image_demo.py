@@ -7,7 +7,9 @@ import logging
 import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import mmengine
 from mmdet.apis import DetInferencer
@@ -18,6 +20,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
 
+from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint
 from mmdet_centernet2.checkpoint.match import load_checkpoint, require_full_match
 from mmdet_centernet2.cli.checks import PreflightError, check_datasets, check_devices, load_config
 from mmdet_centernet2.cli.fast_option import add_fast_argument
@@ -56,8 +59,11 @@ class NamedInferencer(DetInferencer):
     """mmdet's inferencer; results name their classes.
 
     Pictures of models trained with mmdet's ``DetLocalVisualizer`` are drawn
-    by ``CenterNet2Visualizer``, too.
+    by ``CenterNet2Visualizer``, too. ``shared_stems`` are names that several
+    images have but for their endings: their results keep the endings.
     """
+
+    shared_stems: frozenset[str] = frozenset()
 
     def _init_visualizer(self, cfg: Config) -> Visualizer:
         if cfg.visualizer.type == 'DetLocalVisualizer':
@@ -66,14 +72,18 @@ class NamedInferencer(DetInferencer):
 
     def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
         """As in ``DetInferencer``, with ``label_names`` beside ``labels``."""
+        path = Path(data_sample.get('img_path') or '')
+        file = Path(pred_out_dir, 'preds', f'{path.stem}.json')
+        if path.stem in self.shared_stems:  # mmdet would write one file for all
+            data_sample.set_metainfo(dict(img_path=f'{path}.json'))
+            file = file.with_name(f'{path.name}.json')
         result = super().pred2dict(data_sample, pred_out_dir)
         if 'labels' not in result:
             return result
         names = dict(enumerate(self.model.dataset_meta['classes']))
         result['label_names'] = [names.get(label, f'class {label}') for label in result['labels']]
-        if pred_out_dir and 'img_path' in data_sample:
-            stem = osp.splitext(osp.basename(data_sample.img_path))[0]
-            mmengine.dump(result, osp.join(pred_out_dir, 'preds', f'{stem}.json'))
+        if pred_out_dir and path.name:
+            mmengine.dump(result, file)
         return result
 
 
@@ -165,7 +175,8 @@ def list_images(inputs: str) -> list[str]:
         the case of their ending.
 
     Raises:
-        PreflightError: If there is none, or if it is a video.
+        PreflightError: If there is none, or if it is a video or has another
+            ending than an image.
     """
     if inputs.lower().endswith(_VIDEO_ENDINGS):
         raise PreflightError(
@@ -173,16 +184,30 @@ def list_images(inputs: str) -> list[str]:
             'frames into a folder and give that: mkdir frames && ffmpeg '
             f'-i {inputs} frames/%06d.jpg'
         )
-    if '://' in inputs or osp.isfile(inputs):
+    endings = ' '.join(IMG_EXTENSIONS)
+    if '://' in inputs:
+        return [inputs]
+    if osp.isfile(inputs):
+        if not inputs.lower().endswith(IMG_EXTENSIONS):
+            raise PreflightError(
+                f'input {inputs} does not end in {endings}. Rename a JPEG to .jpg, convert others.'
+            )
         return [inputs]
     if not osp.isdir(inputs):
         raise PreflightError(f'input {inputs} does not exist (looked for {osp.abspath(inputs)}).')
-    names = sorted(name for name in os.listdir(inputs) if name.lower().endswith(IMG_EXTENSIONS))
+    files = {entry.name for entry in os.scandir(inputs) if entry.is_file()}
+    names = {name for name in files if name.lower().endswith(IMG_EXTENSIONS)}
     if not names:
-        raise PreflightError(
-            f'folder {inputs} holds no image (a file ending in {" ".join(IMG_EXTENSIONS)}).'
+        raise PreflightError(f'folder {inputs} holds no image (a file ending in {endings}).')
+    skipped = sorted(files - names)
+    if skipped:
+        print_log(
+            f'{len(skipped)} files of {inputs} are skipped, as they do not end in {endings}: '
+            f'{", ".join(skipped[:10])}{", ..." if len(skipped) > 10 else ""}',
+            'current',
+            logging.WARNING,
         )
-    return [osp.join(inputs, name) for name in names]
+    return [osp.join(inputs, name) for name in sorted(names)]
 
 
 def detect(args: Namespace) -> dict:
@@ -204,6 +229,8 @@ def detect(args: Namespace) -> dict:
         device=args.device or get_device(),
         palette=args.palette,
     )
+    stems = Counter(Path(path).stem for path in args.inputs)
+    inferencer.shared_stems = frozenset(stem for stem, count in stems.items() if count > 1)
     if args.fast:
         speed_up(inferencer.model, args.fast)
     if args.chunked_size > 0:
@@ -244,8 +271,8 @@ def _tell_empty(predictions: list[dict], score_thr: float) -> None:
 def _settle_model(args: Namespace) -> None:
     """Check the config and the weights, as far as they are files."""
     if args.model.endswith('.pth'):  # it brings its own config
-        args.weights, args.model = args.model, None
-        load_checkpoint(args.weights)
+        args.weights = args.model
+        args.model = config_of_checkpoint(load_checkpoint(args.weights), args.weights)
     elif args.model.endswith('.py'):
         cfg = load_config(Namespace(config=args.model))
         checkpoint = None if args.weights is None else require_full_match(cfg, args.weights)

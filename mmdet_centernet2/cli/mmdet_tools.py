@@ -7,12 +7,13 @@ repeating them.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -30,6 +31,8 @@ USELESS_WARNINGS = (
     # all configs ask for it, which does no harm on a CPU
     "'pin_memory' argument is set as true but no accelerator",
 )
+# A full or read-only disk, missing permission.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def find_mmdet_tool(relative: str) -> Path:
@@ -82,6 +85,7 @@ def run_mmdet_tool(
     relative: str,
     check: Callable[[Namespace], None] | None = None,
     adapt: Callable[[ModuleType], None] | None = None,
+    guard: Callable[[Namespace], AbstractContextManager] = lambda args: nullcontext(),
 ) -> None:
     """Run one of mmdet's tools on this process' command line.
 
@@ -97,6 +101,7 @@ def run_mmdet_tool(
             cannot work.
         adapt: Gets the tool's module before it runs, to
             put our classes in the place of mmdet's.
+        guard: Gets the parsed arguments; entered while the tool runs.
     """
     with errors_as_exit():
         for message in USELESS_WARNINGS:
@@ -110,7 +115,7 @@ def run_mmdet_tool(
         if check is not None:
             check(args)
         extra = prepare_launch(args)
-    with _extended_argv(extra), errors_as_exit():
+    with _extended_argv(extra), errors_as_exit(), guard(args):
         # so that torchrun's last words name the error
         record(tool.main)()
     close_launch()
@@ -127,6 +132,16 @@ def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except (UserError, *kinds) as error:
         _exit(error)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f'{error.filename}: ' if error.filename else ''
+        _exit(
+            UserError(
+                f'{where}{error.strerror}. Mend it or choose another folder; what was saved before '
+                'is still there, and train.py --resume goes on from it.'
+            )
+        )
 
 
 def _exit(error: Exception) -> NoReturn:

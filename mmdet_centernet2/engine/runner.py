@@ -39,6 +39,11 @@ def fits_terminal(record: logging.LogRecord) -> bool:
     return LOG_FILE_ONLY.match(record.getMessage()) is None
 
 
+def _reraise(record: logging.LogRecord) -> None:
+    """A full disk ends the run; logging would print a trace for each line."""
+    raise  # noqa: PLE0704  logging calls this while it handles the error
+
+
 class BriefRunner(Runner):
     """Shows on the terminal what a user looks for, not several hundred lines.
 
@@ -63,7 +68,9 @@ class BriefRunner(Runner):
         """
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _reraise
+            else:
                 handler.addFilter(fits_terminal)
         logger.info(
             f'mmdet {mmdet.__version__}, torch {torch.__version__}, device '

@@ -41,7 +41,7 @@ def test_code_is_refused(text):
         parse_config(text)
 
 
-GOOD = "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))\n"
+GOOD = "test_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[]))\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The tools run inside this process, as ``python tools/X.py`` would run them,
 because a process of its own spends its time on imports.
 """
 
+import errno
 import json
 import os
 import pickle
@@ -28,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_centernet2.cli import mmdet_tools
 from mmdet_centernet2.cli.checks import PreflightError
+from mmdet_centernet2.cli.work_dir import lock_work_dir
 from mmdet_centernet2.engine import CenterNet2Visualizer
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
@@ -128,6 +130,58 @@ def test_train_names_a_truncated_image(config, folder, tmp_path, capsys):
         f'train_dataloader.dataset.data_prefix.img={images}',
     )
     assert re.search(r'images/00\d.png \(5000 bytes', said)
+
+
+_HOLD = """import fcntl, os, sys
+with open(sys.argv[1], 'w') as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print(os.getpid(), file=file, flush=True)
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_in_a_work_dir_is_refused(config, capsys, tmp_path):
+    lock = tmp_path / '.running'
+    with subprocess.Popen(
+        [sys.executable, '-c', _HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        said = refusal(capsys, 'train.py', config, '--work-dir', tmp_path)
+        other.kill()
+    assert f'process {other.pid} trains in work_dir {tmp_path}' in said
+    assert list(tmp_path.iterdir()) == [lock]
+    with lock_work_dir(tmp_path):  # the lock of a dead process
+        assert lock.read_text().startswith(f'{os.getpid()} on ')
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def lockf(*args):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.lockf', lockf)
+    with lock_work_dir(tmp_path):
+        pass
+
+
+def test_a_work_dir_that_cannot_be_written(config, capsys, tmp_path):
+    (tmp_path / 'file').touch()
+    said = refusal(capsys, 'train.py', config, '--work-dir', tmp_path / 'file/work')
+    assert 'cannot be written to (Not a directory)' in said
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_logging_is_one_line(config, tmp_path):
+    """A limit on the size of files stands for the full disk."""
+    done = subprocess.run(
+        ['bash', '-c', 'ulimit -f 8; "$0" "$@"', sys.executable, ROOT / 'tools/train.py', config]
+        + ['--work-dir', tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert 'train.py: error: ' in done.stderr and 'File too large' in done.stderr
+    assert 'Traceback' not in done.stderr and 'Logging error' not in done.stderr
 
 
 def test_test_evaluates_draws_and_dumps(config, checkpoint, tmp_path):
@@ -273,6 +327,63 @@ def test_demo_names_a_truncated_image_and_keeps_the_rest(
     )
     assert 'b.png (5000 bytes) is truncated' in said
     assert (tmp_path / 'out/vis/a.png').is_file()
+
+
+def test_demo_keeps_images_of_one_name_apart_and_names_what_it_skips(
+    checkpoint, folder, capfd, tmp_path
+):
+    """The checkpoint brings its config."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    picture = Image.open(folder / 'data/images/000.png')
+    for name in ('a.jpg', 'a.png', 'b.png', 'c.gif'):
+        picture.save(images / name)
+    (images / 'd').write_bytes((images / 'b.png').read_bytes())
+    run_tool('image_demo.py', images, checkpoint, '--out-dir', tmp_path / 'out')
+    written = sorted(path.name for path in (tmp_path / 'out/preds').iterdir())
+    assert written == ['a.jpg.json', 'a.png.json', 'b.json']
+    assert 'label_names' in json.loads((tmp_path / 'out/preds/a.jpg.json').read_text())
+    assert re.search('2 files of .* are skipped.* c.gif, d', ''.join(capfd.readouterr()))
+
+
+@pytest.mark.parametrize(
+    'before, after',
+    [
+        ('', "\n__import__('pathlib').Path('ran').touch()\n"),
+        ("type='CenterNet2ProposalHead'", "type='pathlib.Path.touch', self='ran'"),
+        ("type='nms'", "type=\"__import__('pathlib').Path('ran').touch()\""),
+    ],
+)
+@pytest.mark.parametrize('place', ['message_hub', 'meta'])
+def test_demo_does_not_run_a_checkpoints_config(
+    checkpoint, folder, capsys, tmp_path, monkeypatch, place, before, after
+):
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(checkpoint, weights_only=True)
+    text = content['message_hub']['runtime_info']['cfg']
+    assert before in text
+    changed = text.replace(before, after) if before else text + after
+    if place == 'message_hub':
+        content['message_hub']['runtime_info']['cfg'] = changed
+    else:
+        del content['message_hub']['runtime_info']['cfg']
+        content['meta']['cfg'] = changed
+    torch.save(content, 'model.pth')
+    said = refusal(capsys, 'image_demo.py', folder / 'data/images/000.png', 'model.pth')
+    assert 'Give the config file' in said and 'Traceback' not in said
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_resuming_does_not_run_a_checkpoints_config(
+    config, checkpoint, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(checkpoint, weights_only=True)
+    content['meta']['config'] = "__import__('pathlib').Path('ran').touch()"
+    torch.save(content, 'model.pth')
+    said = refusal(capsys, 'train.py', config, '--resume', 'model.pth')
+    assert "holds meta['config']" in said
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_mmdets_inferencer_takes_our_config(config, checkpoint, folder):

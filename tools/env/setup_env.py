@@ -34,7 +34,7 @@ TORCH = 'torch>=2.6'
 # A stack has a list of its own; here, the distribution of its mmcv.
 STACKS = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
 # What the tests need beyond the rest; the second without their own lists.
-FOR_TESTS = (('deploy', 'eval', 'openvino', 'tests'), ('mmdeploy', 'sahi'))
+FOR_TESTS = (('deploy', 'openvino', 'tests'), ('mmdeploy', 'sahi'))
 # pip's settings that uv knows by the same name, and those that it need not know.
 UV_OPTIONS = ('index-url', 'extra-index-url', 'find-links', 'constraint', 'trusted-host')
 IGNORED = (
