@@ -501,7 +501,7 @@ def extras() -> dict[str, str]:
 
 def test_extras_are_the_lists():
     """Of what the setup installs, too."""
-    for name in ('deploy', 'eval', 'openvino', 'tests'):
+    for name in ('deploy', 'openvino', 'tests'):
         assert extras()[name] == f'file: requirements/{name}.txt'
 
 
