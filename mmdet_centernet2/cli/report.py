@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def write_report(
     cfg: Config,
     samples: Sequence[DetDataSample],
     history: Mapping[str, Any],
-    why: Mapping[str, str] | None = None,
+    why: Callable[[DetDataSample], str] | None = None,
 ) -> None:
     """Write the page.
 
@@ -62,7 +62,7 @@ def write_report(
         cfg: The config that was trained.
         samples: Of the held-out images, with ``pred_instances``.
         history: mmengine's ``message_hub.log_scalars``.
-        why: File name of an image to the page that explains its detections.
+        why: Called for each picture that is shown; gives the address of a page that explains it.
     """
     classes = list(cfg.train_dataloader.dataset.metainfo.classes)
     truth = _content(cfg.val_evaluator.ann_file, classes)
@@ -82,7 +82,7 @@ def write_report(
         images=len(truth['images']),
         boxes=len(truth['annotations']),
         classes=_class_rows(result, classes, counts),
-        cards=_cards(truth, samples, diagnostics, classes, dict(why or {})),
+        cards=_cards(truth, samples, diagnostics, classes, why),
         errors=_error_rows(result),
         doubtful=_doubtful(diagnostics, truth, classes),
         confusion=_confusion(result),
@@ -183,7 +183,7 @@ def _cards(
     samples: Sequence[DetDataSample],
     diagnostics: dict,
     classes: list[str],
-    why: dict[str, str],
+    why: Callable[[DetDataSample], str] | None,
 ) -> list[dict]:
     """The images with the lowest and the highest AP, with their boxes."""
     images = {image['id']: image for image in truth['images']}
@@ -228,7 +228,7 @@ def _cards(
                 found=found,
                 ap=_ap(summary, sample),
                 summary=f'{sum(shown)} of {len(labelled)} found, {len(shown) - sum(shown)} wrong',
-                why=why.get(name),
+                why=why and why(sample),
             )
         )
     return cards

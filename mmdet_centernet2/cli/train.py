@@ -12,8 +12,10 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -24,6 +26,7 @@ from mmdet_centernet2.cli.check_dataset import check_config
 from mmdet_centernet2.cli.own_config import Plan, fit_time, make_plan, write_config
 from mmdet_centernet2.cli.own_data import OwnData, find_data
 from mmdet_centernet2.cli.report import write_report
+from mmdet_centernet2.cli.why import write_page
 from mmdet_centernet2.utils.errors import PreflightError
 
 _PROBE = 8  # iterations that measure the pace; the first two warm up
@@ -260,7 +263,18 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
     metrics = {
         name.removeprefix('coco/bbox_'): round(float(value), 4) for name, value in found.items()
     }
-    write_report(out / 'report.html', cfg, keep.samples, history)
+    say('Writing the report ...')
+    model = runner.model.eval()
+    model.dataset_meta = runner.test_dataloader.dataset.metainfo
+    (out / 'why').mkdir(exist_ok=True)
+
+    def explain(sample: DetDataSample) -> str:
+        path = Path(sample.img_path)
+        page = out / 'why' / f'{path.name}.html'
+        write_page(page, model, cfg, path)
+        return f'why/{quote(page.name)}'
+
+    write_report(out / 'report.html', cfg, keep.samples, history, explain)
     return metrics
 
 

@@ -1,6 +1,7 @@
 """``centernet2 train``: from a folder to a config, a detector and a report."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -17,13 +18,8 @@ from tests.test_cli.own_data import WRITERS, make_images, write_coco, write_yolo
 pytestmark = pytest.mark.slow
 
 # Smaller images than the command chooses, and a few iterations.
-QUICK = [
-    '--epochs',
-    '2',
-    '--cfg-options',
-    'train_cfg.val_interval=3',
-    'train_dataloader.batch_size=2',
-]
+QUICK = ['--epochs', '2', '--cfg-options', 'train_cfg.max_iters=4', 'train_cfg.val_interval=2']
+QUICK += ['train_dataloader.batch_size=1']
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +49,7 @@ def _caches():
 def test_one_folder_holds_everything(done):
     _, out = done
     names = {'check.txt', 'checkpoint.pth', 'config.py', 'data', 'labels.png', 'metrics.json'}
-    assert {path.name for path in out.iterdir()} == {*names, 'report.html', 'training'}
+    assert {path.name for path in out.iterdir()} == {*names, 'report.html', 'training', 'why'}
     metrics = json.loads((out / 'metrics.json').read_text())
     assert 0 <= metrics['mAP'] <= metrics['mAP_50'] <= 1
 
@@ -88,6 +84,9 @@ def test_the_report_needs_no_other_file(done):
     for heading in ('Classes', 'Pictures', 'What goes wrong', 'Confusion matrix', 'Training'):
         assert f'<h2>{heading}</h2>' in page
     assert page.count('data:image/jpeg;base64,') == 3
+    for link in re.findall(r'href="(why/[^"]+)"', page):
+        assert '√(' in (done[1] / link).read_text()
+    assert page.count('>why?</a>') == 3
     assert 'src="' not in page and 'http://' not in page.replace('http://www.w3.org', '').replace(
         'http://purl.org', ''
     ).replace('http://creativecommons.org', '')
@@ -106,7 +105,17 @@ def test_called_again_it_goes_on(done, capsys):
 @pytest.mark.parametrize('name', ['roboflow_coco', 'voc'])
 def test_other_forms_in_a_given_time(name, tmp_path, capsys):
     WRITERS[name](tmp_path / 'data', make_images())
-    main(['train', str(tmp_path / 'data'), '--out', str(tmp_path / 'out'), '--time', '1s'])
+    main(
+        [
+            'train',
+            str(tmp_path / 'data'),
+            '--out',
+            str(tmp_path / 'out'),
+            '--time',
+            '1s',
+            *QUICK[2:],
+        ]
+    )
     assert 'Measuring 8 iterations' in capsys.readouterr().out
     assert Config.fromfile(tmp_path / 'out' / 'config.py').train_cfg.max_iters == 20
     state = torch.load(tmp_path / 'out' / 'checkpoint.pth', weights_only=True)
