@@ -113,7 +113,7 @@ def _value(node: ast.expr) -> Any:
         case ast.Set(elts=parts):
             return {_value(part) for part in parts}
         case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {_value(key): _value(value) for key, value in zip(keys, values)}
+            return {_value(key): _value(value) for key, value in zip(keys, values) if key}
         case ast.Constant(value=value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):

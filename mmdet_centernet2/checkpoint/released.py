@@ -121,6 +121,7 @@ def _convert(source: Path, model: Model, target: Path) -> None:
     fetched = source.parent == target.parent
     try:
         conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
+        assert conversion.variant is not None  # of a whole detector there is one
         cfg = Config.fromfile(str(model.config))
         fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
         if conversion.unplaced or not fit:

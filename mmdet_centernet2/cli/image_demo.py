@@ -158,9 +158,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
     args = build_parser().parse_args(argv)
+    run(args, [args.inputs])
+
+
+def run(args: Namespace, inputs: list[str]) -> None:
+    """Detect in images and folders as the arguments say; see :func:`main`."""
     _settle_model(args)
     check_devices(args)
-    args.inputs = list_images(args.inputs)
+    args.inputs = [path for each in inputs for path in list_images(each)]
     detect(args)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.cli import image_demo, train, why
+    from mmdet_centernet2.cli import train, why
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
@@ -23,7 +23,7 @@ def build_parser() -> ArgumentParser:
     why.add_model_arguments(each)
     each.add_argument('--out-dir', default='outputs', help='folder for pictures and results')
     each.add_argument('--pred-score-thr', default='0.3', help='smallest score that is drawn')
-    each.set_defaults(run=partial(_predict, image_demo.main))
+    each.set_defaults(run=_predict)
     each = commands.add_parser('why', help='show where the scores of an image come from')
     why.add_arguments(each)
     each.set_defaults(run=partial(why.why, say=say))
@@ -33,14 +33,15 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _predict(image_demo: Callable, args: Namespace) -> None:
+def _predict(args: Namespace) -> None:
+    from mmdet_centernet2.cli import image_demo
     from mmdet_centernet2.cli.why import split_words
 
     inputs, config, checkpoint = split_words(args.words)
     options = ['--out-dir', args.out_dir, '--pred-score-thr', args.pred_score_thr]
     options += ['--device', args.device] if args.device else []
-    for each in inputs:  # images or folders
-        image_demo([each, config, '--weights', checkpoint, *options])
+    words = [inputs[0], config, '--weights', checkpoint, *options]
+    image_demo.run(image_demo.build_parser().parse_args(words), inputs)
 
 
 def _weights(args: Namespace) -> None:

@@ -27,6 +27,7 @@ from mmdet_centernet2.cli.own_config import Plan, fit_time, make_plan, write_con
 from mmdet_centernet2.cli.own_data import OwnData, find_data
 from mmdet_centernet2.cli.report import write_report
 from mmdet_centernet2.cli.why import write_page
+from mmdet_centernet2.cli.work_dir import lock_work_dir
 from mmdet_centernet2.utils.errors import PreflightError
 
 _PROBE = 8  # iterations that measure the pace; the first two warm up
@@ -92,7 +93,8 @@ def train(args: Namespace, say: Say = print) -> dict[str, float]:
         out.mkdir(parents=True, exist_ok=True)
         _settle(args, out, config, say, start)
     cfg = load(config, args)
-    metrics = run(cfg, say)
+    with lock_work_dir(cfg.work_dir):
+        metrics = run(cfg, say)
     metrics['seconds'] = round(time.monotonic() - start, 1)
     (out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
     say(_closing_words(out, metrics))

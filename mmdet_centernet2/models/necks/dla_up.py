@@ -29,8 +29,9 @@ class DeformNode(nn.Module):
 
 def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
     """Trainable depth-wise up-sampling that starts as the bilinear one."""
-    size = dict(kernel_size=2 * factor, stride=factor, padding=factor // 2)
-    up = nn.ConvTranspose2d(channels, channels, **size, groups=channels, bias=False)
+    up = nn.ConvTranspose2d(
+        channels, channels, 2 * factor, factor, factor // 2, groups=channels, bias=False
+    )
     ramp = 1 - ((torch.arange(2 * factor) + 0.5) / factor - 1).abs()
     up.weight.data.copy_((ramp[:, None] * ramp).expand_as(up.weight))
     return up
