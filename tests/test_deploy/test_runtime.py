@@ -542,7 +542,8 @@ def photos(tmp_path):
 def test_demo_writes_what_mmdets_does(photos, model, tmp_path, batch, capsys):
     out = tmp_path / 'out'
     demo.main([str(photos), str(model), '--out-dir', str(out), '--batch-size', str(batch)])
-    assert '3 images are done, see' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert '3 images are done, see' in said and 'skipped' in said and 'notes.txt' in said
     assert sorted(p.name for p in (out / 'vis').iterdir()) == ['a.JPG', 'b.png', 'c.jpeg']
     result = json.loads((out / 'preds/b.json').read_text())
     assert list(result) == ['labels', 'scores', 'bboxes', 'label_names']
@@ -634,6 +635,13 @@ def run_demo(program, *arguments, blocked='', path=ROOT, cwd=ROOT):
         if line.startswith(('LOADED', 'RUNTIME'))
     )
     return set(lines['LOADED'].split()), lines['RUNTIME']
+
+
+def test_images_of_one_name_keep_their_results(photos, model, tmp_path):
+    Image.fromarray(picture(50, 70, 9)).save(photos / 'b.jpg')
+    demo.main([str(photos), str(model), '--out-dir', str(tmp_path / 'out'), '--no-save-vis'])
+    names = sorted(path.name for path in (tmp_path / 'out/preds').iterdir())
+    assert names == ['a.json', 'b.jpg.json', 'b.png.json', 'c.json']
 
 
 def test_demo_does_not_import_torch(photos, model, tmp_path):

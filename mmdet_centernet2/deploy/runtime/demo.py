@@ -6,6 +6,7 @@ import json
 import os.path as osp
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -60,12 +61,15 @@ def detect(detector: Detector, images: Sequence[Path], args: Namespace) -> None:
     saves = not (args.no_save_vis and args.no_save_pred)
     where = f', see {osp.abspath(args.out_dir)}' if saves else ''
     best = []  # score in each image
+    stems = Counter(path.stem for path in images)
     with tqdm(total=len(images), desc='Inference', unit='image') as progress:
         try:
             for batch in _batches(detector, images, args.batch_size):
                 paths, pixels = zip(*batch)
                 for found, *file in zip(detector(list(pixels)), paths, pixels):
-                    _write(found, *file, detector, args)
+                    # a.jpg and a.png do not share a file
+                    stem = file[0].stem if stems[file[0].stem] == 1 else file[0].name
+                    _write(found, *file, stem, detector, args)
                     best.append(float(max(found.scores, default=0)))
                 progress.update(len(batch))
         except ImageError as error:
@@ -105,7 +109,12 @@ def _batches(
 
 
 def _write(
-    found: Detections, path: Path, pixels: np.ndarray, detector: Detector, args: Namespace
+    found: Detections,
+    path: Path,
+    pixels: np.ndarray,
+    stem: str,
+    detector: Detector,
+    args: Namespace,
 ) -> None:
     folder = Path(args.out_dir)
     if not args.no_save_vis:
@@ -115,7 +124,7 @@ def _write(
         return
     result = found.as_dict(detector.info.classes)
     if not args.no_save_pred:
-        file = folder / 'preds' / f'{path.stem}.json'
+        file = folder / 'preds' / f'{stem}.json'
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result))
     if args.print_result:

@@ -33,10 +33,18 @@ def list_images(inputs: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DeployedModelError(f'input {inputs} does not exist (looked for {path.absolute()}).')
-    images = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+    files = sorted(each for each in path.iterdir() if each.is_file())
+    images = [each for each in files if each.suffix.lower() in ENDINGS]
     if not images:
         raise DeployedModelError(
             f'folder {inputs} holds no image (a file ending in {" ".join(ENDINGS)}).'
+        )
+    if len(images) < len(files):
+        skipped = [each.name for each in files if each not in set(images)]
+        more = ', ...' if len(skipped) > 10 else ''
+        print(
+            f'{len(skipped)} files of {inputs} are skipped, as they do not end in '
+            f'{" ".join(ENDINGS)}: {", ".join(skipped[:10])}{more}'
         )
     return images
 
