@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason='no Chromium'),
 ]
+NAME = 'a_photograph_with_a_long_name_that_does_not_fit_a_phone.png'
 SIZES = {'desktop': (1200, 900), 'phone': (390, 800)}
 
 
@@ -110,13 +111,13 @@ def why(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('why')
     picture = make_images(1)[0].image
-    cv2.imwrite(str(folder / 'image.png'), picture)
+    cv2.imwrite(str(folder / NAME), picture)
     cfg = config('cascade')
     torch.manual_seed(0)
     model = init_detector(cfg, None, device='cpu', palette='none')
     model.roi_head.test_cfg.score_thr = 0.0
     model.dataset_meta = dict(classes=tuple(f'class <{i}>' for i in range(80)))
-    write_page(folder / 'why.html', model, cfg, folder / 'image.png')
+    write_page(folder / 'why.html', model, cfg, folder / NAME)
     return folder / 'why.html'
 
 
