@@ -525,8 +525,9 @@ def test_mmdeploy_is_never_installed_with_its_list():
             assert 'mmdeploy' not in listed(file.stem)
 
 
-def test_ci_runs_the_tests_script_and_nothing_else():
-    lines = (ROOT / '.ci' / 'run').read_text().split('\n')
-    assert [line for line in lines if line and not line.startswith('#')] == [
-        'bash tools/run_tests.sh'
-    ]
+def test_ci_runs_the_tests_script():
+    """And before it only a browser's installation, whose failure is no failure."""
+    lines = [line for line in (ROOT / '.ci' / 'run').read_text().splitlines() if line]
+    assert lines[-1] == 'bash tools/run_tests.sh'
+    assert 'chromium' in lines[-3] and '|| echo' in lines[-3]
+    assert not any(line.startswith('set -e') for line in lines)
