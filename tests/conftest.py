@@ -23,7 +23,11 @@ def _plain_config_text() -> Iterator[None]:
 
     It takes half of the time of a small run, and changes line breaks only.
     """
-    with mock.patch('mmengine.config.config.FormatCode', lambda text, **kwargs: (text, True)):
+    with mock.patch(
+        'mmengine.config.config.FormatCode',
+        lambda text, **kwargs: (text, True),
+        create=True,  # onedl-mmengine imports it elsewhere
+    ):
         yield
 
 
