@@ -54,48 +54,32 @@ def pickled_method(owner: Any, name: str) -> Callable:
     )
 
 
-def _known_as(path: str, function: Callable) -> Callable:
-    """Make the allow-list find ``function`` under ``path``.
-
-    Pairs of both are understood by torch from 2.6 on only.
-    """
-
-    def call(*args):
-        return function(*args)
-
-    call.__module__, _, call.__name__ = path.rpartition('.')
-    call.__qualname__ = call.__name__
-    return call
-
-
 @cache
-def mmengine_safe_globals() -> tuple[Callable, ...]:
-    """The entries for ``torch.serialization.add_safe_globals``."""
-    return (
-        HistoryBuffer,
-        OneCycleParamScheduler,
-        Counter,
-        encode,  # how pickle spells the bytes of a numpy array
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(code)) for code in _DTYPE_CODES},
-        *(
-            _known_as(f'{module}.{function.__name__}', function)
-            for module in _NUMPY_MODULES
-            for function in (multiarray._reconstruct, multiarray.scalar)
-        ),
-        _known_as('builtins.getattr', pickled_method),
-    )
+def mmengine_safe_globals() -> tuple[tuple[Callable, str], ...]:
+    """The entries for ``torch.serialization.add_safe_globals``.
 
-
-def allow_mmengine_checkpoints() -> bool:
-    """Register the classes of mmengine's checkpoints with torch.
-
-    Returns:
-        Whether this torch has an allow-list (2.4 and newer). Older ones read
-        checkpoints without one.
+    As pairs with their names, also where torch knows the name: onedl-mmengine
+    takes the bare classes off the list after each file that it has read.
     """
-    add = getattr(torch.serialization, 'add_safe_globals', None)
-    if add is not None:
-        add(list(mmengine_safe_globals()))
-    return add is not None
+    named = {
+        f'{known.__module__}.{known.__qualname__}': known
+        for known in (
+            HistoryBuffer,
+            OneCycleParamScheduler,
+            Counter,
+            encode,  # how pickle spells the bytes of a numpy array
+            np.ndarray,
+            np.dtype,
+            *{type(np.dtype(code)) for code in _DTYPE_CODES},
+        )
+    }
+    for module in _NUMPY_MODULES:
+        for function in (multiarray._reconstruct, multiarray.scalar):
+            named[f'{module}.{function.__name__}'] = function
+    named['builtins.getattr'] = pickled_method
+    return tuple((known, name) for name, known in named.items())
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Register the classes of mmengine's checkpoints with torch."""
+    torch.serialization.add_safe_globals(list(mmengine_safe_globals()))
