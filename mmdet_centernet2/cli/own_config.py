@@ -133,7 +133,7 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
     mosaic = f'{_MOSAIC}\n    *random_crop,\n    ' if plan.mosaic else ''
     turns = " dict(type='RandomQuarterTurns')," if plan.from_above else ''
     warmup = max(plan.iters // 15, 1)
-    evaluation = f'interval={plan.interval}, max_keep_ckpts=1'
+    evaluation = f'interval={plan.interval}, max_keep_ckpts=2'
     lines = [
         f'# {data.kind} data {Path(source).name}, by `centernet2 train`; edit it as you like.',
         f"_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'",
