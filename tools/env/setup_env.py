@@ -229,7 +229,7 @@ class Environment:
         if 'cert' in settings:
             os.environ.setdefault('SSL_CERT_FILE', settings['cert'])
         command = [uv, 'pip', 'install', '--python', self.python]
-        command += ['--index-strategy', 'unsafe-best-match']  # as pip
+        command += ['--compile-bytecode', '--index-strategy', 'unsafe-best-match']  # as pip
         for name in UV_OPTIONS:
             for value in settings.get(name, '').split():
                 command += [f'--{name}', value]
