@@ -20,8 +20,7 @@ from .convert import check_against, convert_state_dict
 from .errors import CheckpointError
 from .files import read_checkpoint, save_checkpoint, tensors_of
 from .mobilenet_v2 import prepare_mobilenet_v2
-from .variants import num_classes
-from .zoo import Model, dataset_meta, model_state, shipped_models
+from .zoo import Model, detector_checkpoint, model_state, shipped_models
 
 SCHEME = 'centernet2://'
 #: A folder that holds the original's files, instead of the network.
@@ -121,7 +120,6 @@ def _convert(source: Path, model: Model, target: Path) -> None:
     fetched = source.parent == target.parent
     try:
         conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
-        assert conversion.variant is not None  # of a whole detector there is one
         cfg = Config.fromfile(str(model.config))
         fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
         if conversion.unplaced or not fit:
@@ -135,11 +133,7 @@ def _convert(source: Path, model: Model, target: Path) -> None:
         if fetched:  # a page instead of the file, or a damaged one
             source.unlink(missing_ok=True)
         raise
-    meta = dict(conversion.meta(), source=source.name)
-    names = dataset_meta(cfg, num_classes(conversion.state_dict, conversion.variant))
-    if names is not None:
-        meta['dataset_meta'] = names
-    save_checkpoint(dict(state_dict=conversion.state_dict, meta=meta), target)
+    save_checkpoint(detector_checkpoint(conversion, cfg, source), target)
     if fetched:
         source.unlink()
 

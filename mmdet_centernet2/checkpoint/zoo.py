@@ -13,7 +13,9 @@ from torch import Tensor
 
 from mmdet_centernet2.datasets.palette import distinct_palette
 
+from .convert import Conversion
 from .errors import CheckpointError
+from .variants import num_classes
 
 
 class Model(NamedTuple):
@@ -101,3 +103,23 @@ def dataset_meta(config: Config, classes: set[int]) -> dict | None:
     if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
         palette = distinct_palette(len(names))
     return dict(classes=names, palette=[tuple(map(int, colour)) for colour in palette])
+
+
+def detector_checkpoint(conversion: Conversion, config: Config, source: str | Path) -> dict:
+    """A converted detector as a checkpoint of mmengine.
+
+    Args:
+        conversion: Of a whole detector, which fits the config's model.
+        config: The config.
+        source: The original's file.
+
+    Returns:
+        ``state_dict``, and ``meta`` with what the way back needs and, where
+        the config has the right ones, the names of the classes.
+    """
+    assert conversion.variant is not None  # of a backbone alone there is none
+    meta = dict(conversion.meta(), source=Path(source).name)
+    names = dataset_meta(config, num_classes(conversion.state_dict, conversion.variant))
+    if names is not None:
+        meta['dataset_meta'] = names
+    return dict(state_dict=conversion.state_dict, meta=meta)

@@ -52,8 +52,11 @@ _SOURCES = {
 }
 
 
-def check_train(args: Namespace) -> None:
+def check_train(args: Namespace) -> AbstractContextManager:
     """Check what ``tools/train.py`` was asked to do, by its arguments.
+
+    Returns:
+        Holds the work_dir while it is entered; see :func:`lock_work_dir`.
 
     Raises:
         PreflightError: If the config, its data, pretrained weights or device
@@ -63,8 +66,9 @@ def check_train(args: Namespace) -> None:
     """
     cfg = load_config(args)
     check_devices(args)
+    lock = lock_work_dir(work_dir_of(args, cfg))
     if not _is_first_process():
-        return
+        return lock
     check_schedule(cfg)
     validates = cfg.get('val_cfg') is not None
     loaders = ['train_dataloader'] + ['val_dataloader'] * validates
@@ -73,6 +77,7 @@ def check_train(args: Namespace) -> None:
     check_datasets(cfg, loaders, evaluators)
     check_pretrained(cfg)
     _check_start(args, cfg)
+    return lock
 
 
 def check_test(args: Namespace) -> None:
@@ -92,11 +97,6 @@ def check_test(args: Namespace) -> None:
     check_data(cfg, ['test_dataloader'], ['test_evaluator'])
     checkpoint = require_full_match(cfg, args.checkpoint)
     check_datasets(cfg, ['test_dataloader'], ['test_evaluator'], checkpoint)
-
-
-def train_lock(args: Namespace) -> AbstractContextManager:
-    """Hold the work_dir of ``tools/train.py``; see :func:`lock_work_dir`."""
-    return lock_work_dir(work_dir_of(args, load_config(args)))
 
 
 def load_config(args: Namespace) -> Config:

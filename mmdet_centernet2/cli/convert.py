@@ -31,7 +31,7 @@ from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.key_maps import key_map
 from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
 from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
-from mmdet_centernet2.checkpoint.zoo import dataset_meta, model_state, shipped_models
+from mmdet_centernet2.checkpoint.zoo import detector_checkpoint, model_state, shipped_models
 
 _EPILOG = """
 Nothing in SRC is executed, whatever it holds. DST is written only when every
@@ -123,11 +123,7 @@ def _convert_detector(tensors: StateDict, src: str, path: str | None) -> dict[st
     fit = check_against(model_state(cfg.model, cfg.filename), conversion.state_dict)
     refuse_misfit(conversion, fit, class_advice(cfg, fit, classes))
     _describe(conversion)
-    meta = dict(conversion.meta(), source=Path(src).name)
-    names = dataset_meta(cfg, classes)
-    if names is not None:
-        meta['dataset_meta'] = names
-    return dict(state_dict=conversion.state_dict, meta=meta)
+    return detector_checkpoint(conversion, cfg, src)
 
 
 def _convert_backbone(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:

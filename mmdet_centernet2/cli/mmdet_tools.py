@@ -83,9 +83,8 @@ def load_mmdet_tool(relative: str) -> ModuleType:
 
 def run_mmdet_tool(
     relative: str,
-    check: Callable[[Namespace], None] | None = None,
+    check: Callable[[Namespace], AbstractContextManager | None] | None = None,
     adapt: Callable[[ModuleType], None] | None = None,
-    guard: Callable[[Namespace], AbstractContextManager] = lambda args: nullcontext(),
 ) -> None:
     """Run one of mmdet's tools on this process' command line.
 
@@ -98,10 +97,9 @@ def run_mmdet_tool(
         relative: Path below mmdet's ``tools`` folder.
         check: Gets the parsed arguments and raises
             :class:`PreflightError` or :class:`CheckpointError` when the run
-            cannot work.
+            cannot work. What it returns is entered while the tool runs.
         adapt: Gets the tool's module before it runs, to
             put our classes in the place of mmdet's.
-        guard: Gets the parsed arguments; entered while the tool runs.
     """
     with errors_as_exit():
         for message in USELESS_WARNINGS:
@@ -112,10 +110,9 @@ def run_mmdet_tool(
         if adapt is not None:
             adapt(tool)
         args = tool.parse_args()
-        if check is not None:
-            check(args)
+        held = check(args) if check is not None else None
         extra = prepare_launch(args)
-    with _extended_argv(extra), errors_as_exit(), guard(args):
+    with _extended_argv(extra), errors_as_exit(), held or nullcontext():
         # so that torchrun's last words name the error
         record(tool.main)()
     close_launch()

@@ -6,13 +6,15 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import yaml
 
+from mmdet_centernet2.datasets.annotation_file import read_annotations
 from mmdet_centernet2.utils.errors import UserError
 from mmdet_centernet2.utils.files import write_atomically
 
@@ -53,6 +55,8 @@ class OwnData:
     Attributes:
         kind: ``'COCO'``, ``'YOLO'`` or ``'Pascal VOC'``.
         classes: Names of the classes that have boxes.
+        sides: Square roots of the areas of the training boxes, in pixels.
+        longest: Median longer edge of the training images, in pixels.
         notes: How it was read, a line for each thing that a user should know.
     """
 
@@ -60,7 +64,9 @@ class OwnData:
     train: Part
     val: Part
     classes: tuple[str, ...]
-    notes: list[str] = field(default_factory=list)
+    sides: np.ndarray
+    longest: float
+    notes: list[str]
 
 
 def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
@@ -75,14 +81,20 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
     Raises:
         DataError: If nothing is found, more than one kind is, or a label file
             is at fault.
+        AnnotationError: If a COCO file is.
     """
     data = Path(data).expanduser()
     if not data.exists():
         raise DataError(f'{data} does not exist (looked for {data.resolve()}).')
     kind, sources = _look(data.resolve())
     notes: list[str] = []
-    parts = _KINDS[kind](data.resolve(), sources, notes)
-    return _finish(kind, data, parts, Path(out_dir), seed, notes)
+    try:
+        parts = _KINDS[kind](data.resolve(), sources, notes)
+        return _finish(kind, data, parts, Path(out_dir), seed, notes)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        for path in sources if kind == 'COCO' else ():
+            read_annotations(path)  # names what is missing or of another type
+        raise
 
 
 # --- finding ---------------------------------------------------------------
@@ -121,7 +133,6 @@ def _look(data: Path) -> tuple[str, list[Path]]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether the first bytes, or all of a file, are a COCO file."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -161,18 +172,30 @@ Labels = tuple[Any, list[Box]]  # an image of labelformat, and its boxes
 
 def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
     root = data if data.is_dir() else data.parent
+    what = (
+        'several COCO files, and their names do not say which is for training and which for '
+        'validation'
+    )
+    advice = (
+        ' Name them train.json and val.json, or give one file: a fifth of its images becomes the '
+        'validation part.'
+    )
     parts: dict[str, Source] = {}
-    for path in files:
-        part = 'train' if len(files) == 1 else _part_of(path, root)
-        if part is None or part in parts:
-            names = ', '.join(str(file.relative_to(root)) for file in files)
-            raise DataError(
-                f'{data} holds several COCO files, and their names do not say which is for '
-                f'training and which for validation: {names}. Name them train.json and val.json, '
-                'or give one file: a fifth of its images becomes the validation part.'
-            )
+    for part, path in _by_part(files, root, what, advice).items():
         content = json.loads(path.read_bytes())
         parts[part] = content, path, _image_folder(path, content, root, part)
+    return parts
+
+
+def _by_part(paths: list[Path], root: Path, what: str, advice: str = '') -> dict[str, Path]:
+    """Files or folders by the part that their names say; one alone is for training."""
+    parts: dict[str, Path] = {}
+    for path in paths:
+        part = 'train' if len(paths) == 1 else _part_of(path, root)
+        if part is None or part in parts:
+            names = ', '.join(str(each.relative_to(root)) for each in paths)
+            raise DataError(f'{root} holds {what}: {names}.{advice}')
+        parts[part] = path
     return parts
 
 
@@ -265,15 +288,9 @@ def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
 def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
     from labelformat.formats import PascalVOCObjectDetectionInput
 
-    root = data if data.is_dir() else data.parent
+    what = 'Pascal VOC files in several folders, and their names do not say which is for training'
     parts: dict[str, Source] = {}
-    for folder in folders:
-        part = 'train' if len(folders) == 1 else _part_of(folder, root)
-        if part is None or part in parts:
-            raise DataError(
-                f'{data} holds Pascal VOC files in several folders, and their names do not say '
-                f'which is for training: {", ".join(str(f.relative_to(root)) for f in folders)}.'
-            )
+    for part, folder in _by_part(folders, data, what).items():
         found: set[str] = set()
         for path in folder.glob('*.xml'):
             try:
@@ -376,7 +393,15 @@ def _finish(
             with write_atomically(path) as file:
                 file.write(json.dumps(content).encode())
         made[name] = Part(path, images, len(content['images']), len(content['annotations']))
-    return OwnData(kind, made['train'], made['val'], classes, notes)
+    sides, longest = _sizes(parts['train'][0])
+    return OwnData(kind, made['train'], made['val'], classes, sides, longest, notes)
+
+
+def _sizes(content: dict) -> tuple[np.ndarray, float]:
+    """Square roots of the boxes' areas, and the median longer image edge, in pixels."""
+    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float).reshape(-1, 4)
+    edges = [max(image['width'], image['height']) for image in content['images']]
+    return np.sqrt(boxes[:, 2:].prod(1).clip(0)), float(np.median(edges))
 
 
 def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure  # no pyplot: there may be no display
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+
+from mmdet_centernet2.datasets.annotation_file import read_annotations
 
 PAGES = Path(__file__).parent / 'pages'
 _CARDS = 12  # half of them the worst, half the best
@@ -48,6 +50,21 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(style=style, **values)
 
 
+def data_uri(picture: np.ndarray, ending: str, quality: int = 95) -> str:
+    """A picture (H, W, 3 or 4) uint8, BGR, as part of a page; ``.jpg`` or ``.png``."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if ending == '.jpg' else []
+    encoded = base64.b64encode(cv2.imencode(ending, picture, options)[1]).decode()
+    return f'data:image/{"jpeg" if ending == ".jpg" else "png"};base64,{encoded}'
+
+
+def embedded_photo(picture: np.ndarray, longest: int, quality: int) -> str:
+    """A photo (H, W, 3) as part of a page, shrunk to a longer edge of pixels."""
+    scale = min(longest / max(picture.shape[:2]), 1)
+    if scale < 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return data_uri(picture, '.jpg', quality)
+
+
 def write_report(
     path: Path,
     cfg: Config,
@@ -65,8 +82,8 @@ def write_report(
         why: Called for each picture that is shown; gives the address of a page that explains it.
     """
     classes = list(cfg.train_dataloader.dataset.metainfo.classes)
-    truth = _content(cfg.val_evaluator.ann_file, classes)
-    training = _content(cfg.train_dataloader.dataset.ann_file, classes)
+    truth = _content(cfg.val_evaluator, classes)
+    training = _content(cfg.train_dataloader.dataset, classes)
     result = _evaluate(truth, samples)
     counts = [
         Counter(a['category_id'] for a in content['annotations']) for content in (truth, training)
@@ -93,28 +110,22 @@ def write_report(
     path.write_text(page, encoding='utf-8')
 
 
-def _content(ann_file: str, classes: list[str]) -> dict[str, Any]:
-    """A COCO file with categories 1, 2, ... in the order of the classes."""
-    content = json.loads(Path(ann_file).read_bytes())
+def _content(part: dict, classes: list[str]) -> dict[str, Any]:
+    """The ``ann_file`` of a config with categories 1, 2, ... in the order of the classes."""
+    bad_boxes = part.get('bad_boxes', 'error')
+    content = read_annotations(part['ann_file'], evaluation=True, bad_boxes=bad_boxes)
     numbers = {
         each['id']: classes.index(each['name']) + 1
         for each in content['categories']
         if each['name'] in classes
     }
-    annotations = [ann for ann in content['annotations'] if ann['category_id'] in numbers]
     return dict(
         images=content['images'],
         categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)],
         annotations=[
-            dict(
-                id=number,
-                image_id=ann['image_id'],
-                category_id=numbers[ann['category_id']],
-                bbox=ann['bbox'],
-                area=ann.get('area') or ann['bbox'][2] * ann['bbox'][3],
-                iscrowd=int(ann.get('iscrowd') or 0),
-            )
-            for number, ann in enumerate(annotations, 1)
+            dict(ann, category_id=numbers[ann['category_id']])
+            for ann in content['annotations']
+            if ann['category_id'] in numbers
         ],
     )
 
@@ -197,15 +208,13 @@ def _cards(
             _box(*ann['bbox'], name=classes[ann['category_id'] - 1])
         )
     hits = {number for number, status in diagnostics['dt_status'].items() if status == 'tp'}
-    first = dict(zip((s.img_id for s in samples), _first_numbers(samples)))
+    # the number that the evaluation gives to the first box of each image
+    numbers = accumulate((len(s.pred_instances) for s in samples), initial=1)
+    first = {sample.img_id: number for sample, number in zip(samples, numbers)}
     cards = []
     for sample in order:
         picture = cv2.imread(sample.img_path)
         height, width = picture.shape[:2]
-        scale = min(_PICTURE / max(height, width), 1)
-        if scale < 1:
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        jpeg = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
         pred, name = sample.pred_instances, images[sample.img_id]['file_name']
         found = []
         for index, (box, score, label) in enumerate(
@@ -223,7 +232,7 @@ def _cards(
                 name=name,
                 width=width,
                 height=height,
-                jpeg=base64.b64encode(jpeg).decode(),
+                jpeg=embedded_photo(picture, _PICTURE, 85),
                 truth=labelled,
                 found=found,
                 ap=_ap(summary, sample),
@@ -236,12 +245,6 @@ def _cards(
 
 def _ap(summary: dict, sample: DetDataSample) -> float:
     return summary[sample.img_id]['ap']
-
-
-def _first_numbers(samples: Sequence[DetDataSample]) -> list[int]:
-    """The number that the evaluation gives to the first box of each image."""
-    counts = [len(sample.pred_instances) for sample in samples]
-    return [1 + sum(counts[:index]) for index in range(len(counts))]
 
 
 def _box(x: float, y: float, w: float, h: float, name: str, **more: Any) -> dict[str, Any]:

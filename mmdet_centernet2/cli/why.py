@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet_centernet2.checkpoint.released import find_config
-from mmdet_centernet2.cli.report import render
+from mmdet_centernet2.cli.report import data_uri, embedded_photo, render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
 from mmdet_centernet2.utils.errors import PreflightError
@@ -111,10 +110,8 @@ def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
         raise PreflightError(f'{path} cannot be read as an image.')
     data = gather(model, cfg, path)
     height, width = picture.shape[:2]
-    scale = min(_PICTURE / max(height, width), 1)
-    if scale < 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    data.update(width=width, height=height, jpeg=_data_uri(picture, '.jpg'))
+    jpeg = embedded_photo(picture, _PICTURE, _JPEG_QUALITY)
+    data.update(width=width, height=height, jpeg=jpeg)
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')
     model_name = Path(cfg.filename).name if cfg.filename else type(model).__name__
     page.write_text(
@@ -298,15 +295,9 @@ def _level(logits: Tensor, stride: int, meta: dict) -> dict[str, Any]:
         extent=[cell[0] * width, cell[1] * height],
         best=float(values.max()) / 255,
         values=values.flatten().tolist(),
-        png=_data_uri(picture, '.png'),
+        png=data_uri(picture, '.png'),
     )
 
 
 def _round(values: Tensor, digits: int = 1) -> list[float]:
     return [round(value, digits) for value in values.tolist()]
-
-
-def _data_uri(picture: np.ndarray, ending: str) -> str:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if ending == '.jpg' else []
-    encoded = base64.b64encode(cv2.imencode(ending, picture, options)[1]).decode()
-    return f'data:image/{"jpeg" if ending == ".jpg" else "png"};base64,{encoded}'

@@ -18,9 +18,9 @@ from mmdet_centernet2.checkpoint import (
 )
 from mmdet_centernet2.checkpoint.convert import Fit, Mismatch, not_finite
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
+from mmdet_centernet2.checkpoint.zoo import dataset_meta
 from mmdet_centernet2.cli.convert import (
     class_advice,
-    dataset_meta,
     load_config,
     model_state,
     refuse_misfit,
