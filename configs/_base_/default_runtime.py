@@ -3,7 +3,8 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmdet_centernet2'])
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=3)
+    logger=dict(interval=20),
+    checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=3),
 )
 custom_hooks = [
     dict(type='CheckInvalidLossHook', interval=20),

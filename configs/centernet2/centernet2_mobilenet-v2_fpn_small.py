@@ -8,5 +8,5 @@ _base_ = [
 ]
 
 # -----hooks-----
-default_hooks = dict(checkpoint=dict(interval=750, max_keep_ckpts=2))
+default_hooks = dict(checkpoint=dict(interval=750, max_keep_ckpts=1))
 custom_hooks = [dict(type='CPUSpeedHook')]

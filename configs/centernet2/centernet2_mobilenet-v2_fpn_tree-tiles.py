@@ -10,6 +10,6 @@ _base_ = [
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1)))
 
 # -----hooks-----
-default_hooks = dict(checkpoint=dict(interval=750, max_keep_ckpts=2))
+default_hooks = dict(checkpoint=dict(interval=750, max_keep_ckpts=1))
 custom_hooks = [dict(type='CPUSpeedHook')]
 visualizer = dict(vis_backends=[])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def make_plan(
         epochs: Passes over the images; by default fewer for larger data sets.
         from_above: Whether no side of an image is up.
     """
-    sides, longest = _object_sizes(data)
+    sides, longest = data.sides, data.longest
     largest = 1333 if gpu else 800
     wanted = longest * min(_SMALL_OBJECT / max(np.percentile(sides, 25), 1), 2)
     size = _round(min(max(wanted, 320), largest))
@@ -106,14 +105,6 @@ def fit_time(plan: Plan, seconds: float, pace: float, evaluation: float) -> Plan
     return replace(plan, iters=max(int(left / pace), 20), evaluations=evaluations)
 
 
-def _object_sizes(data: OwnData) -> tuple[np.ndarray, float]:
-    """Square roots of the boxes' areas, and the median longer image edge, in pixels."""
-    content = json.loads(data.train.ann_file.read_bytes())
-    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float).reshape(-1, 4)
-    edges = [max(image['width'], image['height']) for image in content['images']]
-    return np.sqrt(boxes[:, 2:].prod(1).clip(0)), float(np.median(edges))
-
-
 def _round(pixels: float) -> int:
     """To the nearest multiple of 32, which no level has to pad."""
     return max(round(pixels / 32), 1) * 32
@@ -133,7 +124,7 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
     mosaic = f'{_MOSAIC}\n    *random_crop,\n    ' if plan.mosaic else ''
     turns = " dict(type='RandomQuarterTurns')," if plan.from_above else ''
     warmup = max(plan.iters // 15, 1)
-    evaluation = f'interval={plan.interval}, max_keep_ckpts=2'
+    evaluation = f'interval={plan.interval}, max_keep_ckpts=1'
     lines = [
         f'# {data.kind} data {Path(source).name}, by `centernet2 train`; edit it as you like.',
         f"_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'",

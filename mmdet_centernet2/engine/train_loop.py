@@ -10,6 +10,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn import Module
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from .random_state import set_random_state
+
 
 class EndlessBatchSampler(Sampler[list[int]]):
     """Batches of one epoch after another, from any iteration on.
@@ -67,8 +69,10 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
     mmengine's loop loads all images of the iterations before the one that it
     resumes from. This one only draws their indices. The images after it come
     in the same order as without a break, also if the config sets no seed: the
-    seed is read from the checkpoint (not with ``diff_rank_seed``). Random
-    augmentations may differ.
+    seed is read from the checkpoint (not with ``diff_rank_seed``). With the
+    random state from ``SafeCheckpointHook`` a resumed run on a CPU equals the
+    uninterrupted one to the bit; random augmentations in worker processes
+    (``num_workers`` above 0) differ.
 
     Args:
         runner: Of the training.
@@ -78,6 +82,8 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
     """
 
     def __init__(self, runner: Runner, dataloader: dict | DataLoader, **kwargs) -> None:
+        #: Of this process, from a checkpoint. None goes on with the current one.
+        self.random_state: dict | None = None
         self._fixed_seed = True
         if isinstance(dataloader, dict):
             self._fixed_seed = 'seed' in dataloader['sampler']
@@ -103,8 +109,15 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
                 batches.sampler.seed = self.runner.seed
             batches.start = self._iter
             # mmengine's `run` drops the first `_iter` items.
-            self.dataloader_iterator = chain(repeat(None, self._iter), self.dataloader)
+            self.dataloader_iterator = chain(repeat(None, self._iter), self._batches())
         return super().run()
+
+    def _batches(self) -> Iterator[dict]:
+        """Yield batches, the first with the random state of the checkpoint."""
+        batches = iter(self.dataloader)  # draws a seed for the workers
+        if self.random_state is not None:
+            set_random_state(self.random_state)
+        yield from batches
 
     @property
     def _seeds_differ(self) -> bool:

@@ -35,6 +35,9 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
             os.umask(mask)
             os.chmod(file.name, 0o666 & ~mask)  # until here only for us
             os.replace(file.name, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # the new name outlives a loss of power
+            os.close(folder)
         except BaseException:
-            os.unlink(file.name)
+            Path(file.name).unlink(missing_ok=True)
             raise
