@@ -8,7 +8,6 @@ import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import mmengine
@@ -147,26 +146,21 @@ def _add_text_arguments(group) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        argv: Its arguments; those of the process by default.
+def main() -> None:
+    """Run on this process' command line.
 
     Raises:
         PreflightError: If the inputs or the device are not there.
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args()
     run(args, [args.inputs])
 
 
 def run(args: Namespace, inputs: list[str]) -> None:
     """Detect in images and folders as the arguments say; see :func:`main`."""
-    _settle_model(args)
-    check_devices(args)
     args.inputs = [path for each in inputs for path in list_images(each)]
-    detect(args)
+    detect(args, build_inferencer(args))
 
 
 def list_images(inputs: str) -> list[str]:
@@ -185,9 +179,8 @@ def list_images(inputs: str) -> list[str]:
     """
     if inputs.lower().endswith(_VIDEO_ENDINGS):
         raise PreflightError(
-            f'input {inputs} is a video, which is not read. Extract its '
-            'frames into a folder and give that: mkdir frames && ffmpeg '
-            f'-i {inputs} frames/%06d.jpg'
+            f'input {inputs} is a video, which this tool does not read. Give it to: '
+            f'centernet2 predict {inputs} CONFIG CHECKPOINT'
         )
     endings = ' '.join(IMG_EXTENSIONS)
     if '://' in inputs:
@@ -215,11 +208,24 @@ def list_images(inputs: str) -> list[str]:
     return [osp.join(inputs, name) for name in sorted(names)]
 
 
-def detect(args: Namespace) -> dict:
+def build_inferencer(args: Namespace) -> NamedInferencer:
+    """The model of the arguments, once it and the device are checked."""
+    _settle_model(args)
+    check_devices(args)
+    return NamedInferencer(
+        model=args.model,
+        weights=args.weights,
+        device=args.device or get_device(),
+        palette=args.palette,
+    )
+
+
+def detect(args: Namespace, inferencer: NamedInferencer) -> dict:
     """Detect as the arguments say.
 
     Args:
         args: From :func:`build_parser`, ``inputs`` as a list.
+        inferencer: Runs the model.
 
     Returns:
         ``predictions`` and ``visualization`` of mmdet's inferencer.
@@ -228,12 +234,6 @@ def detect(args: Namespace) -> dict:
         PreflightError: If an image cannot be read; what was done before it
             stays in the output folder.
     """
-    inferencer = NamedInferencer(
-        model=args.model,
-        weights=args.weights,
-        device=args.device or get_device(),
-        palette=args.palette,
-    )
     stems = Counter(Path(path).stem for path in args.inputs)
     inferencer.shared_stems = frozenset(stem for stem, count in stems.items() if count > 1)
     if args.fast:

@@ -11,7 +11,7 @@ from functools import partial
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.cli import train, why
+    from mmdet_centernet2.cli import predict, train, why
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
@@ -19,11 +19,9 @@ def build_parser() -> ArgumentParser:
     each = commands.add_parser('train', help='train on a folder of labelled images')
     train.add_arguments(each)
     each.set_defaults(run=partial(train.train, say=say))
-    each = commands.add_parser('predict', help='detect in images and draw the boxes')
-    why.add_model_arguments(each)
-    each.add_argument('--out-dir', default='outputs', help='folder for pictures and results')
-    each.add_argument('--pred-score-thr', default='0.3', help='smallest score that is drawn')
-    each.set_defaults(run=_predict)
+    each = commands.add_parser('predict', help='detect in images and videos and draw the boxes')
+    predict.add_arguments(each)
+    each.set_defaults(run=predict.predict)
     each = commands.add_parser('why', help='show where the scores of an image come from')
     why.add_arguments(each)
     each.set_defaults(run=partial(why.why, say=say))
@@ -31,17 +29,6 @@ def build_parser() -> ArgumentParser:
     each.add_argument('name', help='such as CenterNet2_R50_1x')
     each.set_defaults(run=_weights)
     return parser
-
-
-def _predict(args: Namespace) -> None:
-    from mmdet_centernet2.cli import image_demo
-    from mmdet_centernet2.cli.why import split_words
-
-    inputs, config, checkpoint = split_words(args.words)
-    options = ['--out-dir', args.out_dir, '--pred-score-thr', args.pred_score_thr]
-    options += ['--device', args.device] if args.device else []
-    words = [inputs[0], config, '--weights', checkpoint, *options]
-    image_demo.run(image_demo.build_parser().parse_args(words), inputs)
 
 
 def _weights(args: Namespace) -> None:

@@ -596,7 +596,7 @@ def test_demo_says_that_nothing_is_above_the_threshold(photos, model, tmp_path, 
     [
         ('nowhere', 'does not exist'),
         ('.', 'holds no image'),
-        ('street.MP4', 'street.MP4 is a video, which is not read'),
+        ('street.MP4', 'street.MP4 cannot be decoded by OpenCV'),
     ],
 )
 def test_demo_refuses(inputs, reason, model, tmp_path, capsys):
@@ -652,6 +652,20 @@ def test_demo_does_not_import_torch(photos, model, tmp_path):
     assert not loaded & {'torch', 'mmdet', 'mmengine', 'mmcv', 'mmdeploy', 'mmdet_centernet2'}
     assert source.startswith(str(ROOT))
     assert len(list((tmp_path / 'preds').iterdir())) == 3
+
+
+def test_a_video_does_not_take_torch(model, tmp_path):
+    video = tmp_path / 'street.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for number in range(3):
+        writer.write(picture(48, 64, number))
+    writer.release()
+    loaded, _ = run_demo(DEMO, video, model, '--out-dir', tmp_path, '--batch-size', '2')
+    assert not loaded & {'torch', 'mmdet', 'mmengine', 'mmcv', 'mmdeploy', 'mmdet_centernet2'}
+    found = json.loads((tmp_path / 'preds/street.json').read_text())
+    assert len(found['frames']) == 3 and all(each['scores'] for each in found['frames'])
+    drawn = cv2.VideoCapture(str(tmp_path / 'vis/street.mp4'))
+    assert [drawn.read()[0] for _ in range(4)] == [True, True, True, False]
 
 
 def test_demo_runs_where_torch_cannot_be_imported(photos, model, tmp_path):

@@ -113,8 +113,8 @@ def test_a_video_is_called_one(folder, tmp_path, capsys):
     video = tmp_path / 'street.MP4'
     video.write_bytes(b'\0' * 99)
     said = refusal(capsys, 'image_demo.py', video, folder / 'mine.py')
-    assert f'{video} is a video, which is not read' in said
-    assert said.count('\n') == 1 and 'ffmpeg -i' in said
+    assert f'{video} is a video, which this tool does not read' in said
+    assert said.count('\n') == 1 and f'centernet2 predict {video}' in said
 
 
 def test_heads_with_another_number_of_classes(folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Detect on an image or a folder, with the options and outputs of the PyTorch demo."""
+"""Detect on images, folders and videos, with the options and outputs of the PyTorch demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os.path as osp
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +21,17 @@ from .detector import Detector
 from .drawing import draw
 from .errors import DeployedModelError, ImageError
 from .images import list_images, read_image, write_image
+from .video import Video, is_video
 
 
 def build_parser() -> ArgumentParser:
     """The command line for exported models."""
     parser = ArgumentParser(
-        description='Detect on an image or a folder with an exported model '
+        description='Detect on an image, a folder or a video with an exported model '
         'and draw the boxes; needs neither torch nor mmdet'
     )
     add = parser.add_argument
-    add('inputs', help='image file or folder')
+    add('inputs', help='image file, folder or video file')
     add('model', help='file that tools/deploy.py wrote')
     add('--backend', default='onnxruntime', choices=sorted(BACKENDS), help='what runs the model')
     add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
@@ -46,45 +49,106 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run on a command line, this process' unless given."""
     args = build_parser().parse_args(arguments)
     try:
-        if args.batch_size < 1:
-            raise DeployedModelError('--batch-size must be at least 1.')
-        images = list_images(args.inputs)
-        detector = Detector(args.model, args.backend, args.device, args.threads)
-        detect(detector, images, args)
+        run(args, [args.inputs])
     except DeployedModelError as error:
         print(f'{osp.basename(sys.argv[0])}: error: {error}', file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def detect(detector: Detector, images: Sequence[Path], args: Namespace) -> None:
-    """Detect on files; where one cannot be read, the results before it stay."""
+def run(args: Namespace, inputs: Sequence[str]) -> None:
+    """Detect on images, folders and videos as the arguments say.
+
+    Raises:
+        DeployedModelError: If the inputs or the model cannot be used.
+    """
+    if args.batch_size < 1:
+        raise DeployedModelError('--batch-size must be at least 1.')
+    files = [path for each in inputs for path in list_images(each)]
+    detect(Detector(args.model, args.backend, args.device, args.threads), files, args)
+
+
+def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
+    """Detect on images, then on videos; where one cannot be read, the results before it stay.
+
+    Args:
+        detector: Called with a list of images, gives :class:`Detections` for
+            each; its ``info`` has ``classes``, ``palette`` and ``decoder``.
+        files: Images and videos.
+        args: Of :func:`build_parser`.
+    """
+    stems = Counter(path.stem for path in files)
+    # a.jpg and a.png do not share a file
+    names = {path: path.stem if stems[path.stem] == 1 else path.name for path in files}
+    videos = [path for path in files if is_video(path)]
+    if len(videos) < len(files):
+        images = {path: name for path, name in names.items() if path not in videos}
+        _detect_images(detector, images, args)
+    for path in videos:
+        _detect_video(detector, path, names[path], args)
+
+
+def _where(args: Namespace) -> str:
     saves = not (args.no_save_vis and args.no_save_pred)
-    where = f', see {osp.abspath(args.out_dir)}' if saves else ''
+    return f', see {osp.abspath(args.out_dir)}' if saves else ''
+
+
+def _detect_video(detector: Detector, path: Path, name: str, args: Namespace) -> None:
+    """Write the video with boxes, and a list of what is found in each frame."""
+    video, folder, best = Video(path), Path(args.out_dir), []
+    with ExitStack() as files:  # whole files after an interruption, too
+        if not args.no_save_vis:
+            writer = video.writer(folder / 'vis' / f'{name}.mp4')
+            files.callback(writer.release)
+        if not args.no_save_pred:
+            (folder / 'preds').mkdir(parents=True, exist_ok=True)
+            results = files.enter_context(open(folder / 'preds' / f'{name}.json', 'w'))
+            results.write(f'{{"fps": {video.fps}, "frames": [')
+            files.callback(results.write, '\n]}\n')
+        progress = files.enter_context(
+            tqdm(total=video.count or None, desc=path.name, unit='frame')
+        )
+        frames = iter(video)
+        while batch := list(islice(frames, args.batch_size)):
+            for pixels, found in zip(batch, detector(batch)):
+                if not args.no_save_vis:
+                    writer.write(draw(pixels, found, detector.info, args.pred_score_thr))
+                if args.print_result or not args.no_save_pred:
+                    text = json.dumps(found.as_dict(detector.info.classes))
+                if not args.no_save_pred:
+                    results.write(f'{"," if best else ""}\n{text}')
+                if args.print_result:
+                    tqdm.write(f'{path}, frame {len(best)}: {text}')
+                best.append(float(max(found.scores, default=0)))
+            progress.update(len(batch))
+        rate = len(best) / progress.format_dict['elapsed']
+    print(f'{path}: {len(best)} frames are done, {rate:.1f} a second{_where(args)}.')
+    _tell_empty(best, args.pred_score_thr, 'frames')
+
+
+def _detect_images(detector: Detector, images: Mapping[Path, str], args: Namespace) -> None:
+    where = _where(args)
     best = []  # score in each image
-    stems = Counter(path.stem for path in images)
     with tqdm(total=len(images), desc='Inference', unit='image') as progress:
         try:
-            for batch in _batches(detector, images, args.batch_size):
+            for batch in _batches(detector, list(images), args.batch_size):
                 paths, pixels = zip(*batch)
                 for found, *file in zip(detector(list(pixels)), paths, pixels):
-                    # a.jpg and a.png do not share a file
-                    stem = file[0].stem if stems[file[0].stem] == 1 else file[0].name
-                    _write(found, *file, stem, detector, args)
+                    _write(found, *file, images[file[0]], detector, args)
                     best.append(float(max(found.scores, default=0)))
                 progress.update(len(batch))
         except ImageError as error:
             raise ImageError(f'{error} The images before it are done{where}.') from error
     print(f'{len(images)} images are done{where}.')
-    _tell_empty(best, args.pred_score_thr)
+    _tell_empty(best, args.pred_score_thr, 'images')
 
 
-def _tell_empty(best: list[float], score_thr: float) -> None:
-    """Say in how many images nothing reaches the threshold."""
+def _tell_empty(best: list[float], score_thr: float, things: str) -> None:
+    """Say in how many images or frames nothing reaches the threshold."""
     below = [score for score in best if score <= score_thr]
     if below:
         advice = f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
         print(
-            f'No box above {score_thr} in {len(below)} of {len(best)} images'
+            f'No box above {score_thr} in {len(below)} of {len(best)} {things}'
             f'{advice if max(below) else ""}.'
         )
 

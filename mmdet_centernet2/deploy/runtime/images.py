@@ -10,26 +10,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import DeployedModelError, ImageError
+from .video import Video, is_video
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
-_VIDEO_ENDINGS = '.mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv .3gp'.split()
 # What a transparent grey image is laid on, in mmcv and therefore in training.
 _CANVAS = (124, 117, 104)
 
 
 def list_images(inputs: str | Path) -> list[Path]:
-    """An image file, or all images of a folder, sorted.
+    """An image or video file, or all images of a folder, sorted.
 
     Raises:
-        DeployedModelError: If there is none, or if it is a video.
+        DeployedModelError: If there is none, or a video cannot be decoded.
     """
     path = Path(inputs)
     if path.is_file():
-        if path.suffix.lower() in _VIDEO_ENDINGS:
-            raise DeployedModelError(
-                f'input {inputs} is a video, which is not read. Extract its frames into a folder '
-                f'and give that: mkdir frames && ffmpeg -i {inputs} frames/%06d.jpg'
-            )
+        if is_video(path):
+            Video(path)  # refused before the work starts
         return [path]
     if not path.is_dir():
         raise DeployedModelError(f'input {inputs} does not exist (looked for {path.absolute()}).')

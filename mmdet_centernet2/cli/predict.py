@@ -1,0 +1,110 @@
+"""``centernet2 predict``: detect in images, folders and videos and draw the boxes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+from mmdet.apis import DetInferencer
+
+from mmdet_centernet2.cli import image_demo
+from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+from mmdet_centernet2.cli.why import add_model_arguments, split_words
+
+_RUNTIME = 'mmdet_centernet2_runtime'
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line of ``centernet2 predict``."""
+    add_model_arguments(parser)
+    parser.add_argument(
+        '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
+    )
+    parser.add_argument('--pred-score-thr', default='0.3', help='smallest score that is drawn')
+
+
+def predict(args: Namespace) -> None:
+    """Detect on images, folders and videos.
+
+    A model that ends in ``.onnx`` is run by onnxruntime.
+
+    Args:
+        args: Of :func:`add_arguments`.
+
+    Raises:
+        UserError: If an input or the model cannot be used.
+    """
+    options = [f'--out-dir={args.out_dir}', f'--pred-score-thr={args.pred_score_thr}']
+    options += [f'--device={args.device}'] if args.device else []
+    demo = import_runtime('demo')
+    with errors_as_exit(demo.DeployedModelError):
+        *inputs, model = args.words
+        if inputs and model.endswith('.onnx'):
+            demo.run(demo.build_parser().parse_args([*inputs[:1], model, *options]), inputs)
+            return
+        inputs, config, checkpoint = split_words(args.words)
+        words = [inputs[0], config, f'--weights={checkpoint}', *options]
+        image_args = image_demo.build_parser().parse_args(words)
+        if not any(map(demo.is_video, inputs)):
+            image_demo.run(image_args, inputs)
+            return
+        files = [path for each in inputs for path in demo.list_images(each)]
+        demo.detect(TorchDetector(image_demo.build_inferencer(image_args)), files, image_args)
+
+
+class TorchDetector:
+    """A model of mmdet with the interface of the runtime's ``Detector``.
+
+    Args:
+        inferencer: Has the model and its test pipeline.
+
+    Attributes:
+        info: ``classes``, ``palette`` and the ``decoder`` of image files.
+    """
+
+    def __init__(self, inferencer: DetInferencer):
+        self._inferencer = inferencer
+        self._detections = import_runtime('detections').Detections
+        meta = inferencer.model.dataset_meta
+        palette = meta.get('palette')
+        pipeline = inferencer.cfg.test_dataloader.dataset.pipeline
+        backends = [step['imdecode_backend'] for step in pipeline if 'imdecode_backend' in step]
+        self.info = SimpleNamespace(
+            classes=meta['classes'],
+            palette=None if isinstance(palette, str) else palette,
+            decoder=(backends or ['cv2'])[0],
+        )
+
+    def __call__(self, images: list[np.ndarray]) -> list[Any]:
+        """Detect on a batch.
+
+        Args:
+            images: Each (h, w, 3), uint8, BGR.
+
+        Returns:
+            The runtime's ``Detections`` for each.
+        """
+        ((_, data),) = self._inferencer.preprocess(images, batch_size=len(images))
+        found = [sample.pred_instances.cpu().numpy() for sample in self._inferencer.forward(data)]
+        return [
+            self._detections(each.bboxes, each.scores, each.labels, each.get('masks'))
+            for each in found
+        ]
+
+
+def import_runtime(module: str) -> ModuleType:
+    """A module of ``deploy/runtime``, without mmdeploy, which ``deploy`` itself imports."""
+    if _RUNTIME not in sys.modules:
+        folder = Path(__file__).parents[1] / 'deploy/runtime'
+        spec = importlib.util.spec_from_file_location(
+            _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
+        )
+        sys.modules[_RUNTIME] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[_RUNTIME])
+    return importlib.import_module(f'{_RUNTIME}.{module}')
