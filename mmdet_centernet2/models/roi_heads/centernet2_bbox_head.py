@@ -4,7 +4,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -14,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..ops import gather_rows
+from ..ops import gather_rows, multiclass_nms
 from ..task_modules import rescale_and_clip
 
 
@@ -184,16 +183,10 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         boxes, scores = boxes[finite], cls_score[finite]
         if rcnn_test_cfg is None:
             return InstanceData(bboxes=boxes, scores=scores)
-        dets, labels, pairs = multiclass_nms(
-            boxes,
-            scores,
-            rcnn_test_cfg.score_thr,
-            rcnn_test_cfg.nms,
-            rcnn_test_cfg.max_per_img,
-            return_inds=True,
+        dets, labels, indices = multiclass_nms(
+            boxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img
         )
         results = InstanceData(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels)
         if rcnn_test_cfg.get('explain'):
-            indices = torch.div(pairs, self.num_classes, rounding_mode='floor')
             results.proposal_indices = finite.nonzero().squeeze(1)[indices]
         return rescale_and_clip(results, img_meta, rescale)

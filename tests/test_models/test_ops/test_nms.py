@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmdet.models.layers import multiclass_nms as mmdet_nms
 
-from mmdet_centernet2.models.ops import batched_nms
+from mmdet_centernet2.models.ops import batched_nms, multiclass_nms, nms
 from tests.reference.cases import SETTINGS
 
 NMS = dict(type='nms', iou_threshold=0.6)
@@ -45,3 +46,100 @@ def test_candidates_are_added_until_the_ties_are_complete(ties):
     scores = torch.cat([torch.full((ties,), 0.75), torch.arange(900 - ties) / 1800])
     dets, _ = batched_nms(boxes, scores, torch.zeros(900).long(), NMS, 5)
     assert (dets[:, 4] == 0.75).sum() == ties
+
+
+def _case(seed: int, most: int) -> tuple[torch.Tensor, ...]:
+    """Boxes on few places or many, their scores, labels of few classes or many."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def number(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    count, places = number(1, most), (3, 40, 1000)[seed % 3]
+    boxes = torch.rand(places, 4, generator=generator) * 600
+    boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:] / 4 + 20
+    boxes = boxes[torch.randint(places, (count,), generator=generator)]
+    boxes = (boxes + torch.randn(count, 4, generator=generator) * 3).clamp(min=0)
+    scores = torch.rand(count, generator=generator)
+    labels = torch.randint((1, 80, 1203)[seed // 3 % 3], (count,), generator=generator)
+    return boxes, scores, labels, number(1, 40)
+
+
+@pytest.mark.parametrize('split, inputs', [(10_000, 3000), (1, 150)])
+def test_thousands_of_inputs(split, inputs, monkeypatch):
+    """All classes at once, as mmcv with few boxes, and class by class, with many."""
+    monkeypatch.setattr(nms, 'SPLIT', split)
+    stopped = 0
+    for seed in range(inputs):
+        boxes, scores, labels, enough = _case(seed, 200)
+        cfg = dict(type='nms', iou_threshold=(0.5, 0.7, 0.9)[seed % 3])
+        dets, keep = batched_nms(boxes, scores, labels, cfg, enough)
+        wanted, indices = mmcv.ops.batched_nms(boxes, scores, labels, dict(cfg, split_thr=split))
+        assert torch.equal(dets[:enough], wanted[:enough]), seed
+        assert torch.equal(keep[:enough], indices[:enough]), seed
+        stopped += len(keep) < len(indices)
+    assert stopped > inputs / 4  # it did not do all the work
+
+
+@pytest.mark.parametrize('split', [10_000, 1])
+def test_order_of_equal_scores(split, monkeypatch):
+    """mmcv's with few boxes, that of the input with many."""
+    monkeypatch.setattr(nms, 'SPLIT', split)
+    for seed in range(100):
+        boxes, scores, labels, enough = _case(seed, 200)
+        if enough >= len(scores):
+            continue  # mmcv's own
+        scores = (scores * 8).ceil() / 8
+        if split == 1:
+            order = scores.sort(stable=True, descending=True).indices
+            ranks = torch.arange(len(order), 0, -1.0)
+            cfg = dict(NMS, split_thr=1)
+            wanted = order[mmcv.ops.batched_nms(boxes[order], ranks, labels[order], cfg)[1]]
+        else:
+            wanted = mmcv.ops.batched_nms(boxes, scores, labels, NMS)[1]
+        keep = batched_nms(boxes, scores, labels, NMS, enough)[1]
+        ties = (scores[wanted] >= scores[wanted[:enough][-1]]).sum()
+        assert torch.equal(keep[:ties], wanted[:ties]), seed
+
+
+@pytest.mark.parametrize('left', [0.0, -30.0])
+@pytest.mark.parametrize('seed', range(9))
+def test_so_many_boxes_that_mmcv_goes_class_by_class(seed, left):
+    """Where shifted classes could meet, too."""
+    boxes, scores, labels, _ = _case(seed, 12_000)
+    repeats = 10_000 // len(boxes) + 1
+    boxes = boxes.repeat(repeats, 1) + torch.arange(repeats).repeat_interleave(len(boxes))[:, None]
+    scores = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(seed)) / 2**24
+    labels = labels.repeat(repeats)
+    dets, keep = batched_nms(boxes + left, scores, labels, NMS, 300)
+    wanted, indices = mmcv.ops.batched_nms(boxes + left, scores, labels, NMS)
+    assert torch.equal(dets[:300], wanted[:300])
+    assert torch.equal(keep[:300], indices[:300])
+
+
+@pytest.mark.parametrize('max_num', [-1, 5, 300])
+@pytest.mark.parametrize('score_thr', [0.0, 0.9, 0.99, 2.0])
+def test_pairs_of_box_and_class(max_num, score_thr):
+    """As mmdet's function, whose indices are those of the pairs."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = _case(1, 2)[0].repeat(60, 1) + torch.randn(60, 4, generator=generator).abs() * 9
+    scores = torch.rand(60, 181, generator=generator)
+    dets, labels, rows = multiclass_nms(boxes, scores, score_thr, NMS, max_num)
+    wanted = mmdet_nms(boxes, scores, score_thr, NMS, max_num, return_inds=True)
+    assert torch.equal(dets, wanted[0])
+    assert torch.equal(labels, wanted[1])
+    assert torch.equal(rows * 180 + labels, wanted[2])
+
+
+@pytest.mark.parametrize('classes', [80, 1203])
+def test_less_is_compared_than_by_mmcv(classes, monkeypatch):
+    """What mmcv's operator gets, instead of a time: all 20,000 boxes in mmcv."""
+    calls = []
+    monkeypatch.setattr(nms, '_nms', lambda *args, run=nms._nms: calls.append(args) or run(*args))
+    boxes = _case(2, 2)[0].repeat(20_000, 1)
+    generator = torch.Generator().manual_seed(0)
+    boxes += torch.rand(20_000, 4, generator=generator) * 200
+    labels = torch.randint(classes, (20_000,), generator=generator)
+    batched_nms(boxes, torch.rand(20_000, generator=generator), labels, NMS, 100)
+    assert len(calls) <= 6
+    assert sum(len(args[0]) for args in calls) < 4000
