@@ -164,8 +164,7 @@ class Environment:
             uv = self.find_uv(python) or die(f'{python} has no venv: apt install python3-venv')
             command = [uv, 'venv', '--seed', '--allow-existing', '--python', python, self.folder]
         step = Step('virtual environment', self.logs / 'venv.log', command)
-        if not step.succeeds():
-            step.explain()
+        step.succeeds() or step.explain()
         # The host may be a virtual environment itself.
         folders = output_of(python, '-c', HOST_TORCH)
         if folders:
@@ -274,8 +273,7 @@ class Environment:
         self.install('mmdet_centernet2 from this clone', *editable)
         code = 'import mmdet_centernet2'
         step = Step(code, self.logs / 'import.log', [self.python, '-c', code])
-        if not step.succeeds():
-            step.explain()
+        step.succeeds() or step.explain()
         record = json.dumps(self.current(), indent=2)
         for path in self.records[: self.tests + 1]:
             path.write_text(record)
@@ -331,7 +329,8 @@ class Environment:
         os.chdir(ROOT)
         command = ['tools/quickstart.py']
         if self.tests:
-            names = ('torch', 'mmengine', self.mmcv, 'mmdet', 'numpy', 'opencv-python-headless')
+            stack = re.findall(r'(?m)^\S*mm\S+', (LISTS / f'{self.stack}.txt').read_text())
+            names = ('torch', self.mmcv, *stack, 'numpy', 'opencv-python-headless')
             say('Python', sys.version.split()[0], *(f'{name} {installed(name)}' for name in names))
             # Scratch folders of the tests stay in the environment, too.
             os.environ['PYTEST_DEBUG_TEMPROOT'] = str(self.state / 'pytest')
