@@ -97,6 +97,7 @@ def test_same_numbers(name):
 
     half_maps, found_half = outputs(half, image)
     assert half_maps[0].dtype == torch.bfloat16
+    assert half_maps[-1].dtype == torch.float32  # distances
     assert 1e-4 < deviation(half_maps, maps) < 0.15
     assert found_half.bboxes.dtype == found_half.scores.dtype == torch.float32
     assert abs(len(found_half) - len(found)) < 10

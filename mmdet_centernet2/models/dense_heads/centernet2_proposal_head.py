@@ -21,7 +21,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import kaiming_init, normal_init
 from torch import Tensor, nn
 
-from ..layers import ExactDeformConv
+from ..layers import ExactDeformConv, disable_autocast
 from ..task_modules import (
     BatchBoxes,
     CenterTargets,
@@ -183,7 +183,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         Returns:
             Raw heat-map scores of each level, (B, C, H, W), and distances to
             the left, top, right and bottom side in stride units, (B, 4, H, W),
-            never negative.
+            never negative, in FP32 even under autocast: half precision would
+            move the sides of large objects by several pixels.
         """
         return multi_apply(self.forward_single, x, self.scales)
 
@@ -194,7 +195,9 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             reg_feat = conv(reg_feat)
         heat_feat = self._heat_feat(x, reg_feat)
         heat_logits = getattr(self, self.heat_predictor)(heat_feat)
-        return heat_logits, scale(self.conv_reg(reg_feat)).relu()
+        with disable_autocast(x.device):
+            ltrb = scale(self.conv_reg(reg_feat.to(self.conv_reg.weight.dtype))).relu()
+        return heat_logits, ltrb
 
     def _heat_feat(self, x: Tensor, reg_feat: Tensor) -> Tensor:
         """Features that the heat map is predicted from, (B, C, H, W)."""
@@ -290,4 +293,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         candidates = decode(
             heat_logits, ltrbs, self.strides, cfg.score_thr, cfg.nms_pre, self.sqrt_score
         )
-        return select(candidates, cfg.get('nms'), cfg.max_per_img)
+        # the original keeps ties, of which BF16 makes many
+        keep_ties = heat_logits[0].dtype != torch.bfloat16
+        return select(candidates, cfg.get('nms'), cfg.max_per_img, keep_ties)

@@ -134,13 +134,16 @@ def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
     return scores >= 0
 
 
-def select(candidates: Candidates, nms: ConfigType | None, max_per_img: int) -> list[InstanceData]:
+def select(
+    candidates: Candidates, nms: ConfigType | None, max_per_img: int, keep_ties: bool = True
+) -> list[InstanceData]:
     """``bboxes``, ``scores``, ``labels``, ``levels`` of each image after NMS, best first.
 
     ``nms`` is a config of :func:`mmcv.ops.batched_nms`; None skips it. For
-    ``max_per_img`` see :func:`topk_with_ties`.
+    ``max_per_img`` see :func:`topk_with_ties`; without ``keep_ties`` there are
+    never more.
     """
-    return [_select_one(*image, nms, max_per_img) for image in zip(*candidates)]
+    return [_select_one(*image, nms, max_per_img, keep_ties) for image in zip(*candidates)]
 
 
 def _select_one(
@@ -150,6 +153,7 @@ def _select_one(
     levels: Tensor,
     nms: ConfigType | None,
     max_per_img: int,
+    keep_ties: bool,
 ) -> InstanceData:
     """:func:`select` for one image."""
     if not scores.is_cuda:  # there it costs a sync, here padding costs more
@@ -162,6 +166,8 @@ def _select_one(
         dets, keep = batched_nms(boxes, scores, labels, nms, max_per_img)
         boxes, scores = dets[:, :4], dets[:, 4]
     top = topk_with_ties(scores, max_per_img).nonzero().squeeze(1)
+    if not keep_ties and max_per_img > 0:
+        top = top[:max_per_img]
     keep = keep[top]
     return InstanceData(
         bboxes=boxes[top], scores=scores[top], labels=labels[keep], levels=levels[keep]

@@ -348,11 +348,12 @@ class TestOnAcceleratorsToo:
             assert torch.allclose(parameter.grad, grad, atol=1e-7)
 
     def test_autocast(self):
-        """Losses in FP32 of maps in BF16; every parameter learns."""
+        """Losses in FP32 of heat maps in BF16; every parameter learns."""
         head = build()
         with torch.autocast('cpu', torch.bfloat16):
             maps = head(features(100, 150))
             assert maps[0][0].dtype == torch.bfloat16
+            assert maps[1][0].dtype == torch.float32
             found = head.loss_by_feat(*maps, instances(CROWD, ()), [{}] * 2)
         full = head.loss_by_feat(
             *[[x.detach().float() for x in level] for level in maps], instances(CROWD, ()), [{}] * 2
@@ -365,6 +366,30 @@ class TestOnAcceleratorsToo:
 
 
 class TestPredict:
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+    def test_ties_of_bf16_do_not_add_proposals(self, dtype):
+        """16,000 scores have few different values in BF16, and FP32 ones tie if we want."""
+        head = build().eval()
+        logits = torch.randn(1, 1, 100, 160).to(torch.bfloat16)
+        ltrbs = [torch.rand(1, 4, 100, 160)] * 2
+        cfg = ConfigDict(TRAIN_CFG, nms_pre=4000, max_per_img=256)
+        (found,) = head.predict_by_feat([logits.to(dtype)] * 2, ltrbs, cfg=cfg)
+        last = (found.scores == found.scores[255]).sum()
+        assert last > 1
+        assert (len(found) == 256) == (dtype == torch.bfloat16)
+        (exact,) = head.predict_by_feat([logits.float()] * 2, ltrbs, cfg=cfg)
+        assert torch.equal(found.bboxes, exact.bboxes[: len(found)])
+
+    def test_large_boxes_in_bf16(self):
+        """Distances of 300 to 500 px on stride 4: 1 to 2 px apart in BF16 maps."""
+        head = build(strides=(4,), regress_ranges=((0, 1e7),)).eval()
+        torch.nn.init.normal_(head.conv_reg.weight, std=0.2)
+        torch.nn.init.constant_(head.conv_reg.bias, 100.0)
+        x = torch.randn(1, CHANNELS, 32, 32, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            (ltrb,) = head((x,))[1]
+        assert (ltrb != ltrb.to(torch.bfloat16)).float().mean() > 0.9
+
     def test_images_of_a_batch_do_not_mix(self):
         head = build().eval()
         torch.nn.init.normal_(head.conv_agn.weight, std=0.3)
