@@ -27,6 +27,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
     )
     parser.add_argument('--pred-score-thr', default='0.3', help='smallest score that is drawn')
+    parser.add_argument(
+        '--tile',
+        type=int,
+        metavar='SIZE',
+        help='detect in overlapping tiles with sides of so many pixels, too; for large pictures',
+    )
+    parser.add_argument(
+        '--overlap', type=float, default=0.2, help='of tiles, as a part of their side (%(default)s)'
+    )
 
 
 def predict(args: Namespace) -> None:
@@ -46,14 +55,17 @@ def predict(args: Namespace) -> None:
     with errors_as_exit(demo.DeployedModelError):
         *inputs, model = args.words
         if inputs and model.endswith('.onnx'):
+            if args.tile is not None:
+                options += [f'--tile={args.tile}', f'--overlap={args.overlap}']
             demo.run(demo.build_parser().parse_args([*inputs[:1], model, *options]), inputs)
             return
         inputs, config, checkpoint = split_words(args.words)
         words = [inputs[0], config, f'--weights={checkpoint}', *options]
         image_args = image_demo.build_parser().parse_args(words)
-        if not any(map(demo.is_video, inputs)):
+        if args.tile is None and not any(map(demo.is_video, inputs)):
             image_demo.run(image_args, inputs)
             return
+        image_args.tile, image_args.overlap = args.tile, args.overlap
         files = [path for each in inputs for path in demo.list_images(each)]
         demo.detect(TorchDetector(image_demo.build_inferencer(image_args)), files, image_args)
 

@@ -1,17 +1,20 @@
-"""``centernet2 predict`` on videos, by mmdet and by onnxruntime."""
+"""``centernet2 predict`` on videos and in tiles, by mmdet and by onnxruntime."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from onnx import TensorProto, helper, numpy_helper
 
 from mmdet_centernet2.cli.main import main
 from tests.paths import CONFIGS
-from tests.test_deploy.stand_in import write_model
+from tests.test_deploy.stand_in import INFO, write_model
 
 FPS, FRAMES, SIZE = 12.5, 7, (144, 96)
 
@@ -123,3 +126,111 @@ def test_an_interrupted_video_is_kept(video, tmp_path, monkeypatch):
         predict(video, model, '--out-dir', tmp_path)
     assert len(json.loads((tmp_path / 'preds/street.json').read_text())['frames']) == 3
     assert len(read_video(tmp_path / 'vis/street.mp4')[0]) == 3
+
+
+# -----tiles-----
+def write_spotter(path):
+    """A model that boxes what is bright in its input, which has 64 x 64 pixels."""
+    make, constants = helper.make_node, {}
+
+    def constant(name, values, kind=np.float32):
+        constants[name] = numpy_helper.from_array(np.array(values, kind), name)
+        return name
+
+    nodes = [
+        make('ReduceMax', ['input'], ['grey'], axes=[1], keepdims=0),
+        make('Greater', ['grey', constant('threshold', 200)], ['is_bright']),
+        make('Cast', ['is_bright'], ['bright'], to=TensorProto.FLOAT),
+    ]
+    for axis, name in ((1, 'x'), (2, 'y')):
+        nodes.append(make('ReduceMax', ['bright'], [name], axes=[axis], keepdims=0))
+        for last, end in ((0, 'low'), (1, 'high')):
+            nodes += [
+                make('ArgMax', [name], [name + end], axis=1, keepdims=1, select_last_index=last),
+                make('Cast', [name + end], [f'{name}{last}'], to=TensorProto.FLOAT),
+            ]
+        nodes.append(make('Add', [f'{name}1', constant(f'one_{name}', 1)], [f'{name}2']))
+    nodes += [
+        make('ReduceMax', ['x'], ['found'], axes=[1], keepdims=1),
+        make('Mul', ['found', constant('share', 0.9)], ['score']),
+        make('Concat', ['x0', 'y0', 'x2', 'y2', 'score'], ['flat'], axis=1),
+        make('Unsqueeze', ['flat', constant('middle', [1], np.int64)], ['dets']),
+        make('Identity', [constant('label', [[0]], np.int64)], ['labels']),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        'spotter',
+        [helper.make_tensor_value_info('input', TensorProto.FLOAT, [1, 3, 64, 64])],
+        [
+            helper.make_tensor_value_info('dets', TensorProto.FLOAT, [1, 1, 5]),
+            helper.make_tensor_value_info('labels', TensorProto.INT64, [1, 1]),
+        ],
+        list(constants.values()),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 16)], ir_version=8)
+    info = dict(INFO, resize=dict(scale=[64, 64]), mean=None, std=None, image_size_input=False)
+    helper.set_model_props(model, dict(mmdet_centernet2=json.dumps(info)))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'box',
+    [
+        (20, 30, 40, 45),  # in one tile
+        (50, 70, 75, 90),  # on the border of two
+        (40, 90, 110, 113),  # longer than a tile
+    ],
+)
+def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
+    pytest.importorskip('sahi', reason='requirements/sahi.txt')
+    x1, y1, x2, y2 = box
+    image = np.full((320, 480, 3), 60, np.uint8)
+    image[y1:y2, x1:x2] = 255
+    cv2.imwrite(str(tmp_path / 'large.png'), image)
+    words = [tmp_path / 'large.png', write_spotter(tmp_path / 'model.onnx')]
+    predict(*words, '--out-dir', tmp_path, '--tile', '64')
+    tiled = json.loads((tmp_path / 'preds/large.json').read_text())['bboxes']
+    assert len(tiled) == 1 and np.abs(np.subtract(tiled, [box])).max() < 8
+    drawn = cv2.imread(str(tmp_path / 'vis/large.png'))
+    assert (drawn != image).any(-1)[y1 - 4 : y2 + 4, x1 - 4 : x2 + 4].any()
+
+
+@pytest.mark.parametrize('by', ['mmdet', 'onnxruntime'])
+def test_tiles_by(by, model, tmp_path):
+    """Objects of all tiles, in pixels of the picture."""
+    pytest.importorskip('sahi', reason='requirements/sahi.txt')
+    if by == 'onnxruntime':
+        model = [write_model(tmp_path / 'model.onnx')]
+    image = np.random.default_rng(0).integers(0, 255, (150, 230, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'large.png'), image)
+    out = ['--out-dir', tmp_path, '--pred-score-thr', '0.03']
+    predict(tmp_path / 'large.png', *model, *out, '--tile', '100', '--overlap', '0.1')
+    found = json.loads((tmp_path / 'preds/large.json').read_text())
+    boxes = np.array(found['bboxes'])
+    assert (boxes >= 0).all() and (boxes <= [230, 150] * 2).all()
+    assert boxes[:, 2].max() > 200 and boxes[:, 3].max() > 130
+    assert found['scores'] == sorted(found['scores'], reverse=True)
+
+
+@pytest.mark.parametrize(
+    'words, reason',
+    [(['--tile', '0'], '--tile must be at least 1'), (['--tile', '9', '--overlap', '1'], '0.9')],
+)
+def test_tiles_that_cannot_be_had(words, reason, tmp_path, capsys):
+    pytest.importorskip('sahi', reason='requirements/sahi.txt')
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(SystemExit):
+        predict(tmp_path / 'a.png', write_model(tmp_path / 'model.onnx'), *words)
+    assert reason in capsys.readouterr().err
+
+
+def test_without_sahi(tmp_path, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.split('.')[0] == 'sahi'] + ['sahi']:
+        monkeypatch.setitem(sys.modules, name, None)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(SystemExit):
+        predict(tmp_path / 'a.png', write_model(tmp_path / 'model.onnx'), '--tile', '30')
+    said = capsys.readouterr().err
+    assert 'pip install --no-deps sahi' in said and 'Traceback' not in said

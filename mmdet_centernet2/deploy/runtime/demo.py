@@ -21,6 +21,7 @@ from .detector import Detector
 from .drawing import draw
 from .errors import DeployedModelError, ImageError
 from .images import list_images, read_image, write_image
+from .tiles import TiledDetector
 from .video import Video, is_video
 
 
@@ -39,6 +40,8 @@ def build_parser() -> ArgumentParser:
     add('--threads', type=int, help='threads of the CPU; all cores unless given')
     add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
     add('--batch-size', type=int, default=1)
+    add('--tile', type=int, metavar='SIZE', help='side of tiles, in pixels, for large pictures')
+    add('--overlap', type=float, default=0.2, help='of tiles, as a part of their side')
     add('--no-save-vis', action='store_true', help='write no pictures')
     add('--no-save-pred', action='store_true', help='write no results')
     add('--print-result', action='store_true', help='print the results')
@@ -75,7 +78,13 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
             each; its ``info`` has ``classes``, ``palette`` and ``decoder``.
         files: Images and videos.
         args: Of :func:`build_parser`.
+
+    Raises:
+        DeployedModelError: If a file cannot be read or written, or for tiles
+            that cannot be had.
     """
+    if args.tile is not None:
+        detector = TiledDetector(detector, args.tile, args.overlap, args.pred_score_thr)
     stems = Counter(path.stem for path in files)
     # a.jpg and a.png do not share a file
     names = {path: path.stem if stems[path.stem] == 1 else path.name for path in files}

@@ -1,0 +1,82 @@
+"""Large pictures in overlapping tiles, which SAHI cuts and merges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .detections import Detections
+from .errors import DeployedModelError
+
+
+class TiledDetector:
+    """Detects in tiles and in the whole picture, and merges boxes of one object.
+
+    As in SAHI, boxes of one class become one that holds them all, where more
+    than half of the smaller one is common. There are no masks.
+
+    Args:
+        detector: Called with a list of images, gives :class:`Detections` for
+            each; has ``info``.
+        size: Side of a tile in pixels.
+        overlap: Of neighbours, as a part of the side.
+        score_thr: Boxes of smaller scores are left out before the merging.
+
+    Raises:
+        DeployedModelError: If SAHI is missing, or for a size or an overlap
+            that cannot be used.
+    """
+
+    def __init__(
+        self,
+        detector: Callable[[Sequence[np.ndarray]], list[Detections]],
+        size: int,
+        overlap: float,
+        score_thr: float,
+    ):
+        try:
+            from sahi.postprocess.combine import GreedyNMMPostprocess
+        except ImportError as error:
+            raise DeployedModelError(
+                f'--tile needs SAHI ({error}): pip install --no-deps sahi && pip install shapely'
+            ) from error
+        if size < 1:
+            raise DeployedModelError(f'--tile must be at least 1, not {size}.')
+        if not 0 <= overlap <= 0.9:
+            raise DeployedModelError(f'--overlap must be from 0 to 0.9, not {overlap}.')
+        self.info: Any = detector.info
+        self._detector, self._score_thr = detector, score_thr
+        self._sides = dict(slice_height=size, slice_width=size)
+        self._overlaps = dict(overlap_height_ratio=overlap, overlap_width_ratio=overlap)
+        self._merge = GreedyNMMPostprocess(match_threshold=0.5, match_metric='IOS')
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Detect on images (h, w, 3), uint8, BGR."""
+        return [self._detect(image) for image in images]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        from sahi.prediction import ObjectPrediction
+        from sahi.slicing import get_slice_bboxes
+
+        height, width = image.shape[:2]
+        tiles = get_slice_bboxes(height, width, **self._sides, **self._overlaps)
+        objects = []
+        for x1, y1, x2, y2 in [[0, 0, width, height], *tiles] if len(tiles) > 1 else tiles:
+            (found,) = self._detector([np.ascontiguousarray(image[y1:y2, x1:x2])])
+            found = found.keep(found.scores > self._score_thr)
+            objects += [
+                ObjectPrediction(bbox=box, category_id=label, score=score)
+                for box, label, score in zip(
+                    (found.bboxes + [x1, y1, x1, y1]).tolist(),
+                    found.labels.tolist(),
+                    found.scores.tolist(),
+                )
+            ]
+        objects = sorted(self._merge(objects), key=lambda each: -each.score.value)
+        return Detections(
+            np.array([each.bbox.to_xyxy() for each in objects], np.float32).reshape(-1, 4),
+            np.array([each.score.value for each in objects], np.float32),
+            np.array([each.category.id for each in objects], np.int64),
+        )
