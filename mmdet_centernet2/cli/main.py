@@ -11,7 +11,7 @@ from functools import partial
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.cli import predict, train, why
+    from mmdet_centernet2.cli import demo, predict, train, why
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
@@ -25,6 +25,9 @@ def build_parser() -> ArgumentParser:
     each = commands.add_parser('why', help='show where the scores of an image come from')
     why.add_arguments(each)
     each.set_defaults(run=partial(why.why, say=say))
+    each = commands.add_parser('demo', help='open a page to drop pictures on')
+    demo.add_arguments(each)
+    each.set_defaults(run=demo.demo)
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
     each.add_argument('name', help='such as CenterNet2_R50_1x')
     each.set_defaults(run=_weights)
