@@ -21,7 +21,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import kaiming_init, normal_init
 from torch import Tensor, nn
 
-from ..layers import ExactDeformConv, disable_autocast
+from ..layers import ExactDeformConv, disable_autocast, disable_compile
 from ..task_modules import (
     BatchBoxes,
     CenterTargets,
@@ -242,7 +242,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         name = f'loss_centernet_{self.heat_loss_name}'
         return {'loss_centernet_loc': loc_loss, f'{name}pos': pos_loss, f'{name}neg': neg_loss}
 
-    @torch.compiler.disable  # other shapes for each batch
+    @disable_compile  # other shapes for each batch
     def get_targets(
         self, heat_logits: list[Tensor], ltrb_rows: Tensor, batch_gt_instances: InstanceList
     ) -> tuple[LevelLayout, CenterTargets]:

@@ -2,6 +2,7 @@
 
 from .deform_conv import ExactDeformConv
 from .disable_autocast import disable_autocast
+from .disable_compile import disable_compile
 from .recompute import recompute
 
-__all__ = ['ExactDeformConv', 'disable_autocast', 'recompute']
+__all__ = ['ExactDeformConv', 'disable_autocast', 'disable_compile', 'recompute']

@@ -1,11 +1,11 @@
 """Deformable convolution for half precision and channels-last, too."""
 
-import torch
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS
 from torch import Tensor
 
 from .disable_autocast import disable_autocast
+from .disable_compile import disable_compile
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class ExactDeformConv(ModulatedDeformConv2dPack):
                  fallback_on_stride=False)
     """
 
-    @torch.compiler.disable
+    @disable_compile
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H', W') of the same dtype."""
         dtype = x.dtype

@@ -8,7 +8,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers import disable_autocast
+from ..layers import disable_autocast, disable_compile
 from ..ops import roi_align
 
 
@@ -76,7 +76,7 @@ class CanonicalRoIExtractor(SingleRoIExtractor):
                 pooled = self._pool(feats, rois, roi_scale_factor)
         return pooled.to(dtype)
 
-    @torch.compiler.disable
+    @disable_compile
     def _pool(
         self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None
     ) -> Tensor:

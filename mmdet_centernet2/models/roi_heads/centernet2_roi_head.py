@@ -13,6 +13,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from torch import Tensor
 
+from ..layers import disable_compile
 from ..ops import prepare_features
 from .explain import add_explanation
 
@@ -125,7 +126,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             **kwargs,
         )
 
-    @torch.compiler.disable  # another number of RoIs in each batch
+    @disable_compile  # another number of RoIs in each batch
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
@@ -229,7 +230,7 @@ class CenterNet2RoIHead(StandardRoIHead):
     Source: CenterNet2 paper (arXiv 2103.07461); docs/differences.md, 35.
     """
 
-    @torch.compiler.disable
+    @disable_compile
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:

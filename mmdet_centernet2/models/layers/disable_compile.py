@@ -1,0 +1,24 @@
+"""Parts of a network that are never compiled."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+
+def disable_compile(function: Callable) -> Callable:
+    """``torch.compiler.disable`` that loads the compiler only if there is something to compile.
+
+    To decorate methods with. Loading it takes about as long as a detection.
+    """
+    disabled: list[Callable] = []
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if not torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return call
