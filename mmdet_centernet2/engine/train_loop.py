@@ -62,6 +62,14 @@ class EndlessBatchSampler(Sampler[list[int]]):
             yield from self.batch_sampler
 
 
+class _Skippable(chain):
+    """A chain that onedl-mmengine's loop, too, can drop items of."""
+
+    def skip_iter(self, num_iters: int) -> None:
+        for _ in range(num_iters):
+            next(self)
+
+
 @LOOPS.register_module()
 class FastResumeTrainLoop(IterBasedTrainLoop):
     """mmengine's ``IterBasedTrainLoop`` that resumes at once.
@@ -109,7 +117,8 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
                 batches.sampler.seed = self.runner.seed
             batches.start = self._iter
             # mmengine's `run` drops the first `_iter` items.
-            self.dataloader_iterator = chain(repeat(None, self._iter), self._batches())
+            self.dataloader_iterator = _Skippable(repeat(None, self._iter), self._batches())
+            self.fast_forward_on_resume = False  # onedl-mmengine would not drop them
         return super().run()
 
     def _batches(self) -> Iterator[dict]:
