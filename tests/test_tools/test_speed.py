@@ -27,6 +27,7 @@ NAMES = [
     'targets',
     'heatmap_loss',
     'federated',
+    'nms',
     'pipeline',
     'evaluation',
 ]
