@@ -71,7 +71,7 @@ def build_page(model: nn.Module, cfg: Any) -> gradio.Blocks:
             text = page.read_text(encoding='utf-8')
         return f'<iframe srcdoc="{escape(text)}" style="width:100%;height:90vh;border:0"></iframe>'
 
-    title = type(model).__name__
+    title = 'CenterNet2'
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
         gradio.Markdown(
             f'# {title}\nDrop a picture; click a box to see where its score comes from.'

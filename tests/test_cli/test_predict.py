@@ -130,7 +130,10 @@ def test_an_interrupted_video_is_kept(video, tmp_path, monkeypatch):
 
 # -----tiles-----
 def write_spotter(path):
-    """A model that boxes what is bright in its input, which has 64 x 64 pixels."""
+    """A model that boxes what is bright in its input, which has 64 x 64 pixels.
+
+    A part of an object has a lower score than the whole.
+    """
     make, constants = helper.make_node, {}
 
     def constant(name, values, kind=np.float32):
@@ -152,7 +155,10 @@ def write_spotter(path):
         nodes.append(make('Add', [f'{name}1', constant(f'one_{name}', 1)], [f'{name}2']))
     nodes += [
         make('ReduceMax', ['x'], ['found'], axes=[1], keepdims=1),
-        make('Mul', ['found', constant('share', 0.9)], ['score']),
+        make('ReduceMean', ['bright'], ['rows'], axes=[2], keepdims=0),
+        make('ReduceMean', ['rows'], ['share'], axes=[1], keepdims=1),
+        make('Add', ['share', constant('half', 0.5)], ['level']),
+        make('Mul', ['found', 'level'], ['score']),
         make('Concat', ['x0', 'y0', 'x2', 'y2', 'score'], ['flat'], axis=1),
         make('Unsqueeze', ['flat', constant('middle', [1], np.int64)], ['dets']),
         make('Identity', [constant('label', [[0]], np.int64)], ['labels']),
@@ -180,7 +186,7 @@ def write_spotter(path):
     [
         (20, 30, 40, 45),  # in one tile
         (50, 70, 75, 90),  # on the border of two
-        (40, 90, 110, 113),  # longer than a tile
+        (55, 55, 74, 74),  # where four meet
     ],
 )
 def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
@@ -190,9 +196,9 @@ def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
     image[y1:y2, x1:x2] = 255
     cv2.imwrite(str(tmp_path / 'large.png'), image)
     words = [tmp_path / 'large.png', write_spotter(tmp_path / 'model.onnx')]
-    predict(*words, '--out-dir', tmp_path, '--tile', '64')
+    predict(*words, '--out-dir', tmp_path, '--tile', '64', '--overlap', '0.5')
     tiled = json.loads((tmp_path / 'preds/large.json').read_text())['bboxes']
-    assert len(tiled) == 1 and np.abs(np.subtract(tiled, [box])).max() < 8
+    assert tiled == [list(box)]  # in a tile, not in the whole picture at a seventh of its size
     drawn = cv2.imread(str(tmp_path / 'vis/large.png'))
     assert (drawn != image).any(-1)[y1 - 4 : y2 + 4, x1 - 4 : x2 + 4].any()
 

@@ -1,4 +1,4 @@
-"""Large pictures in overlapping tiles, which SAHI cuts and merges."""
+"""Large pictures in overlapping tiles, cut and put together by SAHI."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from .errors import DeployedModelError
 
 
 class TiledDetector:
-    """Detects in tiles and in the whole picture, and merges boxes of one object.
+    """Detects in tiles and in the whole picture; of boxes of one object the best stays.
 
-    As in SAHI, boxes of one class become one that holds them all, where more
-    than half of the smaller one is common. There are no masks.
+    Boxes of one class are of one object where more than half of the smaller
+    one is common. SAHI's default, one box around all of them, finds fewer trees
+    in a crowd. There are no masks.
 
     Args:
         detector: Called with a list of images, gives :class:`Detections` for
             each; has ``info``.
         size: Side of a tile in pixels.
         overlap: Of neighbours, as a part of the side.
-        score_thr: Boxes of smaller scores are left out before the merging.
+        score_thr: Boxes of smaller scores are left out.
 
     Raises:
         DeployedModelError: If SAHI is missing, or for a size or an overlap
@@ -37,7 +38,7 @@ class TiledDetector:
         score_thr: float,
     ):
         try:
-            from sahi.postprocess.combine import GreedyNMMPostprocess
+            from sahi.postprocess.combine import NMSPostprocess
         except ImportError as error:
             raise DeployedModelError(
                 f'--tile needs SAHI ({error}): pip install --no-deps sahi && pip install shapely'
@@ -50,7 +51,7 @@ class TiledDetector:
         self._detector, self._score_thr = detector, score_thr
         self._sides = dict(slice_height=size, slice_width=size)
         self._overlaps = dict(overlap_height_ratio=overlap, overlap_width_ratio=overlap)
-        self._merge = GreedyNMMPostprocess(match_threshold=0.5, match_metric='IOS')
+        self._merge = NMSPostprocess(match_threshold=0.5, match_metric='IOS', class_agnostic=False)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Detect on images (h, w, 3), uint8, BGR."""
