@@ -15,6 +15,8 @@ GPU_MODEL = 'centernet2_r50-caffe_fpn_ms-1x_coco'
 #: The quarter of the objects that is smallest is at least so large in the
 #: network's input, in pixels: two cells of a stride-16 level.
 _SMALL_OBJECT = 40
+#: With fewer iterations, training takes fewer and smaller crops, down to this edge in pixels.
+_FEW_ITERS, _SMALLEST_CROP = 150, 224
 _MOSAIC = "dict(type='CachedMosaic', img_scale=(crop, crop), max_cached_images=40, prob=0.5),"
 
 
@@ -93,6 +95,8 @@ def make_plan(
 def fit_time(plan: Plan, seconds: float, pace: float, evaluation: float) -> Plan:
     """Shorten or stretch a plan to a time.
 
+    Where only few iterations would fit, they get fewer images and smaller crops.
+
     Args:
         plan: The plan.
         seconds: For training and all evaluations.
@@ -102,7 +106,13 @@ def fit_time(plan: Plan, seconds: float, pace: float, evaluation: float) -> Plan
     # a fifth of the time for evaluations, two of them at least
     evaluations = int(min(max(seconds / 5 / evaluation - 1, 2), plan.evaluations))
     left = seconds - (evaluations + 1) * evaluation
-    return replace(plan, iters=max(int(left / pace), 20), evaluations=evaluations)
+    batch, crop = plan.batch, plan.crop
+    while left / pace < _FEW_ITERS and (batch > 2 or crop > _SMALLEST_CROP):
+        smaller = (2, crop) if batch > 2 else (batch, crop - 32)
+        pace *= smaller[0] / batch * (smaller[1] / crop) ** 2
+        batch, crop = smaller
+    iters = max(int(left / pace), 20)
+    return replace(plan, batch=batch, crop=crop, iters=iters, evaluations=evaluations)
 
 
 def _round(pixels: float) -> int:
@@ -128,7 +138,6 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
     lines = [
         f'# {data.kind} data {Path(source).name}, by `centernet2 train`; edit it as you like.',
         f"_base_ = 'mmdet_centernet2::centernet2/{plan.model}.py'",
-        '',
         f'# -----data: {train.images} images to train on, {val.images} held out-----',
         f'classes = {data.classes!r}',
         f'metainfo = dict(classes=classes, palette={distinct_palette(len(data.classes))!r})',
@@ -140,16 +149,15 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         'random_crop = [',
         "    dict(type='RandomCrop', crop_size=(crop, crop), allow_negative_crop=True),",
         "    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=False)]",
-        'train_pipeline = [',
-        '    _base_.load_image, _base_.load_boxes,',
+        'train_pipeline = [_base_.load_image, _base_.load_boxes,',
         "    dict(type='RandomResize', scale=(size, size), ratio_range=(0.7, 1.5), "
         'keep_ratio=True),',
         '    *random_crop,',
         f'    {mosaic}'
         "dict(type='YOLOXHSVRandomAug', hue_delta=12, saturation_delta=60, value_delta=60),",
-        "    dict(type='RandomGrayscale', prob=0.15, keep_channels=True),",
-        f"    dict(type='RandomFlip', prob=0.5),{turns}",
-        "    dict(type='Pad', size=(crop, crop), pad_val=dict(img=(114, 114, 114))),",
+        "    dict(type='RandomGrayscale', prob=0.15, keep_channels=True), "
+        "dict(type='RandomFlip', prob=0.5),",
+        f"   {turns} dict(type='Pad', size=(crop, crop), pad_val=dict(img=(114, 114, 114))),",
         "    dict(type='PackDetInputs')]",
         'test_pipeline = [_base_.load_image, dict(_base_.resize, scale=(size, size)), '
         '*_base_.load_and_pack]',
@@ -167,6 +175,8 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         f"    dict(type='CosineAnnealingLR', by_epoch=False, begin={warmup}, end={plan.iters}, "
         'eta_min_ratio=0.01)]',
         f"default_hooks = dict(checkpoint=dict({evaluation}, save_best='coco/bbox_mAP'))",
+        "custom_hooks = [*_base_.custom_hooks, dict(type='EarlyStoppingHook', rule='greater',",
+        "    monitor='coco/bbox_mAP', min_delta=0.001, patience=5)]",
     ]
     if plan.model == GPU_MODEL:  # schedules of the original are for 16 images
         lines += [

@@ -30,7 +30,7 @@ from mmdet_centernet2.cli.why import write_page
 from mmdet_centernet2.cli.work_dir import lock_work_dir
 from mmdet_centernet2.utils.errors import PreflightError
 
-_PROBE = 8  # iterations that measure the pace; the first two warm up
+_PROBE = 4  # iterations that measure the pace; the first warms up
 _REPORT, _SAVING = 10, 1  # seconds for the report; for metrics and checkpoint of an evaluation
 Say = Callable[[str], None]
 
@@ -169,7 +169,7 @@ def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, sta
         cfg.default_hooks.checkpoint = None
         with redirect_stdout(StringIO()):
             build_runner(cfg, progress).train()
-    pace = sorted(progress.times[2:])[(_PROBE - 2) // 2]
+    pace = sorted(progress.times[1:])[_PROBE // 2 - 1]
     one_image = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2
     left = args.time - (time.monotonic() - start) - _REPORT
     return fit_time(plan, left, pace, one_image * data.val.images + _SAVING)
@@ -255,12 +255,12 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
     with redirect_stdout(StringIO()):  # pycocotools' tables
         runner.train()
         history = runner.message_hub.log_scalars
-        best = next(work_dir.glob('best_coco_bbox_mAP_*.pth'), None)
+        best = runner.message_hub.runtime_info.get('best_ckpt')
         if best is None:
             runner.save_checkpoint(str(out), 'checkpoint.pth', save_optimizer=False)
         else:
             shutil.copyfile(best, out / 'checkpoint.pth')
-            runner.load_checkpoint(str(best))
+            runner.load_checkpoint(best)
         found = runner.test()
     metrics = {
         name.removeprefix('coco/bbox_'): round(float(value), 4) for name, value in found.items()

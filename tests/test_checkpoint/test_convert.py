@@ -19,12 +19,7 @@ from mmdet_centernet2.checkpoint import (
 from mmdet_centernet2.checkpoint.convert import Fit, Mismatch, not_finite
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.zoo import dataset_meta
-from mmdet_centernet2.cli.convert import (
-    class_advice,
-    load_config,
-    model_state,
-    refuse_misfit,
-)
+from mmdet_centernet2.cli.convert import class_advice, load_config, model_state, refuse_misfit
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import RECIPES
 

@@ -1,6 +1,7 @@
 """Small labelled images in the forms that tools export them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,16 @@ def make_images(count: int = 12, seed: int = 0) -> list[Labelled]:
     return made
 
 
-def write_coco(folder: Path, images: list[Labelled], name: str = 'labels.json') -> Path:
+def write_coco(
+    folder: Path,
+    images: list[Labelled],
+    name: str = 'labels.json',
+    classes: Sequence[str] = CLASSES,
+) -> Path:
     """Images and one COCO file in a folder."""
     folder.mkdir(parents=True)
     content = dict(
-        images=[], annotations=[], categories=[dict(id=i, name=n) for i, n in enumerate(CLASSES)]
+        images=[], annotations=[], categories=[dict(id=i, name=n) for i, n in enumerate(classes)]
     )
     for number, (image, boxes) in enumerate(images):
         cv2.imwrite(str(folder / f'{number}.png'), image)
@@ -70,15 +76,16 @@ def write_roboflow_coco(folder: Path, images: list[Labelled]) -> Path:
     return folder
 
 
-def write_yolo(folder: Path, images: list[Labelled], polygons: bool = False) -> Path:
+def write_yolo(
+    folder: Path, images: list[Labelled], polygons: bool = False, classes: Sequence[str] = CLASSES
+) -> Path:
     """Ultralytics' layout."""
     for part, some in (('train', images[:9]), ('val', images[9:])):
         for kind in ('images', 'labels'):
             (folder / kind / part).mkdir(parents=True)
         _write_yolo_part(folder / 'images' / part, folder / 'labels' / part, some, polygons)
-    (folder / 'data.yaml').write_text(
-        'train: images/train\nval: images/val\nnames:\n  0: white\n  1: red\n'
-    )
+    names = ''.join(f'  {index}: {name}\n' for index, name in enumerate(classes))
+    (folder / 'data.yaml').write_text(f'train: images/train\nval: images/val\nnames:\n{names}')
     return folder
 
 
@@ -112,14 +119,14 @@ def _write_yolo_part(
             (labels / f'{number}.txt').write_text('\n'.join(lines))
 
 
-def write_voc(folder: Path, images: list[Labelled]) -> Path:
+def write_voc(folder: Path, images: list[Labelled], classes: Sequence[str] = CLASSES) -> Path:
     """Pascal VOC's layout."""
     (folder / 'Annotations').mkdir(parents=True)
     (folder / 'JPEGImages').mkdir()
     for number, (image, boxes) in enumerate(images):
         cv2.imwrite(str(folder / 'JPEGImages' / f'{number}.png'), image)
         objects = ''.join(
-            f'<object><name>{CLASSES[label]}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>'
+            f'<object><name>{classes[label]}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>'
             f'<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>'
             for label, x, y, w, h in boxes
         )

@@ -116,8 +116,12 @@ def test_other_forms_in_a_given_time(name, tmp_path, capsys):
             *QUICK[2:],
         ]
     )
-    assert 'Measuring 8 iterations' in capsys.readouterr().out
-    assert Config.fromfile(tmp_path / 'out' / 'config.py').train_cfg.max_iters == 20
+    assert 'Measuring 4 iterations' in capsys.readouterr().out
+    config = Config.fromfile(tmp_path / 'out' / 'config.py')
+    assert config.train_cfg.max_iters == 20
+    # fewer and smaller images, where few iterations are left
+    assert config.train_dataloader.batch_size == 2 and config.crop == 224
+    assert config.custom_hooks[-1].type == 'EarlyStoppingHook'
     state = torch.load(tmp_path / 'out' / 'checkpoint.pth', weights_only=True)
     assert 'state_dict' in state
 
