@@ -20,7 +20,7 @@ from mmdet_centernet2.utils.errors import PreflightError
 if TYPE_CHECKING:
     import gradio
 
-_INSTALL = "pip install 'mmdet_centernet2[demo]'"
+_INSTALL = "pip install 'gradio>=6,<7'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -45,4 +45,4 @@ def test_without_gradio(model, monkeypatch, capsys):  # noqa: F811
     with pytest.raises(SystemExit):
         main(['demo', *model])
     said = capsys.readouterr().err
-    assert said.count('\n') == 1 and "pip install 'mmdet_centernet2[demo]'" in said
+    assert said.count('\n') == 1 and "pip install 'gradio>=6,<7'" in said
