@@ -103,7 +103,9 @@ def train(args: Namespace, say: Say = print) -> dict[str, float]:
 
 def load(config: Path, args: Namespace) -> Config:
     """The written config, with the options of this call."""
-    cfg = Config.fromfile(str(config))
+    # mmengine writes the config into each checkpoint; formatting it takes a second
+    content = Config.fromfile(str(config)).to_dict()
+    cfg = Config(content, filename=str(config), format_python_code=False)
     cfg.work_dir = str(config.parent / 'training')  # mmengine writes its config.py there
     cfg.randomness = dict(seed=args.seed)
     cfg.merge_from_dict(args.cfg_options)
