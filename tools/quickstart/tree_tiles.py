@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmdet_centernet2.utils.files import scratch_folder
 from mmdet_centernet2.utils.pinned_wheel import (
     PinnedFileError,
     PinnedWheel,
@@ -334,10 +334,10 @@ def prepare_tree_tiles(
         check_sha256(Path(wheel_path), wheel)
     make_folder_with_space(out.absolute().parent, NUM_BYTES)
     say(f'Cutting the photos into tiles under {out} ...')
-    scratch = Path(tempfile.mkdtemp(prefix='.tree_tiles-', dir=out.absolute().parent))
     try:
-        summary = _build(Path(wheel_path), scratch, wheel)
-        _move_in(scratch, out)
+        with scratch_folder(out.absolute().parent, '.tree_tiles-') as scratch:
+            summary = _build(Path(wheel_path), scratch, wheel)
+            _move_in(scratch, out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise TreeTilesError(
@@ -346,8 +346,6 @@ def prepare_tree_tiles(
                 'again'
             ) from error
         raise TreeTilesError(f'cannot write {out}: {error}') from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return summary
 
 
