@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import logging
 import os
 import os.path as osp
+import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import mmengine
 from mmdet.apis import DetInferencer
@@ -39,19 +43,7 @@ _ONE_CALL = (
     'custom_entities',
     'tokens_positive',
 )
-_VIDEO_ENDINGS = (
-    '.mp4',
-    '.avi',
-    '.mov',
-    '.mkv',
-    '.webm',
-    '.m4v',
-    '.mpg',
-    '.mpeg',
-    '.wmv',
-    '.flv',
-    '.3gp',
-)
+_RUNTIME = 'mmdet_centernet2_runtime'
 
 
 class NamedInferencer(DetInferencer):
@@ -177,7 +169,7 @@ def list_images(inputs: str) -> list[str]:
         PreflightError: If there is none, or if it is a video or has another
             ending than an image.
     """
-    if inputs.lower().endswith(_VIDEO_ENDINGS):
+    if import_runtime('video').is_video(inputs):
         raise PreflightError(
             f'input {inputs} is a video, which this tool does not read. Give it to: '
             f'centernet2 predict {inputs} CONFIG CHECKPOINT'
@@ -206,6 +198,18 @@ def list_images(inputs: str) -> list[str]:
             logging.WARNING,
         )
     return [osp.join(inputs, name) for name in sorted(names)]
+
+
+def import_runtime(module: str) -> ModuleType:
+    """A module of ``deploy/runtime``, without mmdeploy, which ``deploy`` itself imports."""
+    if _RUNTIME not in sys.modules:
+        folder = Path(__file__).parents[1] / 'deploy/runtime'
+        spec = importlib.util.spec_from_file_location(
+            _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
+        )
+        sys.modules[_RUNTIME] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[_RUNTIME])
+    return importlib.import_module(f'{_RUNTIME}.{module}')
 
 
 def build_inferencer(args: Namespace) -> NamedInferencer:

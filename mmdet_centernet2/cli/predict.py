@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +12,6 @@ from mmdet.apis import DetInferencer
 from mmdet_centernet2.cli import image_demo
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.cli.why import add_model_arguments, split_words
-
-_RUNTIME = 'mmdet_centernet2_runtime'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,7 +45,7 @@ def predict(args: Namespace) -> None:
     """
     options = [f'--out-dir={args.out_dir}', f'--pred-score-thr={args.pred_score_thr}']
     options += [f'--device={args.device}'] if args.device else []
-    demo = import_runtime('demo')
+    demo = image_demo.import_runtime('demo')
     with errors_as_exit(demo.DeployedModelError):
         *inputs, model = args.words
         if inputs and model.endswith('.onnx'):
@@ -82,7 +76,7 @@ class TorchDetector:
 
     def __init__(self, inferencer: DetInferencer):
         self._inferencer = inferencer
-        self._detections = import_runtime('detections').Detections
+        self._detections = image_demo.import_runtime('detections').Detections
         meta = inferencer.model.dataset_meta
         palette = meta.get('palette')
         pipeline = inferencer.cfg.test_dataloader.dataset.pipeline
@@ -108,15 +102,3 @@ class TorchDetector:
             self._detections(each.bboxes, each.scores, each.labels, each.get('masks'))
             for each in found
         ]
-
-
-def import_runtime(module: str) -> ModuleType:
-    """A module of ``deploy/runtime``, without mmdeploy, which ``deploy`` itself imports."""
-    if _RUNTIME not in sys.modules:
-        folder = Path(__file__).parents[1] / 'deploy/runtime'
-        spec = importlib.util.spec_from_file_location(
-            _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
-        )
-        sys.modules[_RUNTIME] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[_RUNTIME])
-    return importlib.import_module(f'{_RUNTIME}.{module}')

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from statistics import median
 from urllib.parse import quote
 
 import torch
@@ -171,7 +172,7 @@ def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, sta
         cfg.default_hooks.checkpoint = None
         with redirect_stdout(StringIO()):
             build_runner(cfg, progress).train()
-    pace = sorted(progress.times[1:])[_PROBE // 2 - 1]
+    pace = median(progress.times[1:])
     one_image = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2
     left = args.time - (time.monotonic() - start) - _REPORT
     return fit_time(plan, left, pace, one_image * data.val.images + _SAVING)

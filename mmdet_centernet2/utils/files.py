@@ -41,8 +41,10 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
             os.chmod(file.name, 0o666 & ~mask)  # until here only for us
             os.replace(file.name, path)
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)  # the new name outlives a loss of power
-            os.close(folder)
+            try:
+                os.fsync(folder)  # the new name outlives a loss of power
+            finally:
+                os.close(folder)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise

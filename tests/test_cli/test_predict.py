@@ -111,7 +111,7 @@ def test_what_is_no_video(tmp_path, capsys):
 
 def test_an_interrupted_video_is_kept(video, tmp_path, monkeypatch):
     model = write_model(tmp_path / 'model.onnx')
-    from mmdet_centernet2.cli.predict import import_runtime
+    from mmdet_centernet2.cli.image_demo import import_runtime
 
     demo, calls = import_runtime('demo'), []
 

@@ -164,7 +164,7 @@ class Environment:
             uv = self.find_uv(python) or die(f'{python} has no venv: apt install python3-venv')
             command = [uv, 'venv', '--seed', '--allow-existing', '--python', python, self.folder]
         step = Step('virtual environment', self.logs / 'venv.log', command)
-        step.succeeds() or step.explain()
+        step.finish()
         # The host may be a virtual environment itself.
         folders = output_of(python, '-c', HOST_TORCH)
         if folders:
@@ -273,7 +273,7 @@ class Environment:
         self.install('mmdet_centernet2 from this clone', *editable)
         code = 'import mmdet_centernet2'
         step = Step(code, self.logs / 'import.log', [self.python, '-c', code])
-        step.succeeds() or step.explain()
+        step.finish()
         record = json.dumps(self.current(), indent=2)
         for path in self.records[: self.tests + 1]:
             path.write_text(record)
@@ -304,8 +304,7 @@ class Environment:
 
     def finish_mmcv(self, compiler: Step) -> None:
         """Install what the compiler made, and mark what is for the CPU only."""
-        if not compiler.succeeds():
-            compiler.explain()
+        compiler.finish()
         made = json.loads((self.state / 'mmcv.json').read_text())
         label = f'{self.mmcv} {made["why"]}'
         if made['wheel']:

@@ -91,6 +91,11 @@ class Step:
         self.running.remove(self)
         return self.process.returncode == 0
 
+    def finish(self) -> None:
+        """Wait for the command; end with an explanation if it fails."""
+        if not self.succeeds():
+            self.explain()
+
     def explain(self, remedy: str = '') -> NoReturn:
         """End with the last lines of the log, and what to do about them."""
         text = self.log.read_text(errors='replace')
