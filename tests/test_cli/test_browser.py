@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import init_detector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from mmdet_centernet2.cli.demo import build_page
 from mmdet_centernet2.cli.report import write_report
 from mmdet_centernet2.cli.why import write_page
 from tests.test_cli.own_data import CLASSES, make_images, write_coco
@@ -106,24 +108,27 @@ def test_report(browser_page, report):
 
 
 @pytest.fixture(scope='module')
-def why(tmp_path_factory):
-    from mmdet.apis import init_detector
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp('picture') / NAME
+    cv2.imwrite(str(path), make_images(1)[0].image)
+    return path
 
-    folder = tmp_path_factory.mktemp('why')
-    picture = make_images(1)[0].image
-    cv2.imwrite(str(folder / NAME), picture)
+
+@pytest.fixture(scope='module')
+def detector():
+    """An untrained model and its config."""
     cfg = config('cascade')
     torch.manual_seed(0)
     model = init_detector(cfg, None, device='cpu', palette='none')
     model.roi_head.test_cfg.score_thr = 0.0
     model.dataset_meta = dict(classes=tuple(f'class <{i}>' for i in range(80)))
-    write_page(folder / 'why.html', model, cfg, folder / NAME)
-    return folder / 'why.html'
+    return model, cfg
 
 
-def test_why(browser_page, why):
-    page = browser_page
-    page.goto(f'file://{why}')
+def test_why(browser_page, detector, picture):
+    page, path = browser_page, picture.with_name('why.html')
+    write_page(path, *detector, picture)
+    page.goto(f'file://{path}')
     story = page.locator('#story')
     assert '√(' in story.inner_text()  # the best detection is explained at first
     assert 'class <' in story.inner_text() and 'stage 3' in story.inner_text()
@@ -143,3 +148,32 @@ def test_why(browser_page, why):
     data = json.loads(page.locator('#data').inner_text() or page.locator('#data').text_content())
     assert data['levels'][0]['stride'] == 8
     assert page.problems == []
+
+
+@pytest.fixture(scope='module')
+def demo(detector):
+    """The address of the served page."""
+    page = build_page(*detector)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    yield address
+    page.close()
+
+
+def test_demo(browser_page, demo, picture):
+    page = browser_page
+    page.goto(demo)
+    page.locator('input[type=file]').set_input_files(picture)
+    why = page.frame_locator('iframe')
+    story, boxes = why.locator('#story'), why.locator('rect.detection:visible')
+    story.get_by_text('√(').wait_for()
+    assert NAME in why.locator('h1').inner_text()
+    before = boxes.count()
+    why.locator('#found').fill('1')
+    assert before > 0 and boxes.count() == 0
+    why.locator('#view').click(position=dict(x=60, y=60))
+    assert 'Nearly found' in story.inner_text() and 'stride 8' in story.inner_text()
+    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+    page.get_by_role('button', name='Remove Image').click()
+    page.locator('iframe').wait_for(state='detached')
+    # Gradio closes its stream of events itself
+    assert [each for each in page.problems if '/queue/data?' not in each] == []

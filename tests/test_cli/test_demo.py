@@ -7,6 +7,8 @@ import re
 import sys
 
 import cv2
+import gradio
+import gradio_client
 import numpy as np
 import pytest
 
@@ -15,8 +17,6 @@ from tests.test_cli.test_predict import model  # noqa: F401
 
 
 def test_a_dropped_picture_is_explained(model, tmp_path, monkeypatch):  # noqa: F811
-    gradio = pytest.importorskip('gradio', reason='the extra [demo]')
-    client = pytest.importorskip('gradio_client')
     pages = []
     launch = functools.partialmethod(gradio.Blocks.launch, prevent_thread_lock=True)
 
@@ -29,8 +29,8 @@ def test_a_dropped_picture_is_explained(model, tmp_path, monkeypatch):  # noqa: 
     main(['demo', *model, '--device', 'cpu'])
     ((page, (_, address, _)),) = pages
     try:
-        view = client.Client(address, verbose=False).predict(
-            client.handle_file(picture), api_name='/why'
+        view = gradio_client.Client(address, verbose=False).predict(
+            gradio_client.handle_file(picture), api_name='/why'
         )
     finally:
         page.close()
