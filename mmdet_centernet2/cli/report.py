@@ -6,7 +6,6 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,8 @@ def write_report(
     classes = list(cfg.train_dataloader.dataset.metainfo.classes)
     truth = _content(cfg.val_evaluator, classes)
     training = _content(cfg.train_dataloader.dataset, classes)
-    result = _evaluate(truth, samples)
+    found = [row for sample in samples for row in _rows(sample)]
+    result = _evaluate(truth, found)
     counts = [
         Counter(a['category_id'] for a in content['annotations']) for content in (truth, training)
     ]
@@ -99,9 +99,9 @@ def write_report(
         images=len(truth['images']),
         boxes=len(truth['annotations']),
         classes=_class_rows(result, classes, counts),
-        cards=_cards(truth, samples, diagnostics, classes, why),
+        cards=_cards(truth, found, samples, diagnostics, classes, why),
         errors=_error_rows(result),
-        doubtful=_doubtful(diagnostics, truth, classes),
+        doubtful=_doubtful(diagnostics, truth),
         confusion=_confusion(result),
         pr_curve=_pr_curve(result, classes),
         curves=_training_curves(history, cfg.train_cfg.val_interval),
@@ -130,22 +130,18 @@ def _content(part: dict, classes: list[str]) -> dict[str, Any]:
     )
 
 
-def _evaluate(truth: dict, samples: Sequence[DetDataSample]) -> COCOeval:
-    found = []
-    for sample in samples:
-        pred = sample.pred_instances
-        for box, score, label in zip(
-            pred.bboxes.tolist(), pred.scores.tolist(), pred.labels.tolist()
-        ):
-            x1, y1, x2, y2 = box
-            found.append(
-                dict(
-                    image_id=sample.img_id,
-                    category_id=label + 1,
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    score=score,
-                )
-            )
+def _rows(sample: DetDataSample) -> list[dict]:
+    """Detections of an image as COCO has them."""
+    pred = sample.pred_instances
+    boxes = pred.bboxes.clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        dict(image_id=sample.img_id, category_id=label + 1, bbox=box, score=score)
+        for box, score, label in zip(boxes.tolist(), pred.scores.tolist(), pred.labels.tolist())
+    ]
+
+
+def _evaluate(truth: dict, found: list[dict]) -> COCOeval:
     ground_truth = COCO(truth)
     result = COCOeval(ground_truth, ground_truth.load_res(found), 'bbox')
     result.evaluate()
@@ -155,20 +151,19 @@ def _evaluate(truth: dict, samples: Sequence[DetDataSample]) -> COCOeval:
 
 
 def _class_rows(result: COCOeval, classes: list[str], counts: list[Counter]) -> list[dict]:
-    precision, recall = result.eval['precision'], result.eval['recall']
-    rows = []
-    for index, name in enumerate(classes):
-        values = (
-            precision[:, :, index, 0, -1].mean(),
-            precision[0, :, index, 0, -1].mean(),
-            recall[0, index, 0, -1],
+    """The worst class first; -1 where there is no held-out box, which come last."""
+    precision = result.eval['precision'][:, :, :, 0, -1]  # IoU, recall, class
+    recall = result.eval['recall'][0, :, 0, -1]
+    rows = [
+        dict(
+            name=name,
+            boxes=counts[0][i + 1],
+            training=counts[1][i + 1],
+            values=[precision[:, :, i].mean(), precision[0, :, i].mean(), recall[i]],
         )
-        texts = ['' if value < 0 else f'{value:.3f}' for value in values]
-        held_out, training = (count[index + 1] for count in counts)
-        rows.append(
-            dict(zip(('ap', 'ap50', 'recall'), texts), name=name, boxes=held_out, training=training)
-        )
-    return sorted(rows, key=lambda row: row['ap'] or '9')
+        for i, name in enumerate(classes)
+    ]
+    return sorted(rows, key=lambda row: (row['boxes'] == 0, row['values'][0]))
 
 
 def _error_rows(result: COCOeval) -> list[dict]:
@@ -180,7 +175,7 @@ def _error_rows(result: COCOeval) -> list[dict]:
     return sorted(rows, key=lambda row: -row['lost'])
 
 
-def _doubtful(diagnostics: dict, truth: dict, classes: list[str]) -> list[str]:
+def _doubtful(diagnostics: dict, truth: dict) -> list[str]:
     """Labels that the model contradicts with a high score."""
     names = {image['id']: image['file_name'] for image in truth['images']}
     return [
@@ -191,51 +186,40 @@ def _doubtful(diagnostics: dict, truth: dict, classes: list[str]) -> list[str]:
 
 def _cards(
     truth: dict,
+    found: list[dict],
     samples: Sequence[DetDataSample],
     diagnostics: dict,
     classes: list[str],
     why: Callable[[DetDataSample], str] | None,
 ) -> list[dict]:
     """The images with the lowest and the highest AP, with their boxes."""
-    images = {image['id']: image for image in truth['images']}
-    summary = diagnostics['img_summary']
-    order = sorted((s for s in samples if s.img_id in summary), key=lambda s: _ap(summary, s))
+    ap = {number: image['ap'] for number, image in diagnostics['img_summary'].items()}
+    order = sorted((s for s in samples if s.img_id in ap), key=lambda s: ap[s.img_id])
     if len(order) > _CARDS:
         order = order[: _CARDS // 2] + order[-_CARDS // 2 :]
-    boxes: dict[Any, list[dict]] = {}
+    boxes: dict[Any, tuple[list, list]] = {image['id']: ([], []) for image in truth['images']}
     for ann in truth['annotations']:
-        boxes.setdefault(ann['image_id'], []).append(
-            _box(*ann['bbox'], name=classes[ann['category_id'] - 1])
-        )
-    hits = {number for number, status in diagnostics['dt_status'].items() if status == 'tp'}
-    # the number that the evaluation gives to the first box of each image
-    numbers = accumulate((len(s.pred_instances) for s in samples), initial=1)
-    first = {sample.img_id: number for sample, number in zip(samples, numbers)}
+        boxes[ann['image_id']][0].append(_box(ann, classes))
+    for number, row in enumerate(found, 1):  # as the evaluation counts them
+        hit = diagnostics['dt_status'].get(number) == 'tp'
+        box = _box(row, classes) | dict(score=round(row['score'], 3), hit=hit)
+        boxes[row['image_id']][1].append(box)
+    names = {image['id']: image['file_name'] for image in truth['images']}
     cards = []
     for sample in order:
         picture = cv2.imread(sample.img_path)
         height, width = picture.shape[:2]
-        pred, name = sample.pred_instances, images[sample.img_id]['file_name']
-        found = []
-        for index, (box, score, label) in enumerate(
-            zip(pred.bboxes.tolist(), pred.scores.tolist(), pred.labels.tolist())
-        ):
-            x1, y1, x2, y2 = box
-            hit = first[sample.img_id] + index in hits
-            found.append(
-                _box(x1, y1, x2 - x1, y2 - y1, classes[label], score=round(score, 3), hit=hit)
-            )
-        shown = [box['hit'] for box in found if box['score'] >= _SHOWN]
-        labelled = boxes.get(sample.img_id, [])
+        labelled, detected = boxes[sample.img_id]
+        shown = [box['hit'] for box in detected if box['score'] >= _SHOWN]
         cards.append(
             dict(
-                name=name,
+                name=names[sample.img_id],
                 width=width,
                 height=height,
                 jpeg=embedded_photo(picture, _PICTURE, 85),
                 truth=labelled,
-                found=found,
-                ap=_ap(summary, sample),
+                found=detected,
+                ap=ap[sample.img_id],
                 summary=f'{sum(shown)} of {len(labelled)} found, {len(shown) - sum(shown)} wrong',
                 why=why and why(sample),
             )
@@ -243,12 +227,9 @@ def _cards(
     return cards
 
 
-def _ap(summary: dict, sample: DetDataSample) -> float:
-    return summary[sample.img_id]['ap']
-
-
-def _box(x: float, y: float, w: float, h: float, name: str, **more: Any) -> dict[str, Any]:
-    return dict(x=round(x, 1), y=round(y, 1), w=round(w, 1), h=round(h, 1), name=name, **more)
+def _box(ann: dict, classes: list[str]) -> dict[str, Any]:
+    x, y, w, h = (round(value, 1) for value in ann['bbox'])
+    return dict(x=x, y=y, w=w, h=h, name=classes[ann['category_id'] - 1])
 
 
 # --- plots, as SVG in the page -------------------------------------------------------------------

@@ -67,15 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--out', default='why.html', help='page, or folder of pages (%(default)s)')
 
 
-def why(args: Namespace, say: Callable[[str], None] = print) -> list[Path]:
-    """Write a page for each image.
-
-    Args:
-        args: Of :func:`add_arguments`.
-        say: Called with each line meant for the user.
-
-    Returns:
-        The pages.
+def why(args: Namespace, say: Callable[[str], None] = print) -> None:
+    """Write a page for each image, and say so.
 
     Raises:
         UserError: If an image cannot be read, or there is no such model.
@@ -83,14 +76,12 @@ def why(args: Namespace, say: Callable[[str], None] = print) -> list[Path]:
     images, config, checkpoint = split_words(args.words)
     with redirect_stdout(StringIO()):
         inferencer = DetInferencer(config, checkpoint, device=args.device, show_progress=False)
-    out, pages = Path(args.out), []
+    out = Path(args.out)
     for path in map(Path, images):
         page = out if out.suffix == '.html' and len(images) == 1 else out / f'{path.name}.html'
         page.parent.mkdir(parents=True, exist_ok=True)
         write_page(page, inferencer.model, inferencer.cfg, path)
         say(f'{page} ({page.stat().st_size / 2**20:.1f} MB)')
-        pages.append(page)
-    return pages
 
 
 def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
@@ -108,31 +99,24 @@ def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
     picture = cv2.imread(str(path))
     if picture is None:
         raise PreflightError(f'{path} cannot be read as an image.')
-    data = gather(model, cfg, path)
     height, width = picture.shape[:2]
     jpeg = embedded_photo(picture, _PICTURE, _JPEG_QUALITY)
-    data.update(width=width, height=height, jpeg=jpeg)
+    data = gather(model, cfg, path) | dict(width=width, height=height, jpeg=jpeg)
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')
-    model_name = Path(cfg.filename).name if cfg.filename else type(model).__name__
+    name = Path(cfg.filename).name if cfg.filename else type(model).__name__
     page.write_text(
-        render('why.html', title=path.name, model=model_name, data=Markup(text)), encoding='utf-8'
+        render('why.html', title=path.name, model=name, data=Markup(text)), encoding='utf-8'
     )
 
 
 @torch.no_grad()
 def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
-    """All that led to an image's detections.
-
-    Args:
-        model: The detector.
-        cfg: Its config.
-        path: The image.
+    """All that led to an image's detections, with boxes in pixels of the image.
 
     Returns:
         ``classes``, ``colours``; ``levels`` with the heat map of each;
         ``proposals`` before NMS, best first; ``detections``; and what was
-        classified and not reported, ``suppressed``. Boxes are in pixels of
-        the image.
+        classified and not reported, ``suppressed``.
     """
     two_stage = hasattr(model, 'roi_head')
     head = model.rpn_head if two_stage else model.bbox_head
@@ -155,8 +139,8 @@ def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
         classes=names,
         colours=['#{:02x}{:02x}{:02x}'.format(*c) for c in distinct_palette(len(names))],
         levels=[_level(*level, meta) for level in zip(heat_logits, head.strides)],
-        proposals=_rows(proposals, to_image),
-        detections=_detections(found, kept),
+        proposals=_proposal_dicts(proposals, to_image),
+        detections=_detection_dicts(found, kept),
         suppressed=suppressed,
     )
 
@@ -224,59 +208,48 @@ def _suppressed(
     overlaps = bbox_overlaps(boxes, found.bboxes) * (labels[:, None] == found.labels)
     overlaps = torch.cat([overlaps, overlaps.new_zeros(len(boxes), 1)], 1)
     iou, by = overlaps.max(1)
-    lost = iou > roi_head.test_cfg.nms.iou_threshold
-    order = [i for i in scores.argsort(descending=True).tolist() if scores[i] >= 0]
-    return [
-        dict(
-            box=_round(boxes[i]),
-            label=int(labels[i]),
-            score=round(float(scores[i]), 4),
-            iou=round(float(iou[i]), 3),
-            by=int(by[i]) if lost[i] else None,
-        )
-        for i in order[:_SUPPRESSED]
-    ]
+    by[iou <= roi_head.test_cfg.nms.iou_threshold] = -1
+    lost = InstanceData(bboxes=boxes, labels=labels, scores=scores, iou=iou, by=by)
+    lost = lost[scores.argsort(descending=True)[:_SUPPRESSED]]
+    return _as_dicts(lost[lost.scores >= 0])
 
 
-def _rows(proposals: InstanceData, to_image: list[float]) -> list[dict]:
-    boxes = scale_boxes(proposals.bboxes, to_image)
+def _proposal_dicts(proposals: InstanceData, to_image: list[float]) -> list[dict]:
     cells = scale_boxes(proposals.cells, to_image)
+    proposals.bboxes = scale_boxes(proposals.bboxes, to_image)
+    more = zip(cells, proposals.levels.tolist(), proposals.kept.tolist())
     return [
-        dict(
-            box=_round(boxes[i]),
-            cell=_round(cells[i]),
-            score=round(float(proposals.scores[i]), 4),
-            level=int(proposals.levels[i]),
-            kept=bool(proposals.kept[i]),
-            by=int(proposals.by[i]) if proposals.by[i] >= 0 else None,
-            iou=round(float(proposals.iou[i]), 3),
-        )
-        for i in range(len(proposals))
+        row | dict(cell=_round(cell), level=level, kept=kept)
+        for row, (cell, level, kept) in zip(_as_dicts(proposals), more)
     ]
 
 
-def _detections(found: InstanceData, kept: InstanceData) -> list[dict]:
-    explained = 'class_probs' in found
-    detections = []
-    for i in range(len(found)):
-        row = -1
-        if explained:
-            row = int(kept.rows[found.proposal_indices[i]])
-        each = dict(
-            box=_round(found.bboxes[i]),
-            label=int(found.labels[i]),
-            score=round(float(found.scores[i]), 4),
-            proposal=row,
-            proposal_score=None,
-            probs=None,
-            stages=[],
+def _detection_dicts(found: InstanceData, kept: InstanceData) -> list[dict]:
+    rows = _as_dicts(found)
+    if 'class_probs' not in found:  # one stage: the score is the heat map's
+        return rows
+    for i, row in enumerate(rows):
+        row['proposal'] = int(kept.rows[found.proposal_indices[i]])
+        row['proposal_score'] = round(float(found.proposal_scores[i]), 4)
+        row['probs'] = _round(found.class_probs[i], 4)
+        row['stages'] = [_round(probs, 4) for probs in found.stage_probs[i]]
+    return rows
+
+
+def _as_dicts(boxes: InstanceData) -> list[dict]:
+    """Box, label and score; and which box overlaps it (``by``, if any), by how much."""
+    rows = []
+    for i in range(len(boxes)):
+        row = dict(
+            box=_round(boxes.bboxes[i]),
+            label=int(boxes.labels[i]),
+            score=round(float(boxes.scores[i]), 4),
         )
-        if explained:
-            each['proposal_score'] = round(float(found.proposal_scores[i]), 4)
-            each['probs'] = _round(found.class_probs[i], 4)
-            each['stages'] = [_round(probs, 4) for probs in found.stage_probs[i]]
-        detections.append(each)
-    return detections
+        if 'by' in boxes:
+            by = int(boxes.by[i])
+            row.update(by=by if by >= 0 else None, iou=round(float(boxes.iou[i]), 3))
+        rows.append(row)
+    return rows
 
 
 def _level(logits: Tensor, stride: int, meta: dict) -> dict[str, Any]:
