@@ -12,22 +12,13 @@ from quickstart.tree_tiles import prepare_tree_tiles  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/tree_tiles'),
-        help='folder of the data set (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--wheel',
-        type=Path,
-        help='the deepforest 2.1.0 wheel, where you already have it; without '
-        'this option pip fetches it once',
-    )
+    defaults = dict(type=Path, default=Path('data/tree_tiles'))
+    parser.add_argument('--out', **defaults, help='folder of the data set (default: %(default)s)')
+    wheel = 'the deepforest 2.1.0 wheel, where you have it; otherwise pip fetches it once'
+    parser.add_argument('--wheel', type=Path, help=wheel)
     args = parser.parse_args()
     summary = prepare_tree_tiles(args.out, wheel_path=args.wheel)
-    print('\n'.join(summary.lines()))
-    print(f'The data set is in {args.out}')
+    print(*summary.lines(), f'The data set is in {args.out}', sep='\n')
 
 
 if __name__ == '__main__':
