@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from mmdet_centernet2.utils.errors import UserError
 from mmdet_centernet2.utils.files import write_atomically
 
 _VAL_SHARE = 0.2
+#: The class names of YOLO data that have no data.yaml, as labelImg and Label Studio write them.
+_NAMES_FILE = 'classes.txt'
 #: Names of folders and files that say which part they hold.
 _PARTS = {
     'train': ('train', 'training', 'train2017'),
@@ -115,20 +118,23 @@ def _look(data: Path) -> tuple[str, list[Path]]:
         'YOLO': [path for end in ('*.yaml', '*.yml') for path in data.rglob(end) if _is_yolo(path)],
         'Pascal VOC': sorted({path.parent for path in data.rglob('*.xml') if _is_voc(path)}),
     }
+    if not any(found.values()) and (data / _NAMES_FILE).is_file():
+        return 'YOLO', [data / _NAMES_FILE]
     kinds = [kind for kind, paths in found.items() if paths]
     if len(kinds) == 1:
         return kinds[0], found[kinds[0]]
     if kinds:
         there = '; '.join(f'{kind}: {found[kind][0].relative_to(data)}' for kind in kinds)
         raise DataError(f'{data} holds labels of several kinds ({there}). Give one of them.')
-    if any(data.rglob('labels/**/*.txt')):
+    if any(data.rglob('*.txt')):
         raise DataError(
-            f'{data} holds YOLO labels, but no data.yaml that names the classes. Write one, such '
-            'as "train: images/train", "val: images/val" and "names: [cat, dog]" in three lines.'
+            f'{data} holds text files, but nothing that names the classes of YOLO labels. Write a '
+            f'{_NAMES_FILE} with a name in each line, or a data.yaml: "train: images/train", '
+            '"val: images/val" and "names: [cat, dog]" in three lines.'
         )
     raise DataError(
         f'{data} holds no labels: no COCO file (.json with images, annotations, categories), no '
-        'data.yaml of YOLO data, and no Pascal VOC file (.xml).'
+        f'data.yaml or {_NAMES_FILE} of YOLO data, and no Pascal VOC file (.xml).'
     )
 
 
@@ -156,10 +162,8 @@ def _is_voc(path: Path) -> bool:
 def _part_of(path: Path, root: Path) -> str | None:
     """``'train'``, ``'val'`` or ``'test'``, as the names of a path say."""
     relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    words = ' '.join(relative.with_suffix('').parts).lower()
-    for separator in '_-.':
-        words = words.replace(separator, ' ')
-    found = [part for part, names in _PARTS.items() if set(names) & set(words.split())]
+    words = set(re.split(r'[/_.\s-]', relative.with_suffix('').as_posix().lower()))
+    found = [part for part, names in _PARTS.items() if words & set(names)]
     return found[0] if len(found) == 1 else None
 
 
@@ -224,44 +228,57 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
 
 
 def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
-    from labelformat.formats import YOLOv8ObjectDetectionInput
-
     if len(files) > 1:
         raise DataError(f'{data} holds several YOLO files: {", ".join(map(str, files))}. Give one.')
-    settings = yaml.safe_load(files[0].read_text(encoding='utf-8'))
-    names = settings['names']
+    (file,) = files
+    text = file.read_text(encoding='utf-8')
+    if file.name == _NAMES_FILE:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        settings = dict(train='images' if (file.parent / 'images').is_dir() else '.')
+    else:
+        settings = yaml.safe_load(text)
+        names = settings['names']
     if isinstance(names, dict):
         if sorted(names) != list(range(len(names))):
-            raise DataError(f'{files[0]}: the numbers of "names" must be 0, 1, ...: {list(names)}.')
+            raise DataError(f'{file}: the numbers of "names" must be 0, 1, ...: {list(names)}.')
         names = [names[number] for number in range(len(names))]
     parts: dict[str, Source] = {}
     for part, key in (('train', 'train'), ('val', 'val'), ('val', 'valid'), ('test', 'test')):
-        if not settings.get(key) or part in parts:
+        wanted = settings.get(key)
+        if not wanted or part in parts:
             continue
-        if not isinstance(settings[key], str) or settings[key].endswith('.txt'):
-            raise DataError(f'{files[0]}: {key!r} must be one folder of images: {settings[key]!r}.')
-        reader = YOLOv8ObjectDetectionInput(files[0], key)
-        folder, bare = reader._images_dir(), []
-        if not folder.is_dir():
-            if key == 'train':
-                raise DataError(f'{files[0]}: its {key!r} folder {folder} does not exist.')
-            notes.append(f'{key}: {settings[key]} does not exist, left out')
+        if not isinstance(wanted, str) or wanted.endswith('.txt'):
+            raise DataError(f'{file}: {key!r} must be one folder of images: {wanted!r}.')
+        # ultralytics' "path" starts elsewhere, Roboflow's paths lead one folder too far up
+        tried = Path(str(settings.get('path', '.')), wanted), wanted, wanted.removeprefix('../')
+        folders = [file.parent / each for each in tried]
+        folder = next((each for each in folders if each.is_dir()), None)
+        if folder is None:
+            if part == 'train':
+                raise DataError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
+            notes.append(f'{key}: {wanted} does not exist, left out')
             continue
-        parts[part] = _to_coco(_yolo_boxes(reader, len(names), bare), names, files[0]), None, folder
+        bare: list[str] = []
+        parts[part] = _to_coco(_yolo_boxes(folder, len(names), bare), names, file), None, folder
         if bare:
             notes.append(f'{key}: {len(bare)} images without labels hold no object: {bare[0]}')
     return parts
 
 
-def _yolo_boxes(reader, num_classes: int, bare: list[str]) -> Iterator[Labels]:
-    """Images and boxes. labelformat itself skips lines that it does not understand."""
-    for image in reader.get_images():
-        path = (reader._labels_dir() / image.filename).with_suffix('.txt')
-        lines = path.read_text().splitlines() if path.is_file() else []
+def _yolo_boxes(folder: Path, num_classes: int, bare: list[str]) -> Iterator[Labels]:
+    """Images and boxes; ``labels/`` beside ``images/`` holds the text files, or the same folder."""
+    from labelformat.utils import get_images_from_folder
+
+    labels = Path('/labels'.join(str(folder).rsplit('/images', 1)))
+    labels = labels if labels.is_dir() else folder
+    for image in get_images_from_folder(folder):
+        path = (labels / image.filename).with_suffix('.txt')
         if not path.is_file():
             bare.append(image.filename)
+            yield image, []
+            continue
         boxes = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
             if line.strip():
                 try:
                     boxes.append(_yolo_box(line, num_classes, image.width, image.height))

@@ -101,6 +101,14 @@ def write_roboflow_yolo(folder: Path, images: list[Labelled]) -> Path:
     return folder
 
 
+def write_flat_yolo(folder: Path, images: list[Labelled]) -> Path:
+    """Pictures and labels in one folder, as labelImg writes them."""
+    folder.mkdir()
+    _write_yolo_part(folder, folder, images)
+    (folder / 'classes.txt').write_text('\n'.join(CLASSES))
+    return folder
+
+
 def _write_yolo_part(
     images: Path, labels: Path, some: list[Labelled], polygons: bool = False
 ) -> None:
@@ -143,5 +151,6 @@ WRITERS = dict(
     yolo=write_yolo,
     polygons=lambda folder, images: write_yolo(folder, images, polygons=True),
     roboflow_yolo=write_roboflow_yolo,
+    flat_yolo=write_flat_yolo,
     voc=write_voc,
 )

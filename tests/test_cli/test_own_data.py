@@ -37,7 +37,7 @@ def test_every_form_gives_the_same_boxes(name, tmp_path):
     assert boxes_of(data) == expected
     if 'yolo' in name:
         assert any('without labels hold no object: 1.png' in note for note in data.notes)
-    if name in ('coco', 'voc'):
+    if name in ('coco', 'voc', 'flat_yolo'):
         assert any('held out' in note for note in data.notes)
 
 
@@ -48,6 +48,13 @@ def test_a_file_instead_of_the_folder(tmp_path):
         (write_yolo(tmp_path / 'yolo', images) / 'data.yaml', 'YOLO'),
     ):
         assert find_data(path, tmp_path / 'out').kind == kind
+
+
+def test_a_path_of_another_machine_is_passed_over(tmp_path):
+    folder = write_yolo(tmp_path / 'data', make_images())
+    text = (folder / 'data.yaml').read_text()
+    (folder / 'data.yaml').write_text(f'path: ../datasets/shapes\n{text}')
+    assert find_data(folder, tmp_path / 'out').train.images == 9
 
 
 def test_image_sets_of_voc_are_the_split(tmp_path):
@@ -140,7 +147,7 @@ def _no_boxes(folder):
         (lambda folder: None, 'does not exist'),
         (_unlabelled, 'holds no labels'),
         (_two_kinds, 'several kinds.*YOLO: data.yaml.*Pascal VOC'),
-        (_no_yaml, 'no data.yaml'),
+        (_no_yaml, 'nothing that names the classes'),
         (_bad_line, '0.txt, line 1: .*3 numbers after the class'),
         (_unknown_class, '0.txt, line 1: .*class 5, there are 2'),
         (_lost_images, "image '0.png' is in none of the usual places"),
