@@ -1,7 +1,8 @@
 """Find or compile an mmcv for the torch that is there.
 
 ``build_mmcv.py DISTRIBUTION VERSION CACHE RESULT NVCC``; RESULT is a JSON file with
-the path of a wheel, if one has to be installed, and what it was compiled for.
+the path of a wheel, if one has to be installed, what it was compiled for, and the
+CUDA version of torch where operators for it are missing.
 Wheels stay in the cache; a build that was stopped goes on where it was. mmcv's
 sources are as they were released, but for setup.py.
 """
@@ -32,17 +33,13 @@ def fetch_source(distribution: str, version: str, folder: Path) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         command = f'-m pip --disable-pip-version-check download --no-deps --no-clean -d {scratch}'
-        options = ['--no-build-isolation', '--no-binary', distribution]
-        wanted = f'{distribution}=={version}'
-        subprocess.run(
-            [sys.executable, *command.split(' '), *options, wanted],
-            env={**os.environ, 'TMPDIR': str(scratch)},
-        )
-        unpacked = list(scratch.glob('pip-*/*mmcv*/setup.py'))
-        if not unpacked:
-            sys.exit(f'pip did not unpack {wanted}')
-        unpacked[0].parent.rename(source)
+        command += f' --no-build-isolation --no-binary {distribution} {distribution}=={version}'
+        subprocess.run([sys.executable, *command.split()], env={**os.environ, 'TMPDIR': scratch})
+        for file in scratch.glob('pip-*/*mmcv*/setup.py'):
+            file.parent.rename(source)
         shutil.rmtree(scratch)
+    if not source.is_dir():
+        sys.exit(f'pip did not unpack {distribution}=={version}')
     return source
 
 
@@ -70,16 +67,9 @@ def precompile_torch(header: Path, standard: str) -> None:
     if made.exists():
         return
     header.write_text('#include <torch/types.h>\n')
-    variables = sysconfig.get_config_vars()
-    flags = ' '.join(
-        [
-            os.environ.get('CXX', 'c++'),
-            os.environ.get('CFLAGS', variables['CFLAGS']),
-            os.environ['CPPFLAGS'],
-            variables['CCSHARED'],
-        ]
-    )
-    command = shlex.split(flags)
+    python = sysconfig.get_config_vars()
+    flags = f'{os.environ.get("CFLAGS", python["CFLAGS"])} {os.environ["CPPFLAGS"]}'
+    command = shlex.split(f'{os.environ.get("CXX", "c++")} {flags} {python["CCSHARED"]}')
     command += [f'-I{path}' for path in (*include_paths(), sysconfig.get_path('include'))]
     command += [standard, '-DTORCH_API_INCLUDE_EXTENSION_H', '-DTORCH_EXTENSION_NAME=_ext']
     subprocess.run([*command, '-x', 'c++-header', header, '-o', partial], check=True)
@@ -134,22 +124,22 @@ def find_kind(nvcc: str) -> tuple[str, str]:
     return 'cpu', 'for the CPU, as torch saw no GPU'
 
 
-def works(distribution: str, version: str, kind: str) -> bool:
-    """Is such an mmcv there, with operators that work with this torch?"""
+def installed_kind(distribution: str, version: str) -> str | None:
+    """``cpu`` or ``cuda`` of such an mmcv whose operators work with this torch."""
     try:
-        found = metadata.version(distribution)
         from mmcv.ops import get_compiling_cuda_version
+
+        if metadata.version(distribution).split('.')[:2] == version.split('.')[:2]:
+            return 'cpu' if 'not available' in get_compiling_cuda_version() else 'cuda'
     except Exception as error:  # whatever a library built for another torch raises
         print(error, flush=True)
-        return False
-    compiled = 'not available' not in get_compiling_cuda_version()
-    return found.split('.')[:2] == version.split('.')[:2] and (compiled or kind == 'cpu')
+    return None
 
 
 def build(distribution: str, version: str, wheels: Path) -> None:
     """Compile a wheel, unless one is there or another setup makes it."""
     folder = wheels.parents[1] / 'build' / wheels.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with open(f'{folder}.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if list(wheels.glob('*.whl')):
@@ -168,26 +158,28 @@ def build(distribution: str, version: str, wheels: Path) -> None:
 def main(distribution: str, version: str, cache: str, result: str, nvcc: str) -> None:
     platform = re.sub('[-.]', '_', sysconfig.get_platform())
     tag = f'{sys.implementation.cache_tag.replace("cpython-", "cp")}-{platform}'
+    there, wheel = installed_kind(distribution, version), None
     for kind, why in (find_kind(nvcc), ('cpu', 'for the CPU, as CUDA operators do not compile')):
-        cpu, wheel = kind == 'cpu', None
-        if works(distribution, version, kind):
+        if there in ('cuda', kind):
+            kind = there
             break
         key = f'{distribution}{version}-torch{torch.__version__}-{kind}-{tag}'
         wheels = Path(cache, 'wheels', re.sub(r'[^\w.+-]', '_', key))
-        os.environ.update(MMCV_WITH_OPS='1', FORCE_CUDA=str(int(not cpu)))
-        os.environ.update(
-            dict(CUDA_VISIBLE_DEVICES='') if cpu else dict(CUDA_HOME=str(Path(nvcc).parents[1]))
-        )
+        os.environ.update(MMCV_WITH_OPS='1', FORCE_CUDA=str(int(kind != 'cpu')))
+        if kind == 'cpu':
+            os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        else:
+            os.environ['CUDA_HOME'] = str(Path(nvcc).parents[1])
         print(f'compiling {why}, {os.environ["MAX_JOBS"]} at a time', flush=True)
         try:
             build(distribution, version, wheels)
-        except subprocess.CalledProcessError as error:
-            if cpu:
-                sys.exit(f'mmcv does not compile: {error}')
-        else:
             wheel = str(next(wheels.glob('*.whl')))
             break
-    Path(result).write_text(json.dumps(dict(wheel=wheel, why=why, cuda=torch.version.cuda)))
+        except subprocess.CalledProcessError as error:
+            if kind == 'cpu':
+                sys.exit(f'mmcv does not compile: {error}')
+    cuda = torch.version.cuda if kind == 'cpu' else None
+    Path(result).write_text(json.dumps(dict(wheel=wheel, why=why, cuda=cuda)))
 
 
 if __name__ == '__main__':

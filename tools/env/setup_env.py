@@ -1,8 +1,8 @@
 """Set up the environment of this clone, then run a program in it.
 
 ``setup_env.py SCRIPT ...``, for ``tools/quickstart.sh`` and
-``tools/run_tests.sh``. Starts on any Python from 3.8 on, makes ``.venv`` and
-goes on in there.
+``tools/run_tests.sh``. Makes ``.venv`` from the Python that it is started with,
+and goes on in there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import ast
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -29,18 +30,15 @@ from steps import Step, die, minutes, output_of, say
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ROOT / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmdet_centernet2')
-PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 TORCH = 'torch>=2.6'
 # A stack has a list of its own; here, the distribution of its mmcv.
 STACKS = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
 # What the tests need beyond the rest; the second without their own lists.
 FOR_TESTS = (('deploy', 'openvino', 'tests'), ('mmdeploy', 'sahi'))
 # pip's settings that uv knows by the same name, and those that it need not know.
-UV_OPTIONS = ('index-url', 'extra-index-url', 'find-links', 'constraint', 'trusted-host')
-IGNORED = (
-    'cert default-timeout disable-pip-version-check no-index no-input prefix progress-bar retries '
-    'root-user-action target timeout user'
-).split()
+UV_OPTIONS = 'index-url extra-index-url find-links constraint trusted-host'.split()
+IGNORED = """cert default-timeout disable-pip-version-check no-index no-input prefix progress-bar
+retries root-user-action target timeout user""".split()
 EPILOG = """Needs Python 3.10 to 3.13 with pip, gcc and g++; writes to this clone and your cache
 folder only. The environment variables that count: docs/install.md."""
 # Prints where a CUDA build of torch that will do is imported from.
@@ -49,7 +47,6 @@ import os, sys, torch
 if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6) and torch.version.cuda:
     print(*(os.path.abspath(path) for path in sys.path if path.endswith('-packages')), sep='\\n')
 """
-CHECK_MMCV = 'from mmcv.ops import get_compiling_cuda_version as cuda, nms; print(cuda())'
 
 
 def installed(name: str) -> str | None:
@@ -81,41 +78,23 @@ def gpu_in_sight() -> bool:
     return not hidden and bool(output_of('nvidia-smi', '-L'))
 
 
-def describe_python(python: str | None) -> list[str]:
-    """Version (3.11), path and prefix of an interpreter; empty if it does not run."""
-    code = 'import sys; print("%d.%d" % sys.version_info[:2], sys.executable, sys.prefix, sep="|")'
-    found = output_of(python or 'false', '-c', code).split('|')
-    return found if len(found) == 3 else ['', '', '']
-
-
-def asked_python(python: str, option: str) -> list[str]:
-    """The same of one that the user asks for, and has to fit."""
-    found = describe_python(python)
-    if found[0] not in PYTHONS:
-        reason = f'is Python {found[0]}' if found[0] else 'does not run'
-        die(f'{option}{python} {reason}: give one of Python 3.10 to 3.13')
-    return found
-
-
 class Environment:
     """A virtual environment, and what is recorded of it."""
 
     def __init__(self, options: argparse.Namespace):
         self.tests = options.script == 'run_tests.sh'
         self.own, self.stack, self.mmcv = not options.active, options.stack, STACKS[options.stack]
-        self.asked = os.environ.get('PYTHON')
+        self.mmcv_version = pinned(self.mmcv)
         self.folder = ROOT / ('.venv' if self.stack == 'openmmlab' else f'.venv-{self.stack}')
         self.python = str(self.folder / 'bin' / 'python')
         if options.active:
-            active = os.environ.get('VIRTUAL_ENV') or os.environ.get('CONDA_PREFIX')
-            python = self.asked or (active and f'{active}/bin/python')
-            if not python:
-                die('--active: no environment is active: activate one, or leave the option out')
-            _, self.python, folder = asked_python(python, '--active: ')
-            self.folder = Path(folder)
+            active = (os.environ.get('VIRTUAL_ENV'), os.environ.get('CONDA_PREFIX'))
+            if 'PYTHON' not in os.environ and sys.prefix not in active:
+                die(f'--active: {sys.executable} is in no active environment: activate one')
+            self.folder, self.python = Path(sys.prefix), sys.executable
         self.state = self.folder / 'mmdet_centernet2'
         self.logs, self.mark = self.state / 'logs', self.state / 'cpu_only'
-        self.records = [self.state / f'state-{name}.json' for name in ('runtime', 'tests')]
+        self.record = self.state / 'state.json'
 
     def lock(self) -> None:
         """One setup at a time; the lock ends with this process or its exec."""
@@ -130,85 +109,75 @@ class Environment:
 
     def go_inside(self) -> None:
         """Go on in the environment; make it before, if there is none."""
-        if self.own:
-            asked = asked_python(self.asked, 'PYTHON=') if self.asked else []
-            if not os.path.lexists(self.python):
-                self.make(asked)
-            found, _, prefix = describe_python(self.python)
-            if found not in (asked[:1] or PYTHONS) or not os.path.samefile(prefix, self.folder):
-                die(
-                    f'{self.folder} is broken or of another Python ({found or "none"}) than asked '
-                    f'for: remove it (rm -rf {self.folder}) and run this again'
-                )
-        if not os.path.samefile(sys.prefix, self.folder):
+        if not os.path.lexists(self.python):
+            self.make()
+        number, prefix = sys.version_info[:2], str(self.folder)
+        found = output_of(self.python, '-c', 'import sys; print(sys.version_info[:2], sys.prefix)')
+        if found != f'{number} {prefix}' and ('PYTHON' in os.environ or prefix not in found):
+            die(
+                f'{prefix} is broken or of another Python than asked for: remove it '
+                f'(rm -rf {prefix}) and run this again'
+            )
+        os.environ['PATH'] = f'{Path(self.python).parent}{os.pathsep}{os.environ["PATH"]}'
+        if sys.prefix != prefix:
             os.execv(self.python, [self.python, __file__, *sys.argv[1:]])
 
-    def make(self, asked: list[str]) -> None:
+    def make(self) -> None:
         """Make it with venv or, where Debian left that out, with uv."""
-        names = ['python3', *(f'python{number}' for number in reversed(PYTHONS))]
-        pythons = [asked] if asked else [describe_python(shutil.which(name)) for name in names]
-        fitting = [path for number, path, _ in pythons if number in PYTHONS]
-        if not fitting:
-            die(
-                f'Python 3.10 to 3.13 is needed, but python3 is {pythons[0][0] or "missing"}: '
-                'install one (Debian 12: apt install python3 python3-pip) or name it: '
-                f'PYTHON=/path/to/python3.12 bash tools/{sys.argv[1]}'
-            )
-        python = fitting[0]
         self.lock()
         if os.path.lexists(self.python):
             return  # made by another process while this one waited
-        say(f'Setting up {self.folder} with {python} (logs: {self.logs})')
-        command = [python, '-m', 'venv', self.folder]
-        if not output_of(python, '-c', 'import ensurepip, venv; print(1)'):
-            uv = self.find_uv(python) or die(f'{python} has no venv: apt install python3-venv')
-            command = [uv, 'venv', '--seed', '--allow-existing', '--python', python, self.folder]
-        step = Step('virtual environment', self.logs / 'venv.log', command)
-        step.finish()
+        say(f'Setting up {self.folder} with {sys.executable} (logs: {self.logs})')
+        command = [sys.executable, '-m', 'venv', self.folder]
+        if not find_spec('ensurepip'):
+            uv = self.find_uv() or die(f'{sys.executable} has no venv: apt install python3-venv')
+            command = [uv, 'venv', '--seed', '--allow-existing', '--python', sys.executable]
+            command.append(self.folder)
+        Step('virtual environment', self.logs / 'venv.log', command).finish()
         # The host may be a virtual environment itself.
-        folders = output_of(python, '-c', HOST_TORCH)
+        folders = output_of(sys.executable, '-c', HOST_TORCH)
         if folders:
-            say(f'      using the torch of {python}')
+            say(f'      using the torch of {sys.executable}')
             site = next(self.folder.glob('lib/python3*/site-packages'))
             (site / 'host_torch.pth').write_text(folders + '\n')
 
-    def find_uv(self, python: str) -> str | None:
-        """uv from PATH, or where a Python's pip puts it for us."""
+    def find_uv(self) -> str | None:
+        """uv from PATH, or where pip puts it for us."""
         folder = self.state / f'uv-{pinned("uv")}'
         if not shutil.which('uv') and not folder.is_dir():
             options = f'-m pip --disable-pip-version-check install --no-deps --target {folder}'
-            command = [python, *options.split(' '), f'uv=={pinned("uv")}']
+            command = [sys.executable, *options.split(' '), f'uv=={pinned("uv")}']
             Step('uv', self.logs / 'uv.log', command).succeeds()
         return shutil.which('uv') or shutil.which('uv', path=str(folder / 'bin'))
 
     def current(self) -> dict:
         """What decides whether the environment still is what was set up."""
-        digest = hashlib.sha256()
-        here = Path(__file__).parent
-        for path in sorted([*ROOT.glob('setup.*'), *LISTS.glob('*.txt'), *here.glob('*.py')]):
-            digest.update(path.read_bytes())
+        parts = ROOT.glob('setup.*'), LISTS.glob('*.txt'), Path(__file__).parent.glob('*.py')
+        files = b''.join(path.read_bytes() for path in sorted(itertools.chain(*parts)))
         package = installed('mmdet_centernet2') and distribution('mmdet_centernet2')
-        folders = [path for path in sys.path if os.path.isdir(path)]
-        packages = {name for folder in folders for name in os.listdir(folder) if '-info' in name}
+        folders = [Path(path).glob('*-info') for path in sys.path]
+        packages = {path.name for path in itertools.chain(*folders)}
         # nvcc, where CUDA operators are missing and wanted
         asked = os.environ.get('TORCH_CUDA_ARCH_LIST') or os.environ.get('FORCE_CUDA') == '1'
         wanted = self.mark.exists() and (asked or gpu_in_sight())
         return {
-            'files': digest.hexdigest(),
+            'files': hashlib.sha256(files).hexdigest(),
             'python': sys.version,
             'clone': package and package.read_text('direct_url.json'),
             'nvcc': find_nvcc() if wanted else None,
             'packages': sorted(packages),
+            'tests': self.tests,
         }
 
     def up_to_date(self) -> bool:
         try:
-            old = json.loads(self.records[self.tests].read_text())
+            old = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return False
         new = self.current()
         # More packages do no harm, and without nvcc another setup brings nothing.
         kept = set(old.pop('packages')) <= set(new.pop('packages'))
+        kept &= old.pop('tests') >= new.pop('tests')
         return kept and new.pop('nvcc') in (None, old.pop('nvcc')) and new == old
 
     def uv_command(self) -> list:
@@ -222,7 +191,7 @@ class Environment:
         # uv does not see the packages of a host, nor all that conda installs.
         host = list(self.folder.glob('lib/python3*/site-packages/host_torch.pth'))
         unknown = set(settings) - {*UV_OPTIONS, *IGNORED}
-        uv = not host and not unknown and self.own and self.find_uv(self.python)
+        uv = not host and not unknown and self.own and self.find_uv()
         if not uv:
             return []
         if 'cert' in settings:
@@ -272,11 +241,9 @@ class Environment:
         editable = ['--no-deps', '--no-build-isolation', '-e', ROOT]
         self.install('mmdet_centernet2 from this clone', *editable)
         code = 'import mmdet_centernet2'
-        step = Step(code, self.logs / 'import.log', [self.python, '-c', code])
-        step.finish()
-        record = json.dumps(self.current(), indent=2)
-        for path in self.records[: self.tests + 1]:
-            path.write_text(record)
+        check = Step(code, self.logs / 'import.log', [self.python, '-c', code])
+        check.succeeds() or check.explain(f'remove {CACHE / "wheels"} and run this again')
+        self.record.write_text(json.dumps(self.current(), indent=2))
 
     def require_compiler(self) -> None:
         """Before anything large is fetched, see that mmcv can be had."""
@@ -285,35 +252,30 @@ class Environment:
             missing.append('a C++ compiler (apt install g++)')
         if not Path(sysconfig.get_path('include'), 'Python.h').exists():
             missing.append("Python's C headers (apt install python3-dev)")
-        name = f'{self.mmcv}{pinned(self.mmcv)}-*-cp{sys.version_info[0]}{sys.version_info[1]}-*'
-        if missing and not installed(self.mmcv) and not list(CACHE.glob(f'wheels/{name}/*.whl')):
-            what = f'{self.mmcv} {pinned(self.mmcv)}'
+        python = 'cp{}{}'.format(*sys.version_info)
+        kept = f'wheels/{self.mmcv}{self.mmcv_version}-*-{python}-*/*.whl'
+        if missing and not installed(self.mmcv) and not list(CACHE.glob(kept)):
+            what = f'{self.mmcv} {self.mmcv_version}'
             die(f'{what} has to be compiled, which needs {" and ".join(missing)}')
 
     def start_mmcv(self) -> Step:
         """Find or compile a wheel, beside the rest."""
         command = [self.python, ROOT / 'tools' / 'env' / 'build_mmcv.py', self.mmcv]
-        command += [pinned(self.mmcv), CACHE, self.state / 'mmcv.json', find_nvcc() or '']
-        path = f'{Path(self.python).parent}{os.pathsep}{os.environ["PATH"]}'
-        jobs = os.environ.get('MAX_JOBS') or str(parallel_jobs())
-        log = self.logs / 'build.log'
-        say(
-            f'{self.mmcv} {pinned(self.mmcv)} is compiled meanwhile, unless it is kept (log: {log})'
-        )
-        return Step(self.mmcv, log, command, MAX_JOBS=jobs, PATH=path)
+        command += [self.mmcv_version, CACHE, self.state / 'mmcv.json', find_nvcc() or '']
+        jobs, log = os.environ.get('MAX_JOBS') or str(parallel_jobs()), self.logs / 'build.log'
+        say(f'{self.mmcv} {self.mmcv_version} is compiled meanwhile, unless kept (log: {log})')
+        return Step(self.mmcv, log, command, MAX_JOBS=jobs)
 
     def finish_mmcv(self, compiler: Step) -> None:
         """Install what the compiler made, and mark what is for the CPU only."""
         compiler.finish()
         made = json.loads((self.state / 'mmcv.json').read_text())
-        label = f'{self.mmcv} {made["why"]}'
         if made['wheel']:
-            self.install(label, '--no-deps', '--force-reinstall', made['wheel'])
-        check = Step(label, self.logs / 'check.log', [self.python, '-c', CHECK_MMCV])
-        if not check.succeeds():
-            check.explain(f'does not work: remove {made["wheel"]} and run this again')
-        self.mark.unlink() if self.mark.exists() else None
-        if made['cuda'] and 'not available' in check.log.read_text():
+            self.install(
+                f'{self.mmcv} {made["why"]}', '--no-deps', '--force-reinstall', made['wheel']
+            )
+        self.mark.unlink(missing_ok=True)
+        if made['cuda']:
             self.mark.write_text(
                 f'{made["why"]}; to use a GPU, run this on a machine that has one and nvcc of '
                 f'CUDA {made["cuda"]} (on PATH or in CUDA_HOME)'
@@ -324,7 +286,6 @@ class Environment:
         if self.mark.exists() and gpu_in_sight():
             say(f'The GPU is not used: mmcv was built {self.mark.read_text()}.')
             os.environ['CUDA_VISIBLE_DEVICES'] = ''
-        os.environ['PATH'] = f'{Path(self.python).parent}{os.pathsep}{os.environ["PATH"]}'
         os.chdir(ROOT)
         command = ['tools/quickstart.py']
         if self.tests:
@@ -344,9 +305,6 @@ class Environment:
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
     """Our options; everything else is for the program that is run."""
-    own, rest = sys.argv[2:], []
-    if '--' in own:
-        own, rest = own[: own.index('--')], own[own.index('--') + 1 :]
     parser = argparse.ArgumentParser(
         prog=f'bash tools/{sys.argv[1]}',
         usage='%(prog)s [--active] [--setup-only] [--stack NAME] [[--] ARGUMENT...]',
@@ -357,17 +315,15 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.set_defaults(script=sys.argv[1])
     parser.add_argument('--active', action='store_true', help='work in the active environment')
     parser.add_argument('--setup-only', action='store_true', help='stop after the setup')
-    choices = dict(choices=STACKS, default='openmmlab', help='whose mmengine, mmcv and mmdet')
-    parser.add_argument('--stack', **choices)
-    options, unknown = parser.parse_known_args(own)
-    return options, unknown + rest
+    parser.add_argument('--stack', choices=STACKS, default='openmmlab', help='whose mmdet')
+    options, rest = parser.parse_known_args(sys.argv[2:])
+    if '--' in rest:
+        rest.remove('--')
+    return options, rest
 
 
 def main() -> None:
     options, arguments = parse()
-    for name in ('setup.py', 'setup.cfg', 'requirements/constraints.txt'):
-        if not (ROOT / name).exists():
-            die(f'{ROOT} lacks {name}: it is not a whole clone, run git clone again')
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     # matplotlib would make a folder of its own outside the cache.

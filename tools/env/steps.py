@@ -46,7 +46,7 @@ def minutes(seconds: float) -> str:
 
 def output_of(*command: str | Path) -> str:
     """What a command prints; empty if it fails."""
-    options = dict(stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, universal_newlines=True)
+    options = dict(stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
     try:
         return subprocess.check_output(command, **options).strip()
     except (OSError, subprocess.CalledProcessError):
@@ -61,9 +61,9 @@ class Step:
     def __init__(self, label: str, log: Path, command: list, **environment: str):
         self.label, self.log, self.started = label, log, time.monotonic()
         options = dict(stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+        options['env'] = {**os.environ, **environment}
         with log.open('wb') as file:
-            options.update(stdout=file, env={**os.environ, **environment})
-            self.process = subprocess.Popen(list(map(str, command)), **options)
+            self.process = subprocess.Popen(list(map(str, command)), stdout=file, **options)
         self.running.append(self)
 
     def progress(self) -> str:
@@ -93,8 +93,7 @@ class Step:
 
     def finish(self) -> None:
         """Wait for the command; end with an explanation if it fails."""
-        if not self.succeeds():
-            self.explain()
+        self.succeeds() or self.explain()
 
     def explain(self, remedy: str = '') -> NoReturn:
         """End with the last lines of the log, and what to do about them."""
