@@ -12,6 +12,9 @@ of the tests; what it finds becomes one.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
+import functools
 import io
 import json
 import sys
@@ -51,26 +54,28 @@ values = st.recursive(
 )
 
 
-def changed(content: Any, changes: list[tuple[list[int], str, Any]]) -> Any:
-    """JSON content with some of its parts replaced, removed or doubled."""
-    content = json.loads(json.dumps(content))
-    for path, action, value in changes:
-        node, parent, key = content, None, None
-        for step in path:
-            if not isinstance(node, (dict, list)) or not node:
-                break
-            keys = list(node) if isinstance(node, dict) else range(len(node))
-            parent, key = node, keys[step % len(keys)]
-            node = node[key]
-        if parent is None:
-            continue
-        if action == 'remove':
-            del parent[key]
-        elif action == 'double' and isinstance(parent, list):
-            parent.append(node)
-        else:
-            parent[key] = value
-    return content
+def changed(node: Any, path: list[int], action: str, value: Any) -> Any:
+    """JSON content with one of its parts replaced, removed or doubled."""
+    if not isinstance(node, (dict, list)) or not node:
+        return value
+    keys = list(node) if isinstance(node, dict) else range(len(node))
+    key = keys[path[0] % len(keys)]
+    if path[1:]:
+        node[key] = changed(node[key], path[1:], action, value)
+    elif action == 'remove':
+        del node[key]
+    elif action == 'double' and isinstance(node, list):
+        node.append(node[key])
+    else:
+        node[key] = value
+    return node
+
+
+def changed_json(content: Any, changes: list[tuple[list[int], str, Any]]) -> str:
+    content = copy.deepcopy(content)
+    for change in changes:
+        content = changed(content, *change)
+    return json.dumps(content)
 
 
 changes = st.lists(
@@ -95,20 +100,11 @@ def damaged(content: bytes, how: tuple[list[tuple[int, int]], int | None]) -> by
     return bytes(data if how[1] is None else data[: how[1] % len(data)])
 
 
+BOX = dict(category_id=1, bbox=[4, 4, 20, 10], area=200, iscrowd=0)
+POLYGON = [[4, 4, 24, 4, 24, 14]]
 COCO = dict(
     images=[dict(id=i, file_name=f'{i}.jpg', width=64, height=48) for i in (1, 2)],
-    annotations=[
-        dict(
-            id=i,
-            image_id=1 + i % 2,
-            category_id=1,
-            bbox=[4, 4, 20, 10],
-            area=200,
-            iscrowd=0,
-            segmentation=[[4, 4, 24, 4, 24, 14]],
-        )
-        for i in (1, 2, 3)
-    ],
+    annotations=[dict(BOX, id=i, image_id=1 + i % 2, segmentation=POLYGON) for i in (1, 2, 3)],
     categories=[dict(id=1, name='cat')],
 )
 INFO = dict(classes=['a', 'b'], resize=dict(scale=[64, 48]), mean=[1, 2, 3], std=[1, 1, 1])
@@ -119,79 +115,73 @@ CONFIG = (
 )
 
 
-def fuzz(*strategies: st.SearchStrategy) -> Callable[[Callable], Callable]:
-    """A test of hypothesis that errors meant for the user pass."""
+def saved(save: Callable, *how: Any, **options: Any) -> bytes:
+    save(file := io.BytesIO(), *how, **options)
+    return file.getvalue()
 
-    def decorate(read: Callable) -> Callable:
+
+PICTURE = Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3))
+IMAGES = [saved(PICTURE.save, kind) for kind in ('PNG', 'JPEG', 'GIF', 'TIFF', 'WEBP', 'BMP')]
+STATE = dict(state_dict={'a.weight': torch.ones(3, 2)}, meta=dict(epoch=1))
+SAVE = functools.partial(torch.save, STATE)
+CHECKPOINTS = [saved(SAVE, _use_new_zipfile_serialization=new) for new in (True, False)]
+SCRATCH = tempfile.TemporaryDirectory()
+LOAD = CheckedLoadImageFromFile(imdecode_backend='pillow')
+#: What is damaged, each a test of hypothesis.
+TARGETS: dict[str, Callable[[], None]] = {}
+
+
+def fuzz(*strategies: st.SearchStrategy) -> Callable[[Callable], None]:
+    """Make a target of a function; errors meant for the user pass."""
+
+    def decorate(read: Callable) -> None:
         def tolerant(how: tuple) -> None:
-            try:
+            with contextlib.suppress(*RIGHT):
                 read(*how)
-            except RIGHT:
-                pass
 
+        options = dict(deadline=None, database=None, suppress_health_check=HealthCheck)
         test = given(st.tuples(*strategies))(tolerant)
-        return settings(
-            max_examples=ROUND, deadline=None, database=None, suppress_health_check=HealthCheck
-        )(test)
+        TARGETS[read.__name__] = settings(max_examples=ROUND, **options)(test)
 
     return decorate
 
 
-def targets(folder: Path) -> dict[str, Callable[[], None]]:
-    """What is damaged, each a test of hypothesis."""
-    array = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
-    images = {}
-    for kind in ('PNG', 'JPEG', 'GIF', 'TIFF', 'WEBP', 'BMP'):
-        Image.fromarray(array).save(file := io.BytesIO(), kind)
-        images[kind] = file.getvalue()
-    checkpoints = []
-    for options in ({}, dict(_use_new_zipfile_serialization=False)):
-        state = dict(state_dict={'a.weight': torch.ones(3, 2)}, meta=dict(epoch=1))
-        torch.save(state, file := io.BytesIO(), **options)
-        checkpoints.append(file.getvalue())
-    load = CheckedLoadImageFromFile(imdecode_backend='pillow')
+def write(content: bytes) -> Path:
+    path = Path(SCRATCH.name, 'file')
+    path.write_bytes(content)
+    return path
 
-    def write(content: bytes) -> Path:
-        path = folder / 'file'
-        path.write_bytes(content)
-        return path
 
-    @fuzz(changes, st.booleans(), st.sampled_from(['error', 'drop']))
-    def annotations(how, masks, bad_boxes):
-        path = write(json.dumps(changed(COCO, how)).encode())
-        read_annotations(path, masks=masks, bad_boxes=bad_boxes)
+@fuzz(changes, st.booleans(), st.sampled_from(['error', 'drop']))
+def annotations(how, masks, bad_boxes):
+    path = write(changed_json(COCO, how).encode())
+    read_annotations(path, masks=masks, bad_boxes=bad_boxes)
 
-    @fuzz(st.sampled_from(checkpoints), damage)
-    def checkpoint(content, how):
-        path = write(damaged(content, how))
-        tensors_of(read_checkpoint(path), path)
 
-    @fuzz(st.sampled_from(sorted(images)), damage, st.sampled_from(['cv2', 'pillow']))
-    def image(kind, how, decoder):
-        path = write(damaged(images[kind], how))
-        try:
-            load(dict(img_path=str(path)))
-        except UserError:
-            pass
-        read_image(path, decoder)
+@fuzz(st.sampled_from(CHECKPOINTS), damage)
+def checkpoint(content, how):
+    path = write(damaged(content, how))
+    tensors_of(read_checkpoint(path), path)
 
-    @fuzz(changes)
-    def metadata(how):
-        ModelInfo.from_metadata({KEY: json.dumps(changed(INFO, how))}, 'model.onnx')
 
-    @fuzz(damage, st.text(max_size=8), st.integers(0, len(CONFIG)))
-    def config(how, text, place):
-        source = damaged(CONFIG.encode(), how).decode('latin1')
-        source = source[:place] + text + source[place:]
-        config_of_checkpoint(dict(meta=dict(cfg=source)), 'model.pth')
+@fuzz(st.sampled_from(IMAGES), damage, st.sampled_from(['cv2', 'pillow']))
+def image(content, how, decoder):
+    path = write(damaged(content, how))
+    with contextlib.suppress(UserError):
+        LOAD(dict(img_path=str(path)))
+    read_image(path, decoder)
 
-    return dict(
-        annotations=annotations,
-        checkpoint=checkpoint,
-        image=image,
-        metadata=metadata,
-        config=config,
-    )
+
+@fuzz(changes)
+def metadata(how):
+    ModelInfo.from_metadata({KEY: changed_json(INFO, how)}, 'model.onnx')
+
+
+@fuzz(damage, st.text(max_size=8), st.integers(0, len(CONFIG)))
+def config(how, text, place):
+    source = damaged(CONFIG.encode(), how).decode('latin1')
+    source = source[:place] + text + source[place:]
+    config_of_checkpoint(dict(meta=dict(cfg=source)), 'model.pth')
 
 
 def main() -> int:
@@ -201,25 +191,20 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=Path('findings'))
     args = parser.parse_args()
     warnings.simplefilter('ignore')
-    end, runs, found = time.monotonic() + 60 * args.minutes, Counter[str](), Counter[str]()
-    with tempfile.TemporaryDirectory() as folder:
-        tests = targets(Path(folder))
-        while time.monotonic() < end:
-            for name, test in tests.items():
-                runs[name] += 1
-                try:
-                    test()
-                except Exception as error:
-                    where = traceback.extract_tb(error.__traceback__)[-1]
-                    text = ''.join(traceback.format_exception(error))
-                    text += '\n'.join(getattr(error, '__notes__', ()))
-                    args.out.mkdir(parents=True, exist_ok=True)
-                    kind = (
-                        f'{name}-{type(error).__name__}-{Path(where.filename).stem}{where.lineno}'
-                    )
-                    (args.out / f'{kind}.txt').write_text(text)
-                    found[kind] += 1
-            print(f'{dict(runs)} rounds of {ROUND}, findings: {dict(found)}', flush=True)
+    end, rounds, found = time.monotonic() + 60 * args.minutes, 0, Counter[str]()
+    while time.monotonic() < end:
+        rounds += 1
+        for name, test in TARGETS.items():
+            try:
+                test()
+            except Exception as error:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                file = f'{name}-{type(error).__name__}-{Path(where.filename).stem}{where.lineno}'
+                text = [*traceback.format_exception(error), *getattr(error, '__notes__', ())]
+                args.out.mkdir(parents=True, exist_ok=True)
+                (args.out / f'{file}.txt').write_text('\n'.join(text))
+                found[file] += 1
+        print(f'{rounds} rounds of {ROUND} files of each kind, findings: {dict(found)}', flush=True)
     return 1 if found else 0
 
 
