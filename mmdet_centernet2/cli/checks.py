@@ -41,11 +41,10 @@ from mmdet_centernet2.utils.errors import PreflightError
 
 #: Their subclasses never end either.
 ENDLESS_SAMPLERS = (InfiniteSampler, MultiSourceSampler)
-_CONVERTERS = 'tools/model_converters/'
 # Type of a backbone: a file that its weights are converted from.
 _SOURCES = {
     'CaffeRes2Net': 'r2_101.pkl',
-    'DLA': 'dla34-ba72cf86.pth',
+    'DLA': 'dla{depth}.pth',
     'Res2Net': 'r2_101.pkl',
     'ResNeXt': 'X-101-32x8d.pkl',
     'ResNet': 'R-50.pkl',
@@ -105,56 +104,29 @@ def load_config(args: Namespace) -> Config:
     Raises:
         PreflightError: If there is no such file.
     """
-    if not osp.isfile(args.config):
-        raise PreflightError(
-            f'config {args.config} does not exist (looked for '
-            f'{osp.abspath(args.config)}).{_similar(args.config)}'
-        )
+    path = Path(args.config)
+    if not path.is_file():
+        known = {
+            p.name: str(p) for p in (*path.parent.glob('*.py'), *Path('configs').glob('*/*.py'))
+        }
+        close = [known[name] for name in get_close_matches(path.name, known, cutoff=0.5)]
+        hint = f' Did you mean {", ".join(close)}?' if close else ''
+        raise PreflightError(f'config {path} does not exist (looked for {path.absolute()}).{hint}')
     cfg = Config.fromfile(args.config)
     if getattr(args, 'cfg_options', None):
         cfg.merge_from_dict(args.cfg_options)
     return cfg
 
 
-def _similar(config: str) -> str:
-    """Offer the configs with a like name, beside it or among ours."""
-    known = {
-        path.name: path
-        for folder, pattern in ((Path(config).parent, '*.py'), (Path('configs'), '*/*.py'))
-        for path in folder.glob(pattern)
-    }
-    close = get_close_matches(Path(config).name, list(known), n=3, cutoff=0.5)
-    if not close:
-        return ''
-    return ' Did you mean ' + ', '.join(str(known[n]) for n in close) + '?'
-
-
 # -----data sets-----
 def leaf_datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
-    """Config key and config of each data set that reads files.
-
-    Walks through wrappers (``dataset=`` or ``datasets=``) from ``node``, whose
-    dotted config key is ``key``.
-    """
+    """Config key and config of each data set below ``node`` that reads files."""
     if 'ann_file' in node or 'data_root' in node:
         yield key, node
     if isinstance(node.get('dataset'), dict):
         yield from leaf_datasets(node['dataset'], f'{key}.dataset')
     for index, part in enumerate(node.get('datasets') or ()):
         yield from leaf_datasets(part, f'{key}.datasets.{index}')
-
-
-def _leaves(cfg: Config, loader: str) -> Iterator[tuple[str, dict]]:
-    dataset = (cfg.get(loader) or {}).get('dataset')
-    if isinstance(dataset, dict):
-        yield from leaf_datasets(dataset, f'{loader}.dataset')
-
-
-def _evaluators(cfg: Config, name: str) -> list[tuple[str, dict]]:
-    found = cfg.get(name) or {}
-    if isinstance(found, (list, tuple)):
-        return [(f'{name}.{i}', part) for i, part in enumerate(found)]
-    return [(name, found)]
 
 
 def check_data(cfg: Config, loaders: list[str], evaluators: list[str]) -> None:
@@ -166,25 +138,22 @@ def check_data(cfg: Config, loaders: list[str], evaluators: list[str]) -> None:
     missing = [
         found
         for loader in loaders
-        for key, leaf in _leaves(cfg, loader)
+        for key, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
         for found in _missing_paths(leaf, key)
     ]
-    missing += [
-        (f'{key}.ann_file', part['ann_file'])
-        for name in evaluators
-        for key, part in _evaluators(cfg, name)
-        if part.get('ann_file') and not part.get('backend_args') and _is_missing(part['ann_file'])
-    ]
-    if not missing:
-        return
-    lines = [f'  {key} = {path!r}' for key, path in missing]
-    raise PreflightError(
-        'the data this run needs is not there:\n'
-        + '\n'.join(lines)
-        + f'\nRelative paths start from {os.getcwd()}. What to do: put the '
-        'data there, or name its place, for example with --cfg-options '
-        f'{missing[0][0]}=/path/to/it'
-    )
+    for name in evaluators:
+        for key, part in _dicts(cfg.get(name), name):
+            missing += _missing_paths(dict(part, data_root=None, data_prefix=None), key)
+    if missing:
+        raise PreflightError(
+            f'the data this run needs is not there:\n{_listed(missing)}\nRelative paths start '
+            f'from {os.getcwd()}. What to do: put the data there, or name its place, for example '
+            f'with --cfg-options {missing[0][0]}=/path/to/it'
+        )
+
+
+def _listed(paths: list[tuple[str, str]]) -> str:
+    return '\n'.join(f'  {key} = {path!r}' for key, path in paths)
 
 
 def _missing_paths(dataset: dict, key: str) -> list[tuple[str, str]]:
@@ -194,11 +163,11 @@ def _missing_paths(dataset: dict, key: str) -> list[tuple[str, str]]:
     root = dataset.get('data_root') or ''
     if root and _is_missing(root):
         return [(f'{key}.data_root', root)]
-    needed = [(f'{key}.ann_file', dataset.get('ann_file'))]
-    for name, prefix in (dataset.get('data_prefix') or {}).items():
-        needed.append((f'{key}.data_prefix.{name}', prefix))
+    prefixes = dataset.get('data_prefix') or {}
+    needed = {'ann_file': dataset.get('ann_file')}
+    needed.update({f'data_prefix.{name}': prefix for name, prefix in prefixes.items()})
     # As mmengine's BaseDataset joins them: below the root unless absolute.
-    joined = [(name, osp.join(root, path)) for name, path in needed if path]
+    joined = [(f'{key}.{name}', osp.join(root, path)) for name, path in needed.items() if path]
     return [(name, path) for name, path in joined if _is_missing(path)]
 
 
@@ -220,18 +189,17 @@ def check_datasets(
     found = [
         (key, leaf, classes_of(leaf, key))
         for loader in loaders
-        for key, leaf in _leaves(cfg, loader)
+        for key, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
     ]
     known = [entry for entry in found if entry[2] is not None]
-    if known:
-        first, _, classes = known[0]
-        check_num_classes(cfg, classes, first)
-        for key, leaf, others in known[1:]:
-            _compare_classes(first, classes, key, others, leaf)
-    trained = classes_of_checkpoint(checkpoint or {})
-    for key, leaf, classes in known:
-        if trained and sorted(trained) == sorted(classes):
-            _compare_classes('the checkpoint', tuple(trained), key, classes, leaf)
+    trained = tuple(classes_of_checkpoint(checkpoint or {}) or ())
+    for index, (key, leaf, classes) in enumerate(known):
+        if index:
+            _compare_classes(known[0][0], known[0][2], key, classes, leaf)
+        else:
+            check_num_classes(cfg, classes, key)
+        if sorted(trained) == sorted(classes):
+            _compare_classes('the checkpoint', trained, key, classes, leaf)
     for name in evaluators:
         _check_ann_files(cfg, name, name.replace('evaluator', 'dataloader'))
 
@@ -251,9 +219,9 @@ def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
         listed = ', '.join(f'{k} = {n}' for k, n in wrong.items())
         options = ' '.join(f'{k}={len(classes)}' for k in wrong)
         raise PreflightError(
-            f'{key} has {len(classes)} classes {_short(classes)}, but '
-            f'{listed}. num_classes must be the number of classes in '
-            f'metainfo: set {options}, or mend metainfo=dict(classes=(...))'
+            f'{key} has {len(classes)} classes {_short(classes)}, but {listed}. num_classes must '
+            f'be the number of classes in metainfo: set {options}, or mend '
+            'metainfo=dict(classes=(...))'
         )
 
 
@@ -267,8 +235,7 @@ def classes_of(dataset: dict, key: str) -> tuple | None:
     """
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None and isinstance(dataset.get('type'), str):
-        kind = DATASETS.get(dataset['type'])
-        classes = getattr(kind, 'METAINFO', {}).get('classes')
+        classes = getattr(DATASETS.get(dataset['type']), 'METAINFO', {}).get('classes')
     try:
         check_class_names(classes or ())
     except ValueError as error:
@@ -279,35 +246,29 @@ def classes_of(dataset: dict, key: str) -> tuple | None:
 def _compare_classes(
     key: str, classes: tuple, other_key: str, others: tuple, dataset: dict
 ) -> None:
-    if classes == others:
-        return
-    what = (
-        'the same classes in another order'
-        if sorted(classes) == sorted(others)
-        else 'other classes'
-    )
-    raise PreflightError(
-        f'{other_key}.metainfo.classes (ann_file {dataset.get("ann_file")}) '
-        f'{_short(others)} has {what} than {key} {_short(classes)}. Use '
-        "training's classes in training's order everywhere; labels are mapped "
-        'by name, whatever the order in the annotation file'
-    )
+    if classes != others:
+        same = sorted(classes) == sorted(others)
+        raise PreflightError(
+            f'{other_key}.metainfo.classes (ann_file {dataset.get("ann_file")}) {_short(others)} '
+            f'has {"the same classes in another order" if same else "other classes"} than {key} '
+            f"{_short(classes)}. Use training's classes in training's order everywhere; labels "
+            'are mapped by name, whatever the order in the annotation file'
+        )
 
 
 def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
     read = {
         _path(osp.join(leaf.get('data_root') or '', leaf['ann_file']))
-        for _, leaf in _leaves(cfg, loader)
+        for _, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
         if leaf.get('ann_file')
     }
-    for _, evaluator in _evaluators(cfg, name):
+    for _, evaluator in _dicts(cfg.get(name), name):
         ann_file = evaluator.get('ann_file')
         if ann_file and read and _path(ann_file) not in read:
             raise PreflightError(
-                f'{name}.ann_file = {ann_file!r} is not the file that '
-                f'{loader} reads, {" or ".join(sorted(read))}: its images and '
-                'objects would be compared with those of other ones. Set both '
-                'to the same file'
+                f'{name}.ann_file = {ann_file!r} is not the file that {loader} reads, '
+                f'{" or ".join(sorted(read))}: its images and objects would be compared with '
+                'those of other ones. Set both to the same file'
             )
 
 
@@ -316,8 +277,7 @@ def _path(path: str) -> str:
 
 
 def _short(names: tuple) -> str:
-    shown = ', '.join(map(repr, names[:5]))
-    return f'({shown}{", ..." if len(names) > 5 else ""})'
+    return f'({", ".join(map(repr, names[:5]))}{", ..." if len(names) > 5 else ""})'
 
 
 # -----schedule-----
@@ -331,21 +291,18 @@ def check_schedule(cfg: Config) -> None:
     loop = cfg.get('train_cfg') or {}
     if 'max_iters' in loop and 'max_epochs' in loop:
         raise PreflightError(
-            'train_cfg has both max_iters and max_epochs. To replace an '
-            'inherited train_cfg, write train_cfg = dict(_delete_=True, '
-            "type='EpochBasedTrainLoop', max_epochs=...) in the config."
+            'train_cfg has both max_iters and max_epochs. To replace an inherited train_cfg, '
+            "write train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=...) "
+            'in the config.'
         )
-    by_epoch = _is_a(LOOPS, loop.get('type'), EpochBasedTrainLoop)
-    if not by_epoch and not loop.get('by_epoch'):
-        return
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    if _is_a(DATA_SAMPLERS, sampler.get('type'), ENDLESS_SAMPLERS):
+    by_epoch = loop.get('by_epoch') or _is_a(LOOPS, loop.get('type'), EpochBasedTrainLoop)
+    if by_epoch and _is_a(DATA_SAMPLERS, sampler.get('type'), ENDLESS_SAMPLERS):
         raise PreflightError(
-            f'train_dataloader.sampler: {sampler["type"]} never ends, so '
-            'the EpochBasedTrainLoop of train_cfg would never finish epoch 1. '
-            'Set train_dataloader = dict(sampler=dict(_delete_=True, '
-            "type='DefaultSampler', shuffle=True)), or train by iterations: "
-            "train_cfg = dict(_delete_=True, type='FastResumeTrainLoop', "
+            f'train_dataloader.sampler: {sampler["type"]} never ends, so the EpochBasedTrainLoop '
+            'of train_cfg would never finish epoch 1. Set train_dataloader = '
+            "dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True)), or train by "
+            "iterations: train_cfg = dict(_delete_=True, type='FastResumeTrainLoop', "
             'max_iters=...).'
         )
 
@@ -366,116 +323,92 @@ def check_pretrained(cfg: Config) -> None:
         PreflightError: With every missing file, its config key and the
             command that makes it, or if an address cannot be read.
     """
-    files = list(_pretrained_files(cfg.get('model'), 'model'))
+    files = list(_pretrained_files(cfg.get('model') or {}, 'model'))
     missing = [
         (key, path, part) for key, path, part in files if '://' not in path and not osp.isfile(path)
     ]
     if missing:
-        lines = []
-        for key, path, part in missing:
-            command = _command_for(path, part)
-            lines.append(f'  {key} = {path!r}')
-            lines += [f'    made by: {command}'] * bool(command)
+        commands = {_command_for(path, part) for _, path, part in missing} - {None}
+        lines = [_listed([(key, path) for key, path, _ in missing])]
+        lines += [f'    made by: {command}' for command in sorted(commands)]
         raise PreflightError(
             'the pretrained weights this run starts from are not there:\n'
             + '\n'.join(lines)
-            + f'\nRelative paths start from {os.getcwd()}. '
-            'docs/pretrained.md says where the files come from. To do without,'
-            ' as when load_from or a resumed run replaces them: --cfg-options '
-            f'{missing[0][0].split(".init_cfg")[0]}.init_cfg=None'
+            + f'\nRelative paths start from {os.getcwd()}. docs/pretrained.md says where the '
+            'files come from. To do without, as when load_from or a resumed run replaces them: '
+            f'--cfg-options {missing[0][0].split(".init_cfg")[0]}.init_cfg=None'
         )
     for key, path, _ in files:
-        if '://' in path:
-            _fetch(key, path)
-
-
-def _fetch(key: str, path: str) -> None:
-    try:
-        CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # of network, disk, unknown names
-        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise PreflightError(
-            f'{key} = {path!r} cannot be fetched ({reason}). What to do: give '
-            f'a file made as docs/pretrained.md says with --cfg-options '
-            f'{key}=FILE, or copy the one that another machine has fetched '
-            f'into {osp.join(torch.hub.get_dir(), "checkpoints")}, or start '
-            f'without: --cfg-options {key.partition(".init_cfg")[0]}'
-            '.init_cfg=None'
-        ) from error
+        if '://' not in path:
+            continue
+        try:
+            CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        except Exception as error:  # of network, disk, unknown names
+            reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+            raise PreflightError(
+                f'{key} = {path!r} cannot be fetched ({reason}). What to do: give a file made as '
+                f'docs/pretrained.md says with --cfg-options {key}=FILE, or copy the one that '
+                f'another machine has fetched into {osp.join(torch.hub.get_dir(), "checkpoints")}, '
+                'or start without: '
+                f'--cfg-options {key.partition(".init_cfg")[0]}.init_cfg=None'
+            ) from error
 
 
 def _command_for(path: str, module: dict) -> str | None:
     """The command that makes a file of weights, None if none does."""
-    kind = module.get('type')
-    source = _SOURCES.get(kind)
-    if kind == 'DLA' and module.get('depth', 34) != 34:
-        source = f'dla{module["depth"]}.pth'
-    if source is None:
+    source = _SOURCES.get(module.get('type'), '').format(depth=module.get('depth', 34))
+    if not source:
         return None
     folder = osp.dirname(path)
     make = f'mkdir -p {folder} && ' if folder and not osp.isdir(folder) else ''
-    return f'{make}python {_CONVERTERS}detectron2_to_mmdet.py {source} {path} --backbone-only'
+    tool = 'tools/model_converters/detectron2_to_mmdet.py'
+    return f'{make}python {tool} {source} {path} --backbone-only'
 
 
-def _pretrained_files(node, key: str) -> Iterator[tuple[str, str, dict]]:
+def _pretrained_files(node: dict, key: str) -> Iterator[tuple[str, str, dict]]:
     """Config key, path and module's config of each file of weights."""
-    if isinstance(node, (list, tuple)):
-        node = dict(enumerate(node))
-    if not isinstance(node, dict):
-        return
-    inits = node.get('init_cfg') or ()
-    where = f'{key}.init_cfg'
-    for place, init in (
-        [(where, inits)]
-        if isinstance(inits, dict)
-        else [(f'{where}.{i}', x) for i, x in enumerate(inits)]
-    ):
-        if init.get('type') == 'Pretrained' and init.get('checkpoint'):
-            yield f'{place}.checkpoint', init['checkpoint'], node
     for name, value in node.items():
-        if name != 'init_cfg':
-            yield from _pretrained_files(value, f'{key}.{name}')
+        for place, part in _dicts(value, f'{key}.{name}'):
+            if name != 'init_cfg':
+                yield from _pretrained_files(part, place)
+            elif part.get('type') == 'Pretrained' and part.get('checkpoint'):
+                yield f'{place}.checkpoint', part['checkpoint'], node
+
+
+def _dicts(value: object, key: str) -> list[tuple[str, dict]]:
+    """A dictionary, or those of a list, with their config keys."""
+    parts = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    found = [(key, value), *((f'{key}.{index}', part) for index, part in parts)]
+    return [(place, part) for place, part in found if isinstance(part, dict)]
 
 
 # -----devices-----
 def check_devices(args: Namespace) -> None:
-    """Check that the device asked for is there.
+    """Check that the device asked for is there, and that mmcv was compiled for it.
 
     Raises:
-        PreflightError: If a GPU is asked for and not there.
+        PreflightError: If a GPU is asked for and not there, or NMS of two
+            boxes fails on it.
     """
     device = getattr(args, 'device', None) or ''
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise PreflightError(
-            f'--device {device} was asked for, but {_no_gpu()} '
-            'Leave --device away to run on what is there.'
+            f'--device {device} was asked for, but {_no_gpu()} Leave --device away to run on what '
+            'is there.'
         )
     if getattr(args, 'amp', False) and get_device() == 'cpu':
         raise PreflightError(
-            f'--amp needs a GPU, but {_no_gpu()} '
-            'Leave --amp away to train in float32, or take '
-            '--cfg-options optim_wrapper.type='
-            'BF16OptimWrapper to train in bfloat16.'
+            f'--amp needs a GPU, but {_no_gpu()} Leave --amp away to train in float32, or take '
+            '--cfg-options optim_wrapper.type=BF16OptimWrapper to train in bfloat16.'
         )
-    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
-    gpus = torch.cuda.device_count()
+    processes, gpus = int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count()
     if getattr(args, 'launcher', 'none') == 'pytorch' and 0 < gpus < processes:
         raise PreflightError(
-            f'{processes} processes were started on this machine, which '
-            f'shows {gpus} GPU{"s" * (gpus > 1)}. Start one process for each '
-            'GPU.'
+            f'{processes} processes were started on this machine, which shows {gpus} '
+            f'GPU{"s" * (gpus > 1)}. Start one process for each GPU.'
         )
-    if _is_first_process():
-        check_operators(device or get_device())
-
-
-def check_operators(device: str) -> None:
-    """Check that mmcv's operators were compiled for a GPU.
-
-    Raises:
-        PreflightError: If NMS of two boxes fails.
-    """
-    if not device.startswith('cuda'):
+    device = device or get_device()
+    if not device.startswith('cuda') or not _is_first_process():
         return
     try:
         run_nms(device)
@@ -515,24 +448,25 @@ def _is_first_process() -> bool:
 # -----checkpoints-----
 def _check_start(args: Namespace, cfg: Config) -> None:
     """Check the checkpoint that training starts or goes on from."""
-    if args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
-        path = find_latest_checkpoint(work_dir_of(args, cfg))
-        if path is not None:
-            _check_resume(cfg, path)
-    elif args.resume is not None:
-        _check_resume(cfg, args.resume)
-    elif cfg.get('load_from'):
-        if cfg.get('resume'):
-            _check_resume(cfg, cfg.load_from)
-        else:
-            _warn_about_fine_tuning(cfg)
+    start = cfg.get('load_from')
+    if args.resume == 'auto' or (cfg.get('resume') and not start):
+        resumed = find_latest_checkpoint(work_dir_of(args, cfg))
+    else:
+        resumed = args.resume or (start if cfg.get('resume') else None)
+    if resumed:
+        _check_resume(cfg, resumed)
+    elif start and args.resume is None:
+        _warn_about_fine_tuning(cfg)
 
 
 def _check_resume(cfg: Config, path: str) -> None:
     try:
         checkpoint = load_checkpoint(path)
     except CheckpointError as error:
-        raise CheckpointError(f'{error}{_others_beside(path)}') from error
+        others = [p for p in Path(path).parent.glob('*.pth') if p != Path(path)]
+        newest = sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)[:5]
+        beside = f' Others beside it: {", ".join(map(str, newest))}' if newest else ''
+        raise CheckpointError(f'{error}{beside}') from error
     if 'optimizer' not in checkpoint:
         raise CheckpointError(
             f'checkpoint {path} holds weights only, no optimizer to resume '
@@ -560,16 +494,3 @@ def _warn_about_fine_tuning(cfg: Config) -> None:
             'current',
             logging.WARNING,
         )
-
-
-def _others_beside(path: str) -> str:
-    """Name the other checkpoints of a run, newest first."""
-    folder = Path(path).parent
-    others = sorted(
-        (p for p in folder.glob('*.pth') if p != Path(path)),
-        key=lambda p: p.stat().st_mtime,
-        reverse=True,
-    )
-    if not others:
-        return ''
-    return ' Others beside it: ' + ', '.join(str(p) for p in others[:5])

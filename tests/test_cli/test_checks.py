@@ -354,7 +354,7 @@ def test_keys_of_classes_follow_lists():
             roi_head=dict(bbox_head=[dict(num_classes=5), dict(num_classes=6)]),
         )
     )
-    found = match.WeightsMatch(reshaped={'roi_head.bbox_head.1.fc_cls.bias': ((3,), (7,))})
+    found = match.WeightsMatch(0, [], [], {'roi_head.bbox_head.1.fc_cls.bias': ((3,), (7,))})
     said = match.explain_mismatch(cfg, {}, found)
     assert 'trained for 2 classes, the config has 6' in said
     assert 'model.roi_head.bbox_head.1.num_classes=2' in said

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmdet_centernet2.cli import checks
-from mmdet_centernet2.cli.checks import check_operators, check_schedule
+from mmdet_centernet2.cli.checks import check_devices, check_schedule
 from mmdet_centernet2.utils.errors import PreflightError
 from tests.test_tools.test_mmdet_tools import refusal
 
@@ -84,6 +84,7 @@ def cpu_only(monkeypatch):
         raise RuntimeError(f'nms_impl: implementation for device {device} not found.\nC++ stack\n')
 
     monkeypatch.setattr(checks, 'run_nms', fail)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (8, 6))
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda _: 'RTX 3090')
     return calls
@@ -91,7 +92,7 @@ def cpu_only(monkeypatch):
 
 def test_operators_without_cuda(cpu_only):
     with pytest.raises(PreflightError) as error:
-        check_operators('cuda:0')
+        check_devices(Namespace(device='cuda:0'))
     said = str(error.value)
     assert '\n' not in said
     for part in (
@@ -103,14 +104,15 @@ def test_operators_without_cuda(cpu_only):
 
 
 def test_only_gpus_are_looked_at(cpu_only):
-    check_operators('cpu')
+    check_devices(Namespace(device='cpu'))
     assert not cpu_only
 
 
 def test_operators_of_this_machine(monkeypatch):
     assert checks.run_nms('cpu') == [0]
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(checks, 'run_nms', lambda device: [0])
-    check_operators('cuda:0')
+    check_devices(Namespace(device='cuda:0'))
 
 
 @pytest.mark.parametrize('name', ['LOCAL_RANK', 'SLURM_LOCALID'])
@@ -118,11 +120,10 @@ def test_every_run_is_checked_once_on_a_machine(cpu_only, monkeypatch, name):
     monkeypatch.setattr(checks, 'get_device', lambda: 'cuda')
     monkeypatch.setenv('LOCAL_RANK', '0')  # as mmdet's parsers leave it
     monkeypatch.setenv(name, '1')
-    checks.check_devices(Namespace())
+    check_devices(Namespace())
     assert not cpu_only
     monkeypatch.setenv(name, '0')
     with pytest.raises(PreflightError, match='do not run on cuda'):
-        checks.check_devices(Namespace())
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+        check_devices(Namespace())
     with pytest.raises(PreflightError, match='do not run on cuda:1'):
-        checks.check_devices(Namespace(device='cuda:1'))
+        check_devices(Namespace(device='cuda:1'))
