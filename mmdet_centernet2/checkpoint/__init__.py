@@ -1,5 +1,7 @@
 """Checkpoints: reading them safely, converting them both ways."""
 
+from mmdet_centernet2.utils.errors import CheckpointError
+
 from .convert import (
     Conversion,
     Fit,
@@ -8,7 +10,6 @@ from .convert import (
     convert_state_dict,
     revert_state_dict,
 )
-from .errors import CheckpointError
 from .files import read_checkpoint, tensors_of
 from .imagenet import convert_backbone
 

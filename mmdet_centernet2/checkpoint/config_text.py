@@ -18,7 +18,7 @@ from mmengine.registry import (
     Registry,
 )
 
-from .errors import CheckpointError
+from mmdet_centernet2.utils.errors import CheckpointError
 
 
 def config_of_checkpoint(checkpoint: dict, path: str) -> Config:
@@ -32,8 +32,7 @@ def config_of_checkpoint(checkpoint: dict, path: str) -> Config:
         path: Its file, for messages.
 
     Returns:
-        ``model``, type, classes and pipeline of ``test_dataloader.dataset``, and
-        a visualizer, for ``DetInferencer(config, path)``.
+        What ``DetInferencer(config, path)`` reads.
 
     Raises:
         CheckpointError: If there is no config, if it holds more than plain
@@ -46,29 +45,15 @@ def config_of_checkpoint(checkpoint: dict, path: str) -> Config:
         raise CheckpointError(f'checkpoint {path} holds no config. {instead}')
     try:
         settings = parse_config(text)
-        dataset = settings['test_dataloader']['dataset']
+        given = settings['test_dataloader']['dataset']
         # of the data set, mmdet takes the pipeline and the colours of its classes
-        dataset = dict(
-            type=dataset['type'],
-            metainfo=dict(dataset.get('metainfo') or {}),
-            pipeline=dataset['pipeline'],
-        )
+        dataset = {key: given[key] for key in ('type', 'pipeline')}
+        dataset['metainfo'] = dict(given.get('metainfo') or {})
         config = dict(model=settings['model'], test_dataloader=dict(dataset=dataset))
         _check_types(config)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-    ) as error:
-        reason = (
-            f'no {error}'
-            if isinstance(error, KeyError)
-            else (str(error) or type(error).__name__).splitlines()[0]
-        )
+    except Exception as error:  # a text can be wrong in any way
+        missing = 'no ' * isinstance(error, KeyError)
+        reason = missing + (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f'the config inside checkpoint {path} is not used, because it is not what mmengine '
             f'writes ({reason}): it could run code. {instead}'
@@ -96,16 +81,15 @@ def parse_config(text: str) -> dict[str, Any]:
 
 def _value(node: ast.expr) -> Any:
     match node:
-        case ast.Call(func=ast.Name(id='dict'), args=args, keywords=keywords) if len(args) < 2:
+        case ast.Call(func=ast.Name(id='dict'), args=[] | [_] as args, keywords=keywords):
             # dict({...}) is how mmengine writes keys that are no names
             found = dict(_value(args[0])) if args else {}
-            for keyword in keywords:
-                if keyword.arg is None:
-                    raise _refused(node)
-                found[keyword.arg] = _value(keyword.value)
-            return found
+            if all(keyword.arg for keyword in keywords):
+                return found | {keyword.arg: _value(keyword.value) for keyword in keywords}
         case ast.Call(func=ast.Name(id='set'), args=[], keywords=[]):
             return set()
+        case ast.Name(id='inf' | 'nan' as name):
+            return float(name)
         case ast.List(elts=parts):
             return [_value(part) for part in parts]
         case ast.Tuple(elts=parts):
@@ -118,8 +102,6 @@ def _value(node: ast.expr) -> Any:
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
-        case ast.Name(id='inf' | 'nan' as name):
-            return float(name)
     raise _refused(node)
 
 

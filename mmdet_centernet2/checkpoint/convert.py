@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from mmdet_centernet2.utils.errors import CheckpointError
+
 from .key_maps import key_map
 from .rules import Fill, KeyMap
 from .variants import Variant, detect_official, detect_ours
 
 StateDict = dict[str, Tensor]
-# Keys of a converted checkpoint's ``meta`` that the way back reads.
+#: Keys of a converted checkpoint's ``meta`` that the way back reads.
 EXTRAS, KEYS = 'original_extras', 'original_keys'
 
 
@@ -71,12 +72,8 @@ class Reversion:
 def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
     """Give a detector's tensors our names.
 
-    Args:
-        official: Name in the original to tensor.
-
-    Returns:
-        Its tensors share memory with the given ones. Names that could not be
-        placed are listed, not an error.
+    Tensors share memory with the given ones. Names that could not be placed
+    are listed, not an error.
 
     Raises:
         CheckpointError: If it is not a CenterNet2 detector, or if two of its
@@ -98,19 +95,18 @@ def apply_key_map(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
     state = result.state_dict
     for name, value in official.items():
         place = names.to_ours(name)
-        if place is None:
-            if names.is_dropped(name):
-                result.extras[name] = value
-            else:
-                result.unplaced.append(name)
-            continue
-        if place.name in state:
-            raise collision(result.sources[place.name], name, place.name)
-        # Another shape stays, to be reported as wrong.
-        scalar = place.rule.scalar and value.shape == (1,)
-        state[place.name] = value.reshape(()) if scalar else value
-        result.sources[place.name] = name
-        result.parts[place.part.name] += 1
+        if place is not None:
+            if place.name in state:
+                raise collision(result.sources[place.name], name, place.name)
+            # Another shape stays, to be reported as wrong.
+            scalar = place.rule.scalar and value.shape == (1,)
+            state[place.name] = value.reshape(()) if scalar else value
+            result.sources[place.name] = name
+            result.parts[place.part.name] += 1
+        elif names.is_dropped(name):
+            result.extras[name] = value
+        else:
+            result.unplaced.append(name)
     queue = list(state)
     for name in queue:  # grows: what is added may bring in more
         for new, fill in names.fills(name):
@@ -123,7 +119,7 @@ def apply_key_map(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
 
 
 def collision(first: str, second: str, new: str) -> CheckpointError:
-    """What is wrong when two names in a file are for one tensor."""
+    """Two names in a file are for one tensor."""
     return CheckpointError(
         f'{first!r} and {second!r} in the checkpoint both stand for {new!r}; '
         'they come from two different networks.'
@@ -151,18 +147,14 @@ def revert_state_dict(
     variant = detect_ours(state)
     names = key_map(variant)
     meta = meta or {}
-    order = meta.get(KEYS, ())
-    fills = {new: (name, fill) for name in state for new, fill in names.fills(name) if new in state}
-    result, kept = Reversion(variant=variant), set(order)
+    order = dict.fromkeys(meta.get(KEYS, ()))
+    fills = {new: (state[name], fill) for name in state for new, fill in names.fills(name)}
+    result = Reversion(variant=variant)
     official = dict(meta.get(EXTRAS, {}))
     for name, value in state.items():
         place = names.to_official(name, state)
-        stays = place is not None and place.name in kept
-        if (
-            not stays
-            and name in fills
-            and _is_fill(name, value, state[fills[name][0]], fills[name][1])
-        ):
+        stays = place is not None and place.name in order
+        if not stays and name in fills and _is_fill(name, value, *fills[name]):
             result.left_out.append(name)
         elif place is None:
             result.unplaced.append(name)
@@ -180,9 +172,8 @@ def _is_fill(name: str, value: Tensor, beside: Tensor, fill: Fill) -> bool:
         return True
     if fill.required:
         raise CheckpointError(
-            f'{name!r} cannot go back to the original, which has no such '
-            f'tensor and computes with {fill.text}: it holds other values, '
-            f'up to {value.abs().max().item():.3g}.'
+            f'{name!r} cannot go back to the original, which has no such tensor and computes with '
+            f'{fill.text}: it holds other values, up to {value.abs().max().item():.3g}.'
         )
     return False
 
@@ -219,20 +210,13 @@ def check_against(model_state: Mapping[str, Tensor], converted: Mapping[str, Ten
 
     Stricter than ``load_state_dict(strict=True)``, which takes a [1] for a
     scalar and forgives a missing ``num_batches_tracked``.
-
-    Args:
-        model_state: The model's ``state_dict()``, its values unused.
-        converted: The state dict to be loaded.
     """
-    kinds = [
-        (name, _kind(converted[name]), _kind(expected))
-        for name, expected in model_state.items()
-        if name in converted
-    ]
+    both = [name for name in model_state if name in converted]
+    kinds = [Mismatch(name, _kind(converted[name]), _kind(model_state[name])) for name in both]
     return Fit(
         missing=[name for name in model_state if name not in converted],
         unexpected=[name for name in converted if name not in model_state],
-        mismatched=[Mismatch(*kind) for kind in kinds if kind[1] != kind[2]],
+        mismatched=[kind for kind in kinds if kind.found != kind.expected],
     )
 
 
@@ -244,13 +228,4 @@ def _kind(value: Tensor) -> str:
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the tensors that hold NaN or infinite values."""
-    return [name for name, value in state.items() if not _finite(value)]
-
-
-def _finite(value: Tensor) -> bool:
-    if not value.is_floating_point() or not value.numel():
-        return True
-    if value.element_size() < 4:  # not every torch compares halves
-        value = value.float()
-    # The extremes of a tensor with NaN are NaN: one pass, no copy.
-    return all(end.isfinite() for end in torch.aminmax(value))
+    return [name for name, value in state.items() if not value.isfinite().all()]

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet_centernet2.utils.errors import CheckpointError
+
 from ..utils.files import write_atomically
-from .errors import CheckpointError
 from .safe_pickle import FETCH_AGAIN, load_arrays
 
 # First bytes of the pickle that opens a file of torch.save before torch 1.6:
@@ -47,8 +48,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f'{path}: {error}') from error.__cause__
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f'{path}: holds a {type(content).__name__} instead of a '
-            'dictionary of tensors; it is no checkpoint.'
+            f'{path}: holds a {type(content).__name__} instead of a dictionary of tensors; '
+            'it is no checkpoint.'
         )
     return dict(content)
 
@@ -81,15 +82,15 @@ def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
     text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
     if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
         raise CheckpointError(
-            'is a web page, not a checkpoint: the download got an error or '
-            'log-in page. Download the file itself.'
+            'is a web page, not a checkpoint: the download got an error or log-in page. '
+            'Download the file itself.'
         )
     if text.startswith(b'version https://git-lfs'):
         raise CheckpointError('is a Git LFS pointer, not the file; run `git lfs pull`.')
     if _is_tar(file):
         raise CheckpointError(
-            'is a tar archive. Unpack it first; a checkpoint in the tar '
-            'format of torch before 0.1.10 cannot be read safely.'
+            'is a tar archive. Unpack it first; a checkpoint in the tar format of torch before '
+            '0.1.10 cannot be read safely.'
         )
     if not head.startswith(b'\x80') and head[:1] not in b'(}]c':
         raise CheckpointError(
@@ -134,19 +135,16 @@ def load_torch(file: BinaryIO) -> Any:
     try:
         return torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # damaged files fail in any way
-        foreign = re.search(
-            r'nsupported (?:global: )?(.*?)(?: was |\. |$)', str(error), re.MULTILINE
-        )
+        foreign = re.search(r'(?m)nsupported (?:global: )?(.*?)(?: was |\. |$)', str(error))
         if isinstance(error, pickle.UnpicklingError) and foreign:
             raise CheckpointError(
-                'holds more than tensors and plain values, and reading that '
-                f'could run code, so it was not read ({foreign[1]}). Take the '
-                'file from its authors, or save its state dict alone.'
+                'holds more than tensors and plain values, and reading that could run code, so it '
+                f'was not read ({foreign[1]}). Take the file from its authors, or save its state '
+                'dict alone.'
             ) from error
-        reason = (str(error).strip().splitlines() or ['no reason given'])[0]
+        reason = (str(error).strip().splitlines() or ['no reason given'])[0][:200]
         raise CheckpointError(
-            f'the file is damaged or cut off ({type(error).__name__}: '
-            f'{reason[:200]}). {FETCH_AGAIN}'
+            f'the file is damaged or cut off ({type(error).__name__}: {reason}). {FETCH_AGAIN}'
         ) from error
 
 
@@ -157,9 +155,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ImportError as error:
         raise CheckpointError(
-            'is a file of the safetensors format, which needs the package '
-            'safetensors: install it with `pip install safetensors`, or save '
-            'the tensors with torch.save.'
+            'is a file of the safetensors format, which needs a package: pip install safetensors, '
+            'or save the tensors with torch.save.'
         ) from error
     try:
         return load_file(str(path), device='cpu')
@@ -168,15 +165,12 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a checkpoint's content, out of what is around them.
+    """The tensors in a checkpoint's content; arrays become tensors of the same type.
 
     Args:
         content: A state dict, or one under ``model`` (detectron2),
             ``state_dict`` (mmengine) or ``blobs`` (Caffe2).
         path: Name of the file, for messages.
-
-    Returns:
-        Name to tensor. Arrays become tensors of the same type.
 
     Raises:
         CheckpointError: If there is none, or something else among them.
@@ -206,11 +200,6 @@ def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor
 def check_target(dst: str | Path, src: str | Path, overwrite: bool) -> None:
     """Refuse a place to write to before any work is done.
 
-    Args:
-        dst: The file to be written.
-        src: The file that is read.
-        overwrite: Whether an existing file may be replaced.
-
     Raises:
         CheckpointError: If writing would lose something, or cannot succeed.
     """
@@ -231,11 +220,9 @@ def save_checkpoint(content: Any, dst: str | Path) -> None:
     Raises:
         CheckpointError: If it cannot be written.
     """
-    dst = Path(dst)
     try:
         with write_atomically(dst) as file:
             torch.save(content, file)
-    # torch reports a full disk as a RuntimeError.
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # the second is torch's of a full disk
         reason = getattr(error, 'strerror', None) or error
         raise CheckpointError(f'{dst}: cannot be written: {reason}') from error

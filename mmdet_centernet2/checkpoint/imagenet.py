@@ -3,22 +3,23 @@
 A file is spelled in one of several ways: detectron2's
 (``res2.0.conv1.weight``), Caffe2's (``res2_0_branch2a_w``), in which the MSRA
 and FAIR ResNets are kept, or, for a Res2Net, that of its authors and of timm
-(``layer1.0.conv1.weight``). A :class:`Spelling` leads to detectron2's names,
-and from there a key map to ours. A DLA has one spelling, but timm leaves out
-the projections that are never used.
+(``layer1.0.conv1.weight``). Rules lead to detectron2's names, and from there a
+key map to ours. A DLA has one spelling, but timm leaves out the projections
+that are never used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmdet_centernet2.utils.errors import CheckpointError
+
 from .convert import Conversion, apply_key_map, collision
-from .errors import CheckpointError
 from .key_maps import COUNTERS, RES2NET, RESNET, dla
 from .rules import Fill, KeyMap, Part, Rule, match, spell
 
@@ -71,91 +72,52 @@ def _key_map(names: Collection[str]) -> KeyMap | None:
     return None
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """One way of naming the tensors of a backbone in a file.
-
-    Attributes:
-        signs: Templates that some name must spell, each of them.
-        rules: Lead to detectron2's names.
-    """
-
-    signs: tuple[str, ...]
-    rules: tuple[Rule, ...]
-
-    def is_used_by(self, names: Collection[str]) -> bool:
-        """Whether a file with these names is spelled in this way."""
-        return all(any(match(sign, name) is not None for name in names) for sign in self.signs)
-
-    def to_detectron2(self, name: str) -> str:
-        """detectron2's name; one that nobody knows stays, to be reported."""
-        found = (rule.to_ours(name) for rule in self.rules)
-        return next((new for new in found if new is not None), name)
-
-
 # detectron2's files say gamma, beta, running_mean, running_var; Detectron's
 # say s, b, rm, riv (which is the running variance).
-_CAFFE2_NORMS = dict(
-    s='weight',
-    b='bias',
-    rm='running_mean',
-    riv='running_var',
-    gamma='weight',
-    beta='bias',
-    running_mean='running_mean',
-    running_var='running_var',
-)
+_CAFFE2_NORMS = dict(s='weight', b='bias', rm='running_mean', riv='running_var')
+_CAFFE2_NORMS |= dict(gamma='weight', beta='bias')
+_CAFFE2_NORMS |= dict(running_mean='running_mean', running_var='running_var')
 _CAFFE2_LAYERS = dict(branch1='shortcut', branch2a='conv1', branch2b='conv2', branch2c='conv3')
-_CAFFE2 = Spelling(
-    ('res{s}_{b}_branch2a_w',),
-    (
-        Rule('conv1_w', 'stem.conv1.weight'),
-        Rule('conv1_b', 'stem.conv1.bias'),
-        *(
-            Rule(f'{theirs}_{letter}', f'fc1000.{tensor}')
-            for theirs in ('fc1000', 'pred')
-            for letter, tensor in (('w', 'weight'), ('b', 'bias'))
-        ),
-        *(
-            Rule(f'res_conv1_bn_{theirs}', f'stem.conv1.norm.{d2}')
-            for theirs, d2 in _CAFFE2_NORMS.items()
-        ),
-        *(
-            Rule(f'res{{s}}_{{b}}_{branch}_w', f'res{{s}}.{{b}}.{layer}.weight')
-            for branch, layer in _CAFFE2_LAYERS.items()
-        ),
-        *(
-            Rule(f'res{{s}}_{{b}}_{branch}_bn_{theirs}', f'res{{s}}.{{b}}.{layer}.norm.{d2}')
-            for branch, layer in _CAFFE2_LAYERS.items()
-            for theirs, d2 in _CAFFE2_NORMS.items()
-        ),
-    ),
-)
+_CAFFE2 = [
+    Rule('conv1_w', 'stem.conv1.weight'),
+    Rule('conv1_b', 'stem.conv1.bias'),
+    Rule('fc1000_w', 'fc1000.weight'),
+    Rule('fc1000_b', 'fc1000.bias'),
+    Rule('pred_w', 'fc1000.weight'),
+    Rule('pred_b', 'fc1000.bias'),
+]
+for _theirs, _tensor in _CAFFE2_NORMS.items():
+    _CAFFE2.append(Rule(f'res_conv1_bn_{_theirs}', f'stem.conv1.norm.{_tensor}'))
+for _branch, _layer in _CAFFE2_LAYERS.items():
+    _old, _new = f'res{{s}}_{{b}}_{_branch}', f'res{{s}}.{{b}}.{_layer}'
+    _CAFFE2.append(Rule(f'{_old}_w', f'{_new}.weight'))
+    for _theirs, _tensor in _CAFFE2_NORMS.items():
+        _CAFFE2.append(Rule(f'{_old}_bn_{_theirs}', f'{_new}.norm.{_tensor}'))
 
 
 def _block(theirs: str, d2: str) -> Rule:
     return Rule(f'layer{{s}}.{{b}}.{theirs}', f'res{{s+1}}.{{b}}.{d2}')
 
 
-_TORCH_RES2NET = Spelling(
-    ('conv1.0.weight', 'layer{s}.{b}.convs.{i}.weight'),
-    (
-        Rule('conv1.{i}.{X}', 'stem.conv1.{i}.{X}'),
-        Rule('bn1.{X}', 'stem.bn1.{X}'),
-        Rule('fc.{Y}', 'fc.{Y}'),
-        _block('conv{i}.weight', 'conv{i}.weight'),
-        _block('bn{i}.{X}', 'conv{i}.norm.{X}'),
-        _block('convs.{i}.weight', 'convs.{i}.weight'),
-        _block('bns.{i}.{X}', 'bns.{i}.{X}'),
-        # The pooling before the 1x1 convolution is number 0.
-        _block('downsample.1.weight', 'shortcut.1.weight'),
-        _block('downsample.2.{X}', 'shortcut.1.norm.{X}'),
-    ),
+_TORCH_RES2NET = [
+    Rule('conv1.{i}.{X}', 'stem.conv1.{i}.{X}'),
+    Rule('bn1.{X}', 'stem.bn1.{X}'),
+    Rule('fc.{Y}', 'fc.{Y}'),
+    _block('conv{i}.weight', 'conv{i}.weight'),
+    _block('bn{i}.{X}', 'conv{i}.norm.{X}'),
+    _block('convs.{i}.weight', 'convs.{i}.weight'),
+    _block('bns.{i}.{X}', 'bns.{i}.{X}'),
+    # The pooling before the 1x1 convolution is number 0.
+    _block('downsample.1.weight', 'shortcut.1.weight'),
+    _block('downsample.2.{X}', 'shortcut.1.norm.{X}'),
+]
+#: Templates that a file's names spell, and the rules to detectron2's names.
+SPELLINGS = (
+    (('res{s}_{b}_branch2a_w',), _CAFFE2),
+    (('conv1.0.weight', 'layer{s}.{b}.convs.{i}.weight'), _TORCH_RES2NET),
 )
-SPELLINGS = (_CAFFE2, _TORCH_RES2NET)
 
-# First convolution of mmdet's ResNet and ResNeXt, and of its Res2Net, with a
-# convolution of its first block.
+# Tensors of mmdet's ResNet and ResNeXt, and of its Res2Net.
 _MMDET_SIGNS = (
     {'conv1.weight', 'layer1.0.conv1.weight'},
     {'stem.0.weight', 'layer1.0.convs.0.weight'},
@@ -176,10 +138,11 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
     Raises:
         CheckpointError: If it is none of these.
     """
-    spelling = next((s for s in SPELLINGS if s.is_used_by(official)), None)
+    rules = next((rules for signs, rules in SPELLINGS if _spell(official, signs)), [])
     files: dict[str, str] = {}  # detectron2's name -> the file's
     for name in official:
-        new = spelling.to_detectron2(name) if spelling else name
+        # A name that no rule knows stays, to be reported.
+        new = next(filter(None, (rule.to_ours(name) for rule in rules)), name)
         if new in files:
             raise collision(files[new], name, new)
         files[new] = name
@@ -206,19 +169,21 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
     )
 
 
+def _spell(names: Collection[str], templates: Collection[str]) -> bool:
+    """Whether each template is spelled by a name."""
+    return all(any(match(template, name) is not None for name in names) for template in templates)
+
+
 def _unknown(names: Mapping[str, Tensor]) -> str:
-    if any(signs <= set(names) for signs in _MMDET_SIGNS):
+    if any(signs <= names.keys() for signs in _MMDET_SIGNS):
         return (
-            "the weights already have the names of mmdet's ResNets: nothing "
-            'to convert. Give the file itself to '
-            "init_cfg=dict(type='Pretrained', checkpoint=...)."
+            "the weights already have the names of mmdet's ResNets: nothing to convert. Give the "
+            "file itself to init_cfg=dict(type='Pretrained', checkpoint=...)."
         )
     return (
-        'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the original '
-        'names: none of stem.conv1.weight (or conv1_w), stem.conv1.0.weight '
-        '(or conv1.0.weight with layer1.0.convs.0.weight) and '
-        'base_layer.0.weight is there; the first names are '
-        f'{list(names)[:3]}.'
+        'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the original names: none of '
+        'stem.conv1.weight (or conv1_w), stem.conv1.0.weight (or conv1.0.weight) and '
+        f'base_layer.0.weight is there; the first names are {list(names)[:3]}.'
     )
 
 
@@ -245,10 +210,9 @@ def imagenet_backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
         return dict(type='Res2Net', depth=depth, scales=splits + 1, base_width=first.shape[0])
     if depth is None or kernel is None:
         raise CheckpointError(
-            'the weights are not those of a ResNet, ResNeXt or Res2Net of '
-            f'depth {", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, '
-            'so it cannot be told what they must fit. Give a config with such '
-            'a backbone with --config.'
+            'the weights are not those of a ResNet, ResNeXt or Res2Net of depth '
+            f'{", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, so it cannot be told what '
+            'they must fit. Give a config with such a backbone with --config.'
         )
     groups = kernel.shape[0] // kernel.shape[1]
     if groups == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from .rules import Fill, KeyMap, Part, Rule
 from .variants import Variant
@@ -12,18 +11,15 @@ _D2 = 'backbone.bottom_up.'
 _HEAD = 'proposal_generator.centernet_head.'
 
 
-def _not_counted(statistics: Tensor) -> Tensor:
-    return torch.zeros((), dtype=torch.long, device=statistics.device)
-
-
-def _no_offset(kernel: Tensor) -> Tensor:
-    return kernel.new_zeros(kernel.shape[0])
-
-
 # FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
 # Either statistic brings it in: when one is missing, only that is said.
 COUNTERS = tuple(
-    Fill(f'backbone.{{Path}}.{name}', 'backbone.{Path}.num_batches_tracked', _not_counted, '0')
+    Fill(
+        f'backbone.{{Path}}.{name}',
+        'backbone.{Path}.num_batches_tracked',
+        lambda statistics: torch.zeros((), dtype=torch.long),
+        '0',
+    )
     for name in ('running_mean', 'running_var')
 )
 
@@ -54,10 +50,8 @@ RESNET = Part(
 RES2NET = Part(
     'backbone (Res2Net)',
     rules=(
-        Rule(
-            f'{_D2}stem.conv1.{{3i}}.weight', 'backbone.stem.{3i}.weight', where=dict(i=(0, 1, 2))
-        ),
-        Rule(f'{_D2}stem.conv1.{{3i+1}}.{{X}}', 'backbone.stem.{3i+1}.{X}', where=dict(i=(0, 1))),
+        Rule(f'{_D2}stem.conv1.{{3i}}.weight', 'backbone.stem.{3i}.weight', dict(i=(0, 1, 2))),
+        Rule(f'{_D2}stem.conv1.{{3i+1}}.{{X}}', 'backbone.stem.{3i+1}.{X}', dict(i=(0, 1))),
         Rule(f'{_D2}stem.bn1.{{X}}', 'backbone.stem.7.{X}'),
         _block('conv{i}.weight', 'conv{i}.weight', i=(1, 3)),
         _block('conv{i}.norm.{X}', 'bn{i}.{X}', i=(1, 3)),
@@ -74,7 +68,7 @@ RES2NET = Part(
         Fill(
             'backbone.{Path}.conv_offset.weight',
             'backbone.{Path}.conv_offset.bias',
-            _no_offset,
+            lambda kernel: kernel.new_zeros(kernel.shape[0]),
             'zeros',
             required=True,
         ),
@@ -92,18 +86,18 @@ def dla(prefix: str) -> Part:
     )
 
 
+def _fpn(official: str, ours: str, *levels: int) -> Rule:
+    return Rule(
+        f'backbone.{official}{{l}}.{{Y}}', f'neck.{ours}.{{l-3}}.conv.{{Y}}', dict(l=levels)
+    )
+
+
 FPN = Part(
     'neck (FPN)',
     rules=(
-        Rule(
-            'backbone.fpn_lateral{l}.{Y}',
-            'neck.lateral_convs.{l-3}.conv.{Y}',
-            where=dict(l=(3, 4, 5)),
-        ),
-        Rule(
-            'backbone.fpn_output{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}', where=dict(l=(3, 4, 5))
-        ),
-        Rule('backbone.top_block.p{l}.{Y}', 'neck.fpn_convs.{l-3}.conv.{Y}', where=dict(l=(6, 7))),
+        _fpn('fpn_lateral', 'lateral_convs', 3, 4, 5),
+        _fpn('fpn_output', 'fpn_convs', 3, 4, 5),
+        _fpn('top_block.p', 'fpn_convs', 6, 7),
     ),
 )
 

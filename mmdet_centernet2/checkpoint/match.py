@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import os.path as osp
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -35,10 +34,10 @@ class WeightsMatch:
             the two differ.
     """
 
-    loaded: int = 0
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    reshaped: dict[str, tuple] = field(default_factory=dict)
+    loaded: int
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: dict[str, tuple]
 
     @property
     def left_out(self) -> list[str]:
@@ -53,16 +52,14 @@ def load_checkpoint(path: str) -> dict:
         path: A file, or what else mmengine loads from (URL, ``open-mmlab://``).
 
     Raises:
-        CheckpointError: If the file is missing, empty, truncated or holds
-            objects other than tensors and plain values.
+        CheckpointError: If the file cannot be read.
     """
     if '://' in path:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
     if not osp.exists(path):
         raise CheckpointError(
-            f'checkpoint {path} does not exist (looked for '
-            f'{osp.abspath(path)}). A training run writes its checkpoints '
-            'into its work_dir.'
+            f'checkpoint {path} does not exist (looked for {osp.abspath(path)}). A training run '
+            'writes its checkpoints into its work_dir.'
         )
     try:
         return read_checkpoint(path)
@@ -88,55 +85,34 @@ def match_weights(model: nn.Module, state: dict[str, Tensor]) -> WeightsMatch:
     }
     fitting = {k: v for k, v in state.items() if k not in reshaped}
     # Through load_state_dict, so that a module's own renaming takes part.
-    result = model.load_state_dict(fitting, strict=False)
-    missing = [
-        name
-        for name in result.missing_keys
-        if name not in reshaped and not name.endswith('num_batches_tracked')
-    ]
-    return WeightsMatch(
-        loaded=len(fitting) - len(result.unexpected_keys),
-        missing=missing,
-        unexpected=list(result.unexpected_keys),
-        reshaped=reshaped,
-    )
+    missing, unexpected = model.load_state_dict(fitting, strict=False)
+    missing = [k for k in missing if k not in reshaped and not k.endswith('num_batches_tracked')]
+    return WeightsMatch(len(fitting) - len(unexpected), missing, unexpected, reshaped)
 
 
 def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     """Build the config's model and compare it with a checkpoint.
-
-    Args:
-        cfg: The whole config.
-        checkpoint: From :func:`load_checkpoint`.
-        path: Where it came from, for the message.
 
     Raises:
         CheckpointError: If not a single tensor fits.
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         model = MODELS.build(copy.deepcopy(cfg.model))
-    tensors = {  # "module." is what DDP adds
-        re.sub(r'^module\.', '', name): value
-        for name, value in tensors_of(checkpoint, path).items()
-    }
+    tensors = tensors_of(checkpoint, path)
+    # "module." is what DDP adds
+    tensors = {name.removeprefix('module.'): value for name, value in tensors.items()}
     match = match_weights(model, tensors)
     if match.loaded == 0:
-        first = f'Its first tensor is {next(iter(tensors))}. ' if tensors else ''
         raise CheckpointError(
-            f'{path} is for another model: none of its {len(tensors)} tensors '
-            f'fits the config {cfg.filename}. {first}An original detectron2 '
-            'checkpoint is converted first, with '
-            'tools/model_converters/detectron2_to_mmdet.py.'
+            f'{path} is for another model: none of its {len(tensors)} tensors fits the config '
+            f'{cfg.filename}. Its first tensor is {next(iter(tensors))}. An original detectron2 '
+            'checkpoint is converted first, with tools/model_converters/detectron2_to_mmdet.py.'
         )
     return match
 
 
 def require_full_match(cfg: Config, path: str) -> dict:
     """Read a checkpoint that gives every tensor of a config's model a value.
-
-    Args:
-        cfg: The whole config.
-        path: The checkpoint.
 
     Raises:
         CheckpointError: If the file cannot be read, or a tensor of the model
@@ -158,10 +134,10 @@ def explain_mismatch(cfg: Config, checkpoint: dict, match: WeightsMatch) -> str:
     keys = class_keys(cfg, match.reshaped)
     trained = _trained_classes(checkpoint, match)
     if keys and trained is not None and trained not in keys.values():
-        numbers = ' and '.join(str(n) for n in sorted(set(keys.values())))
+        numbers = ' and '.join(map(str, sorted(set(keys.values()))))
         lines[0] = (
-            f'it was trained for {trained} classes, the config has '
-            f'{numbers} ({", ".join(keys)}). ' + lines[0]
+            f'it was trained for {trained} classes, the config has {numbers} ({", ".join(keys)}). '
+            + lines[0]
         )
     lines += [
         f'  {name}: {theirs} in the checkpoint, {ours} in the model'
@@ -173,9 +149,7 @@ def explain_mismatch(cfg: Config, checkpoint: dict, match: WeightsMatch) -> str:
     remedy = 'What to do: use the config that it was trained with'
     if keys and trained is not None:
         options = ' '.join(f'{key}={trained}' for key in keys)
-        remedy += (
-            f', or set {options} and the classes of the data set (metainfo) to the same number'
-        )
+        remedy += f', or set {options} and the classes of the data set (metainfo) to that number'
     return '\n'.join([*lines, remedy + '.'])
 
 
@@ -191,16 +165,13 @@ def class_keys(cfg: Config, names: Iterable[str]) -> dict[str, int]:
 
 def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
     """Walk a model's config: dotted key and value of each ``num_classes``."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
     if isinstance(node, dict):
         if 'num_classes' in node:
             yield path, node['num_classes']
-        items = [*node.items()]
-    elif isinstance(node, (list, tuple)):
-        items = [*enumerate(node)]
-    else:
-        return
-    for key, value in items:
-        yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
+        for key, value in node.items():
+            yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
 
 
 def _trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:

@@ -14,10 +14,10 @@ from filelock import FileLock
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
+from mmdet_centernet2.utils.errors import CheckpointError
 from mmdet_centernet2.utils.pinned_wheel import downloads_dir
 
 from .convert import check_against, convert_state_dict
-from .errors import CheckpointError
 from .files import read_checkpoint, save_checkpoint, tensors_of
 from .mobilenet_v2 import prepare_mobilenet_v2
 from .zoo import Model, detector_checkpoint, model_state, shipped_models
@@ -25,7 +25,6 @@ from .zoo import Model, detector_checkpoint, model_state, shipped_models
 SCHEME = 'centernet2://'
 #: A folder that holds the original's files, instead of the network.
 FOLDER_VARIABLE = 'CENTERNET2_WEIGHTS'
-_BACKBONES = {'mobilenet_v2': prepare_mobilenet_v2}
 
 
 def released_checkpoint(name: str) -> Path:
@@ -41,8 +40,8 @@ def released_checkpoint(name: str) -> Path:
             network, or the file does not fit the model.
     """
     name = name.removeprefix(SCHEME)
-    if name in _BACKBONES:
-        return _BACKBONES[name]()
+    if name == 'mobilenet_v2':
+        return prepare_mobilenet_v2()
     model = find_model(name)
     folder = downloads_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +67,11 @@ def find_model(name: str) -> Model:
 
 
 def find_config(name: str, checkpoint: str | None = None) -> tuple[str, str]:
-    """Config and checkpoint of a model that is named.
+    """Config and checkpoint, two paths or addresses.
 
     Args:
         name: A config file, or a name that :func:`find_model` knows.
         checkpoint: Instead of the released weights.
-
-    Returns:
-        Two paths or addresses.
 
     Raises:
         CheckpointError: If there is no such model, or a config file comes
@@ -110,7 +106,7 @@ def _original(model: Model, folder: Path) -> Path:
             f'the weights of {model.original} could not be fetched '
             f'({" ".join(str(error).split()) or type(error).__name__}). Get '
             f'https://drive.google.com/file/d/{model.drive_id} in a browser, save it as '
-            f'{model.original}.pth and name its folder: {FOLDER_VARIABLE}=FOLDER'
+            f'{path.name} and name its folder: {FOLDER_VARIABLE}=FOLDER'
         ) from error
     return path
 
@@ -140,9 +136,5 @@ def _convert(source: Path, model: Model, target: Path) -> None:
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
 def load_from_centernet2(filename: str, map_location: str | torch.device | None = None) -> dict:
-    """What mmengine calls for ``centernet2://NAME``.
-
-    Raises:
-        CheckpointError: See :func:`released_checkpoint`.
-    """
+    """What mmengine calls for ``centernet2://NAME``."""
     return torch.load(released_checkpoint(filename), map_location=map_location, weights_only=True)

@@ -32,25 +32,15 @@ WORDS: dict[str, str] = {
     'Tree': r'level[2-5](?:\.tree1)*',
     'Projection': rf'0\.weight|1\.{_NORM}',
     # Everything inside a DLA base network.
-    'Dla': (
-        r'(?:base_layer\.[01]|level[01]\.\d+'
-        r'|level[2-5](?:\.tree[12])*'
-        r'\.(?:conv[123]|bn[123]|root\.conv|root\.bn|project\.[01]))'
-        rf'\.{_NORM}'
-    ),
+    'Dla': r'(?:base_layer\.[01]|level[01]\.\d+|level[2-5](?:\.tree[12])*'
+    rf'\.(?:conv[123]|bn[123]|root\.conv|root\.bn|project\.[01]))\.{_NORM}',
     # The convolution or the norm of one effdet-BiFPN unit.
-    'Unit': rf'conv\.(?:conv\.{_NORM}|bn\.{_NORM})',
+    'Unit': rf'conv\.(?:conv|bn)\.{_NORM}',
     # The tensors of one node of the effdet-BiFPN, but for its resamplers.
-    'Node': (
-        r'(?:combine\.edge_weights'
-        rf'|after_combine\.conv\.(?:conv\.{_NORM}|bn\.{_NORM}))'
-    ),
+    'Node': rf'combine\.edge_weights|after_combine\.conv\.(?:conv|bn)\.{_NORM}',
     # The tensors of one cell of the fcos-BiFPN.
-    'Cell': (
-        r'(?:weights_f\d+(?:_\d+){2,3}'
-        rf'|outputs_f\d+(?:_\d+){{2,3}}\.{_CONV_NORM}'
-        rf'|lateral_\d+_f\d+\.{_CONV_NORM})'
-    ),
+    'Cell': r'weights_f\d+(?:_\d+){2,3}'
+    rf'|(?:outputs_f\d+(?:_\d+){{2,3}}|lateral_\d+_f\d+)\.{_CONV_NORM}',
     # The up-sampling stages around a DLA.
     'Ida': r'dla_up\.ida_\d+|ida_up',
     # A convolution followed by its norm, in detectron2's way of naming.
@@ -58,8 +48,7 @@ WORDS: dict[str, str] = {
 }
 
 _FIELD = re.compile(
-    r'\{(?:(?P<factor>\d*)(?P<index>[a-z])(?P<shift>[+-]\d+)?'
-    r'|(?P<word>[A-Z][a-z]*))\}'
+    r'\{(?:(?P<factor>\d*)(?P<index>[a-z])(?P<shift>[+-]\d+)?|(?P<word>[A-Z][a-z]*))\}'
 )
 Values = dict[str, Any]  # index: int, word: str
 
@@ -100,11 +89,7 @@ def match(template: str, name: str) -> Values | None:
 
 
 def spell(template: str, values: Values) -> str:
-    """The name that a template spells with the given values.
-
-    >>> spell('convs.{i}.gn.{Y}', {'i': 2, 'Y': 'bias'})
-    'convs.2.gn.bias'
-    """
+    """The name that a template spells with the given values."""
 
     def text(slot: re.Match) -> str:
         if slot['word']:
@@ -135,11 +120,11 @@ class Rule:
     scalar: bool = False
 
     def to_ours(self, name: str) -> str | None:
-        """Our name of the original's tensor ``name``, None if not mine."""
+        """Our name of the original's tensor ``name``, None if the rule is not for it."""
         return self._rename(self.official, self.ours, name)
 
     def to_official(self, name: str, names: Collection[str]) -> str | None:
-        """The original's name of our tensor ``name`` among ``names``."""
+        """The original's name of our tensor ``name``, one of ``names``."""
         values = match(self.ours, name)
         if values and self.needs and spell(self.needs, values) not in names:
             return None
@@ -177,13 +162,10 @@ class Fill:
 
 @dataclass(frozen=True)
 class Part:
-    """The rules of one part of a detector.
+    """The rules of one part of a detector; the first that fits is used.
 
-    Attributes:
-        name: What the part is.
-        rules: The first that fits is used.
-        drops: Templates of the original's tensors without counterpart here.
-        fills: Tensors that only our modules have.
+    ``drops`` are templates of the original's tensors without counterpart here,
+    ``fills`` the tensors that only our modules have.
     """
 
     name: str
@@ -215,18 +197,14 @@ class KeyMap:
         return self._first(lambda rule: rule.to_official(name, names))
 
     def _first(self, rename: Callable[[Rule], str | None]) -> Place | None:
-        for part in self.parts:
-            for rule in part.rules:
-                name = rename(rule)
-                if name is not None:
-                    return Place(name, rule, part)
-        return None
+        rules = ((rule, part) for part in self.parts for rule in part.rules)
+        places = (Place(new, rule, part) for rule, part in rules if (new := rename(rule)))
+        return next(places, None)
 
     def is_dropped(self, name: str) -> bool:
         """Whether the original's tensor has no counterpart by design."""
-        return any(
-            match(template, name) is not None for part in self.parts for template in part.drops
-        )
+        drops = (template for part in self.parts for template in part.drops)
+        return any(match(template, name) is not None for template in drops)
 
     def fills(self, name: str) -> list[tuple[str, Fill]]:
         """Tensors that only our modules have beside our tensor ``name``."""

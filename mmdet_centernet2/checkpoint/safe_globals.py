@@ -1,11 +1,10 @@
-"""Make mmengine checkpoints readable by torch's restricted unpickler.
+"""Make mmengine's checkpoints readable by torch's restricted unpickler.
 
-Since 2.6 ``torch.load`` refuses every class that is not on its allow-list, and
-a checkpoint written by mmengine holds a few that are not: the log history
-(numpy arrays inside ``HistoryBuffer``), numpy scalars in the message hub and in
-the data set's meta information, and the state of the parameter schedulers. This
-module puts exactly these on the list. It never turns the restriction off: a
-file that holds anything else is still refused, and nothing in it is executed.
+``torch.load`` refuses every class that is not on its allow-list, and a
+checkpoint of mmengine holds a few: the log history, numpy scalars in the
+message hub and the data set's meta information, and the state of schedulers.
+Exactly these are put on the list. The restriction stays on: a file that holds
+anything else is refused, and nothing in it is executed.
 """
 
 from _codecs import encode
@@ -37,20 +36,15 @@ _PICKLED_METHODS = {
 
 
 def pickled_method(owner: Any, name: str) -> Callable:
-    """The only attributes that a checkpoint may ask for.
+    """In the place of ``getattr``: only the attributes that a checkpoint needs.
 
     Log histories and ``OneCycleLR`` keep methods of their class in their state,
-    which pickle spells ``getattr(HistoryBuffer, 'mean')``. The real ``getattr``
-    would open every attribute of every object.
-
-    Raises:
-        UnpicklingError: If the file asks for any other.
+    which pickle spells ``getattr(HistoryBuffer, 'mean')``.
     """
     if isinstance(owner, type) and name in _PICKLED_METHODS.get(owner, ()):
         return getattr(owner, name)
     raise UnpicklingError(
-        f'refused: the file asks for the attribute {name!r} of {owner!r}, '
-        'which no checkpoint of mmengine needs'
+        f'refused: the file asks for {name!r} of {owner!r}, which no checkpoint of mmengine needs'
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import CheckpointError
+from mmdet_centernet2.utils.errors import CheckpointError
 
 FETCH_AGAIN = 'Fetch the file again and compare its size or checksum.'
 # Element types that are read: kind and size in bytes.
@@ -30,13 +30,12 @@ class _DType:
         number = code.lstrip('<>|=') if isinstance(code, str) else None
         if number in ('O', 'O8', 'object'):
             raise CheckpointError(
-                'an array of Python objects is in the file; only arrays of '
-                'numbers are read, because objects can run code.'
+                'an array of Python objects is in the file; only arrays of numbers are read, '
+                'because objects can run code.'
             )
         if number not in _NUMBERS:
             raise CheckpointError(
-                f'an array of type {code!r} is in the file; only numbers '
-                f'({", ".join(_NUMBERS)}) are read.'
+                f'an array of type {code!r} is in the file; only {", ".join(_NUMBERS)} are read.'
             )
         self.dtype = np.dtype(('>' if code[0] == '>' else '<') + number)
 
@@ -65,8 +64,8 @@ class _Array:
         dtype, shape = kind.dtype, tuple(int(size) for size in shape)
         if min(shape, default=1) < 0 or len(raw) != dtype.itemsize * math.prod(shape):
             raise CheckpointError(
-                f'an array of shape {list(shape)} and type {dtype} is given '
-                f'{len(raw)} bytes; the file is damaged.'
+                f'an array of shape {list(shape)} and type {dtype} is given {len(raw)} bytes; '
+                'the file is damaged.'
             )
         array = np.frombuffer(raw, dtype).reshape(shape, order='F' if fortran else 'C')
         # torch needs native byte order and memory that can be written.
@@ -111,9 +110,8 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise CheckpointError(
-                f'the file names the function or class {module}.{name}. '
-                'Reading it could run code, so it was not read. Only numpy '
-                'arrays in dictionaries are; take the file from its '
+                f'the file names the function or class {module}.{name}. Reading it could run code, '
+                'so it was not read. Only numpy arrays in dictionaries are; take the file from its '
                 'authors, or save its arrays again.'
             )
         return _ALLOWED[module, name]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from mmdet_centernet2.utils.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,17 @@ class Variant:
         return 'bbox_head' if self.roi == 'none' else 'rpn_head'
 
     def __str__(self) -> str:
-        stages = dict(none='one stage', single='one second stage', cascade='cascaded second stage')[
-            self.roi
-        ]
-        return f'{self.backbone} backbone, {self.neck} neck, {stages}' + (
-            ', masks' if self.mask else ''
-        )
+        stages = dict(none='one stage', single='one second stage', cascade='cascaded second stage')
+        masks = ', masks' * self.mask
+        return f'{self.backbone} backbone, {self.neck} neck, {stages[self.roi]}{masks}'
 
 
 # Part -> kind -> how a tensor's name begins where the kind is present.
 Signs = Mapping[str, Mapping[str, str]]
 _OFFICIAL: Signs = {
     'backbone': {
-        'dla': r'backbone\.(base|bottom_up|bottom_up\.backbone)\.'
-        r'(base_layer|level\d)\.',
-        'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d+\.'
-        r'|res\d\.\d+\.(conv2_offsets|convs)\.)',
+        'dla': r'backbone\.(base|bottom_up(\.backbone)?)\.(base_layer|level\d)\.',
+        'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d|res\d\.\d+\.conv(2_offset)?s\.)',
         'resnet': r'backbone\.bottom_up\.(stem\.conv1|res\d)\.',
     },
     'neck': {
@@ -76,10 +70,7 @@ _OURS: Signs = {
     'roi': {'cascade': r'roi_head\.bbox_head\.\d+\.', 'single': r'roi_head\.'},
     'mask': {'mask': r'roi_head\.mask_head\.'},
 }
-_CLASSIFIER = re.compile(
-    r'(stem\.|res\d\.\d|res\d_\d|conv1_w|conv1\.|'
-    r'layer\d\.|base_layer\.)'
-)
+_CLASSIFIER = r'stem\.|res\d[._]\d|conv1_w|conv1\.|layer\d\.|base_layer\.'
 
 
 def detect_official(names: Iterable[str]) -> Variant:
@@ -92,20 +83,15 @@ def detect_official(names: Iterable[str]) -> Variant:
     neck = _first(names, r'neck\.')
     if neck and _first(names, r'(rpn|bbox)_head\.'):
         raise CheckpointError(
-            f'the checkpoint already has the names of this package (such as '
-            f'{neck!r}): nothing to convert. To turn it back into the '
-            'original names, use --reverse.'
+            f'the checkpoint already has the names of this package (such as {neck!r}): nothing '
+            'to convert. To turn it back into the original names, use --reverse.'
         )
     if not any('centernet_head.' in name for name in names):
+        hint = 'It looks like the weights of a backbone alone: convert them with --backbone-only.'
         raise CheckpointError(
             'not a CenterNet or CenterNet2 detector: no tensor is called '
-            'proposal_generator.centernet_head.* among the '
-            f'{len(names)} in the checkpoint ({_sample(names)}).'
-            + (
-                ' It looks like the weights of a backbone alone: convert them with --backbone-only.'
-                if any(map(_CLASSIFIER.match, names))
-                else ''
-            )
+            f'proposal_generator.centernet_head.* among the {len(names)} in the checkpoint '
+            f'({_sample(names)}). {hint if _first(names, _CLASSIFIER) else ""}'
         )
     return _detect(names, _OFFICIAL)
 
@@ -120,29 +106,25 @@ def detect_ours(names: Iterable[str]) -> Variant:
     head = _first(names, r'proposal_generator\.')
     if head:
         raise CheckpointError(
-            f'the checkpoint has the original names (such as {head!r}): there '
-            'is nothing to turn back. Leave out --reverse to convert it.'
+            f'the checkpoint has the original names (such as {head!r}): there is nothing to turn '
+            'back. Leave out --reverse to convert it.'
         )
     return _detect(names, _OURS)
 
 
 def _detect(names: list[str], signs: Signs) -> Variant:
-    found: dict[str, Any] = {
-        part: next((kind for kind, sign in kinds.items() if _first(names, sign)), None)
+    found = {
+        part: next((kind for kind, sign in kinds.items() if _first(names, sign)), '')
         for part, kinds in signs.items()
     }
     for part in ('backbone', 'neck'):
-        if found[part] is None:
+        if not found[part]:
             raise CheckpointError(
-                f'no {part} of CenterNet2 found in the checkpoint: no tensor '
-                f'of a {" or ".join(signs[part])} {part} among its '
-                f'{len(names)} tensors ({_sample(names)}).'
+                f'no {part} of CenterNet2 found in the checkpoint: no tensor of a '
+                f'{" or ".join(signs[part])} {part} among its {len(names)} ({_sample(names)}).'
             )
     return Variant(
-        str(found['backbone']),
-        str(found['neck']),
-        found['roi'] or 'none',
-        found['mask'] is not None,
+        found['backbone'], found['neck'], found['roi'] or 'none', mask=bool(found['mask'])
     )
 
 
@@ -157,15 +139,7 @@ def _sample(names: list[str]) -> str:
 
 
 def num_classes(state: Mapping[str, Tensor], variant: Variant) -> set[int]:
-    """Numbers of foreground classes that a state dict's classifiers have.
-
-    Args:
-        state: Our name to tensor.
-        variant: What the state dict is.
-
-    Returns:
-        Empty without a classifier.
-    """
+    """Numbers of foreground classes of the classifiers in a state dict with our names."""
     one_stage = variant.roi == 'none'  # two-stage: one row is the background
     ending = 'bbox_head.conv_cls.weight' if one_stage else '.fc_cls.weight'
     return {

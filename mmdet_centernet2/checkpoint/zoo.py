@@ -12,9 +12,9 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmdet_centernet2.datasets.palette import distinct_palette
+from mmdet_centernet2.utils.errors import CheckpointError
 
 from .convert import Conversion
-from .errors import CheckpointError
 from .variants import num_classes
 
 
@@ -22,9 +22,7 @@ class Model(NamedTuple):
     """A config of this package and the original's model that it is.
 
     Attributes:
-        name: Of the config.
         original: Name in the original's zoo.
-        config: The config file.
         drive_id: Google Drive id of the original's weights, if there are any.
     """
 
@@ -54,10 +52,10 @@ def shipped_models() -> list[Model]:
 
 
 def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
-    """Names and shapes of the tensors of a model, built without memory.
+    """Names and shapes of the tensors of a detector or backbone, built without memory.
 
     Args:
-        part: Config of a detector or a backbone.
+        part: Its config.
         where: Where it stands, for messages.
 
     Raises:
@@ -67,9 +65,8 @@ def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
     from mmdet.registry import MODELS
 
     try:
-        with DefaultScope.overwrite_default_scope('mmdet'):
-            with torch.device('meta'):
-                return MODELS.build(part).state_dict()
+        with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
+            return MODELS.build(part).state_dict()
     except Exception as error:  # as many ways as there are modules
         raise CheckpointError(
             f'{where}: its model cannot be built ({type(error).__name__}: {error})'
@@ -77,15 +74,9 @@ def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
 
 
 def dataset_meta(config: Config, classes: set[int]) -> dict | None:
-    """Names of the classes, for the tools that draw them.
+    """``classes`` and ``palette`` of a config's data set, for the tools that draw them.
 
-    Args:
-        config: The config.
-        classes: Numbers of classes in the checkpoint.
-
-    Returns:
-        ``classes`` of the config's data set and a ``palette`` with a colour
-        for each; None if it has no classes, or another number.
+    None if it has no classes, or another number than ``classes``.
     """
     import mmdet.datasets  # noqa: F401  fills the registry
     from mmdet.registry import DATASETS
@@ -106,16 +97,10 @@ def dataset_meta(config: Config, classes: set[int]) -> dict | None:
 
 
 def detector_checkpoint(conversion: Conversion, config: Config, source: str | Path) -> dict:
-    """A converted detector as a checkpoint of mmengine.
+    """A converted detector, of the original's file ``source``, as mmengine's checkpoint.
 
-    Args:
-        conversion: Of a whole detector, which fits the config's model.
-        config: The config.
-        source: The original's file.
-
-    Returns:
-        ``state_dict``, and ``meta`` with what the way back needs and, where
-        the config has the right ones, the names of the classes.
+    ``meta`` holds what the way back needs and, where the config has the right
+    number of them, the names of the classes.
     """
     assert conversion.variant is not None  # of a backbone alone there is none
     meta = dict(conversion.meta(), source=Path(source).name)

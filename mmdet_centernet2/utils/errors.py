@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class PreflightError(UserError):
     """A run cannot work as asked."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read, converted or written."""

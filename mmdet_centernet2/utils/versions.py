@@ -68,8 +68,7 @@ def _find_problem() -> str | None:
         if module == 'mmcv':
             fix = (
                 'pip install "setuptools<81" wheel ninja && pip install --no-build-isolation '
-                '--no-cache-dir --force-reinstall --no-deps '
-                f'--no-binary {name} "{name}=={minimum}"'
+                f'--no-cache-dir --force-reinstall --no-deps --no-binary {name} "{name}=={minimum}"'
             )
         problem = problem or _problem(module, name, minimum, below, fix)
         if module == 'mmcv':
@@ -96,8 +95,8 @@ def _problem(
     except ImportError as error:
         if 'libGL' in str(error) or 'libgthread' in str(error):
             fix = (
-                'OpenCV lacks a system library: pip uninstall -y '
-                'opencv-python && pip install opencv-python-headless'
+                'OpenCV lacks a system library: pip uninstall -y opencv-python && '
+                'pip install opencv-python-headless'
             )
         return f'{module} cannot be imported ({error}): {fix}'
     # vendors label their builds 2.1.0a0+32f93b1 or 2.13.0+cpu

@@ -4,7 +4,6 @@ import collections
 import io
 import os
 import pickle
-import pickletools
 import tarfile
 import zipfile
 from pathlib import Path
@@ -121,36 +120,15 @@ def test_any_array_survives(shape, dtype, protocol, fortran, random):
     assert found.tobytes() == array.astype(array.dtype.newbyteorder('=')).tobytes()
 
 
-@pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
-def test_names_of_both_numpy_generations_are_read(module):
-    for protocol in PROTOCOLS:
-        text = pickle.dumps({'a': np.arange(3.0)}, protocol)
-        assert np.array_equal(load_arrays(io.BytesIO(_renamed(text, module)))['a'], np.arange(3.0))
-
-
-def _renamed(text, module):
-    """The pickle with numpy's inner modules called as asked for."""
-    here = np.ndarray.__reduce__(np.zeros(1))[0].__module__.rpartition('.')[0]
-    assert here.encode() in text
-    if here == module:
-        return text
-    # Frames and string lengths change with the name: spell it out anew.
-    out = pickletools.optimize(text)
-    for part in ('multiarray', 'numeric'):
-        old, new = f'{here}.{part}', f'{module}.{part}'
-        out = out.replace(
-            b'\x8c' + bytes([len(old)]) + old.encode(), b'\x8c' + bytes([len(new)]) + new.encode()
-        )
-        out = out.replace(f'c{old}\n'.encode(), f'c{new}\n'.encode())
-    return _without_frames(out)
-
-
-def _without_frames(text):
-    """Drop the FRAME opcodes, whose lengths are no longer right."""
-    if text[:1] != b'\x80' or text[1] < 4:
-        return text
-    assert text[2:3] == b'\x95'
-    return text[:2] + text[11:]
+@pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])
+def test_names_of_both_numpy_generations_are_read(core):
+    array = np.arange(3.0)
+    reconstruct = array.__reduce__()[0]
+    from_buffer = array.__reduce_ex__(5)[0]  # protocol 5 has a function of its own
+    here = reconstruct.__module__.rpartition('.')[0]
+    for value in (array, Call(from_buffer, array.tobytes(), array.dtype, (3,), 'C')):
+        text = pickle.dumps({'a': value}, 2).replace(here.encode(), core.encode())
+        assert np.array_equal(load_arrays(io.BytesIO(text))['a'], array)
 
 
 def test_python_2_pickle_is_read():
@@ -217,15 +195,9 @@ def test_hand_written_pickles_are_not_executed(tmp_path, text):
     pickle.loads(content)
     assert sentinel.exists()
     sentinel.unlink()
-    with pytest.raises(CheckpointError, match='os.system'):
+    with pytest.raises(CheckpointError, match='os.system'):  # it is named
         read_checkpoint(_write(tmp_path / 'evil.pkl', content))
     assert not sentinel.exists()
-
-
-def test_the_function_is_named(tmp_path):
-    content = pickle.dumps({'model': Call(os.system, 'true')})
-    with pytest.raises(CheckpointError, match=r'(posix|nt)\.system'):
-        read_checkpoint(_write(tmp_path / 'a.pkl', content))
 
 
 def test_attributes_of_allowed_names_are_not_reached(tmp_path):
@@ -235,27 +207,21 @@ def test_attributes_of_allowed_names_are_not_reached(tmp_path):
         read_checkpoint(_write(tmp_path / 'a.pkl', text))
 
 
-@pytest.mark.parametrize('array', [np.array([None], object), np.array([[1, 'x']], object)])
-@pytest.mark.parametrize('protocol', PROTOCOLS)
-def test_arrays_of_objects_are_refused(tmp_path, array, protocol):
-    content = pickle.dumps({'model': {'a': array}}, protocol)
-    with pytest.raises(CheckpointError, match='an array of Python objects'):
-        read_checkpoint(_write(tmp_path / 'a.pkl', content))
-
-
 @pytest.mark.parametrize(
-    'array',
+    'array, message',
     [
-        np.array(['text']),
-        np.array([(1, 2.0)], 'i4,f4'),
-        np.array([1j]),
-        np.array(['2020-01-01'], 'M8[D]'),
+        (np.array([None], object), 'an array of Python objects'),
+        (np.array([[1, 'x']], object), 'an array of Python objects'),
+        (np.array(['text']), 'only'),
+        (np.array([(1, 2.0)], 'i4,f4'), 'only'),
+        (np.array([1j]), 'only'),
+        (np.array(['2020-01-01'], 'M8[D]'), 'only'),
     ],
 )
 @pytest.mark.parametrize('protocol', PROTOCOLS)
-def test_other_arrays_are_refused(tmp_path, array, protocol):
+def test_other_arrays_are_refused(tmp_path, array, message, protocol):
     content = pickle.dumps({'model': {'a': array}}, protocol)
-    with pytest.raises(CheckpointError, match='only'):
+    with pytest.raises(CheckpointError, match=message):
         read_checkpoint(_write(tmp_path / 'a.pkl', content))
 
 

