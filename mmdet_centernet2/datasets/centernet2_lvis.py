@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmdet.datasets import LVISV1Dataset
 from mmdet.registry import DATASETS
 
-from .annotation_file import AnnotationError
+from .annotation_file import AnnotationError, AnnotationTable
 from .centernet2_coco import StrictCocoMixin
 
 # Two classes whose names differ between editions of the class list, label 161
@@ -41,35 +41,33 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
             if 'has no "coco_url"' not in str(error):
                 raise
             raise AnnotationError(
-                f'{error}, from which LVIS v1 makes its file name; is this '
-                'LVIS v0.5 (LVISV05Dataset) or COCO (CenterNet2CocoDataset)?'
+                f'{error}, from which LVIS v1 makes its file name; is this LVIS v0.5 '
+                '(LVISV05Dataset) or COCO (CenterNet2CocoDataset)?'
             ) from error
 
-    def _ids_of_classes(self, content: dict) -> list:
+    def _ids_of_classes(self, table: AnnotationTable) -> list:
         """The file must have the classes of the metainfo, sorted by id."""
-        ids = [c['id'] for c in content['categories']]
+        ids = [c['id'] for c in table.categories]
         if ids != sorted(ids):
             self._fail(
-                '"categories" are not sorted by "id", but labels are '
-                'numbered in their order: sort them'
+                '"categories" are not sorted by "id", but labels are numbered in their order: '
+                'sort them'
             )
-        found = _edition_free(c['name'] for c in content['categories'])
+        found = _edition_free(c['name'] for c in table.categories)
         wanted = _edition_free(self.metainfo['classes'])
         if len(found) != len(wanted):
             self._fail(
-                f'the file has {len(found)} categories, metainfo '
-                f'{len(wanted)} classes: set metainfo=dict(classes=(...)) of '
-                'the data set to all names of the file, in its order'
+                f'the file has {len(found)} categories, metainfo {len(wanted)} classes: set '
+                'metainfo=dict(classes=(...)) of the data set to all names of the file, in its '
+                'order'
             )
         for label, (name, other) in enumerate(zip(found, wanted)):
             if name != other:
                 self._fail(
-                    f'the category of label {label} is {name!r}, but {other!r}'
-                    ' in metainfo. Training and evaluation must have the same '
-                    'classes in the same order, that of the ids: set '
-                    'metainfo=dict(classes=(...)) to the names of the '
-                    'training file, and number the categories of this file '
-                    'like that'
+                    f'the category of label {label} is {name!r}, but {other!r} in metainfo. '
+                    'Training and evaluation must have the same classes in the same order, that '
+                    'of the ids: set metainfo=dict(classes=(...)) to the names of the training '
+                    'file, and number the categories of this file like that'
                 )
         return ids
 

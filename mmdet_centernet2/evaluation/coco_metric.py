@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 
 import numpy as np
-from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.datasets.api_wrappers import COCOeval
 from mmdet.evaluation import CocoMetric, eval_recalls
 from mmdet.registry import METRICS
 from mmengine import fileio
@@ -17,11 +17,9 @@ from mmengine.logging import MMLogger, print_log
 from pycocotools import mask as mask_utils
 from terminaltables import AsciiTable
 
-from mmdet_centernet2.datasets.annotation_file import AnnotationError, CheckedCOCO, has_objects
+from mmdet_centernet2.datasets.annotation_file import AnnotationError, read_table
 
 from .average_precision import Detections, Objects, precision_and_recall
-
-BACKENDS = ('numpy', 'pycocotools')
 
 
 @METRICS.register_module()
@@ -30,14 +28,12 @@ class CenterNet2CocoMetric(CocoMetric):
 
     The figures have the same names, but are not rounded to three digits, and
     ``metric='proposal_fast'`` works on any numpy. The annotation file is read
-    as :func:`read_annotations` does: ids from 0 count, classes are found by
+    as :func:`read_table` does: ids from 0 count, classes are found by
     name. Files are written only if ``outfile_prefix`` is given.
 
     Args:
         ann_file: See mmdet's ``CocoMetric``.
         *args: See there.
-        backend: 'numpy', or 'pycocotools', whose figures are the same and
-            which takes ``use_mp_eval``.
         bad_boxes: What to do with boxes that cannot be right, 'error' or
             'drop'; as in the data set.
         **kwargs: See mmdet's ``CocoMetric``.
@@ -45,7 +41,6 @@ class CenterNet2CocoMetric(CocoMetric):
     Raises:
         AnnotationError: If the annotation file is at fault, or has no object
             to evaluate with.
-        ValueError: If the backend is unknown.
         KeyError: If ``metric`` or one of ``metric_items`` is unknown.
     """
 
@@ -57,54 +52,37 @@ class CenterNet2CocoMetric(CocoMetric):
     )
 
     def __init__(
-        self,
-        ann_file: str | None = None,
-        *args,
-        backend: str = 'numpy',
-        bad_boxes: str = 'error',
-        **kwargs,
+        self, ann_file: str | None = None, *args, bad_boxes: str = 'error', **kwargs
     ) -> None:
-        if backend == 'faster_coco_eval':  # of former versions
-            print_log(
-                "backend='faster_coco_eval' is not needed any more: the default is faster",
-                'current',
-                logging.WARNING,
-            )
-            backend = 'numpy'
-        if backend not in BACKENDS:
-            raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
-        self.backend = backend
         super().__init__(None, *args, **kwargs)
+        self.bad_boxes = bad_boxes
         for item in self.metric_items or ():
             if item not in self.ITEMS:
                 raise KeyError(f'metric item "{item}" is not supported, only {self.ITEMS}')
         if ann_file is None:
             return
         with fileio.get_local_path(ann_file, backend_args=self.backend_args) as path:
-            self._coco_api = CheckedCOCO(
-                path,
-                name=ann_file,
-                bad_boxes=bad_boxes,
-                masks='segm' in self.metrics,
-                file_key=self.FILE_KEY,
-                config_key='the evaluator',
-            )
-        if not self.format_only and not has_objects(self._coco_api.dataset):
+            self._read_truth(path, ann_file)
+        truth = self._coco_api
+        if not self.format_only and (truth.crowds | truth.ignored).all():
             raise AnnotationError(
-                f'{ann_file}: no object to evaluate with; for a test set '
-                'without annotations, set format_only=True and '
-                'outfile_prefix'
+                f'{ann_file}: no object to evaluate with; for a test set without annotations, '
+                'set format_only=True and outfile_prefix'
             )
+
+    def _read_truth(self, path: str, name: str) -> None:
+        self._coco_api = read_table(
+            path,
+            name,
+            bad_boxes=self.bad_boxes,
+            masks='segm' in self.metrics,
+            evaluation=True,
+            file_key=self.FILE_KEY,
+            config_key='the evaluator',
+        )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Evaluate all detections.
-
-        Args:
-            results: What ``process`` collected.
-
-        Returns:
-            See mmdet's ``CocoMetric``; not rounded. Empty if there is no
-            detection at all.
+        """Evaluate what ``process`` collected; no figures if there is no detection at all.
 
         Raises:
             KeyError: If 'segm' is asked for and there are no masks.
@@ -113,11 +91,10 @@ class CenterNet2CocoMetric(CocoMetric):
         truths, preds = zip(*results)
         if self._coco_api is None:
             with tempfile.TemporaryDirectory() as folder:
-                self._coco_api = COCO(
-                    self.gt_to_coco_json(truths, self.outfile_prefix or osp.join(folder, 'gt'))
-                )
+                prefix = self.outfile_prefix or osp.join(folder, 'gt')
+                self._read_truth(self.gt_to_coco_json(truths, prefix), 'the ground truth')
         self.cat_ids = self._ids_of_labels()
-        self.img_ids = self._coco_api.get_img_ids()
+        self._image_index = {image['id']: i for i, image in enumerate(self._coco_api.images)}
         self._warn_of_missing(preds)
         if self.outfile_prefix:
             self.results2json(preds, self.outfile_prefix)
@@ -143,7 +120,7 @@ class CenterNet2CocoMetric(CocoMetric):
 
     def _ids_of_labels(self) -> list:
         names = list(self.dataset_meta['classes'])
-        ids = self._coco_api.get_cat_ids(cat_names=names)
+        ids = self._coco_api.ids_of_classes(names)
         if len(ids) != len(names):
             raise ValueError(
                 f"the evaluator's ann_file has only {len(ids)} of the {len(names)} classes that "
@@ -152,54 +129,28 @@ class CenterNet2CocoMetric(CocoMetric):
         return ids
 
     def _evaluate(self, results: Sequence[dict], metric: str) -> dict[str, float]:
-        iou_type = 'bbox' if metric == 'proposal' else metric
-        if self.backend == 'pycocotools':
-            done = self._run_pycocotools(results, metric, iou_type)
-        else:
-            done = COCOeval(iouType=iou_type)
-            done.params.maxDets, done.params.iouThrs = sorted(self.proposal_nums), self.iou_thrs
-            precision, recall = self._curves(results, metric, done.params.maxDets)
-            done.eval = dict(params=done.params, precision=precision, recall=recall)
-        done.summarize()
-        stats = dict(zip(self.ITEMS, done.stats.tolist()))
+        summary = COCOeval(iouType='segm' if metric == 'segm' else 'bbox')
+        summary.params.maxDets, summary.params.iouThrs = sorted(self.proposal_nums), self.iou_thrs
+        precision, recall = self._curves(results, metric, summary.params.maxDets)
+        summary.eval = dict(params=summary.params, precision=precision, recall=recall)
+        summary.summarize()
+        stats = dict(zip(self.ITEMS, summary.stats.tolist()))
         if metric == 'proposal':
             return {k: stats[k] for k in self.metric_items or self.ITEMS[6:]}
         print_log(
-            f'{metric}_mAP_copypaste: ' + ' '.join(f'{value:.3f}' for value in done.stats[:6]),
+            f'{metric}_mAP_copypaste: ' + ' '.join(f'{value:.3f}' for value in summary.stats[:6]),
             'current',
         )
-        figures = self._classwise(done.eval['precision'][..., -1])
+        figures = self._classwise(precision[..., -1])
         for item in self.metric_items or self.ITEMS[:6]:
             figures[f'{metric}_{item}'] = stats[item]
         return figures
-
-    def _run_pycocotools(self, results: Sequence[dict], metric: str, iou_type: str) -> COCOeval:
-        detections = self._detections(results, metric == 'segm')
-        if metric == 'segm':
-            # with boxes, pycocotools would take their area for the mask's
-            for detection in detections:
-                del detection['bbox']
-        evaluation = COCOevalMP if self.use_mp_eval else COCOeval
-        done = evaluation(self._coco_api, self._coco_api.loadRes(detections), iou_type)
-        done.params.catIds = self.cat_ids
-        done.params.imgIds = self.img_ids
-        done.params.maxDets = self.proposal_nums
-        done.params.iouThrs = self.iou_thrs
-        done.params.useCats = int(metric != 'proposal')
-        done.evaluate()
-        done.accumulate()
-        if metric != 'proposal':  # pycocotools has sorted the categories by id
-            labels = np.argsort(np.argsort(self.cat_ids))
-            done.eval['precision'] = done.eval['precision'][:, :, labels]
-        return done
 
     def _curves(
         self, results: Sequence[dict], metric: str, max_dets: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Precision (T, R, K, A, M) and recall (T, K, A, M) by label."""
         masks, count = metric == 'segm', len(self.cat_ids)
-        self._image_index = {key: i for i, key in enumerate(sorted(self.img_ids))}
-        self._label_of = {key: i for i, key in enumerate(self.cat_ids)}
         objects, detections = self._objects(masks), self._rows(results, masks)
         if metric == 'proposal':  # one category; equal scores rank by their labels
             objects = objects[np.argsort(objects.labels, kind='stable')]
@@ -210,22 +161,20 @@ class CenterNet2CocoMetric(CocoMetric):
 
     def _objects(self, masks: bool) -> Objects:
         """The ground truth of the classes."""
-        api = self._coco_api
-        anns = [a for a in api.dataset['annotations'] if a['category_id'] in self._label_of]
-        return Objects(
-            np.array([self._image_index[a['image_id']] for a in anns], int),
-            np.array([self._label_of[a['category_id']] for a in anns], int),
-            np.array([a['area'] for a in anns], float),
-            np.array([api.annToRLE(a) for a in anns], object)
-            if masks
-            else np.array([a['bbox'] for a in anns], float).reshape(-1, 4),
-            *self._flags(anns),
-        )
+        truth = self._coco_api
+        shapes = truth.boxes
+        if masks:
+            sizes = [
+                (truth.images[i]['height'], truth.images[i]['width']) for i in truth.image_rows
+            ]
+            shapes = np.array(list(map(run_lengths, truth.masks, sizes)), object)
+        labels = truth.labels(self.cat_ids)
+        objects = Objects(truth.image_rows, labels, truth.areas, shapes, *self._flags())
+        return objects[labels >= 0]
 
-    def _flags(self, anns: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    def _flags(self) -> tuple[np.ndarray, np.ndarray]:
         """Which objects are crowds, and which are ignored."""
-        crowds = np.array([a.get('iscrowd', 0) for a in anns], bool)
-        return crowds, crowds
+        return self._coco_api.crowds, self._coco_api.crowds
 
     def _rows(self, results: Sequence[dict], masks: bool) -> Detections:
         """The detections that count."""
@@ -261,16 +210,12 @@ class CenterNet2CocoMetric(CocoMetric):
         """AP of each class from (IoU, recall, class, area), if asked for."""
         if not self.classwise:
             return {}
-        names = [self._coco_api.cats[i]['name'] for i in self.cat_ids]
-        parts = [
-            precision[..., 0],
-            precision[:1, ..., 0],
-            precision[5:6, ..., 0],
-            *np.moveaxis(precision, -1, 0)[1:4],
-        ]
+        names = {c['id']: c['name'] for c in self._coco_api.categories}
+        whole = precision[..., 0]
+        parts = [whole, whole[:1], whole[5:6], *np.moveaxis(precision, -1, 0)[1:4]]
         rows = [
-            [name, *(mean_of_known(part[:, :, k]) for part in parts)]
-            for k, name in enumerate(names)
+            [names[key], *(mean_of_known(part[:, :, k]) for part in parts)]
+            for k, key in enumerate(self.cat_ids)
         ]
         heads = [['category', 'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']]
         cells = [[row[0], *(f'{value:.3f}' for value in row[1:])] for row in rows]
@@ -284,37 +229,24 @@ class CenterNet2CocoMetric(CocoMetric):
         iou_thrs: Sequence[float],
         logger: MMLogger | None = None,
     ) -> np.ndarray:
-        """Recall of the first detections of an image, whatever their class.
+        """Mean recall of the first ``proposal_nums`` (N,) detections of an image, (N,).
 
-        Args:
-            results: ``img_id`` and ``bboxes`` (n, 4) of each image, best
-                first.
-            proposal_nums: How many detections of an image count, (N,).
-            iou_thrs: IoU thresholds to average over.
-            logger: Not used.
-
-        Returns:
-            Share of the objects that are found, shape (N,).
+        Whatever their class. ``results`` have ``img_id`` and ``bboxes``, best first.
         """
+        truth = self._coco_api
+        rows = np.flatnonzero(~truth.crowds & ~truth.ignored)
+        corners = truth.boxes[rows].astype(np.float32)
+        corners[:, 2:] += corners[:, :2]
         found = np.zeros(len(proposal_nums))
         for result in results:
-            boxes = self._boxes_of(result['img_id'])
+            boxes = corners[truth.image_rows[rows] == self._image_index[result['img_id']]]
             if len(boxes):
                 # mmdet's function needs equally many objects in all images
                 recalls = eval_recalls(
                     [boxes], [result['bboxes']], proposal_nums, iou_thrs, 'silent'
                 )
                 found += recalls.mean(axis=1) * len(boxes)
-        total = sum(len(self._boxes_of(i)) for i in self.img_ids)
-        return found / max(total, 1)
-
-    def _boxes_of(self, img_id: int) -> np.ndarray:
-        """Corners of an image's objects in pixels, shape (n, 4)."""
-        anns = self._coco_api.img_ann_map[img_id]
-        found = [a['bbox'] for a in anns if not a.get('ignore') and not a.get('iscrowd')]
-        boxes = np.array(found, dtype=np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        return boxes
+        return found / max(len(rows), 1)
 
     def _detections(self, results: Sequence[dict], masks: bool) -> list[dict]:
         """Detections as COCO writes them."""
@@ -340,15 +272,7 @@ class CenterNet2CocoMetric(CocoMetric):
         return found
 
     def results2json(self, results: Sequence[dict], outfile_prefix: str) -> dict[str, str]:
-        """Write ``PREFIX.bbox.json`` and, with masks, ``PREFIX.segm.json``.
-
-        Args:
-            results: The detections of each image.
-            outfile_prefix: Path and beginning of the names.
-
-        Returns:
-            The files by metric.
-        """
+        """Write ``PREFIX.bbox.json`` and, with masks, ``PREFIX.segm.json``; files by metric."""
         files = {}
         for kind in ('bbox', 'segm') if 'masks' in results[0] else ('bbox',):
             files[kind] = f'{outfile_prefix}.{kind}.json'
@@ -358,15 +282,24 @@ class CenterNet2CocoMetric(CocoMetric):
 
     def _warn_of_missing(self, results: Sequence[dict]) -> None:
         """Objects of images that nobody looked at count as missed."""
-        total = len(self.img_ids)
+        total = len(self._image_index)
         missing = total - len({result['img_id'] for result in results})
         if missing > 0:
             print_log(
-                f"{missing} of the {total} images in the evaluator's "
-                'ann_file were not tested: their objects count as missed',
+                f"{missing} of the {total} images in the evaluator's ann_file were not tested: "
+                'their objects count as missed',
                 'current',
                 logging.WARNING,
             )
+
+
+def run_lengths(mask: dict | list, size: tuple[int, int]) -> dict:
+    """A polygon or run-length mask of an image (height, width) as pycocotools has it."""
+    if isinstance(mask, list):
+        return mask_utils.merge(mask_utils.frPyObjects(mask, *size))
+    if isinstance(mask['counts'], list):
+        return mask_utils.frPyObjects(mask, *size)
+    return mask
 
 
 def mean_of_known(precision: np.ndarray, default: float = float('nan')) -> float:

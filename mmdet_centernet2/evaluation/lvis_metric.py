@@ -34,8 +34,7 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         AnnotationError: If the annotation file is at fault, or has no object
             to evaluate with.
         ValueError: If the file has not got what LVIS evaluation needs,
-            ``metric`` is 'proposal', which LVIS does not define, or the
-            backend is another than 'numpy'.
+            or ``metric`` is 'proposal', which LVIS does not define.
     """
 
     default_prefix = 'lvis'
@@ -47,30 +46,28 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         super().__init__(ann_file, *args, **kwargs)
         if ann_file is None:
             raise ValueError(
-                f'{type(self).__name__} needs ann_file, a file in LVIS format:'
-                ' which categories were looked for in an image is only there'
+                f'{type(self).__name__} needs ann_file, a file in LVIS format: '
+                'which categories were looked for in an image is only there'
             )
         if 'proposal' in self.metrics:
             raise ValueError(
                 "metric='proposal' needs evaluation without "
                 "categories, which LVIS does not define; use 'proposal_fast'"
             )
-        if self.backend != 'numpy':
-            raise ValueError(f'backend={self.backend!r} cannot evaluate LVIS; leave it out')
         self._check_ann_file(ann_file)
 
     def _ids_of_labels(self) -> list:
-        return self._coco_api.get_cat_ids()
+        return [category['id'] for category in self._coco_api.categories]
 
     def _evaluate(self, results: Sequence[dict], metric: str) -> dict[str, float]:
         precision, recall = self._curves(results, metric, [self.MAX_DETS])
         precision = precision[..., 0]
-        frequencies = [self._coco_api.cats[i]['frequency'] for i in self.cat_ids]
+        frequencies = np.array([c['frequency'] for c in self._coco_api.categories])
         values = (
             precision[..., 0],
             *(precision[np.isclose(self.iou_thrs, thr), ..., 0] for thr in (0.5, 0.75)),
             *np.moveaxis(precision, -1, 0)[1:],
-            *(precision[:, :, np.array(frequencies) == which, 0] for which in FREQUENCIES),
+            *(precision[:, :, frequencies == which, 0] for which in FREQUENCIES),
         )
         stats = {name: mean_of_known(value, -1) for name, value in zip(self.ITEMS, values)}
         listed = ', '.join(f'{name} {value:.4f}' for name, value in stats.items())
@@ -81,10 +78,9 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
             figures[f'{metric}_{item}'] = stats[item]
         return figures
 
-    def _flags(self, anns: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    def _flags(self) -> tuple[np.ndarray, np.ndarray]:
         """LVIS has no crowds."""
-        ignored = np.array([a['ignore'] for a in anns], bool)
-        return np.zeros_like(ignored), ignored
+        return np.zeros_like(self._coco_api.ignored), self._coco_api.ignored
 
     def _select(
         self, images: np.ndarray, labels: np.ndarray, scores: np.ndarray
@@ -92,42 +88,38 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         """The best 300 of an image, of categories that were looked for."""
         order = np.lexsort((-scores, images))
         best = np.sort(order[rank_in_group(images[order]) < self.MAX_DETS])
-        count = len(self.cat_ids)
+        truth, count = self._coco_api, len(self.cat_ids)
         pairs = images[best] * count + labels[best]
-        content = self._coco_api.dataset
+        label_of = {key: label for label, key in enumerate(self.cat_ids)}
         known, lenient = (
             [
-                self._image_index[image['id']] * count + self._label_of[category]
-                for image in content['images']
+                row * count + label_of[category]
+                for row, image in enumerate(truth.images)
                 for category in image[key]
-                if category in self._label_of
+                if category in label_of
             ]
             for key in ('neg_category_ids', 'not_exhaustive_category_ids')
         )
-        known += [
-            self._image_index[a['image_id']] * count + self._label_of[a['category_id']]
-            for a in content['annotations']
-        ]
+        known += (truth.image_rows * count + truth.labels(self.cat_ids)).tolist()
         looked_for = np.isin(pairs, known)
         return best[looked_for], np.isin(pairs[looked_for], lenient)
 
     def _check_ann_file(self, ann_file: str) -> None:
         """Find out before training, not after it, what is missing."""
-        for image in self._coco_api.dataset['images']:
+        truth, ids = self._coco_api, self._ids_of_labels()
+        for image in truth.images:
             for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
                 if key not in image:
                     raise ValueError(
-                        f'{ann_file}: image {image["id"]} has no "{key}", '
-                        'which LVIS evaluation needs; use CocoMetric for '
-                        'annotations in COCO format'
+                        f'{ann_file}: image {image["id"]} has no "{key}", which LVIS evaluation '
+                        'needs; use CenterNet2CocoMetric for annotations in COCO format'
                     )
-        ids = self._coco_api.get_cat_ids()
         if ids != sorted(ids):
             raise ValueError(
-                f'{ann_file}: "categories" are not sorted by '
-                '"id", but labels are numbered in their order'
+                f'{ann_file}: "categories" are not sorted by "id", but labels are numbered in '
+                'their order'
             )
-        for category in self._coco_api.dataset['categories']:
+        for category in truth.categories:
             if category.get('frequency') not in FREQUENCIES:
                 raise ValueError(
                     f'{ann_file}: category {category["id"]} has the frequency '

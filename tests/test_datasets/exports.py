@@ -11,6 +11,8 @@ import torch
 from mmdet.registry import DATASETS, METRICS
 from PIL import Image
 
+from mmdet_centernet2.evaluation.coco_metric import run_lengths
+
 WIDTH, HEIGHT, NUM_IMAGES, NUM_OBJECTS = 160, 120, 4, 12
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
@@ -97,29 +99,28 @@ def read(
     )
 
 
-def score(dataset, ann_file, kind='CenterNet2CocoMetric', **kwargs):
-    """Objects that reach training, and AP of the annotations themselves."""
+def evaluate_perfect(dataset, ann_file, kind='CenterNet2CocoMetric', **kwargs):
+    """Figures of a data set's own objects as detections."""
     metric = METRICS.build(dict(type=kind, ann_file=str(ann_file), **kwargs))
     metric.dataset_meta = dataset.metainfo
-    objects = 0
     for index in range(len(dataset)):
-        objects += len(dataset[index]['data_samples'].gt_instances)
         info = dataset.get_data_info(index)
+        size = info['height'], info['width']
         seen = [i for i in info['instances'] if not i['ignore_flag']]
-        boxes = np.array([i['bbox'] for i in seen], np.float32)
-        metric.process(
-            {},
-            [
-                dict(
-                    img_id=info['img_id'],
-                    ori_shape=(info['height'], info['width']),
-                    pred_instances=dict(
-                        bboxes=torch.from_numpy(boxes.reshape(-1, 4)),
-                        labels=torch.tensor([i['bbox_label'] for i in seen]),
-                        scores=torch.ones(len(seen)),
-                    ),
-                )
-            ],
+        boxes = np.array([i['bbox'] for i in seen], np.float32).reshape(-1, 4)
+        found = dict(
+            bboxes=torch.from_numpy(boxes),
+            labels=torch.tensor([i['bbox_label'] for i in seen]),
+            scores=torch.ones(len(seen)),
         )
-    found = metric.evaluate(len(dataset))
+        if 'segm' in metric.metrics:
+            found['masks'] = [run_lengths(i['mask'], size) for i in seen]
+        metric.process({}, [dict(img_id=info['img_id'], ori_shape=size, pred_instances=found)])
+    return metric.evaluate(len(dataset))
+
+
+def score(dataset, ann_file, kind='CenterNet2CocoMetric', **kwargs):
+    """Objects that reach training, and AP of the annotations themselves."""
+    objects = sum(len(sample['data_samples'].gt_instances) for sample in dataset)
+    found = evaluate_perfect(dataset, ann_file, kind, **kwargs)
     return objects, found.get('coco/bbox_mAP', found.get('lvis/bbox_AP'))

@@ -10,7 +10,7 @@ from .exports import content
 
 HUGE = 10**400  # does not fit a float
 WRONG = [
-    (part, dict(id=value), 'number 1 .* has no usable "id"')
+    (part, dict(id=value), 'number 1.* has no usable "id"')
     for part in ('images', 'categories', 'annotations')
     for value in ([1], {}, True, 1.5)
 ] + [
@@ -18,8 +18,8 @@ WRONG = [
     ('annotations', dict(image_id={}), '"image_id" is the unknown image'),
     ('annotations', dict(category_id=[1]), '"category_id" is the unknown category'),
     ('annotations', dict(category_id={}), '"category_id" is the unknown category'),
-    ('annotations', dict(bbox=[1, 2, HUGE, 4]), 'all four must be finite numbers'),
-    ('annotations', dict(bbox=[True, False, True, True]), 'all four must be finite numbers'),
+    ('annotations', dict(bbox=[1, 2, HUGE, 4]), 'four finite numbers'),
+    ('annotations', dict(bbox=[True, False, True, True]), 'four finite numbers'),
     ('annotations', dict(area=HUGE), '"area" is 1000'),
     ('annotations', dict(iscrowd=[1]), '"iscrowd" is .1.; it must be 0 or 1'),
     ('annotations', dict(segmentation=dict(size=7, counts=[1])), 'run-length mask of size 7'),

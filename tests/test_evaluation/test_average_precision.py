@@ -23,7 +23,8 @@ def ours(kind, folder, content, dets, metric, max_dets):
     """Precision, recall, and the detections in COCO's format."""
     masks = metric == 'segm'
     built = build(kind, folder, content, dets, masks, metric=metric)
-    built.cat_ids, built.img_ids = built._ids_of_labels(), built._coco_api.get_img_ids()
+    built.cat_ids = built._ids_of_labels()
+    built._image_index = {image['id']: i for i, image in enumerate(content['images'])}
     preds = [result for _, result in built.results]
     found = built._detections(preds, masks)
     for det in found if masks else ():

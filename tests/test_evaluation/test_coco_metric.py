@@ -33,13 +33,10 @@ def backwards(content, dets):
 
 def test_figures(tmp_path, case):
     options = dict(metric=['bbox', 'segm', 'proposal'], classwise=True)
-    found, reference, numbered, numbered_reference = (
-        evaluate(COCO, tmp_path, *data, True, backend=backend, **options)
-        for data in (case, backwards(*case))
-        for backend in ('numpy', 'pycocotools')
+    found, numbered = (
+        evaluate(COCO, tmp_path, *data, True, **options) for data in (case, backwards(*case))
     )
-    for other in (reference, numbered, numbered_reference):
-        assert found == pytest.approx(other, **EXACT)
+    assert found == pytest.approx(numbered, **EXACT)
     assert 0 < found['coco/AR@1000'] != found['coco/segm_mAP']
     theirs = evaluate('CocoMetric', tmp_path, *case, True, **options)
     assert set(found) == set(theirs)
@@ -57,19 +54,8 @@ def test_both_recalls_of_proposals(tmp_path, case):
     assert both == {**slow, **fast}
 
 
-@pytest.mark.parametrize('backend', ['pycocotools', 'numpy'])
-def test_without_any_detection(tmp_path, case, backend):
-    assert evaluate(COCO, tmp_path, case[0], [], backend=backend) == {}
-
-
-@BOTH
-def test_unknown_backend(kind):
-    with pytest.raises(ValueError, match='backend must be one of'):
-        METRICS.build(dict(type=kind, ann_file='a.json', backend='turbo'))
-
-
-def test_backend_of_former_versions():
-    assert METRICS.build(dict(type=COCO, backend='faster_coco_eval')).backend == 'numpy'
+def test_without_any_detection(tmp_path, case):
+    assert evaluate(COCO, tmp_path, case[0], []) == {}
 
 
 def test_another_file_than_the_data_sets(tmp_path, case):

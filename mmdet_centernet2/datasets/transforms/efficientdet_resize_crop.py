@@ -22,19 +22,12 @@ class ResizeCrop(NamedTuple):
     """Which part of an image is kept, and how large it becomes.
 
     Sizes are (height, width) and offsets (top, left), in pixels.
-
-    Attributes:
-        img_scale: Exact factor from the image's pixels to those of the scaled
-            image, before its size is cut to whole pixels.
-        scaled_size: Of the whole scaled image.
-        offset: Of the window in the scaled image.
-        crop_size: Of the window.
     """
 
-    img_scale: float
-    scaled_size: tuple[int, int]
-    offset: tuple[int, int]
-    crop_size: tuple[int, int]
+    img_scale: float  # before the scaled size is cut to whole pixels
+    scaled_size: tuple[int, int]  # of the whole image
+    offset: tuple[int, int]  # of the window in the scaled image
+    crop_size: tuple[int, int]  # of the window
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -78,28 +71,22 @@ class EfficientDetResizeCrop(BaseTransform):
 
     The image is scaled, keeping its aspect ratio, to fit a square whose side
     is ``size`` times a random factor; of what is larger than ``size`` a
-    random window is kept. Nothing is padded: small factors make small images,
-    which the data preprocessor pads to a batch.
-
-    Boxes are scaled by the exact factor (not by the ratio of the whole-pixel
-    sizes), moved and clipped to the window; ``FilterAnnotations`` after it
-    drops what is left outside. Bitmap masks and ``gt_seg_map`` are resized
-    without interpolation; polygons follow the boxes' map, unclipped.
+    random window is kept. Nothing is padded. Boxes are scaled by the exact
+    factor (not by the ratio of the whole-pixel sizes), moved and clipped to
+    the window; ``FilterAnnotations`` after it drops what is left outside.
+    Bitmap masks and ``gt_seg_map`` are resized without interpolation; polygons
+    are not clipped.
 
     With ``scale_range=(1, 1)`` it is the original's 'square' test resizing:
     the long edge becomes ``size`` and nothing is cropped.
-
-    ``scale_factor`` is the ratio (width, height) of the scaled image's size
-    to the image's, by which mmdet takes boxes back to the image.
 
     Args:
         size: Longest side of the window in pixels.
         scale_range: Smallest and largest factor.
         backend: 'pillow', which gives the original's pixels, or 'cv2'.
         crop_first: Resize only the part that survives the crop, which is
-            faster. Pixels differ from those of resizing everything by at most
-            one grey level, masks and boxes not at all. With 'cv2', which
-            cannot start between two pixels, everything is always resized.
+            faster and changes pixels by at most one grey level. With 'cv2',
+            which cannot start between two pixels, everything is resized.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -153,7 +140,6 @@ class EfficientDetResizeCrop(BaseTransform):
         return results
 
     def _resize_image(self, image: np.ndarray | PillowImage, plan: ResizeCrop) -> np.ndarray:
-        """The window of the scaled image, of shape ``(*crop_size, 3)``."""
         if not self._crops_first or image.dtype != np.uint8:
             return self._resize(np.asarray(image), plan, 'bilinear')
         if isinstance(image, PillowImage):
@@ -169,7 +155,6 @@ class EfficientDetResizeCrop(BaseTransform):
         return scaled[plan.window]
 
     def _resize_labels(self, labels: np.ndarray, plan: ResizeCrop) -> np.ndarray:
-        """The window of a scaled mask or map of labels, shape ``crop_size``."""
         if self._crops_first:
             return nearest_window(labels, *plan[1:])
         return self._resize(labels, plan, 'nearest')
@@ -197,10 +182,3 @@ class EfficientDetResizeCrop(BaseTransform):
             self._resize_labels(np.asarray(mask, np.uint8), plan) for mask in masks.masks
         ]
         return BitmapMasks(moved, *plan.crop_size)
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(size={self.size}, '
-            f'scale_range={self.scale_range}, backend={self.backend!r}, '
-            f'crop_first={self.crop_first})'
-        )

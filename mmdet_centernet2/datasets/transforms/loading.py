@@ -40,10 +40,9 @@ class PillowImage:
 
     def __getattr__(self, name: str):
         raise AttributeError(
-            f'the image was read with lazy=True, which only '
-            f'EfficientDetResizeCrop understands; "{name}" was asked for. '
-            'Take lazy=True out of LoadImageFromFile, or let no other step '
-            'that looks at pixels come before EfficientDetResizeCrop'
+            'the image was read with lazy=True, which only EfficientDetResizeCrop understands; '
+            f'"{name}" was asked for. Take lazy=True out of LoadImageFromFile, or let no other '
+            'step that looks at pixels come before EfficientDetResizeCrop'
         )
 
 
@@ -57,17 +56,13 @@ def to_bgr(image: Image.Image) -> np.ndarray:
 class CheckedLoadImageFromFile(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` that names the file in its errors.
 
-    mmcv lets the decoder's own error through, which for a truncated file does
-    not say which one it was. Arguments and pixels are mmcv's, but for grey
-    images of more than 8 bits, of which ``imdecode_backend='pillow'`` with
-    ``color_type='color'`` makes white ones: here 16 bits become 8 as OpenCV
-    does it (``value >> 8``), 32-bit and floating-point images are refused.
+    Pixels are mmcv's, but for grey images of more than 8 bits, of which
+    ``imdecode_backend='pillow'`` makes white ones: here 16 bits become 8 as in
+    OpenCV (``value >> 8``), 32-bit and floating-point images are refused.
 
     Use ``imdecode_backend='pillow'`` for the pixels of detectron2. It also
-    notices truncated files; OpenCV's decoder (mmcv's default) fills what is
-    missing with grey and says nothing. Upright RGB photographs are copied
-    less often than by mmcv, and lie in memory as every later step wants them;
-    mmcv hands on a mirrored view.
+    notices truncated files, which OpenCV's decoder (mmcv's default) fills with
+    grey. Upright RGB photographs are copied less often than by mmcv.
 
     Tools of mmdet's and others look for a ``LoadImageFromFile`` in the
     pipeline. Under this name it is in the scope of this package::
@@ -100,12 +95,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         self.lazy = lazy
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']``.
-
-        Returns:
-            The results with ``img``, uint8 of shape (h, w, 3) in BGR order,
-            ``img_shape`` and ``ori_shape``; None for an unreadable file with
-            ``ignore_empty=True``.
+        """Read ``results['img_path']``; ``img`` is uint8 (h, w, 3) in BGR order.
 
         Raises:
             ImageReadError: If the file is missing, empty, truncated or not
@@ -145,9 +135,8 @@ def _eight_bits(image: Image.Image, path: str) -> Image.Image:
     widened = image.mode == 'I' and image.format in ('PNG', 'PPM')
     if not (image.mode.startswith('I;16') or widened):
         raise ImageReadError(
-            f'image {path} has 32-bit or floating-point pixels (mode '
-            f'{image.mode!r}), whose range is not known. Save it with 8 or '
-            '16 bits.'
+            f'image {path} has 32-bit or floating-point pixels (mode {image.mode!r}), whose '
+            'range is not known. Save it with 8 or 16 bits.'
         )
     grey = np.asarray(ImageOps.exif_transpose(image)) >> 8
     return Image.fromarray(grey.astype(np.uint8)).convert('RGB')

@@ -15,10 +15,8 @@ ROUNDINGS = ('nearest', 'down')
 class Resize(MMDetResize):
     """mmdet's ``Resize``; with ``keep_ratio=True`` it rounds as the original.
 
-    The short edge becomes ``min(scale)``, or the long edge ``max(scale)``,
-    whichever makes the smaller image. mmdet's ``Resize`` means the same, but
-    rounds differently where a side is halfway between two pixels; this one
-    gives the size that mmdet's ``ResizeShortestEdge`` and detectron2 give.
+    That is, to the size that mmdet's ``ResizeShortestEdge`` and detectron2
+    give, also where a side is halfway between two pixels.
 
     Tools such as SAHI look for a ``Resize`` in the test pipeline. So it is
     registered under this name, in the scope of this package::

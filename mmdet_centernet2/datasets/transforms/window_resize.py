@@ -33,10 +33,9 @@ def resize_window(
 
     Within one grey level of ``resize(whole image)[window]``. pillow rounds to
     whole grey levels after each axis, and takes the borders of the part to
-    resize in single precision: positions are off by some 1e-4 pixels, which
-    tips a value halfway between two levels to the other one. One axis may
-    do so; in both it would add up to two levels. So the other axis is widened
-    to borders without a rounding error, and is exact to the bit.
+    resize in single precision, which may tip a value to the next level. In
+    both axes it would add up to two levels, so one of them is widened to
+    borders without a rounding error, and is exact to the bit.
 
     Args:
         image: uint8 of shape (h, w) or (h, w, 3), or pillow's own.

@@ -152,35 +152,9 @@ def test_lazy_image_looks_like_mmcv_s(photograph):
         lazy['img'].transpose(2, 0, 1)
 
 
-@pytest.mark.parametrize('mode', ['L', 'LA', 'RGBA', 'P', 'CMYK'])
-def test_what_is_no_upright_rgb_is_left_to_mmcv(tmp_path, mode):
-    path = tmp_path / ('image.tif' if mode == 'CMYK' else 'image.png')
-    Image.fromarray(ramp(30, 40, 1, 2)).convert(mode).save(path)
-    ours = run(str(path), True, True)
-    expected = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
-    plan = plan_resize_crop((30, 40), 200, 1.6, (0.5, 0.5))
-    assert expected.shape == (30, 40, 3)
-    assert ours['img'].shape[:2] == plan.crop_size
-
-
 @pytest.mark.parametrize(
     'kwargs', [dict(imdecode_backend='cv2'), dict(to_float32=True), dict(color_type='grayscale')]
 )
 def test_lazy_needs_pillow_and_bytes(kwargs):
     with pytest.raises(ValueError, match='lazy=True needs'):
         TRANSFORMS.build(dict(LOAD, lazy=True, **kwargs))
-
-
-def test_reduced_decoding_is_not_exact_enough(tmp_path):
-    """Why the decoder does not make the image smaller."""
-    path = tmp_path / 'photograph.jpg'
-    random = np.random.RandomState(0).randint(0, 256, (30, 40, 3), np.uint8)
-    Image.fromarray(random).resize((800, 600), Image.BICUBIC).save(path)
-    whole, reduced = Image.open(path), Image.open(path)
-    reduced.draft('RGB', (400, 300))
-    assert reduced.size == (400, 300)
-    levels = [
-        np.asarray(image.resize((360, 270), Image.BILINEAR)).astype(int)
-        for image in (whole, reduced)
-    ]
-    assert abs(levels[0] - levels[1]).max() > 1

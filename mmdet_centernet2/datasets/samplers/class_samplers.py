@@ -1,0 +1,133 @@
+"""Endless streams of images, drawn by the classes in them.
+
+Each rank takes its share of one stream, as with ``InfiniteSampler``: use an
+iteration-based loop, and ``randomness=dict(seed=...)`` to resume at the same
+place. Data sets may be wrapped, in ``ConcatDataset`` for example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from mmdet.registry import DATA_SAMPLERS
+from mmengine.dataset import BaseDataset, InfiniteSampler
+from torch import Tensor
+
+
+class _ClassSampler(InfiniteSampler):
+    """Draws epoch after epoch with a generator of its own."""
+
+    def _infinite_indices(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield from self._epoch(generator).tolist()
+
+    def _epoch(self, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+
+@DATA_SAMPLERS.register_module()
+class RepeatFactorSampler(_ClassSampler):
+    """Repeats images of rare classes.
+
+    A class in the share f of the images asks for max(1, sqrt(t / f)); the
+    repeat factor r of an image is the most that one of its classes asks for,
+    and 1 without any. In every epoch an image comes floor(r) times, and once
+    more with probability r - floor(r), drawn anew (mmdet's
+    ``ClassBalancedDataset`` always rounds up).
+
+    Args:
+        dataset: A detection data set of mmdet.
+        repeat_thr: t, the share of images below which a class is repeated.
+        shuffle: Whether to shuffle each epoch.
+        seed: Seed of the stream, the same on all ranks; agreed on if None.
+
+    Raises:
+        ValueError: If ``repeat_thr`` is not positive, or no image of the data
+            set has an object.
+
+    Source: LVIS paper, appendix on repeat factor sampling; detectron2's
+    ``RepeatFactorTrainingSampler``.
+    """
+
+    def __init__(
+        self,
+        dataset: BaseDataset,
+        repeat_thr: float = 0.001,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        if repeat_thr <= 0:
+            raise ValueError(f'repeat_thr must be above 0, got {repeat_thr}')
+        super().__init__(dataset, shuffle=shuffle, seed=seed)
+        images, labels = images_and_labels(dataset)
+        share = labels.bincount().double() / len(dataset)
+        wanted = (repeat_thr / share).sqrt().clamp(min=1)
+        self.repeat_factors = wanted.new_ones(len(dataset)).scatter_reduce(
+            0, images, wanted[labels], 'amax'
+        )
+
+    def _epoch(self, generator: torch.Generator) -> Tensor:
+        whole = self.repeat_factors.floor()
+        draws = torch.rand(self.size, generator=generator)
+        times = whole.long() + (draws < self.repeat_factors - whole)
+        indices = torch.arange(self.size).repeat_interleave(times)
+        if self.shuffle:
+            indices = indices[torch.randperm(len(indices), generator=generator)]
+        return indices
+
+
+@DATA_SAMPLERS.register_module()
+class WeightedClassAwareSampler(_ClassSampler):
+    """Draws each class equally often.
+
+    The weight of an image is the sum of 1 / (images with c) of its classes c.
+    An epoch is as many draws, with replacement, as there are images. mmdet's
+    ``ClassAwareSampler`` is another algorithm: it goes through the classes in
+    turn.
+
+    Args:
+        dataset: A detection data set of mmdet.
+        seed: Seed of the stream, the same on all ranks; agreed on if None.
+
+    Raises:
+        ValueError: If no image of the data set has an object.
+
+    Source: the original's ``custom_dataset_dataloader.py``, which cannot run:
+    it reads settings that do not exist.
+    """
+
+    def __init__(self, dataset: BaseDataset, seed: int | None = None) -> None:
+        super().__init__(dataset, seed=seed)
+        images, labels = images_and_labels(dataset)
+        shares = labels.bincount().double().reciprocal()[labels]
+        self.weights = shares.new_zeros(len(dataset)).index_add(0, images, shares)
+
+    def _epoch(self, generator: torch.Generator) -> Tensor:
+        return self.weights.multinomial(self.size, replacement=True, generator=generator)
+
+
+def images_and_labels(dataset: BaseDataset) -> tuple[Tensor, Tensor]:
+    """Every distinct pair of an image's index and a label in it, (P,) each.
+
+    Crowd annotations count, as they do in the original.
+
+    Raises:
+        ValueError: If no image has an object.
+    """
+    pairs = []
+    for index in range(len(dataset)):
+        if hasattr(dataset, 'get_cat_ids'):
+            labels = dataset.get_cat_ids(index)
+        else:  # a wrapper, which passes this on to the data set with the image
+            labels = [i['bbox_label'] for i in dataset.get_data_info(index)['instances']]
+        pairs += [(index, label) for label in set(labels)]
+    if not pairs:
+        raise ValueError(
+            'the classes of a data set decide how often its images are '
+            f'drawn, but none of its {len(dataset)} images has an '
+            'annotation; check ann_file and the classes (metainfo)'
+        )
+    images, labels = torch.tensor(pairs).unbind(1)
+    return images, labels
