@@ -37,9 +37,9 @@ from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint
 from mmdet_centernet2.checkpoint.files import read_checkpoint, tensors_of
 from mmdet_centernet2.datasets.annotation_file import read_annotations
 from mmdet_centernet2.datasets.transforms.loading import CheckedLoadImageFromFile
-from mmdet_centernet2.deploy.runtime.errors import DeployedModelError
-from mmdet_centernet2.deploy.runtime.images import read_image
-from mmdet_centernet2.deploy.runtime.model_info import KEY, ModelInfo
+from mmdet_centernet2.runtime.errors import DeployedModelError
+from mmdet_centernet2.runtime.images import read_image
+from mmdet_centernet2.runtime.model_info import KEY, ModelInfo
 from mmdet_centernet2.utils.errors import UserError
 
 #: Errors meant for the user.

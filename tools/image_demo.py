@@ -31,7 +31,7 @@ def exported(arguments: list) -> bool:
 
 
 def load_runtime() -> ModuleType:
-    """Load ``mmdet_centernet2/deploy/runtime`` without what is around it.
+    """Load ``mmdet_centernet2/runtime`` without what is around it.
 
     Importing the package itself would import torch and mmdet. It is found as
     an import would find it, or beside this file in a clone.
@@ -45,7 +45,7 @@ def load_runtime() -> ModuleType:
         if spec
         else [Path(__file__).resolve().parents[1] / 'mmdet_centernet2']
     )
-    folder = Path(list(folders)[0]) / 'deploy' / 'runtime'
+    folder = Path(list(folders)[0]) / 'runtime'
     spec = importlib.util.spec_from_file_location(
         _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
     )

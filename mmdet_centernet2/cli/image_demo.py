@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import json
 import logging
 import os
 import os.path as osp
-import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import mmengine
 from mmdet.apis import DetInferencer
@@ -29,21 +24,18 @@ from mmdet_centernet2.cli.checks import PreflightError, check_datasets, check_de
 from mmdet_centernet2.cli.fast_option import add_fast_argument
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up
+from mmdet_centernet2.runtime.video import is_video
 
 _ONE_CALL = (
     'inputs',
     'out_dir',
-    'texts',
     'pred_score_thr',
     'batch_size',
     'show',
     'no_save_vis',
     'no_save_pred',
     'print_result',
-    'custom_entities',
-    'tokens_positive',
 )
-_RUNTIME = 'mmdet_centernet2_runtime'
 
 
 class NamedInferencer(DetInferencer):
@@ -79,11 +71,9 @@ class NamedInferencer(DetInferencer):
 
 
 def build_parser() -> ArgumentParser:
-    """The command line of mmdet's ``demo/image_demo.py``.
+    """That of mmdet's ``demo/image_demo.py``, without the text prompts of other models.
 
-    Returns:
-        With mmdet's names and defaults, but for ``--device``,
-        which is found out instead of being the first GPU.
+    ``--device`` is found out instead of being the first GPU.
     """
     parser = ArgumentParser(description='Detect on an image or a folder and draw the boxes')
     parser.add_argument('inputs', help='image file, folder, or address')
@@ -119,23 +109,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--palette', default='none', choices=['coco', 'voc', 'citys', 'random', 'none']
     )
-    _add_text_arguments(
-        parser.add_argument_group('for models that are asked in words (CenterNet2 is not)')
-    )
     return parser
-
-
-def _add_text_arguments(group) -> None:
-    group.add_argument('--texts', help='text prompt')
-    group.add_argument(
-        '--custom-entities', '-c', action='store_true', help='split the prompt into entities'
-    )
-    group.add_argument(
-        '--chunked-size', '-s', type=int, default=-1, help='classes asked for at a time'
-    )
-    group.add_argument(
-        '--tokens-positive', '-p', type=str, help='JSON list of the positive spans of the prompt'
-    )
 
 
 def main() -> None:
@@ -169,7 +143,7 @@ def list_images(inputs: str) -> list[str]:
         PreflightError: If there is none, or if it is a video or has another
             ending than an image.
     """
-    if import_runtime('video').is_video(inputs):
+    if is_video(inputs):
         raise PreflightError(
             f'input {inputs} is a video, which this tool does not read. Give it to: '
             f'centernet2 predict {inputs} CONFIG CHECKPOINT'
@@ -198,18 +172,6 @@ def list_images(inputs: str) -> list[str]:
             logging.WARNING,
         )
     return [osp.join(inputs, name) for name in sorted(names)]
-
-
-def import_runtime(module: str) -> ModuleType:
-    """A module of ``deploy/runtime``, without mmdeploy, which ``deploy`` itself imports."""
-    if _RUNTIME not in sys.modules:
-        folder = Path(__file__).parents[1] / 'deploy/runtime'
-        spec = importlib.util.spec_from_file_location(
-            _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
-        )
-        sys.modules[_RUNTIME] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[_RUNTIME])
-    return importlib.import_module(f'{_RUNTIME}.{module}')
 
 
 def build_inferencer(args: Namespace) -> NamedInferencer:
@@ -242,11 +204,7 @@ def detect(args: Namespace, inferencer: NamedInferencer) -> dict:
     inferencer.shared_stems = frozenset(stem for stem, count in stems.items() if count > 1)
     if args.fast:
         speed_up(inferencer.model, args.fast)
-    if args.chunked_size > 0:
-        inferencer.model.test_cfg.chunked_size = args.chunked_size
     call = {name: getattr(args, name) for name in _ONE_CALL}
-    if args.tokens_positive:
-        call['tokens_positive'] = json.loads(args.tokens_positive)
     if args.no_save_vis and args.no_save_pred:
         call['out_dir'] = ''
     try:

@@ -12,6 +12,7 @@ from mmdet.apis import DetInferencer
 from mmdet_centernet2.cli import image_demo
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.cli.why import add_model_arguments, split_words
+from mmdet_centernet2.runtime import Detections, demo
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,19 +34,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(args: Namespace) -> None:
-    """Detect on images, folders and videos.
-
-    A model that ends in ``.onnx`` is run by onnxruntime.
-
-    Args:
-        args: Of :func:`add_arguments`.
+    """Detect in images, folders and videos; ``.onnx`` models by onnxruntime.
 
     Raises:
         UserError: If an input or the model cannot be used.
     """
     options = [f'--out-dir={args.out_dir}', f'--pred-score-thr={args.pred_score_thr}']
     options += [f'--device={args.device}'] if args.device else []
-    demo = image_demo.import_runtime('demo')
     with errors_as_exit(demo.DeployedModelError):
         *inputs, model = args.words
         if inputs and model.endswith('.onnx'):
@@ -76,7 +71,6 @@ class TorchDetector:
 
     def __init__(self, inferencer: DetInferencer):
         self._inferencer = inferencer
-        self._detections = image_demo.import_runtime('detections').Detections
         meta = inferencer.model.dataset_meta
         palette = meta.get('palette')
         pipeline = inferencer.cfg.test_dataloader.dataset.pipeline
@@ -88,17 +82,9 @@ class TorchDetector:
         )
 
     def __call__(self, images: list[np.ndarray]) -> list[Any]:
-        """Detect on a batch.
-
-        Args:
-            images: Each (h, w, 3), uint8, BGR.
-
-        Returns:
-            The runtime's ``Detections`` for each.
-        """
+        """The runtime's ``Detections`` of images, each (h, w, 3), uint8, BGR."""
         ((_, data),) = self._inferencer.preprocess(images, batch_size=len(images))
         found = [sample.pred_instances.cpu().numpy() for sample in self._inferencer.forward(data)]
         return [
-            self._detections(each.bboxes, each.scores, each.labels, each.get('masks'))
-            for each in found
+            Detections(each.bboxes, each.scores, each.labels, each.get('masks')) for each in found
         ]

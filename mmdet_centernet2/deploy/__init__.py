@@ -4,7 +4,7 @@ Importing this package registers rewriters of this package's own classes.
 :func:`enable` also switches on what replaces parts of mmdeploy; the deploy
 configs in ``configs/deploy`` and ``tools/deploy.py`` call it.
 
-The sub-package ``runtime`` runs an exported model without torch and mmdeploy.
+:mod:`mmdet_centernet2.runtime` runs an exported model without torch and mmdeploy.
 """
 
 from . import backend_model, finish, rewriters  # noqa: F401

@@ -9,9 +9,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet_centernet2.runtime.detections import Detections, finish
+
 from .metadata import wants_image_sizes
 from .rewriters.detectors import IMAGE_SIZES
-from .runtime.detections import Detections, finish
 from .task import image_sizes, pad_to_shape
 
 # private to its module, but the one place where `model_type` is looked up

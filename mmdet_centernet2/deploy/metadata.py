@@ -8,10 +8,11 @@ from mmdeploy.codebase.mmdet.deploy.object_detection import _get_dataset_metainf
 from mmdeploy.utils import get_codebase_config, is_dynamic_shape
 from mmengine.config import Config, ConfigDict
 
+from mmdet_centernet2.runtime.errors import ModelFileError
+from mmdet_centernet2.runtime.model_info import KEY, SCHEMA, ModelInfo
+
 from ..registry import SCOPE
 from ..version import __version__
-from .runtime.errors import ModelFileError
-from .runtime.model_info import KEY, SCHEMA, ModelInfo
 
 
 def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:

@@ -13,7 +13,7 @@ import torch
 from mmdeploy.backend.base import BaseWrapper
 from torch import Tensor
 
-from .runtime.backends import OpenVinoSession
+from mmdet_centernet2.runtime.backends import OpenVinoSession
 
 
 class OpenVINOWrapper(BaseWrapper):

@@ -23,9 +23,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 from tqdm import tqdm
 
+from mmdet_centernet2.runtime import Detections, Detector
+from mmdet_centernet2.runtime.images import list_images
+
 from .backend_model import from_instances, to_instances
-from .runtime import Detections, Detector
-from .runtime.images import list_images
 
 #: Gets an item of the test data, gives what is found in its image.
 Finder = Callable[[dict], Detections]

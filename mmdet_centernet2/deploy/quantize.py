@@ -21,8 +21,9 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from mmdet_centernet2.runtime import Detector, ModelFileError
+
 from .finish import SCOPES
-from .runtime import Detector, ModelFileError
 
 METHODS = {
     'minmax': CalibrationMethod.MinMax,

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from onnx import TensorProto, helper, numpy_helper
 
 from mmdet_centernet2.cli.main import main
+from mmdet_centernet2.runtime import demo
 from tests.paths import CONFIGS
 from tests.test_deploy.stand_in import INFO, write_model
 
@@ -111,9 +112,7 @@ def test_what_is_no_video(tmp_path, capsys):
 
 def test_an_interrupted_video_is_kept(video, tmp_path, monkeypatch):
     model = write_model(tmp_path / 'model.onnx')
-    from mmdet_centernet2.cli.image_demo import import_runtime
-
-    demo, calls = import_runtime('demo'), []
+    calls = []
 
     def draw(*args):
         calls.append(args)

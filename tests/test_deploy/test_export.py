@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmdet_centernet2.deploy.metadata import build_metadata
-from mmdet_centernet2.deploy.runtime.model_info import KEY
+from mmdet_centernet2.runtime.model_info import KEY
 from tests.test_deploy.exporting import (
     FAMILIES,
     Images,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmdeploy.apis.utils import to_backend
 
-from mmdet_centernet2.deploy.runtime.model_info import KEY
 from mmdet_centernet2.deploy.task import CenterNet2Detection
+from mmdet_centernet2.runtime.model_info import KEY
 from tests.test_deploy.exporting import (
     assert_same,
     build,

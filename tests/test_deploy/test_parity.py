@@ -17,7 +17,7 @@ from mmdet_centernet2.deploy.parity import (
     match,
     torch_finder,
 )
-from mmdet_centernet2.deploy.runtime import Detections, Detector
+from mmdet_centernet2.runtime import Detections, Detector
 from tests._tiny import PICTURES, tiny_config, write_dataset
 from tests.test_deploy.stand_in import write_model
 

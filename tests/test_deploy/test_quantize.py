@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmdet_centernet2.deploy.quantize import quantize
-from mmdet_centernet2.deploy.runtime import Detector, ModelFileError
+from mmdet_centernet2.runtime import Detector, ModelFileError
 from tests.test_deploy.stand_in import INFO, write_model
 
 pytestmark = pytest.mark.export

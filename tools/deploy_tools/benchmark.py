@@ -23,7 +23,7 @@ from mmdet_centernet2.cli.checks import PreflightError, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import build_model
 from mmdet_centernet2.deploy.quantize import quantize
-from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError, open_session
+from mmdet_centernet2.runtime import BACKENDS, DeployedModelError, open_session
 from mmdet_centernet2.utils.timing import paired, speedup
 
 ROOT = Path(__file__).resolve().parents[2]

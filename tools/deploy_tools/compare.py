@@ -13,7 +13,7 @@ from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.cli.checks import check_data, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import Agreement, compare
-from mmdet_centernet2.deploy.runtime import BACKENDS, DeployedModelError
+from mmdet_centernet2.runtime import BACKENDS, DeployedModelError
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,8 +17,8 @@ from mmdet_centernet2.cli.checks import check_data, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import TestImages, average_precision, exported_finder, find_all
 from mmdet_centernet2.deploy.quantize import METHODS, quantize
-from mmdet_centernet2.deploy.runtime import DeployedModelError, Detector
-from mmdet_centernet2.deploy.runtime.images import list_images
+from mmdet_centernet2.runtime import DeployedModelError, Detector
+from mmdet_centernet2.runtime.images import list_images
 from mmdet_centernet2.utils.timing import paired, speedup
 
 

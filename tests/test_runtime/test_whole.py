@@ -12,7 +12,7 @@ from mmdet_centernet2.deploy.parity import (
     find_all,
     torch_finder,
 )
-from mmdet_centernet2.deploy.runtime import Detector
+from mmdet_centernet2.runtime import Detector
 from tests.test_deploy.exporting import (
     awaken,
     build,

@@ -27,7 +27,8 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from mmdet_centernet2.datasets.transforms.loading import CheckedLoadImageFromFile
-from mmdet_centernet2.deploy.runtime import (
+from mmdet_centernet2.models.task_modules import rescale_and_clip
+from mmdet_centernet2.runtime import (
     KEY,
     DeployedModelError,
     Detections,
@@ -38,11 +39,10 @@ from mmdet_centernet2.deploy.runtime import (
     ResizeInfo,
     demo,
 )
-from mmdet_centernet2.deploy.runtime.detections import finish, paste_masks
-from mmdet_centernet2.deploy.runtime.drawing import class_colours, draw
-from mmdet_centernet2.deploy.runtime.images import read_image
-from mmdet_centernet2.deploy.runtime.preprocess import prepare, resized_size, to_batch
-from mmdet_centernet2.models.task_modules import rescale_and_clip
+from mmdet_centernet2.runtime.detections import finish, paste_masks
+from mmdet_centernet2.runtime.drawing import class_colours, draw
+from mmdet_centernet2.runtime.images import read_image
+from mmdet_centernet2.runtime.preprocess import prepare, resized_size, to_batch
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
 
@@ -671,7 +671,7 @@ def test_a_video_does_not_take_torch(model, tmp_path):
 def test_demo_runs_where_torch_cannot_be_imported(photos, model, tmp_path):
     """From a copy of an installed package, far from the clone."""
     package = tmp_path / 'site/mmdet_centernet2'
-    shutil.copytree(ROOT / 'mmdet_centernet2/deploy/runtime', package / 'deploy/runtime')
+    shutil.copytree(ROOT / 'mmdet_centernet2/runtime', package / 'runtime')
     (package / '__init__.py').write_text('import torch')
     tool = package / '.mim/tools/image_demo.py'
     tool.parent.mkdir(parents=True)
