@@ -24,11 +24,7 @@ def get_random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Go on with the random numbers after a state.
-
-    Args:
-        state: From ``get_random_state``.
-    """
+    """Go on with the random numbers after a state of ``get_random_state``."""
     random.setstate(state['python'])
     name, keys, *numbers = state['numpy']
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *numbers))

@@ -31,11 +31,7 @@ MAX_NAMES = 10
 
 
 def fits_terminal(record: logging.LogRecord) -> bool:
-    """Whether a message is for the terminal too, as a filter of logging.
-
-    Args:
-        record: Of mmengine's logger.
-    """
+    """Whether a message is for the terminal too, as a filter of logging."""
     return LOG_FILE_ONLY.match(record.getMessage()) is None
 
 
@@ -50,22 +46,10 @@ class BriefRunner(Runner):
     The environment, the merged config, the table of hooks and the options of
     single parameters are in the log file. The terminal says where that is,
     and what data is read.
-
-    Args:
-        *args: See mmengine's ``Runner``.
-        **kwargs: See mmengine's ``Runner``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build mmengine's logger, its terminal with a filter.
-
-        Args:
-            *args: See mmengine's ``Runner``.
-            **kwargs: See mmengine's ``Runner``.
-
-        Returns:
-            The logger.
-        """
+        """Build mmengine's logger, its terminal with a filter."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
@@ -73,9 +57,8 @@ class BriefRunner(Runner):
             else:
                 handler.addFilter(fits_terminal)
         logger.info(
-            f'mmdet {mmdet.__version__}, torch {torch.__version__}, device '
-            f'{get_device()}, {get_world_size()} process(es), seed '
-            f'{self.seed}'
+            f'mmdet {mmdet.__version__}, torch {torch.__version__}, device {get_device()}, '
+            f'{get_world_size()} process(es), seed {self.seed}'
         )
         config = osp.basename(self.cfg.filename or f'{self.timestamp}.py')
         logger.info(f'Merged config: {osp.join(self.work_dir, config)}')
@@ -87,23 +70,14 @@ class BriefRunner(Runner):
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a data loader and say what is in its data set.
-
-        Args:
-            *args: See mmengine's ``Runner``.
-            **kwargs: See mmengine's ``Runner``.
-
-        Returns:
-            The data loader.
-        """
+        """Build a data loader and say what is in its data set."""
         loader = Runner.build_dataloader(*args, **kwargs)
         dataset = loader.dataset
         classes = getattr(dataset, 'metainfo', {}).get('classes', ())
         names = [*classes[:MAX_NAMES], *['...'] * (len(classes) > MAX_NAMES)]
         print_log(
-            f'{getattr(dataset, "ann_file", type(dataset).__name__)}: '
-            f'{len(dataset)} images, {len(classes)} classes '
-            f'({", ".join(names)})',
+            f'{getattr(dataset, "ann_file", type(dataset).__name__)}: {len(dataset)} images, '
+            f'{len(classes)} classes ({", ".join(names)})',
             'current',
         )
         return loader

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from itertools import chain, count, islice, repeat
 
+import numpy as np
+import torch
 from mmdet.registry import DATA_SAMPLERS, LOOPS
+from mmengine.dist import get_rank
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn import Module
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, get_worker_info
 
 from .random_state import set_random_state
+
+
+class SeededBatch(list):
+    """Indices of a batch's images, and the seed of their augmentations.
+
+    A worker process that loads the batch sets its random state from the seed.
+
+    Args:
+        indices: Of the images.
+        seed: Numbers that stand for this batch.
+    """
+
+    def __init__(self, indices: list[int], seed: tuple[int, ...]) -> None:
+        super().__init__(indices)
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[int]:
+        """Seed a worker, which iterates once, before it loads the first image."""
+        if get_worker_info() is not None:
+            seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)
+        return super().__iter__()
 
 
 class EndlessBatchSampler(Sampler[list[int]]):
@@ -22,10 +50,9 @@ class EndlessBatchSampler(Sampler[list[int]]):
     Args:
         sampler: Gives the indices of images.
         batch_size: Images of a batch.
-        batch_sampler: Config of the inner batch sampler. None
-            takes torch's. Defaults to None.
-        drop_last: Whether torch's drops the last batch of an epoch if
-            it is not full. Defaults to False.
+        batch_sampler: Config of the inner batch sampler. None takes torch's.
+        drop_last: Whether torch's drops the last batch of an epoch if it is
+            not full.
     """
 
     def __init__(
@@ -45,11 +72,14 @@ class EndlessBatchSampler(Sampler[list[int]]):
             )
         #: The first iteration. None gives no batch at all.
         self.start: int | None = None
+        #: Of the run.
+        self.seed = 0
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[SeededBatch]:
         """Yield image indices of one batch after another."""
         if self.start is not None:
-            yield from islice(self._batches(), self.start, None)
+            for i, indices in enumerate(islice(self._batches(), self.start, None), self.start):
+                yield SeededBatch(indices, (self.seed, get_rank(), i))
 
     def __len__(self) -> int:
         """Batches of one epoch."""
@@ -77,15 +107,15 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
     mmengine's loop loads all images of the iterations before the one that it
     resumes from. This one only draws their indices. The images after it come
     in the same order as without a break, also if the config sets no seed: the
-    seed is read from the checkpoint (not with ``diff_rank_seed``). With the
-    random state from ``SafeCheckpointHook`` a resumed run on a CPU equals the
-    uninterrupted one to the bit; random augmentations in worker processes
-    (``num_workers`` above 0) differ.
+    seed is read from the checkpoint (not with ``diff_rank_seed``). Worker
+    processes draw the augmentations of a batch from the seed, the rank and the
+    iteration. With the random state from ``SafeCheckpointHook`` a resumed run
+    on a CPU equals the uninterrupted one to the bit.
 
     Args:
         runner: Of the training.
-        dataloader: A ``DataLoader`` that is built already
-            is resumed as mmengine does it.
+        dataloader: A ``DataLoader`` that is built already is resumed as
+            mmengine does it.
         **kwargs: See mmengine's ``IterBasedTrainLoop``.
     """
 
@@ -113,9 +143,10 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
         """
         batches = self.dataloader.batch_sampler
         if isinstance(batches, EndlessBatchSampler):
-            if not self._fixed_seed and not self._seeds_differ:
+            seeds_differ = self.runner._randomness_cfg.get('diff_rank_seed', False)
+            if not self._fixed_seed and not seeds_differ:
                 batches.sampler.seed = self.runner.seed
-            batches.start = self._iter
+            batches.seed, batches.start = self.runner.seed, self._iter
             # mmengine's `run` drops the first `_iter` items.
             self.dataloader_iterator = _Skippable(repeat(None, self._iter), self._batches())
             self.fast_forward_on_resume = False  # onedl-mmengine would not drop them
@@ -127,8 +158,3 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
         if self.random_state is not None:
             set_random_state(self.random_state)
         yield from batches
-
-    @property
-    def _seeds_differ(self) -> bool:
-        """Whether the ranks have seeds of their own."""
-        return self.runner._randomness_cfg.get('diff_rank_seed', False)

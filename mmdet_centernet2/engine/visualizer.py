@@ -22,9 +22,7 @@ class CenterNet2Visualizer(DetLocalVisualizer):
     covers least of other objects and captions. Classes for which the palette
     is too short get colours of :func:`distinct_palette`.
 
-    Args:
-        *args: See ``DetLocalVisualizer``.
-        **kwargs: See ``DetLocalVisualizer``.
+    Arguments are those of ``DetLocalVisualizer``.
     """
 
     def _draw_instances(
@@ -34,18 +32,7 @@ class CenterNet2Visualizer(DetLocalVisualizer):
         classes: list[str] | None,
         palette: list[tuple] | str | None,
     ) -> np.ndarray:
-        """See ``DetLocalVisualizer``.
-
-        Args:
-            image: RGB, uint8 of shape (h, w, 3).
-            instances: With ``labels`` of shape (n, ), and
-                ``bboxes`` (n, 4) in pixels, ``scores`` or ``masks``.
-            classes: Names by label.
-            palette: Colours by label.
-
-        Returns:
-            The picture, RGB, uint8 of shape (h, w, 3).
-        """
+        """See ``DetLocalVisualizer``."""
         labels = instances.labels.tolist()
         colours = max(labels, default=-1) + 1
         if palette in (None, 'random') or (isinstance(palette, list) and len(palette) < colours):
@@ -113,14 +100,8 @@ def caption_place(
     corners = np.array([(x1, y1 - height - 2), (x1, y2 + 2), (x2 + 2, y1), (x1 - width - 2, y1)])
     corners = corners.clip(0, np.maximum(np.subtract(image, size), 0))
     places = np.hstack([corners, corners + size])
-    common = (
-        (
-            np.minimum(places[:, None, 2:], taken[:, 2:])
-            - np.maximum(places[:, None, :2], taken[:, :2])
-        )
-        .clip(0)
-        .prod(2)
-    )
+    last = np.minimum(places[:, None, 2:], taken[:, 2:])
+    first = np.maximum(places[:, None, :2], taken[:, :2])
     # A small object is hidden by what a large one does not notice.
-    hidden = common / (taken[:, 2:] - taken[:, :2]).prod(1).clip(1)
+    hidden = (last - first).clip(0).prod(2) / (taken[:, 2:] - taken[:, :2]).prod(1).clip(1)
     return places[hidden.sum(1).argmin()]

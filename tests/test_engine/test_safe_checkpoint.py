@@ -11,6 +11,8 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -40,12 +42,17 @@ class Model(BaseModel):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1000))
+        self.losses = []
 
     def forward(self, inputs, mode):
         if mode == 'predict':
             return inputs
+        # from here the random states of processes differ
+        torch.rand(get_rank()), np.random.rand(get_rank())
         keep = torch.randperm(1000)[:100]
-        return dict(loss=(self.weight[keep] - sum(inputs)).square().mean())
+        loss = (self.weight[keep] - sum(inputs)).square().mean()
+        self.losses.append(loss.item())
+        return dict(loss=loss)
 
 
 class Score(BaseMetric):
@@ -65,9 +72,9 @@ class Growing(Hook):
         runner.val_evaluator.metrics[0].score = runner.iter
 
 
-def build(folder, keep, resume=True, end=END):
+def build(folder, keep, resume=True, end=END, workers=0, **options):
     loader = dict(
-        batch_size=2, num_workers=0, dataset=Noise(), collate_fn=dict(type='pseudo_collate')
+        batch_size=2, num_workers=workers, dataset=Noise(), collate_fn=dict(type='pseudo_collate')
     )
     return Runner(
         model=Model(),
@@ -94,15 +101,43 @@ def build(folder, keep, resume=True, end=END):
         default_scope='mmdet',
         log_level='ERROR',
         experiment_name=f'{folder.name}-{time.time_ns()}',
+        **options,
     )
 
 
 def in_process(*args):
     """Train in a process of its own, which may be killed."""
+    return start(train, *args)
+
+
+def start(function, *args):
     torch.set_num_threads(1)
-    process = get_context('fork').Process(target=train, args=args)
+    process = get_context('fork').Process(target=function, args=args)
     process.start()
     return process
+
+
+def train_rank(rank, folder, end, workers):
+    """One of two processes; writes the losses that it has seen."""
+    os.environ['LOCAL_RANK'] = str(rank)  # mmengine asks for it in any case
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/group{end}', rank=rank, world_size=2
+    )
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    runner = build(
+        folder, 1, True, end, workers, launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper)
+    )
+    runner.train()
+    torch.save(runner.model.module.losses, folder / f'losses{rank}_{end}')
+    torch.distributed.destroy_process_group()
+
+
+def losses_of_ranks(folder, end, workers):
+    processes = [start(train_rank, rank, folder, end, workers) for rank in range(2)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f'losses{rank}_{end}') for rank in range(2)]
 
 
 def train(folder, keep, dies_at=None):
@@ -176,6 +211,21 @@ def test_killed_at_random(tmp_path, uninterrupted):
     assert torch.equal(weights(tmp_path), uninterrupted)
 
 
+@pytest.mark.slow
+@pytest.mark.dist
+@pytest.mark.parametrize('workers', [0, 2])
+def test_each_process_goes_on_with_its_own_random_numbers(tmp_path, workers):
+    """In its loss and, with workers, in its augmentations."""
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    whole.mkdir()
+    parts.mkdir()
+    expected = losses_of_ranks(whole, END, workers)
+    first, second = losses_of_ranks(parts, 5, workers), losses_of_ranks(parts, END, workers)
+    assert [a + b for a, b in zip(first, second)] == expected
+    assert torch.equal(weights(parts), weights(whole))
+    assert not set(expected[0][1:]) & set(expected[1][1:])
+
+
 def test_full_disk(tmp_path, monkeypatch, uninterrupted):
     """The checkpoints before it stay, and training can go on."""
     build(tmp_path, 1, resume=False, end=5).train()
@@ -195,13 +245,12 @@ def test_full_disk(tmp_path, monkeypatch, uninterrupted):
 
 
 def test_detector(tmp_path):
-    """A whole cascade, its random sampling of proposals and augmentations."""
+    """A whole cascade: random sampling of proposals, augmentations in workers."""
     options = dict(
         train_cfg__type='FastResumeTrainLoop',
         train_cfg__max_iters=6,
         train_cfg__val_interval=3,
-        train_dataloader__num_workers=0,
-        train_dataloader__persistent_workers=False,
+        train_dataloader__num_workers=2,
         default_hooks__checkpoint__interval=3,
         log_level='ERROR',
         randomness=dict(seed=1),

@@ -31,13 +31,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError):
         return False
-    return all(
-        [
-            mallopt(M_MMAP_MAX, 0),
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1),
-            mallopt(M_TOP_PAD, 64 * 2**20),
-        ]
-    )
+    options = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+    return all([mallopt(option, value) for option, value in options.items()])
 
 
 def use_channels_last(model: nn.Module) -> None:
@@ -45,16 +40,12 @@ def use_channels_last(model: nn.Module) -> None:
 
     mmcv's RoIAlign and deformable convolutions read channels-last maps
     wrongly: they keep contiguous weights and get contiguous maps.
-
-    Args:
-        model: A detector, or a part of one.
     """
     model.to(memory_format=torch.channels_last)
     for module in model.modules():
-        hooks = module._forward_pre_hooks.values()
         if isinstance(module, _CONTIGUOUS_ONLY):
             module.to(memory_format=torch.contiguous_format)
-            if _contiguous not in hooks:
+            if _contiguous not in module._forward_pre_hooks.values():
                 module.register_forward_pre_hook(_contiguous)
 
 
@@ -70,25 +61,14 @@ class CPUSpeedHook(Hook):
     arithmetic stays, sums are added up in another order.
     """
 
-    def apply(self, model: nn.Module) -> None:
-        """Switch both on, if the model is on a CPU.
-
-        Args:
-            model: A detector, perhaps in a wrapper.
-        """
-        if next(model.parameters()).device.type != 'cpu':
-            return
-        keep_freed_memory()
-        use_channels_last(model)
-
     def before_train(self, runner: Runner) -> None:
-        """Speed up training."""
+        """Speed the run's model up."""
         self.apply(runner.model)
 
-    def before_val(self, runner: Runner) -> None:
-        """Speed up validation."""
-        self.apply(runner.model)
+    before_val = before_test = before_train
 
-    def before_test(self, runner: Runner) -> None:
-        """Speed up testing."""
-        self.apply(runner.model)
+    def apply(self, model: nn.Module) -> None:
+        """Switch both on, if the model is on a CPU."""
+        if next(model.parameters()).device.type == 'cpu':
+            keep_freed_memory()
+            use_channels_last(model)

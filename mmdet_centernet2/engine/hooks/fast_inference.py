@@ -2,9 +2,8 @@
 
 What it does was chosen by measurement. On two CPU cores channels-last maps,
 kept memory and oneDNN's matrix product give most of it, folded norms a
-little. ``torch.compile`` with frozen weights gave nothing beyond them and
-takes a minute to compile, so it is not part of it. BF16 halves the rest where
-the processor computes in it (AVX512-BF16, AMX, or a GPU).
+little, ``torch.compile`` with frozen weights nothing more. BF16 halves the
+rest where the processor computes in it (AVX512-BF16, AMX, or a GPU).
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.mkldnn import MkldnnLinear
 
 from mmdet_centernet2.engine.optimizers.bf16 import cpu_has_bf16, warn_about_bf16
@@ -45,12 +44,8 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     Args:
         model: A detector with its weights, on its device; may be
             wrapped for several processes or for test-time augmentation.
-        mode: ``exact`` (FP32) or ``bf16``. Defaults to ``exact``, which
-            also takes the place of ``bf16`` on a CPU without BF16 arithmetic,
-            with a warning.
-
-    Returns:
-        ``model``.
+        mode: ``exact`` (FP32) or ``bf16``; on a CPU without BF16 arithmetic
+            ``exact`` takes its place, with a warning.
 
     Raises:
         ValueError: If ``mode`` is not one of these.
@@ -64,7 +59,7 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
             "Fast inference takes 'exact' instead of 'bf16', which would be several times slower."
         )
         mode = 'exact'
-    for name, part in _parts(detector):
+    for name, part in list(detector.named_children()):
         setattr(detector, name, fuse_conv_bn(part))
     if MODES[mode] != torch.float32:
         _use_dtype(detector, MODES[mode])
@@ -77,43 +72,29 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
 
 
 def bare_detector(model: nn.Module) -> nn.Module:
-    """The detector inside wrappers.
-
-    Args:
-        model: A detector, perhaps in ``module`` of others.
-    """
+    """The detector inside wrappers."""
     while not hasattr(model, 'backbone') and hasattr(model, 'module'):
         model = model.module
     return model
 
 
-def _parts(detector: nn.Module) -> Iterator[tuple]:
-    """Names and modules that have weights."""
-    for name in ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head'):
-        part = getattr(detector, name, None)
-        if part is not None:
-            yield name, part
-
-
 def _second_stages(detector: nn.Module) -> Iterator[nn.Module]:
     """Box and mask heads of the second stage."""
-    roi_head = getattr(detector, 'roi_head', None)
     for name in ('bbox_head', 'mask_head'):
-        heads = getattr(roi_head, name, None)
-        if isinstance(heads, nn.ModuleList):
-            yield from heads
-        elif heads is not None:
-            yield heads
+        heads = getattr(getattr(detector, 'roi_head', None), name, None)
+        if heads is not None:
+            yield from heads if isinstance(heads, nn.ModuleList) else [heads]
 
 
 def _use_dtype(detector: nn.Module, dtype: torch.dtype) -> None:
     """Compute in half precision; what comes out of the heads is FP32."""
-    for _, part in _parts(detector):
-        part.to(dtype)
+    for name, part in detector.named_children():
+        if name != 'data_preprocessor':
+            part.to(dtype)
     for entrance in (detector.backbone, *_second_stages(detector)):
-        entrance.register_forward_pre_hook(_Cast(dtype).inputs)
+        entrance.register_forward_pre_hook(lambda module, args: _cast(args, dtype))
     for head in _second_stages(detector):
-        head.register_forward_hook(_Cast(torch.float32).outputs)
+        head.register_forward_hook(lambda module, args, out: _cast(out, torch.float32))
     for module in detector.modules():
         if isinstance(module, ExactDeformConv):
             module.float()  # it casts what goes in and out itself
@@ -122,28 +103,11 @@ def _use_dtype(detector: nn.Module, dtype: torch.dtype) -> None:
             module.scales.float()
 
 
-class _Cast:
-    """Forward hooks that change a module's floating point type.
-
-    Args:
-        dtype: To cast to.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def inputs(self, module: nn.Module, args: tuple) -> tuple:
-        """Cast the arguments."""
-        return tuple(self._cast(arg) for arg in args)
-
-    def outputs(self, module: nn.Module, args: tuple, out: Any) -> Any:
-        """Cast a tensor or a tuple of them."""
-        if isinstance(out, Tensor):
-            return self._cast(out)
-        return tuple(self._cast(part) for part in out)
-
-    def _cast(self, value: Tensor | None) -> Tensor | None:
-        return value if value is None else value.to(self.dtype)
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    """Cast a tensor, or those in a tuple."""
+    if isinstance(values, tuple):
+        return tuple(_cast(value, dtype) for value in values)
+    return values if values is None else values.to(dtype)
 
 
 def _use_onednn_linear(detector: nn.Module) -> None:
@@ -161,13 +125,6 @@ def speed_up_as_configured(model: nn.Module, cfg: Config) -> nn.Module:
     """Apply the :class:`FastInferenceHook` of a config, where it has one.
 
     For programs that run a model without mmengine's runner.
-
-    Args:
-        model: See :func:`speed_up`.
-        cfg: With ``custom_hooks``.
-
-    Returns:
-        ``model``.
     """
     for hook in cfg.get('custom_hooks', []):
         if hook['type'] == 'FastInferenceHook':

@@ -23,15 +23,7 @@ class AtomicBackend(LocalBackend):
     """Local files that are written whole or not at all."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file; an existing one stays until the new one is whole.
-
-        Args:
-            obj: The content.
-            filepath: Its folder is made if there is none.
-
-        Raises:
-            OSError: If the file cannot be written. Nothing is left of it.
-        """
+        """Write a file; an existing one stays until the new one is whole."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(filepath) as file:
             file.write(obj)
@@ -57,15 +49,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
+        # mmengine sets the first for one metric, the second for several
+        self.best_ckpt_path: str | None = None
+        self.best_ckpt_path_dict: dict[str, str | None] = {}
         self._before_val: dict | None = None
         self._random_states: list[dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what a killed run left.
-
-        Args:
-            runner: Of the training.
-        """
+        """Remove what a killed run left."""
         super().before_train(runner)
         if self.file_client_args is None and type(self.file_backend) is LocalBackend:
             self.backend_args = dict(backend=ATOMIC_BACKEND)
@@ -79,40 +70,22 @@ class SafeCheckpointHook(CheckpointHook):
                     path.unlink()
 
     def before_val(self, runner: Runner) -> None:
-        """Keep the random state of the training.
-
-        Args:
-            runner: Of the training.
-        """
+        """Keep the random state of the training."""
         self._before_val = get_random_state()
 
     def after_val(self, runner: Runner) -> None:
-        """Go on with the random state of the training.
-
-        Args:
-            runner: Of the training.
-        """
+        """Go on with the random state of the training."""
         if self._before_val is not None:
             set_random_state(self._before_val)
             self._before_val = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the random states to a checkpoint that one can resume from.
-
-        Args:
-            runner: Of the training.
-            checkpoint: Gets ``random_states``, one for each process.
-        """
+        """Add ``random_states``, one for each process, if one can resume from it."""
         if self._random_states is not None:
             checkpoint['random_states'] = self._random_states
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand the random state of this process to the training loop.
-
-        Args:
-            runner: Of the training.
-            checkpoint: May lack ``random_states``.
-        """
+        """Hand the random state of this process to the training loop."""
         states = checkpoint.get('random_states', ())
         if runner._resume and get_rank() < len(states):
             runner.train_loop.random_state = states[get_rank()]
@@ -152,24 +125,18 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Remove the best one so far after the new one is written."""
-        if not self.save_best:
-            return
-        one = len(self.key_indicators) == 1
-        before = {None: self.best_ckpt_path} if one else self.best_ckpt_path_dict
+        path, paths = self.best_ckpt_path, self.best_ckpt_path_dict
         # mmengine removes what it finds here before it writes
-        if one:
-            self.best_ckpt_path = None
-        else:
-            self.best_ckpt_path_dict = dict.fromkeys(before)
+        self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(paths)
         super()._save_best_checkpoint(runner, metrics)
-        after = {None: self.best_ckpt_path} if one else self.best_ckpt_path_dict
-        for metric, path in before.items():
-            if after[metric] is None:
-                after[metric] = path
-            elif path and path not in after.values() and is_main_process():
-                self._remove(path)
-        if one:
-            self.best_ckpt_path = after[None]
+        self.best_ckpt_path = self.best_ckpt_path or path
+        self.best_ckpt_path_dict = {
+            metric: new or paths[metric] for metric, new in self.best_ckpt_path_dict.items()
+        }
+        if is_main_process():
+            best = {None, self.best_ckpt_path, *self.best_ckpt_path_dict.values()}
+            for old in {path, *paths.values()} - best:
+                self._remove(old)
 
     def _remove(self, path: str) -> None:
         """Remove a file that may be gone already."""

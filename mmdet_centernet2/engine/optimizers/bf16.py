@@ -26,10 +26,8 @@ def cpu_has_bf16() -> bool:
 
     On x86 that takes AVX512-BF16 or AMX. oneDNN supports BF16 on any AVX512,
     but without these it is several times slower than FP32. Its limits
-    ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_MAX_CPU_ISA`` are respected.
-
-    Returns:
-        False too if torch is built without oneDNN.
+    ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_MAX_CPU_ISA`` are respected. False too if
+    torch is built without oneDNN.
     """
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
@@ -42,11 +40,7 @@ def cpu_has_bf16() -> bool:
 
 
 def warn_about_bf16(consequence: str) -> None:
-    """Say that this CPU has no BF16.
-
-    Args:
-        consequence: What follows from it, a sentence.
-    """
+    """Say that this CPU has no BF16, and what follows from it, a sentence."""
     print_log(
         f'This CPU has no bfloat16 arithmetic (AVX512-BF16, AMX or ARM BF16). {consequence}',
         'current',
@@ -62,10 +56,6 @@ class BF16OptimWrapper(OptimWrapper):
     ``AmpOptimWrapper``, which ``--amp`` switches on, wants a GPU. Use it by
     ``--cfg-options optim_wrapper.type=BF16OptimWrapper``. On a CPU without
     BF16 arithmetic it is several times slower than FP32, and says so.
-
-    Args:
-        *args: See mmengine's ``OptimWrapper``.
-        **kwargs: See mmengine's ``OptimWrapper``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -78,10 +68,6 @@ class BF16OptimWrapper(OptimWrapper):
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass under autocast.
-
-        Args:
-            model: The model that is trained.
-        """
+        """Run the forward pass under autocast."""
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

@@ -22,9 +22,6 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
         by_epoch: Must be False.
         **kwargs: See mmengine's schedulers.
 
-    Raises:
-        ValueError: If it is to go by epoch.
-
     Source: detectron2's ``solver/lr_scheduler.py``.
     """
 
@@ -43,19 +40,11 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
         super().__init__(optimizer, by_epoch=False, **kwargs)
 
     def law(self, i: int) -> float:
-        """Factor of the base learning rate without warm-up.
-
-        Args:
-            i: Iteration, from 0.
-        """
+        """Factor of the base learning rate without warm-up, at iteration ``i`` from 0."""
         raise NotImplementedError
 
     def factor(self, i: int) -> float:
-        """Factor of the base learning rate.
-
-        Args:
-            i: Iteration, from 0.
-        """
+        """Factor of the base learning rate at iteration ``i`` from 0."""
         if i >= self.warmup_iters:
             return self.law(i)
         done = i / self.warmup_iters
@@ -97,9 +86,8 @@ class RepeatedMultiStepLR(ClosedFormLR):
     Args:
         optimizer: What to schedule.
         cycle_iters: Length of one repeat.
-        milestones: Iterations of a repeat at which the rate
-            is multiplied by ``gamma``.
-        gamma: Defaults to 0.1.
+        milestones: Iterations of a repeat at which the rate is multiplied by ``gamma``.
+        gamma: See ``milestones``.
         **kwargs: See :class:`ClosedFormLR`.
 
     Source: the "24x" schedule in the original's ``MODEL_ZOO.md``.
