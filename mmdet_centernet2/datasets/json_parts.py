@@ -13,10 +13,8 @@ _BLOCK = 1 << 22  # bytes read at a time
 _AFTER = ' \t\n\r,:]}'  # a value
 _GAP = re.compile(r'[ \t\n\r]*')
 _COMMA = re.compile(r'[ \t\n\r]*,[ \t\n\r]*')
-
-
 # A list without text, objects or nothing at all, and what must follow it
-_NUMBERS = r'("{}":\s*\[)[\s\[]*[^\s\[\]"{{}}][^"{{}}]*\](?=\s*(?:,\s*"[^"]*"\s*:|\}}))'
+_NUMBERS = r'"{}":\s*\[[\s\[]*[^\s\[\]"{{}}][^"{{}}]*\](?=\s*(?:,\s*"[^"]*"\s*:|\}}))'
 
 
 def read_members(path: str | Path, skip: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -47,14 +45,12 @@ class _Text:
         self.decode = codecs.getincrementaldecoder(encoding)('surrogatepass').decode
         self.scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
         self.skip = re.compile(_NUMBERS.format(re.escape(skip))) if skip else None
+        self.skipped = f'"{skip}":[0]'
         self.text, self.pos, self.before = '', 0, 0
 
     def members(self) -> Iterator[tuple[str, Any]]:
-        self.take('{')
         keys: set[str] = set()
-        end = '}' if self.peek() == '}' else ''
-        self.pos += len(end)
-        while end != '}':
+        for _ in self.entries('{', '}'):
             key = self.value() if self.peek() == '"' else self.fail('a key is missing')
             if key in keys:
                 self.fail(f'the key "{key}" is repeated')
@@ -65,17 +61,13 @@ class _Text:
                     yield key, part
             else:
                 yield key, self.value()
-            end = self.take(',}')
         if self.peek():
             self.fail('there is more after the end of the object')
 
     def elements(self) -> Iterator[list]:
-        """A list in parts, of which the first may be empty."""
-        self.take('[')
+        """A list in parts, of which the first is empty."""
         yield []
-        end = ']' if self.peek() == ']' else ''
-        self.pos += len(end)
-        while end != ']':
+        for _ in self.entries('[', ']'):
             part, text, pos = [], self.text, self.pos
             while True:
                 try:
@@ -90,8 +82,16 @@ class _Text:
             # the last of the list or of the window, which may be cut off
             self.pos = pos
             part.append(self.value())
-            end = self.take(',]')
             yield part
+
+    def entries(self, opening: str, closing: str) -> Iterator[None]:
+        """Stop before each entry of a list or object."""
+        self.take(opening)
+        end = self.take(closing) if self.peek() == closing else ''
+        while end != closing:
+            self.peek()
+            yield
+            end = self.take(',' + closing)
 
     def value(self) -> Any:
         while True:
@@ -129,7 +129,7 @@ class _Text:
         block = self.file.read(max(_BLOCK, len(self.text) - self.pos))
         text = self.decode(block, final=not block)
         if self.skip:
-            text = self.skip.sub(r'\g<1>0]', text)
+            text = self.skip.sub(self.skipped, text)
         self.before += self.pos
         self.text, self.pos = self.text[self.pos :] + text, 0
         return bool(block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os.path as osp
 import tempfile
@@ -247,38 +246,6 @@ class CenterNet2CocoMetric(CocoMetric):
                 )
                 found += recalls.mean(axis=1) * len(boxes)
         return found / max(len(rows), 1)
-
-    def _detections(self, results: Sequence[dict], masks: bool) -> list[dict]:
-        """Detections as COCO writes them."""
-        found = []
-        for result in results:
-            scores = result['scores']
-            if masks:
-                scores = result.get('mask_scores', scores)
-            for i, label in enumerate(result['labels']):
-                found.append(
-                    dict(
-                        image_id=result['img_id'],
-                        bbox=self.xyxy2xywh(result['bboxes'][i]),
-                        score=float(scores[i]),
-                        category_id=self.cat_ids[label],
-                    )
-                )
-                if masks:
-                    mask = dict(result['masks'][i])
-                    if isinstance(mask['counts'], bytes):
-                        mask['counts'] = mask['counts'].decode()
-                    found[-1]['segmentation'] = mask
-        return found
-
-    def results2json(self, results: Sequence[dict], outfile_prefix: str) -> dict[str, str]:
-        """Write ``PREFIX.bbox.json`` and, with masks, ``PREFIX.segm.json``; files by metric."""
-        files = {}
-        for kind in ('bbox', 'segm') if 'masks' in results[0] else ('bbox',):
-            files[kind] = f'{outfile_prefix}.{kind}.json'
-            # not mmengine.dump, which makes json use its encoder in Python
-            fileio.put_text(json.dumps(self._detections(results, kind == 'segm')), files[kind])
-        return dict(files, proposal=files['bbox'])
 
     def _warn_of_missing(self, results: Sequence[dict]) -> None:
         """Objects of images that nobody looked at count as missed."""

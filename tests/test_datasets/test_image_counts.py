@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from mmdet_centernet2.datasets import AnnotationError, count_images
+from mmdet_centernet2.datasets import count_images
 from mmdet_centernet2.models.losses import load_image_counts
 from tests.paths import DATA, ROOT
 
@@ -74,11 +74,3 @@ def test_the_tool_says_what_is_wrong(tmp_path, run_tool):
     assert code == 1
     assert errors.startswith('error:') and 'not a COCO annotation file' in errors
     assert not (tmp_path / 'o.json').exists()
-
-
-@pytest.mark.parametrize(
-    'content, message', [([], 'not a COCO annotation file'), (dict(categories=[]), 'no "images"')]
-)
-def test_says_what_is_no_annotation_file(tmp_path, content, message):
-    with pytest.raises(AnnotationError, match=message):
-        count_images(write(tmp_path / 'a.json', content))
