@@ -39,7 +39,7 @@ _STATISTICS = (
 )
 
 # In a DLA tree deeper than one only the innermost projection is used.
-_USED, _UNUSED = '{Tree}.tree1.project.{Projection}', ('{Tree}.project.{Projection}')
+_USED, _UNUSED = '{Tree}.tree1.project.{Projection}', '{Tree}.project.{Projection}'
 _UNUSED_PROJECTIONS = Fill(
     f'backbone.{_USED}',
     f'backbone.{_UNUSED}',
@@ -72,11 +72,10 @@ def _key_map(names: Collection[str]) -> KeyMap | None:
     return None
 
 
-# detectron2's files say gamma, beta, running_mean, running_var; Detectron's
-# say s, b, rm, riv (which is the running variance).
-_CAFFE2_NORMS = dict(s='weight', b='bias', rm='running_mean', riv='running_var')
-_CAFFE2_NORMS |= dict(gamma='weight', beta='bias')
-_CAFFE2_NORMS |= dict(running_mean='running_mean', running_var='running_var')
+_DETECTRON = dict(s='weight', b='bias', rm='running_mean', riv='running_var')  # not the inverse
+_DETECTRON2 = dict(gamma='weight', beta='bias')
+_DETECTRON2 |= dict(running_mean='running_mean', running_var='running_var')
+_CAFFE2_NORMS = _DETECTRON | _DETECTRON2
 _CAFFE2_LAYERS = dict(branch1='shortcut', branch2a='conv1', branch2b='conv2', branch2c='conv3')
 _CAFFE2 = [
     Rule('conv1_w', 'stem.conv1.weight'),

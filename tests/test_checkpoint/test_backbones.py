@@ -21,7 +21,7 @@ from mmdet_centernet2.checkpoint import (
     convert_backbone,
     read_checkpoint,
 )
-from mmdet_centernet2.checkpoint.imagenet import SPELLINGS, imagenet_backbone
+from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.released import released_checkpoint
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
 from mmdet_centernet2.cli.convert import build_parser, load_config, main, model_state
@@ -288,25 +288,6 @@ def test_only_offsets_are_new_in_deformable_networks(config, plain):
     assert all('.conv_offset.' in name for name in fit.missing)
 
 
-def test_plain_weights_load_into_deformable_convolutions(tmp_path):
-    part = dict(type='Res2Net', depth=50, scales=4, base_width=8)
-    plain = MODELS.build(part)
-    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
-    part.update(
-        type='CaffeRes2Net',
-        dcn=dict(type='DCNv2', deform_groups=1),
-        stage_with_dcn=(False, False, False, True),
-        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'plain.pth')),
-    )
-    deformable = MODELS.build(part)
-    deformable.init_weights()
-    state = deformable.state_dict()
-    for name, value in plain.state_dict().items():
-        assert torch.equal(state.pop(name), value), name
-    assert state and all('layer4' in name for name in state)
-    assert not any(value.any() for value in state.values())
-
-
 _CAFFE2_NORMS = {
     'Detectron': dict(weight='s', bias='b', running_mean='rm', running_var='riv'),
     'detectron2': dict(
@@ -377,14 +358,9 @@ class TestSafetensors:
         return path
 
     def test_they_are_read(self, source, tmp_path):
-        content = read_checkpoint(source)
+        content = read_checkpoint(source.rename(tmp_path / 'pytorch_model.bin'))  # by content
         weights = timm_weights('dla34')
         assert same_bits({name: content[name] for name in weights}, weights)
-        assert run_tool(source, tmp_path / 'ours.pth') == 0
-
-    def test_they_are_told_by_content(self, source, tmp_path):
-        renamed = source.rename(tmp_path / 'pytorch_model.bin')
-        assert len(read_checkpoint(renamed)) == len(timm_weights('dla34'))
 
     @pytest.mark.parametrize('keep', [9, 5000, -1])
     def test_damaged(self, source, keep):
@@ -418,7 +394,7 @@ def test_pretrained_weights_of_every_config_can_be_had(path, tmp_path, monkeypat
         return
     with pytest.raises(PreflightError) as error:
         check_pretrained(config)
-    command = str(error.value).split('made by: ')[1].splitlines()[0]
+    command = str(error.value).split('converted by: ')[1].splitlines()[0]
     assert address in command
 
 
@@ -451,8 +427,3 @@ def test_documented_input_is_that_of_the_configs():
         )
     assert {name: tuple(rest) for name, *rest in rows} == fed
     assert len(rows) == len(fed)
-
-
-def test_documented_names_are_the_rules():
-    rows = re.findall(r'^\| `(\S+)` \| `(\S+)` \|$', documentation(), re.MULTILINE)
-    assert set(rows) == {(rule.official, rule.ours) for rule in SPELLINGS[1][1]}
