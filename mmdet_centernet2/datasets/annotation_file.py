@@ -11,7 +11,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -129,17 +129,16 @@ class _Reader:
     evaluation: bool = False
     file_key: str = 'file_name'
     config_key: str = 'the data set'
-    # what is wrong, by the index of the annotation: some of these are tolerated or dropped, ...
-    bad: dict[int, str] = field(default_factory=dict)
-    # ... these are not
-    faults: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.bad_boxes not in BAD_BOXES:
             raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {self.bad_boxes!r}')
+        # what is wrong, by the index of the annotation: some of `bad` is tolerated or dropped
+        self.bad: dict[int, str] = {}
+        self.faults: dict[int, str] = {}
         self.images: list[dict] = []
         self.categories: list[dict] = []
-        # of the annotations
+        # a row for each annotation
         self.ids: list = []
         self.image_ids: list = []
         self.category_ids: list = []
@@ -220,17 +219,13 @@ class _Reader:
             self.category_ids.append(ann.get('category_id'))
             box, area, mask = ann.get('bbox'), ann.get('area'), ann.get('segmentation')
             if type(box) is not list or len(box) != 4 or not all(map(_is_number, box)):
-                self.bad[index] = (
-                    f'"bbox" must be [x, y, width, height], four finite numbers, got {box!r}'
-                )
+                self.bad[index] = f'"bbox" must be four finite numbers, x, y, w, h, got {box!r}'
                 box = [math.nan] * 4
             self.numbers.extend(box)
             if area is None or (area == 0 and not mask):
                 area = math.nan
             elif not _is_number(area) or area < 0:
-                self.faults[index] = (
-                    f'"area" is {area!r}; it must be a number of square pixels, or left out'
-                )
+                self.faults[index] = f'"area" is {area!r}; it must be square pixels, or left out'
                 area = math.nan
             self.areas.append(area)
             for key, flags in self.flags.items():
@@ -255,9 +250,7 @@ class _Reader:
             ):
                 self.fail(f'{where} has no "{self.file_key}" (found {file!r})')
             for key in ('height', 'width'):
-                value = image.get(key)
-                if value is None:
-                    self.fail(f'{where} ({file}) has no "{key}"')
+                value: Any = image.get(key)
                 if not _is_number(value) or value < 1 or value != int(value):
                     self.fail(
                         f'{where} ({file}): "{key}" is {value!r}; it must be a number of pixels'
@@ -277,9 +270,7 @@ class _Reader:
         self._check_ids('category', [c.get('id') for c in self.categories], self.categories, 'name')
         for category in self.categories:
             if not isinstance(category.get('name'), str):
-                self.fail(
-                    f'category {category["id"]!r} has no "name" (found {category.get("name")!r})'
-                )
+                self.fail(f'category {category["id"]!r} has no "name": {category}')
         names = Counter(c['name'] for c in self.categories)
         for name in [n for n, count in names.items() if count > 1]:
             used = {i for i in self.category_ids if _is_id(i)}
@@ -388,11 +379,8 @@ class _Reader:
                     f'"bbox" cannot be right: {guess} ({self._where(index)} has '
                     f'{_box(self.boxes[index])} in an image of {_size(self.sizes[index])})'
                 )
-        if len(boxes) >= 20 and image.min() > 100 and 90 < (start + size).max() <= 100:
-            self.warn(
-                'all boxes lie in the upper left 100x100 pixels of their images: are they '
-                'in percent? Then write pixels'
-            )
+        if len(boxes) >= 10 and image.min() > 100 and 90 < (start + size).max() <= 100:
+            self.warn('all boxes lie in the upper left 100x100 pixels: are they in percent?')
         if num:
             self.warn(
                 f'{num} of {len(boxes)} boxes reach more than 2 px and 2 % beyond their image; '
@@ -448,9 +436,7 @@ class _Reader:
             if isinstance(counts, list) and not (
                 all(map(_is_number, counts)) and min(counts) >= 0 and sum(counts) == math.prod(size)
             ):
-                return (
-                    f'is a run-length mask whose counts are not those of {math.prod(size)} pixels'
-                )
+                return f'is a run-length mask with other counts than {math.prod(size)} pixels'
         elif not isinstance(mask, list) or not all(isinstance(part, list) for part in mask):
             return f'must be a list of polygons [[x, y, x, y, ...], ...], got {str(mask)[:40]}'
         elif not any(map(_is_polygon, mask)):  # it would be drawn as a box, or not at all

@@ -89,12 +89,7 @@ class StrictCocoMixin(CocoDataset):
                 gc.enable()
 
     def load_data_list(self) -> list[dict]:
-        """Read and check the annotation file; one entry for each image.
-
-        Raises:
-            AnnotationError: If the file is at fault, an image is missing, or
-                there is nothing to train on.
-        """
+        """Read and check the annotation file; one entry for each image."""
         steps = [s for s in self.pipeline.transforms if hasattr(s, 'with_mask')]
         masks = any(step.with_mask for step in steps)
         with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
@@ -136,22 +131,12 @@ class StrictCocoMixin(CocoDataset):
         return image[self.FILE_KEY]
 
     def filter_data(self) -> list[dict]:
-        """Keep images with an object that is not a crowd, if so asked.
-
-        Raises:
-            AnnotationError: If no image is left.
-        """
+        """Keep images with an object that is not a crowd, if so asked."""
         options = {} if self.test_mode else self.filter_cfg or {}
         smallest = options.get('min_size', 0)
-        kept = [
-            info
-            for info in self.data_list
-            if min(info['width'], info['height']) >= smallest
-            and (
-                not options.get('filter_empty_gt', False)
-                or any(not inst['ignore_flag'] for inst in info['instances'])
-            )
-        ]
+        kept = [i for i in self.data_list if min(i['width'], i['height']) >= smallest]
+        if options.get('filter_empty_gt', False):
+            kept = [i for i in kept if not all(inst['ignore_flag'] for inst in i['instances'])]
         if not kept:
             raise AnnotationError(
                 f'{self.ann_file}: no image is left by filter_cfg={options}: {self._counts}'

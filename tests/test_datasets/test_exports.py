@@ -47,6 +47,11 @@ def normalised(ann):
     ann['bbox'] = [x / 160, y / 120, w / 160, h / 120]
 
 
+def percent(ann):
+    x, y, w, h = ann['bbox']
+    ann['bbox'] = [x / 1.6, y / 1.2, w / 1.6, h / 1.2]
+
+
 def enlarged(ann):
     ann['bbox'] = [3 * v for v in ann['bbox']]
 
@@ -295,7 +300,7 @@ MASKS = [
         ([[1, 2, 30, 2, 30]], 'no polygon of at least three points'),
         ([[[1, 2], [30, 2], [30, 40]]], 'no polygon of at least three points'),
         (dict(size=[160, 120], counts='abc'), r'size \[160, 120\].*\[120, 160\]'),
-        (dict(size=[120, 160], counts=[7, 9]), 'counts are not those of 19200 pixels'),
+        (dict(size=[120, 160], counts=[7, 9]), 'other counts than 19200 pixels'),
     ],
 )
 def test_bad_masks_are_named_where_masks_are_asked_for(tmp_path, segmentation, message):
@@ -314,10 +319,11 @@ def test_bad_masks_are_named_where_masks_are_asked_for(tmp_path, segmentation, m
     'change, pipeline, message',
     [
         (first(segmentation=[[1, 2, 30, 2, 30, 40], [1, 2]]), MASKS, 'polygons of 1 annotations'),
-        (lambda js, folder: [a.update(iscrowd=1) for a in js['annotations'][:6]], None, '6 of 12'),
+        (half(lambda a: a.update(iscrowd=1)), None, '6 of 12 annotations are crowds'),
+        (each(percent), None, 'are they in percent'),
     ],
 )
-def test_what_is_not_trained_on_is_said(tmp_path, monkeypatch, change, pipeline, message):
+def test_what_may_be_right_is_said(tmp_path, monkeypatch, change, pipeline, message):
     said = []
     for module in (annotation_file, centernet2_coco):
         monkeypatch.setattr(module, 'print_log', lambda text, *args: said.append(text))
