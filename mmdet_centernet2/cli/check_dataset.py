@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import os.path as osp
 import random
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,13 @@ _EXIF_ORIENTATION = 0x0112
 _READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 'I;16B', 'I;16L'}
 
 
+class Labels(NamedTuple):
+    """mmdet's data infos of all images of a split, and its classes."""
+
+    infos: list[dict]
+    classes: tuple[str, ...]
+
+
 class Report:
     """Prints what is found and counts the faults, which must be mended."""
 
@@ -56,16 +63,6 @@ class Report:
         """Print what looks suspicious and may be right."""
         self.say(f'note   {text}')
 
-    def several(self, what: str, entries: list[str]) -> None:
-        """Print faults of one kind as one."""
-        if entries:
-            more = len(entries) - _SHOWN
-            self.fault(
-                f'{len(entries)} {what}: '
-                + '; '.join(entries[:_SHOWN])
-                + (f'; and {more} more' if more > 0 else '')
-            )
-
 
 def main() -> int:
     """Run on this process' command line; 1 if something must be mended.
@@ -73,10 +70,28 @@ def main() -> int:
     Raises:
         PreflightError: If the config or its data are not there.
     """
-    args = _parse_args()
-    cfg = load_config(args)
-    picture = args.out or osp.join('work_dirs', 'check_dataset', f'{Path(args.config).stem}.png')
-    return 1 if check_config(cfg, picture, args.samples, not args.no_images) else 0
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--out', help='picture of the statistics; work_dirs/check_dataset/CONFIG.png unless given'
+    )
+    parser.add_argument(
+        '--samples',
+        type=int,
+        default=100,
+        help='images that go through the training pipeline, to see which '
+        'levels their objects fall on (default: %(default)s)',
+    )
+    parser.add_argument('--no-images', action='store_true', help='look at the annotations only')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as in tools/train.py',
+    )
+    args = parser.parse_args()
+    picture = args.out or f'work_dirs/check_dataset/{Path(args.config).stem}.png'
+    return int(check_config(load_config(args), picture, args.samples, not args.no_images) > 0)
 
 
 def check_config(
@@ -105,101 +120,74 @@ def check_config(
     MMLogger.get_instance('check', log_level='WARNING')
     report = Report(console)
     splits = [s for s in SPLITS if cfg.get(f'{s}_dataloader') is not None]
-    check_data(
-        cfg, [f'{s}_dataloader' for s in splits], [f'{s}_evaluator' for s in splits if s != 'train']
-    )
+    loaders = {split: f'{split}_dataloader' for split in splits}
+    evaluators = {split: [f'{split}_evaluator'] * (split != 'train') for split in splits}
+    check_data(cfg, list(loaders.values()), sum(evaluators.values(), []))
     for split in splits:  # what cannot be built is said there
-        _check_config(cfg, split, report)
-    found: dict[str, BaseDataset] = {}
+        names = list(dict.fromkeys(['train_dataloader', loaders[split]]))
+        try:
+            check_datasets(cfg, names, evaluators[split])
+        except PreflightError as error:
+            report.fault(str(error))
+    found: dict[str, Labels] = {}
     done: list[dict] = []
-    for split in splits:
-        config = cfg[f'{split}_dataloader']['dataset']
+    for split, loader in loaders.items():
+        config = cfg[loader]['dataset']
         if config in done:
             continue
         done.append(config)
-        dataset = _check_split(cfg, split, report, samples, images)
-        if dataset is not None:
-            found[split] = dataset
+        labels = _check_split(cfg, split, report, samples, images)
+        if labels is not None:
+            found[split] = labels
     _check_overlap(found, report)
     if found:
-        draw(found, Path(picture))
+        _draw(found, Path(picture))
         report.say(f'\nStatistics of the labels: {picture}')
     report.say(f'{report.faults} faults.' if report.faults else 'No faults.')
     return report.faults
 
 
-def _parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--out', help='picture of the statistics; work_dirs/check_dataset/CONFIG.png unless given'
-    )
-    parser.add_argument(
-        '--samples',
-        type=int,
-        default=100,
-        help='images that go through the training pipeline, to see which '
-        'levels their objects fall on (default: %(default)s)',
-    )
-    parser.add_argument('--no-images', action='store_true', help='look at the annotations only')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as in tools/train.py',
-    )
-    return parser.parse_args()
-
-
-def _check_config(cfg: Config, split: str, report: Report) -> None:
-    loaders = ['train_dataloader', f'{split}_dataloader']
-    evaluators = [] if split == 'train' else [f'{split}_evaluator']
-    try:
-        check_datasets(cfg, loaders[split == 'train' :], evaluators)
-    except PreflightError as error:
-        report.fault(str(error))
-
-
 def _check_split(
     cfg: Config, split: str, report: Report, samples: int, images: bool
-) -> BaseDataset | None:
+) -> Labels | None:
     """Check one data loader's data; None if they cannot be read."""
-    config = cfg[f'{split}_dataloader']['dataset']
     report.say(f'\n{split}_dataloader')
     try:
         with redirect_stdout(StringIO()):
-            dataset = DATASETS.build(copy.deepcopy(config))
+            dataset = DATASETS.build(copy.deepcopy(cfg[f'{split}_dataloader']['dataset']))
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
     except (AnnotationError, ValueError) as error:
         report.fault(str(error))
         return None
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    describe(infos, dataset.metainfo['classes'], report)
+    labels = Labels(infos, dataset.metainfo['classes'])
+    _describe(labels, report)
     _find_suspicious(infos, cfg, report)
     if images:
         _check_images(infos, report)
         if split == 'train':
             _count_levels(dataset, cfg, samples, report)
     if split != 'train':
-        _score_perfect(dataset, infos, cfg[f'{split}_evaluator'], report)
-    return dataset
+        _score_perfect(dataset.metainfo, infos, cfg[f'{split}_evaluator'], report)
+    return labels
 
 
-def describe(infos: list[dict], classes: tuple, report: Report) -> None:
-    """Print what a data set holds, from mmdet's data infos."""
+def _describe(labels: Labels, report: Report) -> None:
+    """Print what a data set holds."""
+    infos, classes = labels
     objects = [i for info in infos for i in info['instances']]
     crowds = sum(i['ignore_flag'] for i in objects)
     empty = sum(not info['instances'] for info in infos)
     report.say(
-        f'{len(infos)} images ({empty} without objects), '
-        f'{len(objects) - crowds} objects, {crowds} crowds, '
-        f'{len(classes)} classes'
+        f'{len(infos)} images ({empty} without objects), {len(objects) - crowds} objects, '
+        f'{crowds} crowds, {len(classes)} classes'
     )
     sides = np.array([(info['width'], info['height']) for info in infos])
     report.say('images: ' + _spread(np.sqrt(sides.prod(1)), 'px (root of the area)'))
     if objects:
-        report.say('objects: ' + _spread(np.sqrt(_areas(objects)), 'px (root of the area)'))
+        extents = _extents(objects)
+        report.say('objects: ' + _spread(np.sqrt(extents.prod(1)), 'px (root of the area)'))
     counts = Counter(i['bbox_label'] for i in objects)
     images = Counter(
         label for info in infos for label in {i['bbox_label'] for i in info['instances']}
@@ -221,9 +209,10 @@ def _spread(values: np.ndarray, unit: str) -> str:
     return f'smallest {low:.0f}, median {middle:.0f}, largest {high:.0f} {unit}'
 
 
-def _areas(objects: list[dict]) -> np.ndarray:
+def _extents(objects: list[dict]) -> np.ndarray:
+    """Widths and heights (N, 2) in pixels."""
     boxes = np.array([i['bbox'] for i in objects], float)
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return boxes[:, 2:] - boxes[:, :2]
 
 
 def _find_suspicious(infos: list[dict], cfg: Config, report: Report) -> None:
@@ -234,9 +223,8 @@ def _find_suspicious(infos: list[dict], cfg: Config, report: Report) -> None:
     twice = [key for key, count in same.items() if count > 1]
     if twice:
         report.note(
-            f'{len(twice)} boxes stand more than once in an image '
-            f'with the same class, such as {list(twice[0][2:])} in '
-            f'{twice[0][0]}'
+            f'{len(twice)} boxes stand more than once in an image with the same class, such as '
+            f'{list(twice[0][2:])} in {twice[0][0]}'
         )
     files = Counter(info['img_path'] for info in infos)
     again = [path for path, count in files.items() if count > 1]
@@ -258,13 +246,16 @@ def _check_images(infos: list[dict], report: Report) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(track(pool.map(_look_at, infos), 'images', total=len(infos), transient=True))
     faults = [text for text, _ in found if text]
-    report.several('images cannot be trained on', faults)
+    if faults:
+        more = f'; and {len(faults) - _SHOWN} more' if len(faults) > _SHOWN else ''
+        report.fault(
+            f'{len(faults)} images cannot be trained on: {"; ".join(faults[:_SHOWN])}{more}'
+        )
     mirrored = [info['img_path'] for info, (_, turn) in zip(infos, found) if turn]
     if mirrored:
         report.note(
-            f'{len(mirrored)} images are mirrored or upside down by '
-            'their EXIF orientation, such as '
-            f'{mirrored[0]}: were they labelled upright?'
+            f'{len(mirrored)} images are mirrored or upside down by their EXIF orientation, such '
+            f'as {mirrored[0]}: were they labelled upright?'
         )
 
 
@@ -328,7 +319,7 @@ def _count_levels(dataset: BaseDataset, cfg: Config, samples: int, report: Repor
         unused += [stride] * (not on_level.any())
     report.console.print(table)
     if unused:
-        report.note(f'no object trains the levels of stride {unused}')
+        report.note(f'no object trains the levels of stride {", ".join(unused)}')
     if none.any():
         report.fault(
             f'{none.sum()} of {len(half)} objects fall on no level, such as '
@@ -338,20 +329,15 @@ def _count_levels(dataset: BaseDataset, cfg: Config, samples: int, report: Repor
 
 
 # -----evaluation-----
-def _score_perfect(
-    dataset: BaseDataset, infos: list[dict], evaluators: dict | list, report: Report
-) -> None:
+def _score_perfect(meta: dict, infos: list[dict], evaluators: dict | list, report: Report) -> None:
     """Evaluate the annotations themselves: AP must be 1."""
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    for config in evaluators:
-        config = copy.deepcopy(config)
+    for config in [evaluators] if isinstance(evaluators, dict) else evaluators:
         if config.get('format_only'):
             report.note('the evaluator only writes results (format_only)')
             continue
         try:
             with redirect_stdout(StringIO()):
-                figures = _evaluate(dataset, infos, config)
+                figures = _evaluate(meta, infos, copy.deepcopy(config))
         except (AnnotationError, ValueError) as error:
             report.fault(str(error))
             continue
@@ -361,21 +347,21 @@ def _score_perfect(
             report.say(f'{config["type"]} of perfect detections: {said}')
         else:
             report.fault(
-                f'{config["type"]} gives perfect detections {said}; it must '
-                f'be 1.0. {_why_not_one(infos)}'
+                f'{config["type"]} gives perfect detections {said}; it must be 1.0. '
+                f'{_why_not_one(infos)}'
             )
 
 
-def _evaluate(dataset: BaseDataset, infos: list[dict], config: dict) -> dict[str, float]:
+def _evaluate(meta: dict, infos: list[dict], config: dict) -> dict[str, float]:
     metric = METRICS.build(config)
-    metric.dataset_meta = dataset.metainfo
+    metric.dataset_meta = meta
     masks = 'segm' in getattr(metric, 'metrics', ())
     for info in track(infos, 'perfect detections', transient=True):
-        metric.process({}, [perfect_sample(info, masks)])
+        metric.process({}, [_perfect_sample(info, masks)])
     return metric.evaluate(len(infos))
 
 
-def perfect_sample(info: dict, masks: bool = False) -> dict:
+def _perfect_sample(info: dict, masks: bool) -> dict:
     """An image's annotations as detections, as a metric takes them."""
     seen = [i for i in info['instances'] if not i['ignore_flag']]
     size = (info['height'], info['width'])
@@ -415,56 +401,50 @@ def _why_not_one(infos: list[dict]) -> str:
     return 'Does the evaluator read the annotations of the loader?'
 
 
-def _check_overlap(found: dict[str, BaseDataset], report: Report) -> None:
+def _check_overlap(found: dict[str, Labels], report: Report) -> None:
     """Images that are trained on and tested with."""
     paths = {
-        split: {osp.realpath(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))}
-        for split, dataset in found.items()
+        split: {osp.realpath(info['img_path']) for info in labels.infos}
+        for split, labels in found.items()
     }
     for split in ('val', 'test'):
         shared = paths.get('train', set()) & paths.get(split, set())
         if shared:
             report.note(
-                f'{len(shared)} images of {split}_dataloader are '
-                f'trained on as well, such as {min(shared)}: its '
-                'figures say nothing about new images'
+                f'{len(shared)} images of {split}_dataloader are trained on as well, such as '
+                f'{min(shared)}: its figures say nothing about new images'
             )
 
 
 # -----picture-----
-def draw(found: dict[str, BaseDataset], path: Path) -> None:
-    """Draw the statistics of the labels of each split into a picture."""
+def _draw(found: dict[str, Labels], path: Path) -> None:
+    """Draw the statistics of the labels of each split."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout='constrained')
     bars, sizes, centres, numbers = figure.subplots(2, 2).flat
-    for place, (split, infos) in enumerate(_infos(found)):
-        objects = [(i, info) for info in infos for i in info['instances']]
-        classes = found[split].metainfo['classes']
-        counts = np.bincount([i['bbox_label'] for i, _ in objects], minlength=len(classes))
-        order = np.argsort(-counts)[:30] if not place else order  # noqa: F821
+    order = None
+    for place, (split, (infos, classes)) in enumerate(found.items()):
+        objects = [i for info in infos for i in info['instances']]
+        counts = np.bincount([i['bbox_label'] for i in objects], minlength=len(classes))
+        if order is None:
+            order = np.argsort(-counts)[:30]
         bars.barh(np.arange(len(order)) + 0.4 * place, counts[order], 0.4, label=split)
         bars.set_yticks(np.arange(len(order)), [classes[c] for c in order])
         numbers.hist([len(info['instances']) for info in infos], bins=30, alpha=0.6, label=split)
         if not objects:
             continue
-        boxes = np.array([i['bbox'] for i, _ in objects], float)
-        extent = boxes[:, 2:] - boxes[:, :2]
-        sizes.scatter(*extent.T, s=4, alpha=0.3, label=split)
+        sizes.scatter(*_extents(objects).T, s=4, alpha=0.3, label=split)
         if not place:
-            scale = [(info['width'], info['height']) for _, info in objects]
+            scale = [(i['width'], i['height']) for i in infos for _ in i['instances']]
+            boxes = np.array([i['bbox'] for i in objects], float)
             middle = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.array(scale)
             centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)], cmap='viridis')
             centres.set_title(f'centres of the boxes, {split}')
     bars.invert_yaxis()
     bars.set_title('objects of each class' + (', the 30 largest' if len(order) == 30 else ''))
-    sizes.set(
-        xscale='log',
-        yscale='log',
-        xlabel='width, px',
-        ylabel='height, px',
-        title='size of the boxes',
-    )
+    sizes.set(xscale='log', yscale='log', xlabel='width, px', ylabel='height, px')
+    sizes.set_title('size of the boxes')
     centres.set(xlabel='x / width', ylabel='y / height')
     centres.invert_yaxis()
     numbers.set(xlabel='objects in an image', ylabel='images', title='objects of each image')
@@ -472,8 +452,3 @@ def draw(found: dict[str, BaseDataset], path: Path) -> None:
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def _infos(found: dict[str, BaseDataset]) -> Iterator[tuple[str, list[dict]]]:
-    for split, dataset in found.items():
-        yield split, [dataset.get_data_info(i) for i in range(len(dataset))]

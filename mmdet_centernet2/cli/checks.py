@@ -41,14 +41,6 @@ from mmdet_centernet2.utils.errors import PreflightError
 
 #: Their subclasses never end either.
 ENDLESS_SAMPLERS = (InfiniteSampler, MultiSourceSampler)
-# Type of a backbone: a file that its weights are converted from.
-_SOURCES = {
-    'CaffeRes2Net': 'r2_101.pkl',
-    'DLA': 'dla{depth}.pth',
-    'Res2Net': 'r2_101.pkl',
-    'ResNeXt': 'X-101-32x8d.pkl',
-    'ResNet': 'R-50.pkl',
-}
 
 
 def check_train(args: Namespace) -> AbstractContextManager:
@@ -102,7 +94,7 @@ def load_config(args: Namespace) -> Config:
     """Load ``args.config`` with ``args.cfg_options`` as mmdet's tools do.
 
     Raises:
-        PreflightError: If there is no such file.
+        PreflightError: If there is no such file, or a base of it is missing.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -112,7 +104,10 @@ def load_config(args: Namespace) -> Config:
         close = [known[name] for name in get_close_matches(path.name, known, cutoff=0.5)]
         hint = f' Did you mean {", ".join(close)}?' if close else ''
         raise PreflightError(f'config {path} does not exist (looked for {path.absolute()}).{hint}')
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except FileNotFoundError as error:
+        raise PreflightError(f'config {path}: its _base_ is not there ({error}).') from error
     if getattr(args, 'cfg_options', None):
         cfg.merge_from_dict(args.cfg_options)
     return cfg
@@ -142,7 +137,7 @@ def check_data(cfg: Config, loaders: list[str], evaluators: list[str]) -> None:
         for found in _missing_paths(leaf, key)
     ]
     for name in evaluators:
-        for key, part in _dicts(cfg.get(name), name):
+        for key, part in dicts_of(cfg.get(name), name):
             missing += _missing_paths(dict(part, data_root=None, data_prefix=None), key)
     if missing:
         raise PreflightError(
@@ -262,7 +257,7 @@ def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
         for _, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
         if leaf.get('ann_file')
     }
-    for _, evaluator in _dicts(cfg.get(name), name):
+    for _, evaluator in dicts_of(cfg.get(name), name):
         ann_file = evaluator.get('ann_file')
         if ann_file and read and _path(ann_file) not in read:
             raise PreflightError(
@@ -320,25 +315,22 @@ def check_pretrained(cfg: Config) -> None:
     What a config names by address is fetched into torch's cache.
 
     Raises:
-        PreflightError: With every missing file, its config key and the
-            command that makes it, or if an address cannot be read.
+        PreflightError: With every missing file and its config key, or if an
+            address cannot be read.
     """
     files = list(_pretrained_files(cfg.get('model') or {}, 'model'))
-    missing = [
-        (key, path, part) for key, path, part in files if '://' not in path and not osp.isfile(path)
-    ]
+    missing = [(key, path) for key, path in files if '://' not in path and not osp.isfile(path)]
     if missing:
-        commands = {_command_for(path, part) for _, path, part in missing} - {None}
-        lines = [_listed([(key, path) for key, path, _ in missing])]
-        lines += [f'    made by: {command}' for command in sorted(commands)]
+        key, path = missing[0]
         raise PreflightError(
-            'the pretrained weights this run starts from are not there:\n'
-            + '\n'.join(lines)
-            + f'\nRelative paths start from {os.getcwd()}. docs/pretrained.md says where the '
-            'files come from. To do without, as when load_from or a resumed run replaces them: '
-            f'--cfg-options {missing[0][0].split(".init_cfg")[0]}.init_cfg=None'
+            f'the pretrained weights this run starts from are not there:\n{_listed(missing)}\n'
+            f'Relative paths start from {os.getcwd()}. A file of docs/pretrained.md is\n'
+            f'    converted by: mkdir -p {osp.dirname(path) or "."} && python '
+            f'tools/model_converters/detectron2_to_mmdet.py FILE {path} --backbone-only\n'
+            'To do without, as when load_from or a resumed run replaces them: '
+            f'--cfg-options {key.split(".init_cfg")[0]}.init_cfg=None'
         )
-    for key, path, _ in files:
+    for key, path in files:
         if '://' not in path:
             continue
         try:
@@ -354,28 +346,17 @@ def check_pretrained(cfg: Config) -> None:
             ) from error
 
 
-def _command_for(path: str, module: dict) -> str | None:
-    """The command that makes a file of weights, None if none does."""
-    source = _SOURCES.get(module.get('type'), '').format(depth=module.get('depth', 34))
-    if not source:
-        return None
-    folder = osp.dirname(path)
-    make = f'mkdir -p {folder} && ' if folder and not osp.isdir(folder) else ''
-    tool = 'tools/model_converters/detectron2_to_mmdet.py'
-    return f'{make}python {tool} {source} {path} --backbone-only'
-
-
-def _pretrained_files(node: dict, key: str) -> Iterator[tuple[str, str, dict]]:
-    """Config key, path and module's config of each file of weights."""
+def _pretrained_files(node: dict, key: str) -> Iterator[tuple[str, str]]:
+    """Config key and path of each file of weights."""
     for name, value in node.items():
-        for place, part in _dicts(value, f'{key}.{name}'):
+        for place, part in dicts_of(value, f'{key}.{name}'):
             if name != 'init_cfg':
                 yield from _pretrained_files(part, place)
             elif part.get('type') == 'Pretrained' and part.get('checkpoint'):
-                yield f'{place}.checkpoint', part['checkpoint'], node
+                yield f'{place}.checkpoint', part['checkpoint']
 
 
-def _dicts(value: object, key: str) -> list[tuple[str, dict]]:
+def dicts_of(value: object, key: str) -> list[tuple[str, dict]]:
     """A dictionary, or those of a list, with their config keys."""
     parts = enumerate(value) if isinstance(value, (list, tuple)) else ()
     found = [(key, value), *((f'{key}.{index}', part) for index, part in parts)]
@@ -416,11 +397,10 @@ def check_devices(args: Namespace) -> None:
         arch = '.'.join(map(str, torch.cuda.get_device_capability(device)))
         reason = str(error).strip().splitlines()[0]
         raise PreflightError(
-            f"mmcv's operators do not run on {device} "
-            f'({torch.cuda.get_device_name(device)}): {reason} Compile them '
-            f'for it: FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST={arch} bash '
-            'tools/quickstart.sh --setup-only (needs nvcc; docs/install.md). '
-            'To run on the CPU, hide the GPU: CUDA_VISIBLE_DEVICES='
+            f"mmcv's operators do not run on {device} ({torch.cuda.get_device_name(device)}): "
+            f'{reason} Compile them for it: FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST={arch} bash '
+            'tools/quickstart.sh --setup-only (needs nvcc; docs/install.md). To run on the CPU, '
+            'hide the GPU: CUDA_VISIBLE_DEVICES='
         ) from error
 
 
@@ -469,8 +449,8 @@ def _check_resume(cfg: Config, path: str) -> None:
         raise CheckpointError(f'{error}{beside}') from error
     if 'optimizer' not in checkpoint:
         raise CheckpointError(
-            f'checkpoint {path} holds weights only, no optimizer to resume '
-            f'with. Start from it with --cfg-options load_from={path}'
+            f'checkpoint {path} holds weights only, no optimizer to resume with. Start from it '
+            f'with --cfg-options load_from={path}'
         )
     if 'config' in checkpoint.get('meta', {}):
         raise CheckpointError(
@@ -488,9 +468,8 @@ def _warn_about_fine_tuning(cfg: Config) -> None:
         reason = explain_mismatch(cfg, checkpoint, match).splitlines()[0]
         names = '\n'.join(f'  {name}' for name in match.left_out)
         print_log(
-            f'{cfg.load_from}: {match.loaded} tensors fit, '
-            f'{len(match.left_out)} of the model keep their initial values; '
-            f'{reason}\n{names}',
+            f'{cfg.load_from}: {match.loaded} tensors fit, {len(match.left_out)} of the model '
+            f'keep their initial values; {reason}\n{names}',
             'current',
             logging.WARNING,
         )

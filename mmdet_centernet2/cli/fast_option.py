@@ -11,11 +11,7 @@ from mmdet_centernet2.engine.hooks.fast_inference import MODES
 
 
 def add_fast_argument(parser: ArgumentParser) -> None:
-    """Add ``--fast {exact,bf16}`` to a parser.
-
-    Args:
-        parser: Of any program that detects.
-    """
+    """Add ``--fast {exact,bf16}`` to a parser."""
     parser.add_argument(
         '--fast',
         choices=list(MODES),
@@ -28,10 +24,6 @@ def accept_fast_option(tool: ModuleType) -> None:
 
     The option becomes a ``FastInferenceHook`` behind the config's own
     ``custom_hooks``.
-
-    Args:
-        tool: With a ``parse_args`` whose result has ``config``
-            and ``cfg_options``.
     """
     parse_tool = tool.parse_args
     parser = ArgumentParser(add_help=False, allow_abbrev=False)

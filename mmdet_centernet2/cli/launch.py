@@ -19,15 +19,11 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import distributed as torch_dist
 
-from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
+from mmdet_centernet2.cli.checks import PreflightError, check_devices, dicts_of, load_config
 
 
 def prepare_launch(args: Namespace) -> list[str]:
-    """Get ready for the launcher that the user named.
-
-    Args:
-        args: Parsed arguments of an mmdet tool; those without
-            ``launcher`` run as one process.
+    """Get ready for the launcher that the arguments of an mmdet tool name.
 
     Returns:
         Arguments to add to the command line: none where a GPU is
@@ -59,11 +55,8 @@ def close_launch() -> None:
 
 
 def _join_gloo_group(cfg: Config) -> None:
-    missing = [
-        name
-        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-        if name not in os.environ
-    ]
+    needed = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+    missing = [name for name in needed if name not in os.environ]
     if missing:
         raise PreflightError(
             '--launcher pytorch needs the variables that torchrun sets, and '
@@ -80,9 +73,6 @@ def cpu_options(cfg: Config) -> list[str]:
     ``SyncBN`` becomes ``BN``, as mmengine does for a single process: torch has
     it for GPUs only.
 
-    Args:
-        cfg: The whole config.
-
     Returns:
         As ``KEY=VALUE``.
     """
@@ -97,11 +87,11 @@ def cpu_options(cfg: Config) -> list[str]:
                 'model_wrapper_cfg.find_unused_parameters': unused,
             }
         )
-    sync_bn = list(_sync_bn_keys(cfg.get('model'), 'model'))
+    sync_bn = list(_sync_bn_keys(cfg.get('model') or {}, 'model'))
     if sync_bn:
         print_log(
-            f'{", ".join(sync_bn)}: SyncBN needs GPUs. BN is used: each '
-            'process takes the statistics of its own images.',
+            f'{", ".join(sync_bn)}: SyncBN needs GPUs. BN is used: each process takes the '
+            'statistics of its own images.',
             'current',
             logging.WARNING,
         )
@@ -109,12 +99,9 @@ def cpu_options(cfg: Config) -> list[str]:
     return [f'{key}={value}' for key, value in options.items()]
 
 
-def _sync_bn_keys(value: object, key: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        if value.get('type') == 'SyncBN':
-            yield key
-        for name, part in value.items():
-            yield from _sync_bn_keys(part, f'{key}.{name}')
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            yield from _sync_bn_keys(part, f'{key}.{index}')
+def _sync_bn_keys(node: dict, key: str) -> Iterator[str]:
+    if node.get('type') == 'SyncBN':
+        yield key
+    for name, value in node.items():
+        for place, part in dicts_of(value, f'{key}.{name}'):
+            yield from _sync_bn_keys(part, place)

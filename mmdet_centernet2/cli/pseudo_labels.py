@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import os.path as osp
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ import torch
 from mmdet.apis import init_detector
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from mmdet.registry import DATASETS
-from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import get_test_pipeline_cfg
@@ -39,48 +38,6 @@ from mmdet_centernet2.utils.files import write_atomically
 _DECIMALS = 4  # of pixels and of scores
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file of the detector')
-    parser.add_argument('checkpoint', help='checkpoint file of the detector')
-    parser.add_argument(
-        'images',
-        help='folder of images, or a COCO file that lists them, such as '
-        'image_info_unlabeled2017.json',
-    )
-    parser.add_argument('out', help='COCO file to write, with a score for each annotation')
-    parser.add_argument('--img-dir', help='where the images are that a COCO file lists')
-    parser.add_argument(
-        '--categories',
-        help='COCO file to take the category '
-        'ids from, such as that of the labelled images '
-        '(default: the one that lists the images, if it '
-        "names all of the model's classes; else 1, 2, ...)",
-    )
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.5,
-        help='smallest score of a label (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--device', help='such as cuda:0 or cpu; the GPU if there is one unless given'
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        help='images detected on at once (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--workers', type=int, default=2, help='processes that load images (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='config keys to change, as key=value'
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run on a command line.
 
@@ -88,7 +45,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         PreflightError: If an input is wrong, or an image cannot be read.
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('config', help='config file of the detector')
+    add('checkpoint', help='checkpoint file of the detector')
+    add(
+        'images',
+        help='folder of images, or a COCO file that lists them, such as '
+        'image_info_unlabeled2017.json',
+    )
+    add('out', help='COCO file to write, with a score for each annotation')
+    add('--img-dir', help='where the images are that a COCO file lists')
+    add(
+        '--categories',
+        help='COCO file to take the category ids from, such as that of the labelled images '
+        '(default: the one that lists the images, if it names all of the '
+        "model's classes; else 1, 2, ...)",
+    )
+    default = ' (default: %(default)s)'
+    add('--score-thr', type=float, default=0.5, help='smallest score of a label' + default)
+    add('--device', help='such as cuda:0 or cpu; the GPU if there is one unless given')
+    add('--batch-size', type=int, default=1, help='images detected on at once' + default)
+    add('--workers', type=int, default=2, help='processes that load images' + default)
+    add('--cfg-options', nargs='+', action=DictAction, help='config keys to change, as key=value')
+    args = parser.parse_args(argv)
     go_on = f'What was done is in {args.out}.partial; the same command goes on from there.'
     try:
         run(args)
@@ -135,11 +115,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict], list[dict]]:
-    """The images of a folder or of a COCO file.
-
-    Args:
-        source: A folder, which is searched with those in it, or a file.
-        img_dir: Where the images of a file are.
+    """The images of a folder and those in it, or of a COCO file.
 
     Returns:
         The folder; an entry with ``id`` and ``file_name`` for each image; the
@@ -153,10 +129,10 @@ def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict
             raise PreflightError(f'{source} lists file names; say with --img-dir where they are.')
         content = _read_coco(source)
         for image in content['images']:
-            if not osp.isfile(osp.join(img_dir, image['file_name'])):
+            path = osp.join(img_dir, image['file_name'])
+            if not osp.isfile(path):
                 raise PreflightError(
-                    f'{source} lists {image["file_name"]}, but there is no '
-                    f'{osp.join(img_dir, image["file_name"])}; name the '
+                    f'{source} lists {image["file_name"]}, but there is no {path}; name the '
                     'folder of the images.'
                 )
         return img_dir, content['images'], content.get('categories', [])
@@ -190,9 +166,8 @@ def category_block(
     missing = [name for name in classes if name not in by_name]
     if missing and path:
         raise PreflightError(
-            f'--categories {path}: no category is named {missing[:5]} '
-            f"({len(missing)} of the model's {len(classes)} classes are "
-            f'missing); there are {sorted(by_name)[:10]}.'
+            f'--categories {path}: no category is named {missing[:5]} ({len(missing)} of the '
+            f"model's {len(classes)} classes are missing); there are {sorted(by_name)[:10]}."
         )
     if missing:
         return [dict(id=i, name=n) for i, n in enumerate(classes, 1)]
@@ -220,13 +195,8 @@ def make_pseudo_labels(
     Args:
         model: A detector of mmdet, in evaluation mode.
         pipeline: Its test pipeline.
-        folder: Where the images are.
-        images: See :func:`list_images`.
+        folder: Where the ``images`` are; see :func:`list_images`.
         categories: One for each label.
-        out: The file to write.
-        score_thr: Smallest score that is kept.
-        batch_size: Images detected on at once.
-        num_workers: Processes that load images.
         settings: What else the results depend on, such as the checkpoint, to
             be written into the file.
 
@@ -254,14 +224,14 @@ def make_pseudo_labels(
         num_workers=num_workers,
         collate_fn=pseudo_collate,
     )
-    for image, sample in track(zip(left, _detect(model, loader)), 'detecting', len(left)):
-        height, width = sample.ori_shape
-        record = dict(
-            image=dict(image, height=height, width=width),
-            annotations=annotations_of(sample.pred_instances, image['id'], categories, score_thr),
-        )
-        _append(partial, record)
-        records[image['file_name']] = record
+    with torch.no_grad():
+        found = (sample for batch in loader for sample in model.test_step(batch))
+        for image, sample in track(zip(left, found), 'detecting', len(left)):
+            height, width = sample.ori_shape
+            labels = annotations_of(sample.pred_instances, image['id'], categories, score_thr)
+            record = dict(image=dict(image, height=height, width=width), annotations=labels)
+            _append(partial, record)
+            records[image['file_name']] = record
     listed = [records[image['file_name']] for image in images]
     labels = [label for record in listed for label in record['annotations']]
     content = dict(
@@ -285,9 +255,7 @@ def annotations_of(
     Args:
         instances: ``bboxes`` (N, 4) as corners in pixels of the image,
             ``scores``, ``labels``, and ``masks`` where the model makes them.
-        image_id: Of the image.
         categories: One for each label.
-        score_thr: Smallest score that is kept.
 
     Returns:
         Best first; boxes that round to no area are left out.
@@ -305,9 +273,8 @@ def annotations_of(
     for i, label in enumerate(kept.labels.tolist()):
         if label >= len(categories):
             raise PreflightError(
-                f'the model detects class {label}, but only '
-                f'{len(categories)} class names are known; give the config '
-                'the classes of its data set (metainfo).'
+                f'the model detects class {label}, but only {len(categories)} class names are '
+                'known; give the config the classes of its data set (metainfo).'
             )
         if (sizes[i] <= 0).any():
             continue
@@ -361,13 +328,6 @@ class _Images(Dataset):
             raise ImageReadError(f'image {path}: {type(error).__name__}: {error}') from error
 
 
-@torch.no_grad()
-def _detect(model: nn.Module, loader: DataLoader) -> Iterator[DetDataSample]:
-    """Detections of one image after another."""
-    for batch in loader:
-        yield from model.test_step(batch)
-
-
 def _read_coco(path: str) -> dict:
     try:
         content = json.loads(Path(path).read_text())
@@ -375,8 +335,8 @@ def _read_coco(path: str) -> dict:
             image['id'], image['file_name']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError(
-            f'{path} is not a COCO file with "images", each with "id" and '
-            f'"file_name": {type(error).__name__}: {error}.'
+            f'{path} is not a COCO file with "images", each with "id" and "file_name": '
+            f'{type(error).__name__}: {error}.'
         ) from error
     return content
 
@@ -399,9 +359,8 @@ def _resume(path: str, settings: dict) -> list[dict]:
                 if theirs.get(key) != settings.get(key)
             )
             raise PreflightError(
-                f'{path} holds what an earlier run made with other settings: '
-                f'{changed}. Use its settings to go on with it, or move it '
-                'away to start anew.'
+                f'{path} holds what an earlier run made with other settings: {changed}. Use its '
+                'settings to go on with it, or move it away to start anew.'
             )
         os.truncate(path, end)
     if not lines:
