@@ -410,12 +410,13 @@ class _Reader:
         for index, mask in enumerate(self.segmentations):
             if index in self.bad:
                 continue
-            fault = self._fault_of_mask(mask, self.images[self.image_rows[index]])
+            polygons = list(filter(_is_polygon, mask)) if isinstance(mask, list) else []
+            fault = self._fault_of_mask(mask, polygons, self.images[self.image_rows[index]])
             if fault:
                 self.bad[index] = f'"segmentation" {fault}'
-            elif isinstance(mask, list) and not all(map(_is_polygon, mask)):
+            elif isinstance(mask, list) and len(polygons) < len(mask):
                 incomplete.append(index)
-                self.segmentations[index] = list(filter(_is_polygon, mask))
+                self.segmentations[index] = polygons
         if incomplete:
             self.warn(
                 f'polygons of {len(incomplete)} annotations are left out, as they have no three '
@@ -423,7 +424,7 @@ class _Reader:
             )
 
     @staticmethod
-    def _fault_of_mask(mask: Any, image: dict) -> str | None:
+    def _fault_of_mask(mask: Any, polygons: list, image: dict) -> str | None:
         if not mask:
             return f'is {mask!r}, but masks are asked for'
         if isinstance(mask, dict):
@@ -439,7 +440,7 @@ class _Reader:
                 return f'is a run-length mask with other counts than {math.prod(size)} pixels'
         elif not isinstance(mask, list) or not all(isinstance(part, list) for part in mask):
             return f'must be a list of polygons [[x, y, x, y, ...], ...], got {str(mask)[:40]}'
-        elif not any(map(_is_polygon, mask)):  # it would be drawn as a box, or not at all
+        elif not polygons:  # it would be drawn as a box, or not at all
             return f'has no polygon of at least three points (six numbers), got {str(mask)[:40]}'
         return None
 
@@ -468,8 +469,12 @@ def _is_number(value: Any) -> bool:
     return value.__class__ is int and -1e300 < value < 1e300
 
 
-def _is_polygon(points: list) -> bool:
-    return len(points) >= 6 and len(points) % 2 == 0 and all(map(_is_number, points))
+def _is_polygon(points: Any) -> bool:
+    try:
+        finite = math.isfinite(sum(array('d', points)))
+    except (TypeError, OverflowError):
+        return False
+    return finite and isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
 
 
 def _is_id(value: Any) -> bool:
