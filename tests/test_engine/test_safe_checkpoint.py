@@ -62,7 +62,7 @@ class Score(BaseMetric):
         self.results.append(torch.rand(1).item())
 
     def compute_metrics(self, results):
-        return dict(score=self.score)
+        return dict(score=self.score, double=2 * self.score)
 
 
 class Growing(Hook):
@@ -72,7 +72,7 @@ class Growing(Hook):
         runner.val_evaluator.metrics[0].score = runner.iter
 
 
-def build(folder, keep, resume=True, end=END, workers=0, **options):
+def build(folder, keep, resume=True, end=END, workers=0, best='score', **options):
     loader = dict(
         batch_size=2, num_workers=workers, dataset=Noise(), collate_fn=dict(type='pseudo_collate')
     )
@@ -91,7 +91,7 @@ def build(folder, keep, resume=True, end=END, workers=0, **options):
                 by_epoch=False,
                 interval=1,
                 max_keep_ckpts=keep,
-                save_best='score',
+                save_best=best,
                 rule='greater',
             )
         ),
@@ -274,9 +274,11 @@ def test_detector(tmp_path):
         assert torch.equal(tensor, parts['state_dict'][name]), name
 
 
-def test_one_best_checkpoint(tmp_path):
-    build(tmp_path, 1, resume=False).train()
-    assert [path.name for path in tmp_path.glob('best_*')] == [f'best_score_iter_{END}.pth']
+@pytest.mark.parametrize('best', [['score'], ['double', 'score']])
+def test_one_best_checkpoint_for_each_metric(tmp_path, best):
+    build(tmp_path, 1, resume=False, best=best).train()
+    found = sorted(path.name for path in tmp_path.glob('best_*'))
+    assert found == [f'best_{metric}_iter_{END}.pth' for metric in best]
 
 
 def test_random_state():
