@@ -7,21 +7,12 @@ import importlib.util
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from types import ModuleType
 
 _RUNTIME = 'mmdet_centernet2_runtime'
 
 
-def exported(arguments: list) -> bool:
-    """Whether a command line names an exported model to run.
-
-    Args:
-        arguments: Without the program's name.
-
-    Returns:
-        True for ``--backend`` of another name than ``pytorch``, or
-        without one for a model that ends in ``.onnx``.
-    """
+def exported(arguments: list[str]) -> bool:
+    """Whether a command line asks for another backend or names an .onnx file."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--backend')
     backend = parser.parse_known_args(arguments)[0].backend
@@ -30,29 +21,19 @@ def exported(arguments: list) -> bool:
     return any(word.endswith('.onnx') for word in arguments)
 
 
-def load_runtime() -> ModuleType:
-    """Load ``mmdet_centernet2/runtime`` without what is around it.
+def load_runtime() -> None:
+    """Import ``mmdet_centernet2.runtime`` as a package of its own.
 
-    Importing the package itself would import torch and mmdet. It is found as
-    an import would find it, or beside this file in a clone.
-
-    Returns:
-        The folder as a package of its own.
+    Importing the package around it would import torch and mmdet.
     """
-    spec = importlib.util.find_spec('mmdet_centernet2')
-    folders = (
-        spec.submodule_search_locations
-        if spec
-        else [Path(__file__).resolve().parents[1] / 'mmdet_centernet2']
-    )
-    folder = Path(list(folders)[0]) / 'runtime'
+    spec = importlib.util.find_spec('mmdet_centernet2')  # installed, or else in this clone
+    clone = Path(__file__).resolve().parents[1] / 'mmdet_centernet2'
+    folder = Path(spec.submodule_search_locations[0] if spec else clone) / 'runtime'
     spec = importlib.util.spec_from_file_location(
         _RUNTIME, folder / '__init__.py', submodule_search_locations=[str(folder)]
     )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_RUNTIME] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.modules[_RUNTIME] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[_RUNTIME])
 
 
 if __name__ == '__main__':

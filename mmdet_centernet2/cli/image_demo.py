@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import mmengine
 from mmdet.apis import DetInferencer
-from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -24,18 +22,8 @@ from mmdet_centernet2.cli.checks import PreflightError, check_datasets, check_de
 from mmdet_centernet2.cli.fast_option import add_fast_argument
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up
+from mmdet_centernet2.runtime import DeployedModelError, images
 from mmdet_centernet2.runtime.video import is_video
-
-_ONE_CALL = (
-    'inputs',
-    'out_dir',
-    'pred_score_thr',
-    'batch_size',
-    'show',
-    'no_save_vis',
-    'no_save_pred',
-    'print_result',
-)
 
 
 class NamedInferencer(DetInferencer):
@@ -76,39 +64,31 @@ def build_parser() -> ArgumentParser:
     ``--device`` is found out instead of being the first GPU.
     """
     parser = ArgumentParser(description='Detect on an image or a folder and draw the boxes')
-    parser.add_argument('inputs', help='image file, folder, or address')
-    parser.add_argument(
+    add = parser.add_argument
+    add('inputs', help='image file, folder, or address')
+    add(
         'model',
-        help='config file, model name in mmdet, or a .pth file that '
-        'mmengine saved, which holds its config',
+        help='config file, model name in mmdet, or a .pth file that mmengine saved, which holds '
+        'its config',
     )
-    parser.add_argument('--weights', help='checkpoint file')
-    parser.add_argument(
+    add('--weights', help='checkpoint file')
+    add(
         '--backend',
         default='pytorch',
         choices=['pytorch'],
-        help='onnxruntime or openvino run a file of '
-        'tools/deploy.py instead, without torch; see --help '
-        'with --backend onnxruntime',
+        help='onnxruntime or openvino run a file of tools/deploy.py instead, without torch; see '
+        '--help with --backend onnxruntime',
     )
-    parser.add_argument(
-        '--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)'
-    )
-    parser.add_argument(
-        '--device', help='such as cuda:0 or cpu; the GPU if there is one unless given'
-    )
-    parser.add_argument(
-        '--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn'
-    )
-    parser.add_argument('--batch-size', type=int, default=1)
+    add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
+    add('--device', help='such as cuda:0 or cpu; the GPU if there is one unless given')
+    add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
+    add('--batch-size', type=int, default=1)
     add_fast_argument(parser)
-    parser.add_argument('--show', action='store_true', help='show pictures in a window')
-    parser.add_argument('--no-save-vis', action='store_true', help='write no pictures')
-    parser.add_argument('--no-save-pred', action='store_true', help='write no results')
-    parser.add_argument('--print-result', action='store_true', help='print the results')
-    parser.add_argument(
-        '--palette', default='none', choices=['coco', 'voc', 'citys', 'random', 'none']
-    )
+    add('--show', action='store_true', help='show pictures in a window')
+    add('--no-save-vis', action='store_true', help='write no pictures')
+    add('--no-save-pred', action='store_true', help='write no results')
+    add('--print-result', action='store_true', help='print the results')
+    add('--palette', default='none', choices=['coco', 'voc', 'citys', 'random', 'none'])
     return parser
 
 
@@ -130,48 +110,22 @@ def run(args: Namespace, inputs: list[str]) -> None:
 
 
 def list_images(inputs: str) -> list[str]:
-    """The images that the user named.
-
-    Args:
-        inputs: An image file, a folder or an address.
-
-    Returns:
-        The image; of a folder all images in it, sorted, whatever
-        the case of their ending.
+    """An image file or address, or all images of a folder, sorted.
 
     Raises:
-        PreflightError: If there is none, or if it is a video or has another
-            ending than an image.
+        PreflightError: If there is none, or if it is a video.
     """
+    if '://' in inputs:
+        return [inputs]
     if is_video(inputs):
         raise PreflightError(
             f'input {inputs} is a video, which this tool does not read. Give it to: '
             f'centernet2 predict {inputs} CONFIG CHECKPOINT'
         )
-    endings = ' '.join(IMG_EXTENSIONS)
-    if '://' in inputs:
-        return [inputs]
-    if osp.isfile(inputs):
-        if not inputs.lower().endswith(IMG_EXTENSIONS):
-            raise PreflightError(
-                f'input {inputs} does not end in {endings}. Rename a JPEG to .jpg, convert others.'
-            )
-        return [inputs]
-    if not osp.isdir(inputs):
-        raise PreflightError(f'input {inputs} does not exist (looked for {osp.abspath(inputs)}).')
-    files = {entry.name for entry in os.scandir(inputs) if entry.is_file()}
-    names = {name for name in files if name.lower().endswith(IMG_EXTENSIONS)}
-    if not names:
-        raise PreflightError(f'folder {inputs} holds no image (a file ending in {endings}).')
-    skipped = sorted(files - names)
-    if skipped:
-        print_log(
-            f'{len(skipped)} files of {inputs} are skipped, as they do not end in {endings}: '
-            f'{", ".join(skipped[:10])}{", ..." if len(skipped) > 10 else ""}',
-            'current',
-            logging.WARNING,
-        )
-    return [osp.join(inputs, name) for name in sorted(names)]
+    try:
+        return [str(path) for path in images.list_images(inputs)]
+    except DeployedModelError as error:
+        raise PreflightError(str(error)) from error
 
 
 def build_inferencer(args: Namespace) -> NamedInferencer:
@@ -187,11 +141,7 @@ def build_inferencer(args: Namespace) -> NamedInferencer:
 
 
 def detect(args: Namespace, inferencer: NamedInferencer) -> dict:
-    """Detect as the arguments say.
-
-    Args:
-        args: From :func:`build_parser`, ``inputs`` as a list.
-        inferencer: Runs the model.
+    """Detect as the arguments of :func:`build_parser` say, ``inputs`` as a list.
 
     Returns:
         ``predictions`` and ``visualization`` of mmdet's inferencer.
@@ -204,16 +154,22 @@ def detect(args: Namespace, inferencer: NamedInferencer) -> dict:
     inferencer.shared_stems = frozenset(stem for stem, count in stems.items() if count > 1)
     if args.fast:
         speed_up(inferencer.model, args.fast)
-    call = {name: getattr(args, name) for name in _ONE_CALL}
-    if args.no_save_vis and args.no_save_pred:
-        call['out_dir'] = ''
+    # mmdet makes the folder even when nothing is written
+    out_dir = '' if args.no_save_vis and args.no_save_pred else args.out_dir
     try:
-        results = inferencer(**call)
+        results = inferencer(
+            args.inputs,
+            out_dir=out_dir,
+            pred_score_thr=args.pred_score_thr,
+            batch_size=args.batch_size,
+            show=args.show,
+            no_save_vis=args.no_save_vis,
+            no_save_pred=args.no_save_pred,
+            print_result=args.print_result,
+        )
     except ImageReadError as error:
-        raise PreflightError(
-            f'{error} The images before it are done{_where(call["out_dir"])}.'
-        ) from error
-    print_log(f'{len(results["predictions"])} images are done{_where(call["out_dir"])}.', 'current')
+        raise PreflightError(f'{error} The images before it are done{_where(out_dir)}.') from error
+    print_log(f'{len(results["predictions"])} images are done{_where(out_dir)}.', 'current')
     _tell_empty(results['predictions'], args.pred_score_thr)
     return results
 
@@ -222,17 +178,12 @@ def _tell_empty(predictions: list[dict], score_thr: float) -> None:
     """Say in how many images nothing reaches the threshold."""
     best = [max(each.get('scores', ()), default=0) for each in predictions]
     below = [score for score in best if score <= score_thr]
-    if below:
-        advice = (
-            f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
-            if max(below)
-            else ''
-        )
-        print_log(
-            f'No box above {score_thr} in {len(below)} of {len(best)} images{advice}.',
-            'current',
-            logging.WARNING,
-        )
+    if not below:
+        return
+    said = f'No box above {score_thr} in {len(below)} of {len(best)} images'
+    if max(below):
+        said += f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
+    print_log(f'{said}.', 'current', logging.WARNING)
 
 
 def _settle_model(args: Namespace) -> None:

@@ -37,15 +37,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def find_mmdet_tool(relative: str) -> Path:
-    """Find one of mmdet's tools.
-
-    Args:
-        relative: Path below mmdet's ``tools`` folder, for example
-            ``'analysis_tools/benchmark.py'``.
-
-    Returns:
-        The file, from the installed package or from the clone that
-        mmdet is imported from.
+    """Find a file of mmdet's ``tools`` folder, installed or in a clone.
 
     Raises:
         PreflightError: If this mmdet was installed without its tools.
@@ -64,13 +56,7 @@ def find_mmdet_tool(relative: str) -> Path:
 
 
 def load_mmdet_tool(relative: str) -> ModuleType:
-    """Import one of mmdet's tools as a module, without running it.
-
-    Args:
-        relative: Path below mmdet's ``tools`` folder.
-
-    Returns:
-        The module, with its ``parse_args`` and ``main``.
+    """Import a file of mmdet's ``tools`` folder, without running it.
 
     Raises:
         PreflightError: If the tool is not there.
@@ -97,10 +83,10 @@ def run_mmdet_tool(
     Args:
         relative: Path below mmdet's ``tools`` folder.
         check: Gets the parsed arguments and raises
-            :class:`PreflightError` or :class:`CheckpointError` when the run
-            cannot work. What it returns is entered while the tool runs.
-        adapt: Gets the tool's module before it runs, to
-            put our classes in the place of mmdet's.
+            :class:`UserError` when the run cannot work. What it returns is
+            entered while the tool runs.
+        adapt: Gets the tool's module before it runs, to put our classes in
+            the place of mmdet's.
     """
     with errors_as_exit():
         for message in USELESS_WARNINGS:

@@ -33,18 +33,10 @@ def folder(tmp_path_factory):
     run_tool(
         'train.py',
         folder / 'mine.py',
-        '--work-dir',
-        folder / 'work',
-        '--cfg-options',
-        'model.backbone.init_cfg=None',
-        'train_cfg.max_iters=1',
-        'train_dataloader.batch_size=1',
-        'val_cfg=None',
-        'val_dataloader=None',
-        'val_evaluator=None',
+        f'--work-dir {folder}/work --cfg-options model.backbone.init_cfg=None train_cfg.max_iters=1'
+        ' train_dataloader.batch_size=1 val_cfg=None val_dataloader=None val_evaluator=None'
         # something is found
-        'model.test_cfg.rcnn.score_thr=0.0',
-        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+        ' model.test_cfg.rcnn.score_thr=0.0 test_dataloader.dataset.pipeline.1.scale=(64,64)',
     )
     return folder
 
@@ -61,17 +53,9 @@ def old_checkpoint(folder):
 
 
 def test_pictures_of_test(folder, tmp_path):
-    run_tool(
-        'test.py',
-        folder / 'mine.py',
-        folder / 'work/iter_1.pth',
-        '--work-dir',
-        tmp_path,
-        '--show-dir',
-        'shown',
-        '--cfg-options',
-        'model.test_cfg.rcnn.score_thr=0.0',
-    )
+    options = f'--work-dir {tmp_path} --show-dir shown'
+    options += ' --cfg-options model.test_cfg.rcnn.score_thr=0.0'
+    run_tool('test.py', folder / 'mine.py', folder / 'work/iter_1.pth', options)
     assert len(list(tmp_path.glob('*/shown/*.png'))) == len(PICTURES)
 
 
@@ -88,17 +72,8 @@ def test_pictures_of_an_old_checkpoint(folder, old_checkpoint, alone, tmp_path):
 
 
 def test_nothing_above_the_threshold_is_said(folder, tmp_path, capsys):
-    run_tool(
-        'image_demo.py',
-        folder / 'data/images',
-        folder / 'work/iter_1.pth',
-        '--out-dir',
-        tmp_path,
-        '--pred-score-thr',
-        '0.99',
-        '--batch-size',
-        '4',
-    )
+    options = f'--out-dir {tmp_path} --pred-score-thr 0.99 --batch-size 4'
+    run_tool('image_demo.py', folder / 'data/images', folder / 'work/iter_1.pth', options)
     best = max(
         max(json.loads(path.read_text())['scores']) for path in (tmp_path / 'preds').iterdir()
     )
@@ -120,13 +95,7 @@ def test_a_video_is_called_one(folder, tmp_path, capsys):
 def test_heads_with_another_number_of_classes(folder, tmp_path, capsys):
     text = (folder / 'mine.py').read_text()
     (folder / 'three.py').write_text(text.replace('num_classes=2', 'num_classes=3'))
-    said = refusal(
-        capsys,
-        'image_demo.py',
-        folder / 'data/images/000.png',
-        folder / 'three.py',
-        '--out-dir',
-        tmp_path,
-    )
+    image, options = folder / 'data/images/000.png', f'--out-dir {tmp_path}'
+    said = refusal(capsys, 'image_demo.py', image, folder / 'three.py', options)
     assert "has 2 classes ('light', 'dark')" in said
     assert 'model.roi_head.bbox_head.num_classes = 3' in said
