@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog='detectron2_to_mmdet.py',
-        description='Convert a checkpoint of the original CenterNet2 '
-        '(detectron2) to one that mmdet loads, or back.',
+        description='Convert a checkpoint of the original CenterNet2 (detectron2) to one that '
+        'mmdet loads, or back.',
         epilog=_EPILOG,
     )
     parser.add_argument('src', metavar='SRC', help='checkpoint to read: .pth, .pkl or .safetensors')
@@ -75,14 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: Its arguments; those of the process by default.
-
-    Returns:
-        0 when DST was written, 1 when not.
-    """
+    """Run the command: 0 when DST was written, 1 when not."""
     args = build_parser().parse_args(argv)
     try:
         check_target(args.dst, args.src, args.overwrite)
@@ -129,15 +122,12 @@ def _convert_detector(tensors: StateDict, src: str, path: str | None) -> dict[st
 def _convert_backbone(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:
     """The converted checkpoint of ImageNet weights."""
     conversion = convert_backbone(tensors)
-    if path is None:
-        part = imagenet_backbone(conversion.state_dict)
-        where = str(part)
-    else:
-        part, where = load_config(path).model.get('backbone'), path
-        if part is None:
-            raise CheckpointError(f'{path}: has no model.backbone.')
-    print('Checking it against ' + (where if path is None else f'the backbone of {path}'))
-    fit = check_against(model_state(part, where), conversion.state_dict)
+    part = load_config(path).model.get('backbone') if path else None
+    if path and part is None:
+        raise CheckpointError(f'{path}: has no model.backbone.')
+    part = part or imagenet_backbone(conversion.state_dict)
+    print(f'Checking it against {f"the backbone of {path}" if path else part}')
+    fit = check_against(model_state(part, path or str(part)), conversion.state_dict)
     # Deformable convolutions learn their offsets after ImageNet.
     new = [name for name in fit.missing if '.conv_offset.' in name]
     fit.missing = [name for name in fit.missing if name not in new]
@@ -214,9 +204,8 @@ def find_config(conversion: Conversion) -> Config:
         return config
     unplaced = conversion.unplaced and _listed('\nno place for', conversion.unplaced)
     raise CheckpointError(
-        f'found: {variant}; num_classes={", ".join(map(str, classes))}. '
-        'No config of this package is for this network, so give one with '
-        f'--config.{unplaced or ""}'
+        f'found: {variant}; num_classes={", ".join(map(str, classes))}. No config of this '
+        f'package is for this network, so give one with --config.{unplaced or ""}'
     )
 
 
@@ -242,13 +231,8 @@ def load_config(path: str | Path) -> Config:
 def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
     """What to change when a config has another number of classes.
 
-    Args:
-        config: The config.
-        fit: How the checkpoint fits its model.
-        found: Numbers of classes in the checkpoint.
-
-    Returns:
-        None when they agree, or when it cannot be told.
+    ``found`` are the numbers in the checkpoint. None when they agree, or when
+    it cannot be told.
     """
     keys = class_keys(config, (item.name for item in fit.mismatched))
     if len(found) != 1 or not keys or set(keys.values()) == found:
@@ -257,20 +241,14 @@ def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
     said = '\n'.join(f'    {key} = {value}' for key, value in keys.items())
     return (
         f'The checkpoint is for {number} classes, the config is not:\n{said}\n'
-        f'  Set {"it" if len(keys) == 1 else "them"} to {number} to convert. '
-        'To train on other classes, convert with the config of the original '
-        'classes first, then give the result as load_from: layers of '
-        'another size start anew.'
+        f'  Set {"it" if len(keys) == 1 else "them"} to {number} to convert. To train on other '
+        'classes, convert with the config of the original classes first, then give the result as '
+        'load_from: layers of another size start anew.'
     )
 
 
 def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -> None:
-    """Say everything that is wrong, at once.
-
-    Args:
-        conversion: The converted state dict.
-        fit: How it fits the model.
-        advice: What to do about it.
+    """Say everything that is wrong, at once, and ``advice`` to mend it.
 
     Raises:
         CheckpointError: If anything is wrong.
@@ -311,32 +289,22 @@ def _describe(conversion: Conversion) -> None:
     if conversion.variant is not None:
         print(f'Network: {conversion.variant}')
     width = max(map(len, conversion.parts), default=0)
+
+    def row(what: str, count: int, text: str = '') -> None:
+        print(f'  {what:<{width}}  {count:>5} tensors{text}')
+
     for part, count in conversion.parts.items():
-        print(f'  {part:<{width}}  {count:>5} tensors')
+        row(part, count)
     filled, idle = conversion.filled, conversion.idle
-    added = {
-        f'{name.rpartition(".")[2]} = {text}': name
-        for name, text in filled.items()
-        if name not in idle
-    }
+    added = [name for name in filled if name not in idle]
     if added:
-        print(
-            f'  {"added":<{width}}  {len(filled) - len(idle):>5} tensors '
-            f'that the original does not have: {", ".join(added)}'
-        )
+        kinds = {f'{name.rpartition(".")[2]} = {filled[name]}': None for name in added}
+        row('added', len(added), f' that the original does not have: {", ".join(kinds)}')
     if idle:
-        print(
-            f'  {"unused":<{width}}  {len(idle):>5} tensors that no output '
-            'depends on, not in the file either; each is '
-            f'{filled[idle[0]]}: ' + ', '.join(idle)
-        )
+        why = f' that no output depends on, not in the file either; each is {filled[idle[0]]}: '
+        row('unused', len(idle), why + ', '.join(idle))
     if conversion.extras:
-        reason = (
-            'that no backbone has'
-            if conversion.variant is None
-            else 'without a place in the model, for the way back'
-        )
-        print(
-            f'  {"kept aside":<{width}}  {len(conversion.extras):>5} '
-            f'tensors {reason}: ' + ', '.join(conversion.extras)
-        )
+        why = 'without a place in the model, for the way back'
+        if conversion.variant is None:
+            why = 'that no backbone has'
+        row('kept aside', len(conversion.extras), f' {why}: {", ".join(conversion.extras)}')
