@@ -1,0 +1,111 @@
+"""Exported models in a browser: ``docs/web_page.html`` finds what the runtime finds."""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import tarfile
+import threading
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from mmdet_centernet2.runtime import KEY, Detector
+from tests.paths import ROOT
+from tests.test_deploy.exporting import build, deploy_cfg, export_model, make_images, tiny_cfg
+
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.export,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason='no Chromium'),
+]
+ORT_WEB = 'onnxruntime-web@1.30.0'
+PARTS = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm')
+#: All of ``FAMILIES`` pass; these have every operator.
+SOME = ('one stage, FPN', 'cascade', 'Res2Net, DCN, BiFPN', 'LVIS, sigmoid', 'masks')
+SIZE = 128  # of the picture, and of the network's input, so that nothing is resized
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    """A folder with the page and onnxruntime-web, and the address that serves it."""
+    folder = tmp_path_factory.mktemp('site')
+    if shutil.which('npm') is None:
+        pytest.skip(f'no npm to fetch {ORT_WEB} with')
+    fetched = subprocess.run(['npm', 'pack', ORT_WEB], cwd=folder, capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f'{ORT_WEB} cannot be fetched: {fetched.stderr.splitlines()[-1:]}')
+    (package,) = folder.glob('*.tgz')
+    with tarfile.open(package) as archive:
+        for name in PARTS:
+            content = archive.extractfile(f'package/dist/{name}').read()
+            (folder / name).write_bytes(content)
+    shutil.copy(ROOT / 'docs/web_page.html', folder / 'index.html')
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {'.html': 'text/html', '.mjs': 'text/javascript'}
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{server.server_port}/'
+        server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize('family', SOME)
+def test_the_page_finds_what_the_runtime_finds(family, site, browser):
+    folder, address = site
+    kind = 'instance-seg' if family == 'masks' else 'detection'
+    deploy = deploy_cfg(f'{kind}_onnxruntime_dynamic')
+    images = make_images([(SIZE, SIZE)])
+    path = export_model(build(tiny_cfg(family), deploy), deploy, images, folder)
+    model = onnx.load(path)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
+    info = json.loads(entry.value)
+    info['resize'].update(scale=[SIZE, SIZE], short_side=True)
+    entry.value = json.dumps(info)
+    onnx.save(model, path)
+    (folder / 'model.json').write_text(entry.value)
+    blocks = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    photo = folder / 'photo.png'
+    cv2.imwrite(str(photo), blocks.repeat(SIZE // 8, 0).repeat(SIZE // 8, 1))
+    wanted = Detector(path)(str(photo))
+    assert len(wanted.scores) > 5, 'the model finds too little to prove anything'
+
+    page = browser.new_page()
+    problems = []
+    page.on('pageerror', lambda error: problems.append(str(error)))
+    page.goto(address)
+    page.wait_for_function('window.ready')
+    page.set_input_files('input', str(photo))
+    page.wait_for_function('window.detections')
+    found = page.evaluate('window.detections')
+    page.close()
+    assert not problems
+    # what clipping empties goes after the graph
+    found = [d for d in found if d['box'][2] > d['box'][0] and d['box'][3] > d['box'][1]]
+    assert len(found) == len(wanted.scores)
+    for box, score, label in zip(wanted.bboxes, wanted.scores, wanted.labels):
+        (best, *_) = sorted(found, key=lambda d: np.abs(np.array(d['box']) - box).max())
+        assert best['label'] == info['classes'][label]
+        np.testing.assert_allclose(best['box'], box, atol=0.01)
+        assert abs(best['score'] - score) < 1e-4
+        found.remove(best)
