@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from mmdet.registry import DATASETS
 
 from mmdet_centernet2.datasets.palette import distinct_palette
 
@@ -42,3 +43,13 @@ def test_no_colour_is_near_black_or_white():
     lightness = _lab(distinct_palette(1203))[:, 0]
 
     assert lightness.min() > 35 and lightness.max() < 92
+
+
+@pytest.mark.parametrize('name', ['Coco', 'LVIS', 'Objects365'])
+@pytest.mark.parametrize('num_classes', [2, 500])
+def test_own_classes_have_colours_of_their_own(name, num_classes):
+    metainfo = dict(classes=tuple(f'class {i}' for i in range(num_classes)))
+    dataset = DATASETS.build(
+        dict(type=f'CenterNet2{name}Dataset', metainfo=metainfo, lazy_init=True)
+    )
+    assert dataset.metainfo['palette'] == distinct_palette(num_classes)
