@@ -21,7 +21,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
-from pycocotools import mask as mask_utils
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -29,6 +28,7 @@ from rich.table import Table
 from mmdet_centernet2.cli.checks import PreflightError, check_data, check_datasets, load_config
 from mmdet_centernet2.datasets import AnnotationError
 from mmdet_centernet2.datasets.transforms import ImageReadError
+from mmdet_centernet2.evaluation.coco_metric import run_lengths
 
 SPLITS = ('train', 'val', 'test')
 _SHOWN = 10  # entries listed of a fault; the rest are counted
@@ -372,19 +372,10 @@ def _perfect_sample(info: dict, masks: bool) -> dict:
         scores=torch.ones(len(seen)),
     )
     if masks:
-        found['masks'] = [_run_lengths(i['mask'], size) for i in seen]
+        found['masks'] = [run_lengths(i['mask'], size) for i in seen]
     return dict(
         img_id=info['img_id'], ori_shape=size, instances=info['instances'], pred_instances=found
     )
-
-
-def _run_lengths(mask: dict | list, size: tuple[int, int]) -> dict:
-    """A polygon or run-length mask as pycocotools writes it."""
-    if isinstance(mask, list):
-        return mask_utils.merge(mask_utils.frPyObjects(mask, *size))
-    if isinstance(mask['counts'], list):
-        return mask_utils.frPyObjects(mask, *size)
-    return mask
 
 
 def _why_not_one(infos: list[dict]) -> str:

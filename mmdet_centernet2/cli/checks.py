@@ -228,11 +228,12 @@ def classes_of(dataset: dict, key: str) -> tuple | None:
     Raises:
         PreflightError: If ``metainfo.classes`` is not a list of names.
     """
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None and isinstance(dataset.get('type'), str):
-        classes = getattr(DATASETS.get(dataset['type']), 'METAINFO', {}).get('classes')
+    metainfo = dataset.get('metainfo') or {}
+    if 'classes' not in metainfo and isinstance(dataset.get('type'), str):
+        metainfo = getattr(DATASETS.get(dataset['type']), 'METAINFO', {})
+    classes = metainfo.get('classes', ())
     try:
-        check_class_names(classes or ())
+        check_class_names(classes)
     except ValueError as error:
         raise PreflightError(f'{key}.{error}') from error
     return None if isinstance(classes, str) or not classes else tuple(classes)
