@@ -163,6 +163,7 @@ def test_heads_of_the_proposals_have_classes_of_their_own():
             'the same classes in another order than train_dataloader.dataset',
         ),
         (checks.check_train, 'val_dataloader', ('dark', 'grey'), 'has other classes than'),
+        (checks.check_train, 'train_dataloader', None, 'must be a list of names, got None'),
         (checks.check_test, 'test_dataloader', ('dark', 'light'), 'order than the checkpoint'),
         (checks.check_train, 'train_dataloader', 'light', "the text 'light'"),
     ],
