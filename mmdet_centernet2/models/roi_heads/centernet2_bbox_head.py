@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.models.roi_heads import Shared2FCBBoxHead
@@ -140,6 +141,37 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             **super().loss(None, bbox_pred, rois, labels, label_weights, *args, **kwargs),
         )
 
+    def get_targets(
+        self,
+        sampling_results: list[SamplingResult],
+        rcnn_train_cfg: ConfigDict,
+        concat: bool = True,
+    ) -> tuple:
+        """See mmdet's ``BBoxHead``; the targets of all images are encoded at once."""
+        if not concat or self.reg_decoded_bbox:
+            return super().get_targets(sampling_results, rcnn_train_cfg, concat)
+        priors = torch.cat([res.pos_priors for res in sampling_results])
+        is_pos = np.concatenate(
+            [
+                np.arange(len(res.pos_priors) + len(res.neg_priors)) < len(res.pos_priors)
+                for res in sampling_results
+            ]
+        )
+        pos_inds = torch.from_numpy(is_pos.nonzero()[0]).to(priors.device, non_blocking=True)
+        labels = pos_inds.new_full((len(is_pos),), self.num_classes)
+        label_weights = priors.new_ones(len(is_pos))
+        bbox_targets = priors.new_zeros(len(is_pos), self.bbox_coder.encode_size)
+        bbox_weights = torch.zeros_like(bbox_targets)
+        if len(priors):
+            gt_bboxes = torch.cat([res.pos_gt_bboxes for res in sampling_results])
+            gt_labels = torch.cat([res.pos_gt_labels for res in sampling_results])
+            labels.index_copy_(0, pos_inds, gt_labels)
+            bbox_targets.index_copy_(0, pos_inds, self.bbox_coder.encode(priors, gt_bboxes))
+            bbox_weights.index_fill_(0, pos_inds, 1)
+            if rcnn_train_cfg.pos_weight > 0:
+                label_weights.index_fill_(0, pos_inds, rcnn_train_cfg.pos_weight)
+        return labels, label_weights, bbox_targets, bbox_weights
+
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Refine RoIs (n, 5) by deltas (n, 4) and clip them to unpadded images."""
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
@@ -156,11 +188,13 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
     ) -> InstanceList:
         """Boxes of the next training stage, in pixels: all but empty ones."""
         rois = self.decode_rois(bbox_results['rois'], bbox_results['bbox_pred'], batch_img_metas)
+        kept = (rois[:, 3:] > rois[:, 1:3]).all(-1).cpu().numpy()
         counts = [len(res.priors) for res in sampling_results]
-        return [
-            InstanceData(bboxes=boxes[(boxes[:, 2:] > boxes[:, :2]).all(-1)])
-            for boxes in rois[:, 1:].split(counts)
-        ]
+        parts = np.split(kept, np.cumsum(counts)[:-1])
+        kept_counts = [int(part.sum()) for part in parts]
+        indices = torch.from_numpy(kept.nonzero()[0]).to(rois.device, non_blocking=True)
+        boxes = rois[:, 1:].index_select(0, indices)
+        return [InstanceData(bboxes=each) for each in boxes.split(kept_counts)]
 
     def _predict_by_feat_single(
         self,

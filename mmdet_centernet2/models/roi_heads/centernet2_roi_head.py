@@ -3,10 +3,11 @@
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.models.utils import empty_instances
+from mmdet.models.utils import empty_instances, unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..layers import disable_compile
 from ..ops import prepare_features
+from ..task_modules import can_sample_batch, sample_batch
 from .explain import add_explanation
 
 
@@ -41,19 +43,18 @@ def prepare_gt(batch_data_samples: SampleList) -> SampleList:
     Source: docs/differences.md, 27.
     """
     counts = [len(sample.gt_instances) for sample in batch_data_samples]
-    boxes = torch.cat([sample.gt_instances.bboxes for sample in batch_data_samples]).cpu()
+    boxes = torch.cat([sample.gt_instances.bboxes for sample in batch_data_samples]).cpu().numpy()
     prepared = []
-    for sample, box in zip(batch_data_samples, boxes.split(counts)):
+    for sample, box in zip(batch_data_samples, np.split(boxes, np.cumsum(counts)[:-1])):
         gt = sample.gt_instances
-        indices = torch.arange(len(box))
-        groups = box.unique(dim=0, return_inverse=True)[1]
-        first = torch.full_like(indices, len(box)).scatter_reduce_(0, groups, indices, 'amin')
-        if not torch.equal(first[groups], indices):
+        _, first, groups = np.unique(box, axis=0, return_index=True, return_inverse=True)
+        first = first[groups.reshape(-1)]
+        if (first != np.arange(len(box))).any():
             gt = gt.new()
-            gt.labels = gt.labels[first[groups]]
+            gt.labels = gt.labels[torch.from_numpy(first).to(gt.labels.device)]
         has_area = (box[:, 2:] > box[:, :2]).all(1)
         if not has_area.all():
-            gt = gt[has_area]
+            gt = gt[torch.from_numpy(np.flatnonzero(has_area)).to(gt.labels.device)]
         sample = sample.new()
         sample.gt_instances = gt
         prepared.append(sample)
@@ -130,8 +131,32 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`."""
-        return super().loss(x, rpn_results_list, prepare_gt(batch_data_samples))
+        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`.
+
+        The same numbers; usual matching and sampling see all images at once.
+        """
+        samples = prepare_gt(batch_data_samples)
+        if not all(map(can_sample_batch, self.bbox_assigner, self.bbox_sampler)):
+            return super().loss(x, rpn_results_list, samples)
+        gts, _, metas = unpack_gt_instances(samples)
+        proposals = [each.bboxes for each in rpn_results_list]
+        losses = {}
+        for stage, weight in enumerate(self.stage_loss_weights):
+            self.current_stage = stage
+            sampled = sample_batch(
+                self.bbox_assigner[stage], self.bbox_sampler[stage], proposals, gts
+            )
+            results = self.bbox_loss(stage, x, sampled)
+            stage_losses = dict(results['loss_bbox'])
+            if self.with_mask:
+                stage_losses.update(self.mask_loss(stage, x, sampled, gts)['loss_mask'])
+            for name, value in stage_losses.items():
+                losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
+            if stage < self.num_stages - 1:
+                with torch.no_grad():
+                    refined = self.bbox_head[stage].refine_bboxes(sampled, results, metas)
+                proposals = [each.bboxes for each in refined]
+        return losses
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor], rois: Tensor) -> dict:
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""

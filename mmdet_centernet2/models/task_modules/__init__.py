@@ -1,5 +1,6 @@
 """Targets and decoding of the CenterNet heads, as pure functions."""
 
+from .batch_sampling import can_sample_batch, sample_batch
 from .center_decoder import Candidates, decode, rescale_and_clip, select
 from .center_targets import (
     BatchBoxes,
@@ -12,6 +13,8 @@ from .center_targets import (
 )
 
 __all__ = [
+    'can_sample_batch',
+    'sample_batch',
     'BatchBoxes',
     'Candidates',
     'CenterTargets',

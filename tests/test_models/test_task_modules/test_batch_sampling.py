@@ -1,0 +1,69 @@
+"""Matching and sampling of a batch: what mmdet does for each image."""
+
+import pytest
+import torch
+from mmdet.models.task_modules.assigners import MaxIoUAssigner
+from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
+from mmengine.structures import InstanceData
+
+from mmdet_centernet2.models.task_modules import can_sample_batch, sample_batch
+from tests.test_models.operators import Operators
+
+SAMPLERS = {
+    'random': RandomSampler(20, 0.25),
+    'random without gt': RandomSampler(20, 0.25, add_gt_as_proposals=False),
+    'pseudo': PseudoSampler(),
+}
+NAMES = 'priors pos_priors neg_priors pos_gt_bboxes pos_gt_labels pos_assigned_gt_inds'.split()
+
+
+def _boxes(num: int) -> torch.Tensor:
+    """Boxes on a coarse grid: many are equal, and many IoUs tie."""
+    xy = torch.randint(0, 6, (num, 2)) * 10.0
+    return torch.cat([xy, xy + torch.randint(1, 4, (num, 2)) * 10.0], 1)
+
+
+def _batch(num_images: int) -> tuple[list[torch.Tensor], list[InstanceData]]:
+    gts = [
+        InstanceData(bboxes=_boxes(num), labels=torch.randint(0, 9, (num,)))
+        for num in torch.randint(0, 6, (num_images,)).tolist()
+    ]
+    return [_boxes(num) for num in torch.randint(0, 80, (num_images,)).tolist()], gts
+
+
+@pytest.mark.parametrize('sampler', SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize('neg_iou_thr', [0.4, 0.6])
+def test_result_and_random_numbers_are_those_of_mmdet(sampler, neg_iou_thr):
+    assigner = MaxIoUAssigner(0.6, neg_iou_thr, match_low_quality=False)
+    assert can_sample_batch(assigner, sampler)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        proposals, gts = _batch(4)
+        state = torch.get_rng_state()
+        ours = sample_batch(assigner, sampler, proposals, gts)
+        ours_state = torch.get_rng_state()
+        torch.set_rng_state(state)
+        for our, boxes, gt in zip(ours, proposals, gts):
+            priors = InstanceData(priors=boxes)
+            expected = sampler.sample(assigner.assign(priors, gt), priors, gt)
+            for name in NAMES:
+                assert torch.equal(getattr(our, name), getattr(expected, name)), name
+        assert torch.equal(ours_state, torch.get_rng_state())
+
+
+def test_no_operator_for_each_image():
+    assigner = MaxIoUAssigner(0.6, 0.6, match_low_quality=False)
+    counts = []
+    for num_images in (2, 16):
+        torch.manual_seed(0)
+        proposals, gts = _batch(num_images)
+        with Operators() as operators:
+            sample_batch(assigner, PseudoSampler(), proposals, gts)
+        counts.append((operators.calls, operators.waits))
+    assert counts[0] == counts[1]
+
+
+def test_other_rules_are_left_to_mmdet():
+    assigner = MaxIoUAssigner(0.6, 0.6, match_low_quality=False)
+    assert not can_sample_batch(MaxIoUAssigner(0.6, 0.6), PseudoSampler())
+    assert not can_sample_batch(assigner, RandomSampler(20, 0.25, neg_pos_ub=3))
