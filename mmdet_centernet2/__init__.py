@@ -7,8 +7,13 @@ checkpoints with ``weights_only=True``. In a config::
     custom_imports = dict(imports=['mmdet_centernet2'])
 """
 
-from .utils.versions import check_versions
-from .version import __version__, version_info
+import warnings
+
+# Of mmcv and mmdet, when they are imported beside torch 2.14 or newer.
+warnings.filterwarnings('ignore', r'`torch\.jit\.\w+` is deprecated')
+
+from .utils.versions import check_versions  # noqa: E402
+from .version import __version__, version_info  # noqa: E402
 
 check_versions()  # first: later imports fail obscurely
 

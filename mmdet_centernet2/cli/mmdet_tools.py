@@ -28,7 +28,6 @@ from mmdet_centernet2.utils.errors import PreflightError, UserError
 #: Of packages that we build on; a user can do nothing about them.
 USELESS_WARNINGS = (
     '.*pkg_resources',
-    r'`torch\.jit\.\w+` is deprecated',  # since torch 2.14
     # all configs ask for it, which does no harm on a CPU
     "'pin_memory' argument is set as true but no accelerator",
 )

@@ -156,7 +156,7 @@ def _select_one(
     keep_ties: bool,
 ) -> InstanceData:
     """:func:`select` for one image."""
-    if not scores.is_cuda:  # there it costs a sync, here padding costs more
+    if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
         valid = scores >= 0
         boxes, scores, labels, levels = (each[valid] for each in (boxes, scores, labels, levels))
     if nms is None or not len(scores):

@@ -1,0 +1,84 @@
+"""Every family trains and detects on a GPU as far as devices go: nothing is mixed."""
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from mmdet_centernet2.models.roi_heads import CenterNet2BBoxHead
+from tests.paths import CONFIGS
+from tests.test_models.pretended_gpu import GPU, OnGPU, pretended_gpu
+
+FAMILIES = [
+    'centernet/centernet_r50-caffe_fpn_ms-1x_coco',
+    'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco',
+    'centernet2/centernet2-faster_r50-caffe_fpn_ms-1x_coco',
+    'centernet2/centernet2-fed_r50-caffe_fpn_ms-rfs-1x_lvis-v1',
+    'centernet2/centernet2-mask_dla34_crop640-8x_nuimages',
+    'centernet2/centernet2_r2-101-mdconv-c4-c5_bifpn_crop1280-4x_coco',
+]
+SIDE = 64
+
+
+def build(name: str) -> torch.nn.Module:
+    cfg = Config.fromfile(CONFIGS / f'{name}.py').model
+    cfg.backbone.init_cfg = None
+    if cfg.backbone.get('depth') == 101:
+        cfg.backbone.depth = 50
+    if 'roi_head' in cfg:
+        cfg.roi_head.bbox_head.fc_out_channels = 16
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model
+
+
+def batch() -> dict:
+    meta = dict(img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE), scale_factor=(1.0, 1.0))
+    samples = []
+    for boxes in ([[8, 8, 40, 30], [20, 20, 60, 64]], []):
+        sample = DetDataSample(metainfo=meta)
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+            labels=torch.arange(len(boxes)),
+            masks=BitmapMasks(np.ones((len(boxes), SIDE, SIDE), np.uint8), SIDE, SIDE),
+        )
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0))
+        samples.append(sample)
+    images = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in samples]
+    return dict(inputs=images, data_samples=samples)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FAMILIES)
+def test_loss_backward_and_predict(name):
+    model = build(name).train()
+    with pretended_gpu():
+        model.to(GPU)
+        assert all(isinstance(p, OnGPU) for p in model.parameters())
+        losses, _ = model.parse_losses(model(**model.data_preprocessor(batch(), True), mode='loss'))
+        losses.backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        assert len(grads) > 20 and all(grad.device == GPU for grad in grads)
+        with torch.no_grad():
+            found = model.eval().test_step(batch())
+        assert all(each.pred_instances.scores.device == GPU for each in found)
+
+
+def test_a_mixture_is_caught(monkeypatch):
+    name = 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco'
+    model = build(name).train()
+    get_targets = CenterNet2BBoxHead.get_targets
+
+    def planted(self, *args, **kwargs):
+        labels, *rest = get_targets(self, *args, **kwargs)
+        return labels + torch.zeros(len(labels), dtype=torch.long), *rest
+
+    monkeypatch.setattr(CenterNet2BBoxHead, 'get_targets', planted)
+    with pretended_gpu(), pytest.raises(RuntimeError, match='tensors on several devices'):
+        model.to(GPU)
+        model(**model.data_preprocessor(batch(), True), mode='loss')
