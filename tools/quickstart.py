@@ -35,7 +35,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', help='cpu, cuda or cuda:N; without it a GPU where there is one')
-    parser.add_argument('--epochs', default='80', help='passes over the tiles (default: %(default)s)')
+    parser.add_argument(
+        '--epochs', default='80', help='passes over the tiles (default: %(default)s)'
+    )
     parser.add_argument(
         '--quick', action='store_true', help='two iterations: only to see that all parts work'
     )

@@ -35,9 +35,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def demo(args: Namespace) -> None:
     """Open the page and serve it until interrupted.
 
-    Args:
-        args: Of :func:`add_arguments`.
-
     Raises:
         UserError: If Gradio, the model or the device is not there.
     """
@@ -54,12 +51,7 @@ def demo(args: Namespace) -> None:
 
 
 def build_page(model: nn.Module, cfg: Any) -> gradio.Blocks:
-    """The page, which is not served yet: a picture, and the view of ``centernet2 why``.
-
-    Args:
-        model: A CenterNet2 or CenterNet detector with ``dataset_meta``.
-        cfg: Its config.
-    """
+    """The page, which is not served yet: a picture, and the view of ``centernet2 why``."""
     import gradio
 
     def explain(picture: str | None) -> str:
@@ -71,10 +63,9 @@ def build_page(model: nn.Module, cfg: Any) -> gradio.Blocks:
             text = page.read_text(encoding='utf-8')
         return f'<iframe srcdoc="{escape(text)}" style="width:100%;height:90vh;border:0"></iframe>'
 
-    title = 'CenterNet2'
-    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+    with gradio.Blocks(title='CenterNet2', analytics_enabled=False) as page:
         gradio.Markdown(
-            f'# {title}\nDrop a picture; click a box to see where its score comes from.'
+            '# CenterNet2\nDrop a picture; click a box to see where its score comes from.'
         )
         picture = gradio.Image(type='filepath', label='Picture', height=240)
         view = gradio.HTML()

@@ -15,19 +15,16 @@ def build_parser() -> ArgumentParser:
 
     parser = ArgumentParser(prog='centernet2', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
-    say = partial(print, flush=True, file=sys.stdout)
-    each = commands.add_parser('train', help='train on a folder of labelled images')
-    train.add_arguments(each)
-    each.set_defaults(run=partial(train.train, say=say))
-    each = commands.add_parser('predict', help='detect in images and videos and draw the boxes')
-    predict.add_arguments(each)
-    each.set_defaults(run=predict.predict)
-    each = commands.add_parser('why', help='show where the scores of an image come from')
-    why.add_arguments(each)
-    each.set_defaults(run=partial(why.why, say=say))
-    each = commands.add_parser('demo', help='open a page to drop pictures on')
-    demo.add_arguments(each)
-    each.set_defaults(run=demo.demo)
+    say = partial(print, flush=True, file=sys.stdout)  # not what is redirected later
+    for module, run, text in (
+        (train, partial(train.train, say=say), 'train on a folder of labelled images'),
+        (predict, predict.predict, 'detect in images and videos and draw the boxes'),
+        (why, partial(why.why, say=say), 'show where the scores of an image come from'),
+        (demo, demo.demo, 'open a page to drop pictures on'),
+    ):
+        each = commands.add_parser(module.__name__.rpartition('.')[2], help=text)
+        module.add_arguments(each)
+        each.set_defaults(run=run)
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
     each.add_argument('name', help='such as CenterNet2_R50_1x')
     each.set_defaults(run=_weights)
@@ -41,11 +38,7 @@ def _weights(args: Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        argv: Its arguments; those of the process by default.
-    """
+    """Run the command; on the arguments of this process by default."""
     for category in (UserWarning, DeprecationWarning, FutureWarning):
         warnings.filterwarnings('ignore', category=category)  # of libraries
     from mmdet_centernet2.cli.mmdet_tools import errors_as_exit

@@ -36,14 +36,7 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Part:
-    """Images and labels to train on, or to test with.
-
-    Attributes:
-        ann_file: A COCO-format file.
-        img_dir: What its ``file_name`` entries are relative to.
-        images: Number of images.
-        boxes: Number of boxes.
-    """
+    """Images and labels to train on, or to test with: a COCO-format file and its image folder."""
 
     ann_file: Path
     img_dir: Path
@@ -58,7 +51,7 @@ class OwnData:
     Attributes:
         kind: ``'COCO'``, ``'YOLO'`` or ``'Pascal VOC'``.
         classes: Names of the classes that have boxes.
-        sides: Square roots of the areas of the training boxes, in pixels.
+        extents: Widths and heights (n, 2) of the training boxes, in pixels.
         longest: Median longer edge of the training images, in pixels.
         notes: How it was read, a line for each thing that a user should know.
     """
@@ -67,9 +60,14 @@ class OwnData:
     train: Part
     val: Part
     classes: tuple[str, ...]
-    sides: np.ndarray
+    extents: np.ndarray
     longest: float
     notes: list[str]
+
+    @property
+    def sides(self) -> np.ndarray:
+        """Square roots of the areas (n, ) of the training boxes, in pixels."""
+        return np.sqrt(self.extents.prod(1))
 
 
 def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
@@ -176,29 +174,25 @@ Labels = tuple[Any, list[Box]]  # an image of labelformat, and its boxes
 
 def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
     root = data if data.is_dir() else data.parent
-    what = (
-        'several COCO files, and their names do not say which is for training and which for '
-        'validation'
-    )
-    advice = (
-        ' Name them train.json and val.json, or give one file: a fifth of its images becomes the '
-        'validation part.'
-    )
     parts: dict[str, Source] = {}
-    for part, path in _by_part(files, root, what, advice).items():
+    for part, path in _by_part(files, root, 'COCO files').items():
         content = json.loads(path.read_bytes())
         parts[part] = content, path, _image_folder(path, content, root, part)
     return parts
 
 
-def _by_part(paths: list[Path], root: Path, what: str, advice: str = '') -> dict[str, Path]:
+def _by_part(paths: list[Path], root: Path, what: str) -> dict[str, Path]:
     """Files or folders by the part that their names say; one alone is for training."""
     parts: dict[str, Path] = {}
     for path in paths:
         part = 'train' if len(paths) == 1 else _part_of(path, root)
         if part is None or part in parts:
             names = ', '.join(str(each.relative_to(root)) for each in paths)
-            raise DataError(f'{root} holds {what}: {names}.{advice}')
+            raise DataError(
+                f'{root} holds several {what}, whose names do not say which is for training and '
+                f'which for validation: {names}. Put "train" and "val" into the names, or give '
+                'one: a fifth of its images is held out.'
+            )
         parts[part] = path
     return parts
 
@@ -207,14 +201,8 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
     """The folder that the file names of a COCO file are relative to."""
     names = [image.get('file_name') for image in content['images'][:50] if isinstance(image, dict)]
     names = [name for name in names if isinstance(name, str)]
-    below = (
-        '',
-        'images',
-        'img',
-        'JPEGImages',
-        *_PARTS[part],
-        *(f'images/{name}' for name in _PARTS[part]),
-    )
+    below = ['', 'images', 'img', 'JPEGImages', *_PARTS[part]]
+    below += [f'images/{name}' for name in _PARTS[part]]
     folders = [base / name for base in (path.parent, root, path.parent.parent) for name in below]
     folders += [root / name / 'images' for name in _PARTS[part]]
     counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
@@ -305,9 +293,8 @@ def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
 def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
     from labelformat.formats import PascalVOCObjectDetectionInput
 
-    what = 'Pascal VOC files in several folders, and their names do not say which is for training'
     parts: dict[str, Source] = {}
-    for part, folder in _by_part(folders, data, what).items():
+    for part, folder in _by_part(folders, data, 'folders of Pascal VOC files').items():
         found: set[str] = set()
         for path in folder.glob('*.xml'):
             try:
@@ -362,17 +349,9 @@ def _to_coco(labels: Iterable[Labels], names: list[str], where: Path) -> dict[st
         width, height = image.width, image.height
         images.append(dict(id=number, file_name=image.filename, width=width, height=height))
         for label, x1, y1, x2, y2 in boxes:
+            ann = dict(id=len(annotations) + 1, image_id=number, category_id=label, iscrowd=0)
             w, h = x2 - x1, y2 - y1
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=number,
-                    category_id=label,
-                    bbox=[x1, y1, w, h],
-                    area=w * h,
-                    iscrowd=0,
-                )
-            )
+            annotations.append(ann | dict(bbox=[x1, y1, w, h], area=w * h))
     categories = [dict(id=number, name=str(name)) for number, name in enumerate(names)]
     return dict(images=images, annotations=annotations, categories=categories)
 
@@ -410,15 +389,17 @@ def _finish(
             with write_atomically(path) as file:
                 file.write(json.dumps(content).encode())
         made[name] = Part(path, images, len(content['images']), len(content['annotations']))
-    sides, longest = _sizes(parts['train'][0])
-    return OwnData(kind, made['train'], made['val'], classes, sides, longest, notes)
-
-
-def _sizes(content: dict) -> tuple[np.ndarray, float]:
-    """Square roots of the boxes' areas, and the median longer image edge, in pixels."""
-    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float).reshape(-1, 4)
+    content = parts['train'][0]
+    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float)
     edges = [max(image['width'], image['height']) for image in content['images']]
-    return np.sqrt(boxes[:, 2:].prod(1).clip(0)), float(np.median(edges))
+    return OwnData(
+        kind,
+        **made,
+        classes=classes,
+        extents=boxes.reshape(-1, 4)[:, 2:].clip(0),
+        longest=float(np.median(edges)),
+        notes=notes,
+    )
 
 
 def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
@@ -459,26 +440,24 @@ def split_images(content: dict, seed: int, share: float = _VAL_SHARE) -> tuple[s
     if len(ids) < 2:
         raise DataError(f'{len(ids)} images cannot be split; two are the least.')
     random.Random(seed).shuffle(ids)
-    having: dict[Any, list] = {}
-    classes_of: dict[Any, set] = {i: set() for i in ids}
+    classes: dict[Any, set] = {image: set() for image in ids}
     for ann in content['annotations']:
-        classes_of.setdefault(ann['image_id'], set()).add(ann['category_id'])
-    for image in ids:  # images without an object are a class of their own
-        for each in classes_of[image] or {None}:
+        classes[ann['image_id']].add(ann['category_id'])
+    having: dict[Any, list] = {}
+    for image in ids:
+        classes[image] = classes[image] or {None}  # without an object: a class of its own
+        for each in classes[image]:
             having.setdefault(each, []).append(image)
     val: set = set()
     held: Counter = Counter()
     for each, images in sorted(having.items(), key=lambda item: len(item[1])):
         wanted = min(max(round(share * len(images)), 1), len(images) - 1)
         for image in images:
-            groups = classes_of[image] or {None}
-            if held[each] >= wanted:
-                break
-            if image not in val and all(held[g] < len(having[g]) - 1 for g in groups):
+            spare = all(held[c] < len(having[c]) - 1 for c in classes[image])
+            if held[each] < wanted and image not in val and spare:
                 val.add(image)
-                held.update(groups)
-    if not val:  # each class has one image
-        val.add(ids[0])
+                held.update(classes[image])
+    val = val or {ids[0]}  # each class may have one image
     return set(ids) - val, val
 
 

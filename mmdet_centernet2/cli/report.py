@@ -36,12 +36,7 @@ _ERRORS = {
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill one of the pages of this package.
-
-    Args:
-        template: Its name in ``pages/``.
-        **values: For the template; text is escaped, ``Markup`` is not.
-    """
+    """Fill a template of ``pages/``; text is escaped, ``Markup`` is not."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -74,7 +69,7 @@ def write_report(
     """Write the page.
 
     Args:
-        path: A ``.html`` file; it needs no other file.
+        path: A ``.html`` file that needs no other file.
         cfg: The config that was trained.
         samples: Of the held-out images, with ``pred_instances``.
         history: mmengine's ``message_hub.log_scalars``.

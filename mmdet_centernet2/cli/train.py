@@ -32,6 +32,7 @@ from mmdet_centernet2.cli.work_dir import lock_work_dir
 from mmdet_centernet2.utils.errors import PreflightError
 
 _PROBE = 4  # iterations that measure the pace; the first warms up
+_LINE = 10  # seconds between two lines of progress
 _REPORT, _SAVING = 10, 1  # seconds for the report; for metrics and checkpoint of an evaluation
 Say = Callable[[str], None]
 
@@ -69,14 +70,7 @@ def _seconds(text: str) -> float:
 
 
 def train(args: Namespace, say: Say = print) -> dict[str, float]:
-    """Do what ``centernet2 train`` was asked.
-
-    Called again, it goes on where it was interrupted, with the ``config.py``
-    that is there.
-
-    Args:
-        args: Of :func:`add_arguments`.
-        say: Called with each line meant for the user.
+    """Find the data, write the config, train and report; go on where a call was interrupted.
 
     Returns:
         The COCO metrics of the best checkpoint.
@@ -150,7 +144,7 @@ def _check(cfg: Config, args: Namespace, out: Path, say: Say) -> None:
     """Check labels and images; the details go to a file."""
     say('Checking labels and images ...')
     path = out / 'check.txt'
-    with path.open('w') as file:
+    with path.open('w') as file, redirect_stdout(StringIO()):  # of progress bars
         console = Console(file=file, soft_wrap=True, highlight=False)
         faults = check_config(cfg, out / 'labels.png', console=console)
     if faults:
@@ -179,17 +173,10 @@ def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, sta
 
 
 class Progress(Hook):
-    """One line every few seconds: iteration, loss, pace, time to go; and AP when it is measured.
+    """A line every ten seconds: iteration, loss, pace, time to go; and AP when it is measured."""
 
-    Args:
-        say: Called with each line.
-        every: Seconds between two lines.
-    """
-
-    priority = 'VERY_LOW'
-
-    def __init__(self, say: Say, every: float = 10.0) -> None:
-        self.say, self.every = say, every
+    def __init__(self, say: Say) -> None:
+        self.say = say
         self.times: list[float] = []  # seconds of each iteration
 
     def before_train(self, runner: Runner) -> None:
@@ -200,7 +187,7 @@ class Progress(Hook):
         self.times.append(now - self._last)
         self._last = now
         done, total = runner.iter + 1, runner.max_iters
-        if done in (1, total) or now - self._line >= self.every:
+        if done in (1, total) or now - self._line >= _LINE:
             self._line = now
             pace = sum(self.times[-50:]) / len(self.times[-50:])
             loss = runner.message_hub.get_scalar('train/loss').mean(20)
@@ -238,23 +225,21 @@ def build_runner(cfg: Config, *hooks: Hook) -> Runner:
 def run(cfg: Config, say: Say) -> dict[str, float]:
     """Train, or go on with it; test the best checkpoint; write the report.
 
-    Args:
-        cfg: The config; its ``work_dir`` takes checkpoints and logs, the folder above the rest.
-        say: Called with each line meant for the user.
+    The ``work_dir`` takes checkpoints and logs, the folder above the rest.
 
     Returns:
         The COCO metrics of the best checkpoint.
     """
     work_dir, out = Path(cfg.work_dir), Path(cfg.work_dir).parent
-    latest = find_latest_checkpoint(cfg.work_dir) if work_dir.is_dir() else None
-    if latest:
-        cfg.load_from, cfg.resume = latest, True
+    if (work_dir / 'last_checkpoint').is_file():
+        cfg.load_from, cfg.resume = find_latest_checkpoint(cfg.work_dir), True
+        say(f'Resuming from {cfg.load_from}')
     keep = KeepPredictions()
     runner = build_runner(cfg, Progress(say), keep)
-    if latest:
-        say(f'Resuming from {latest}')
     parameters = sum(p.numel() for p in runner.model.parameters()) / 1e6
-    say(f'Training {parameters:.1f} M parameters on {_device()}')
+    gpu = get_device() == 'cuda'
+    device = torch.cuda.get_device_name() if gpu else f'CPU, {torch.get_num_threads()} threads'
+    say(f'Training {parameters:.1f} M parameters on {device}')
     with redirect_stdout(StringIO()):  # pycocotools' tables
         runner.train()
         history = runner.message_hub.log_scalars
@@ -281,12 +266,6 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
 
     write_report(out / 'report.html', cfg, keep.samples, history, explain)
     return metrics
-
-
-def _device() -> str:
-    if get_device() == 'cuda':
-        return torch.cuda.get_device_name()
-    return f'CPU, {torch.get_num_threads()} threads'
 
 
 def _closing_words(out: Path, metrics: dict[str, float]) -> str:

@@ -90,7 +90,7 @@ def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
     Args:
         page: The ``.html`` file.
         model: A CenterNet2 or CenterNet detector with ``dataset_meta``.
-        cfg: Its config.
+        cfg: Its config, which has the pipeline.
         path: The image.
 
     Raises:
