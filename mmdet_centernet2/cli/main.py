@@ -1,4 +1,4 @@
-"""The command ``centernet2``."""
+"""Train, apply and explain CenterNet2 detectors: the command ``centernet2``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
     from mmdet_centernet2.cli import demo, predict, train, why
 
-    parser = ArgumentParser(prog='centernet2', description=__doc__)
+    parser = ArgumentParser(
+        prog='centernet2', description='Train, apply and explain CenterNet2 detectors.'
+    )
     commands = parser.add_subparsers(dest='command', required=True)
     say = partial(print, flush=True, file=sys.stdout)  # not what is redirected later
     for module, run, text in (
