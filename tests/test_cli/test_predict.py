@@ -189,7 +189,6 @@ def write_spotter(path):
     ],
 )
 def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
-    pytest.importorskip('sahi', reason='requirements/sahi.txt')
     x1, y1, x2, y2 = box
     image = np.full((320, 480, 3), 60, np.uint8)
     image[y1:y2, x1:x2] = 255
@@ -205,7 +204,6 @@ def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
 @pytest.mark.parametrize('by', ['mmdet', 'onnxruntime'])
 def test_tiles_by(by, model, tmp_path):
     """Objects of all tiles, in pixels of the picture."""
-    pytest.importorskip('sahi', reason='requirements/sahi.txt')
     if by == 'onnxruntime':
         model = [write_model(tmp_path / 'model.onnx')]
     image = np.random.default_rng(0).integers(0, 255, (150, 230, 3)).astype(np.uint8)
@@ -224,7 +222,6 @@ def test_tiles_by(by, model, tmp_path):
     [(['--tile', '0'], '--tile must be at least 1'), (['--tile', '9', '--overlap', '1'], '0.9')],
 )
 def test_tiles_that_cannot_be_had(words, reason, tmp_path, capsys):
-    pytest.importorskip('sahi', reason='requirements/sahi.txt')
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(SystemExit):
         predict(tmp_path / 'a.png', write_model(tmp_path / 'model.onnx'), *words)

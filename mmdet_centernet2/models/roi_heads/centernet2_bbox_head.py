@@ -165,8 +165,9 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         if len(priors):
             gt_bboxes = torch.cat([res.pos_gt_bboxes for res in sampling_results])
             gt_labels = torch.cat([res.pos_gt_labels for res in sampling_results])
-            labels.index_copy_(0, pos_inds, gt_labels)
-            bbox_targets.index_copy_(0, pos_inds, self.bbox_coder.encode(priors, gt_bboxes))
+            labels.index_copy_(0, pos_inds, gt_labels.long())
+            deltas = self.bbox_coder.encode(priors, gt_bboxes)
+            bbox_targets.index_copy_(0, pos_inds, deltas.to(bbox_targets.dtype))
             bbox_weights.index_fill_(0, pos_inds, 1)
             if rcnn_train_cfg.pos_weight > 0:
                 label_weights.index_fill_(0, pos_inds, rcnn_train_cfg.pos_weight)
