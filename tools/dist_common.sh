@@ -22,7 +22,7 @@ launch() {
         # Machines that work together must agree on a port beforehand.
         if [[ $nnodes == 1 ]]; then port=$(free_port); else port=29500; fi
     fi
-    # A clone works without being installed, as mmdet's does.
+    # A clone need not be installed, unless a config inherits mmdet_centernet2::...
     local tools
     tools=$(dirname "$0")
     export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"

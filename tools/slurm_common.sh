@@ -8,7 +8,7 @@ slurm_run() {
     local gpus_per_node=${GPUS_PER_NODE:-8}
     local tools
     tools=$(dirname "${BASH_SOURCE[0]}")
-    # A clone works without being installed, as mmdet's does.
+    # A clone need not be installed, unless a config inherits mmdet_centernet2::...
     export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
     # SRUN_ARGS holds several arguments, so it is left unquoted.
     # shellcheck disable=SC2086
