@@ -236,9 +236,12 @@ class CenterNet2CocoMetric(CocoMetric):
         rows = np.flatnonzero(~truth.crowds & ~truth.ignored)
         corners = truth.boxes[rows].astype(np.float32)
         corners[:, 2:] += corners[:, :2]
+        order = np.argsort(truth.image_rows[rows], kind='stable')
+        ends = np.bincount(truth.image_rows[rows], minlength=len(truth.images)).cumsum()
+        by_image = np.split(corners[order], ends[:-1])
         found = np.zeros(len(proposal_nums))
         for result in results:
-            boxes = corners[truth.image_rows[rows] == self._image_index[result['img_id']]]
+            boxes = by_image[self._image_index[result['img_id']]]
             if len(boxes):
                 # mmdet's function needs equally many objects in all images
                 recalls = eval_recalls(

@@ -26,8 +26,7 @@ class SampledRoIs:
 def can_sample_batch(assigner: BaseAssigner, sampler: BaseSampler) -> bool:
     """Whether :func:`sample_batch` does what these two do image by image."""
     return (
-        isinstance(assigner, MaxIoUAssigner)
-        and type(assigner) is MaxIoUAssigner
+        type(assigner) is MaxIoUAssigner
         and not assigner.match_low_quality
         and isinstance(assigner.neg_iou_thr, float)
         and assigner.ignore_iof_thr <= 0
@@ -35,11 +34,7 @@ def can_sample_batch(assigner: BaseAssigner, sampler: BaseSampler) -> bool:
         and assigner.gpu_assign_thr <= 0
         and (
             type(sampler) is PseudoSampler
-            or (
-                isinstance(sampler, RandomSampler)
-                and type(sampler) is RandomSampler
-                and sampler.neg_pos_ub < 0
-            )
+            or (type(sampler) is RandomSampler and sampler.neg_pos_ub < 0)
         )
     )
 
