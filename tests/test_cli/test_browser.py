@@ -1,7 +1,6 @@
 """The pages in a real browser: they show what they should, without an error."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -16,15 +15,11 @@ from mmengine.structures import InstanceData
 from mmdet_centernet2.cli.demo import build_page
 from mmdet_centernet2.cli.report import write_report
 from mmdet_centernet2.cli.why import write_page
+from tests.browser import BROWSER_MARKS, open_browser
 from tests.test_cli.own_data import CLASSES, make_images, write_coco
 from tests.test_cli.test_why import config
 
-CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason='no Chromium'),
-]
+pytestmark = BROWSER_MARKS
 NAME = 'a_photograph_with_a_long_name_that_does_not_fit_a_phone.png'
 SIZES = {'desktop': (1200, 900), 'phone': (390, 800)}
 
@@ -32,10 +27,7 @@ SIZES = {'desktop': (1200, 900), 'phone': (390, 800)}
 @pytest.fixture(scope='module', params=SIZES)
 def browser_page(request):
     """An empty page; errors of its console are kept."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+    with open_browser() as browser:
         width, height = SIZES[request.param]
         page = browser.new_page(viewport=dict(width=width, height=height))
         page.problems = []
@@ -46,7 +38,6 @@ def browser_page(request):
         )
         page.on('requestfailed', lambda failed: page.problems.append(failed.url))
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope='module')

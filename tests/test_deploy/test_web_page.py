@@ -14,16 +14,11 @@ import onnx
 import pytest
 
 from mmdet_centernet2.runtime import KEY, Detector
+from tests.browser import BROWSER_MARKS, open_browser
 from tests.paths import ROOT
 from tests.test_deploy.exporting import build, deploy_cfg, export_model, make_images, tiny_cfg
 
-CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.export,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason='no Chromium'),
-]
+pytestmark = [*BROWSER_MARKS, pytest.mark.export]
 ORT_WEB = 'onnxruntime-web@1.30.0'
 PARTS = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm')
 #: All of ``FAMILIES`` pass; these have every operator.
@@ -62,12 +57,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize('family', SOME)
