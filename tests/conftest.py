@@ -1,5 +1,6 @@
 """What every test starts from."""
 
+import gc
 from collections.abc import Iterator
 from unittest import mock
 
@@ -35,6 +36,13 @@ def _plain_config_text() -> Iterator[None]:
 def _few_threads() -> None:
     """More gain nothing with small models, and other tests run beside."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _libraries_stay() -> None:
+    """Every data set collects garbage when it is built, among all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
