@@ -88,8 +88,7 @@ def test_a_video_is_called_one(folder, tmp_path, capsys):
     video = tmp_path / 'street.MP4'
     video.write_bytes(b'\0' * 99)
     said = refusal(capsys, 'image_demo.py', video, folder / 'mine.py')
-    assert f'{video} is a video, which this tool does not read' in said
-    assert said.count('\n') == 1 and f'centernet2 predict {video}' in said
+    assert f'video {video} cannot be decoded' in said and said.count('\n') == 1
 
 
 def test_heads_with_another_number_of_classes(folder, tmp_path, capsys):
