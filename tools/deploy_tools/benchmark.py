@@ -24,7 +24,6 @@ from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy.parity import build_model
 from mmdet_centernet2.deploy.quantize import quantize
 from mmdet_centernet2.runtime import BACKENDS, DeployedModelError, open_session
-from mmdet_centernet2.utils.timing import paired, speedup
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'tools/analysis_tools/speed').is_dir():
@@ -37,6 +36,7 @@ sys.path.insert(1, str(ROOT / 'tools/analysis_tools'))
 from speed import detectors  # noqa: E402
 from speed.machine import environment  # noqa: E402
 from speed.scenes import image_batch  # noqa: E402
+from speed.timing import paired, speedup  # noqa: E402
 
 #: Seconds between two turns, in which the threads of the last one fall asleep.
 PAUSE = 0.3
@@ -148,7 +148,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
 
 
 def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
-    """Time all in turn; see ``utils.timing.paired``."""
+    """Time all in turn; see ``speed.timing.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
     total, done = (rounds + 2) * len(calls), []
 

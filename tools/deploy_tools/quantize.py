@@ -7,8 +7,10 @@ their times are reported.
 import argparse
 import json
 import logging
+import time
 from pathlib import Path
 
+import numpy as np
 from mmdet.utils import register_all_modules
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
@@ -19,7 +21,6 @@ from mmdet_centernet2.deploy.parity import TestImages, average_precision, export
 from mmdet_centernet2.deploy.quantize import METHODS, quantize
 from mmdet_centernet2.runtime import DeployedModelError, Detector
 from mmdet_centernet2.runtime.images import list_images
-from mmdet_centernet2.utils.timing import paired, speedup
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,6 +39,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def timings(calls: dict, rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds of each call, in turn; the first three rounds do not count."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 3):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: np.array(values[3:]) for name, values in taken.items()}
+
+
 def evaluate(args: argparse.Namespace, cfg) -> dict:
     """AP and time of both files, on the same images, in turn."""
     detectors = {
@@ -49,17 +61,16 @@ def evaluate(args: argparse.Namespace, cfg) -> dict:
     found = find_all(finders, images)
     first = images.dataset[0]['data_samples'].img_path
     prepared = next(iter(detectors.values())).prepare(first)
-    timings = paired(
+    taken = timings(
         {name: lambda d=d: d.session(d.feeds([prepared])) for name, d in detectors.items()},
         args.rounds,
-        warmup=3,
     )
     return {
         name: dict(
             ap=average_precision(cfg, images, found[name]),
-            milliseconds=timings[name].median * 1000,
-            quartiles=[q * 1000 for q in timings[name].quartiles],
-            speedup=speedup(timings['float32'], timings[name]).of_pairs,
+            milliseconds=float(np.median(taken[name])),
+            quartiles=np.percentile(taken[name], (25, 75)).tolist(),
+            speedup=float(np.median(taken['float32'] / taken[name])),
             megabytes=path.stat().st_size / 1e6,
         )
         for name, path in zip(detectors, (args.model, args.out))

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mmdet_centernet2.utils.timing import Call, Speedup, Timing, paired, speedup
+from .timing import Call, Speedup, Timing, paired, speedup
 
 Number = int | float | str
 

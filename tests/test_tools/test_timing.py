@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmdet_centernet2.utils.timing import Timing, paired, speedup
+from speed.timing import Timing, paired, speedup
 
 
 class Clock:
