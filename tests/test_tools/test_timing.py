@@ -1,7 +1,6 @@
 """Paired timing, on a clock that the test winds."""
 
 import pytest
-
 from speed.timing import Timing, paired, speedup
 
 
