@@ -33,38 +33,22 @@ WEIGHTS = {
     'open-mmlab://res2net101_v1d_26w_4s': 'output/r2_101.pkl',
     'checkpoints/dla34_mmdet.pth': '',  # the original's DLA finds its weights itself
 }
-#: (class, annotations, images) -> name in the original.
+_COCO = 'CenterNet2CocoDataset data/coco/annotations'
+_LVIS = 'CenterNet2LVISDataset data/coco/annotations'
+_O365 = 'CenterNet2Objects365Dataset data/Objects365/Obj365_v1/annotations'
+_NUIMAGES = 'NuImagesDataset data/nuimages/annotations'
+#: Class, annotations and images -> name in the original.
 DATA_SETS = {
-    (
-        'CenterNet2CocoDataset',
-        'data/coco/annotations/instances_train2017.json',
-        'train2017/',
-    ): 'coco_2017_train',
-    (
-        'CenterNet2CocoDataset',
-        'data/coco/annotations/instances_val2017.json',
-        'val2017/',
-    ): 'coco_2017_val',
+    f'{_COCO}/instances_train2017.json train2017/': 'coco_2017_train',
+    f'{_COCO}/instances_val2017.json val2017/': 'coco_2017_val',
     # labels of another make: everybody makes their own
-    (
-        'CenterNet2CocoDataset',
-        'data/coco/annotations/pseudo_labels_unlabeled2017.json',
-        'unlabeled2017/',
-    ): 'coco_un_yolov4_55_0.5',
-    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_train.json', ''): 'lvis_v1_train',
-    ('CenterNet2LVISDataset', 'data/coco/annotations/lvis_v1_val.json', ''): 'lvis_v1_val',
-    (
-        'CenterNet2Objects365Dataset',
-        'data/Objects365/Obj365_v1/annotations/objects365_train.json',
-        'train/',
-    ): 'objects365_train',
-    (
-        'CenterNet2Objects365Dataset',
-        'data/Objects365/Obj365_v1/annotations/objects365_val.json',
-        'val/',
-    ): 'objects365_val',
-    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-train.json', ''): 'nuimages_train',
-    ('NuImagesDataset', 'data/nuimages/annotations/nuimages_v1.0-val.json', ''): 'nuimages_val',
+    f'{_COCO}/pseudo_labels_unlabeled2017.json unlabeled2017/': 'coco_un_yolov4_55_0.5',
+    f'{_LVIS}/lvis_v1_train.json ': 'lvis_v1_train',
+    f'{_LVIS}/lvis_v1_val.json ': 'lvis_v1_val',
+    f'{_O365}/objects365_train.json train/': 'objects365_train',
+    f'{_O365}/objects365_val.json val/': 'objects365_val',
+    f'{_NUIMAGES}/nuimages_v1.0-train.json ': 'nuimages_train',
+    f'{_NUIMAGES}/nuimages_v1.0-val.json ': 'nuimages_val',
 }
 SAMPLERS = {
     'InfiniteSampler': 'TrainingSampler',
@@ -72,22 +56,15 @@ SAMPLERS = {
     'WeightedClassAwareSampler': 'ClassAwareSampler',
 }
 NUM_GPUS = 8  # of every model of the original
-TRAIN_STEPS = (
-    'LoadImageFromFile',
-    'LoadAnnotations',
-    'resize',
-    'RandomFlip',
-    'FilterAnnotations',
-    'PackDetInputs',
-)
-TEST_STEPS = ('LoadImageFromFile', 'resize', 'LoadAnnotations', 'PackDetInputs')
+TRAIN_STEPS = 'LoadImageFromFile LoadAnnotations resize RandomFlip FilterAnnotations PackDetInputs'
+TEST_STEPS = 'LoadImageFromFile resize LoadAnnotations PackDetInputs'
 RESIZERS = ('RandomChoiceResize', 'Resize', 'EfficientDetResizeCrop')
 
 
-def _steps(pipeline: list[ConfigDict], names: Sequence[str]) -> ConfigDict:
+def _steps(pipeline: list[ConfigDict], names: str) -> ConfigDict:
     """A pipeline by the names of its steps, which must be exactly these."""
     found = ConfigDict({('resize' if t.type in RESIZERS else t.type): t for t in pipeline})
-    assert tuple(found) == tuple(names) and len(pipeline) == len(names)
+    assert list(found) == names.split() and len(pipeline) == len(found)
     assert found.LoadImageFromFile.imdecode_backend == 'pillow'
     assert found.LoadImageFromFile._scope_ == SCOPE
     assert found.resize.backend == 'pillow'
@@ -95,7 +72,8 @@ def _steps(pipeline: list[ConfigDict], names: Sequence[str]) -> ConfigDict:
 
 
 def _name(dataset: ConfigDict) -> str:
-    return DATA_SETS[dataset.type, dataset.data_root + dataset.ann_file, dataset.data_prefix.img]
+    file = f'{dataset.data_root}{dataset.ann_file}'
+    return DATA_SETS[f'{dataset.type} {file} {dataset.data_prefix.img}']
 
 
 # -----data-----
@@ -107,16 +85,13 @@ def _loading(cfg: Config) -> Settings:
     assert cfg.test_evaluator.ann_file == test.data_root + test.ann_file
     metric = 'LVIS' if 'LVIS' in test.type else 'Coco'
     assert cfg.test_evaluator.type.endswith(f'{metric}Metric')
-    settings = {}
-    if sampler.type == 'RepeatFactorSampler':
-        settings['DATALOADER.REPEAT_THRESHOLD'] = sampler.repeat_thr
+    grouping = loader.batch_sampler.type == 'OriginalAspectRatioBatchSampler'
+    filtered = all(d.filter_cfg == dict(filter_empty_gt=True) for d in datasets)
+    repeat = sampler.type == 'RepeatFactorSampler'
     return {
-        **settings,
-        'DATALOADER.ASPECT_RATIO_GROUPING': loader.batch_sampler.type
-        == 'OriginalAspectRatioBatchSampler',
-        'DATALOADER.FILTER_EMPTY_ANNOTATIONS': all(
-            d.filter_cfg == dict(filter_empty_gt=True) for d in datasets
-        ),
+        **({'DATALOADER.REPEAT_THRESHOLD': sampler.repeat_thr} if repeat else {}),
+        'DATALOADER.ASPECT_RATIO_GROUPING': grouping,
+        'DATALOADER.FILTER_EMPTY_ANNOTATIONS': filtered,
         'DATALOADER.NUM_WORKERS': loader.num_workers,
         'DATALOADER.SAMPLER_TRAIN': SAMPLERS[sampler.type],
         'DATASETS.TRAIN': tuple(map(_name, datasets)),
@@ -189,20 +164,20 @@ def _backbone(cfg: Config) -> Settings:
     weights = WEIGHTS[backbone.init_cfg.checkpoint]
     if cfg.load_from is not None:
         weights = cfg.load_from.split('/')[-2]
-    settings = {
-        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type, len(strides)],
-        'MODEL.WEIGHTS': weights,
-    }
     of_backbone = _dla if backbone.type == 'DLA' else _resnet
     of_neck = dict(FPN=_fpn, DLAUpNeck=_dla_up, BiFPN=_bifpn, FCOSBiFPN=_bifpn)[neck.type]
-    return {**settings, **of_backbone(cfg), **of_neck(cfg)}
+    return {
+        'MODEL.BACKBONE.NAME': BACKBONES[backbone.type, neck.type, len(strides)],
+        'MODEL.WEIGHTS': weights,
+        **of_backbone(cfg),
+        **of_neck(cfg),
+    }
 
 
 def _in_features(cfg: Config) -> list[str]:
     backbone = cfg.model.backbone
-    if backbone.type == 'DLA':
-        return [f'dla{i}' for i in backbone.out_indices]
-    return [f'res{i + 2}' for i in backbone.out_indices]
+    name, first = ('dla', 0) if backbone.type == 'DLA' else ('res', 2)
+    return [f'{name}{i + first}' for i in backbone.out_indices]
 
 
 def _resnet(cfg: Config) -> Settings:
@@ -318,37 +293,29 @@ def _centernet(cfg: Config) -> Settings:
         settings['NUM_CLASSES'] = head.num_classes
         settings['NUM_CLS_CONVS'] = head.stacked_convs
     else:
-        settings.update(_training_proposals(cfg))
+        train = cfg.model.train_cfg.rpn_proposal
+        assert train.score_thr == test.score_thr and train.nms.class_agnostic
+        settings['NMS_TH_TRAIN'] = train.nms.iou_threshold
+        settings['POST_NMS_TOPK_TRAIN'] = train.max_per_img
+        settings['PRE_NMS_TOPK_TRAIN'] = train.nms_pre
     return {f'MODEL.CENTERNET.{key}': v for key, v in settings.items()}
-
-
-def _training_proposals(cfg: Config) -> Settings:
-    train, test = cfg.model.train_cfg.rpn_proposal, cfg.model.test_cfg.rpn
-    assert train.score_thr == test.score_thr and train.nms.class_agnostic
-    return {
-        'NMS_TH_TRAIN': train.nms.iou_threshold,
-        'POST_NMS_TOPK_TRAIN': train.max_per_img,
-        'PRE_NMS_TOPK_TRAIN': train.nms_pre,
-    }
 
 
 def _second_stage(cfg: Config) -> Settings:
     roi = cfg.model.get('roi_head')
-    settings = {
-        'MODEL.META_ARCHITECTURE': dict(SingleStageDetector='CenterNetDetector').get(
-            cfg.model.type, 'GeneralizedRCNN'
-        ),
-        'MODEL.MASK_ON': bool(roi) and 'mask_head' in roi,
-    }
     if roi is None:
-        return settings
-    cascade = roi.type == 'CenterNet2CascadeRoIHead'
-    assert cascade or roi.type == 'CenterNet2RoIHead'
-    settings.update(_rois(cfg), **_box_head(cfg))
-    settings.update((_cascade if cascade else _single)(cfg))
-    if settings['MODEL.MASK_ON']:
-        settings.update(_masks(cfg))
-    return settings
+        assert cfg.model.type == 'SingleStageDetector'
+        return {'MODEL.META_ARCHITECTURE': 'CenterNetDetector', 'MODEL.MASK_ON': False}
+    of_stages = dict(CenterNet2CascadeRoIHead=_cascade, CenterNet2RoIHead=_single)[roi.type]
+    masks = 'mask_head' in roi
+    return {
+        'MODEL.META_ARCHITECTURE': 'GeneralizedRCNN',
+        'MODEL.MASK_ON': masks,
+        **_rois(cfg),
+        **_box_head(cfg),
+        **of_stages(cfg),
+        **(_masks(cfg) if masks else {}),
+    }
 
 
 def _rois(cfg: Config) -> Settings:
@@ -385,10 +352,9 @@ def _cascade(cfg: Config) -> Settings:
     roi, stages = cfg.model.roi_head, cfg.model.train_cfg.rcnn
     assert roi.stage_loss_weights == [1, 1, 1]
     assert [s.sampler.type for s in stages[1:]] == ['PseudoSampler'] * 2
+    weights = list(map(_box_weights, roi.stage_target_stds))
     return {
-        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS': list(
-            map(_box_weights, roi.stage_target_stds)
-        ),
+        'MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS': weights,
         'MODEL.ROI_BOX_CASCADE_HEAD.IOUS': list(map(_threshold, stages)),
         'MODEL.ROI_HEADS.NAME': 'CustomCascadeROIHeads',
     }
@@ -436,13 +402,11 @@ def _box_head(cfg: Config) -> Settings:
         **_pooler(cfg.model.roi_head.bbox_roi_extractor),
     }
     if fed:
-        sources = dict(lvis_v1='datasets/lvis/lvis_v1_train_cat_info.json')
-        settings.update(
-            CAT_FREQ_PATH=sources[loss.cat_freq],
-            FED_LOSS_FREQ_WEIGHT=loss.freq_power,
-            FED_LOSS_NUM_CAT=loss.num_sampled_classes,
-            PRIOR_PROB=loss.prior_prob,
-        )
+        assert loss.cat_freq == 'lvis_v1'
+        settings['CAT_FREQ_PATH'] = 'datasets/lvis/lvis_v1_train_cat_info.json'
+        settings['FED_LOSS_FREQ_WEIGHT'] = loss.freq_power
+        settings['FED_LOSS_NUM_CAT'] = loss.num_sampled_classes
+        settings['PRIOR_PROB'] = loss.prior_prob
     return {f'MODEL.ROI_BOX_HEAD.{key}': v for key, v in settings.items()}
 
 
@@ -470,7 +434,6 @@ def _masks(cfg: Config) -> Settings:
 def _schedule(cfg: Config) -> Settings:
     warmup, *steps = cfg.param_scheduler
     max_iters = cfg.train_cfg.max_iters
-    name, settings = 'WarmupMultiStepLR', {}
     if warmup.type == 'LinearLR':
         (steps,) = steps
         assert not warmup.by_epoch and not steps.by_epoch
@@ -482,13 +445,15 @@ def _schedule(cfg: Config) -> Settings:
         factor, iters = warmup.warmup_factor, warmup.warmup_iters
     if warmup.type == 'WarmupCosineLR':
         assert warmup.max_iters == max_iters
-        name, settings['SOLVER.BASE_LR_END'] = 'WarmupCosineLR', 0.0
+        law = {'SOLVER.LR_SCHEDULER_NAME': 'WarmupCosineLR', 'SOLVER.BASE_LR_END': 0.0}
     else:
-        settings['SOLVER.GAMMA'] = steps.gamma
-        settings['SOLVER.STEPS'] = tuple(steps.milestones)
+        law = {
+            'SOLVER.LR_SCHEDULER_NAME': 'WarmupMultiStepLR',
+            'SOLVER.GAMMA': steps.gamma,
+            'SOLVER.STEPS': tuple(steps.milestones),
+        }
     return {
-        **settings,
-        'SOLVER.LR_SCHEDULER_NAME': name,
+        **law,
         'SOLVER.MAX_ITER': max_iters,
         'SOLVER.WARMUP_FACTOR': factor,
         'SOLVER.WARMUP_ITERS': iters,
@@ -529,7 +494,5 @@ def settings_of(cfg: Config) -> Settings:
             always does, is not so in the config.
         KeyError: If a part of the config is nothing the original has.
     """
-    settings: Settings = {}
-    for part in (_loading, _images, _backbone, _centernet, _second_stage, _schedule, _solver):
-        settings.update(part(cfg))
-    return settings
+    parts = (_loading, _images, _backbone, _centernet, _second_stage, _schedule, _solver)
+    return {key: value for part in parts for key, value in part(cfg).items()}
