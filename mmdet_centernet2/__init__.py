@@ -11,6 +11,8 @@ import warnings
 
 # Of mmcv and mmdet, when they are imported beside torch 2.14 or newer.
 warnings.filterwarnings('ignore', r'`torch\.jit\.\w+` is deprecated')
+# Of onedl's mmdet; our metrics do without.
+warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
 
 from .utils.versions import check_versions  # noqa: E402
 from .version import __version__, version_info  # noqa: E402

@@ -36,11 +36,15 @@ SAME_SEED = 7
 
 
 def shrink_model(cfg: Config) -> None:
-    """Fewer layers and narrow second stages; every kind of part is there."""
-    if cfg.model.backbone.get('depth') == 101:
-        cfg.model.backbone.depth = 50
-    if 'roi_head' in cfg.model:
-        cfg.model.roi_head.bbox_head.fc_out_channels = 32
+    """Fewer layers and channels; every kind of part is there."""
+    model = cfg.model
+    if model.backbone.get('depth') in (50, 101):
+        model.backbone.update(depth=50, base_channels=16)
+        model.neck.in_channels = [128, 256, 512]
+    if 'BiFPN' in model.neck.type:
+        model.neck.num_cells = 2
+    if 'roi_head' in model:
+        model.roi_head.bbox_head.fc_out_channels = 32
 
 
 def train(name: str, folder: Path) -> list[float]:

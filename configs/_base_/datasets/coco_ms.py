@@ -1,4 +1,4 @@
-# COCO detection as the original reads it: pillow-exact resizing, a choice of
+# COCO detection as the original reads it: antialiased resizing, a choice of
 # short edges, nothing filtered but images without objects.
 dataset_type = 'CenterNet2CocoDataset'
 data_root = 'data/coco/'
@@ -15,9 +15,8 @@ load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 resize_short_edge = dict(
     type='RandomChoiceResize',
     scales=[640, 672, 704, 736, 768, 800],
-    resize_type='ResizeShortestEdge',
+    resize_type='AntialiasShortestEdge',  # within a grey level of pillow
     max_size=1333,
-    backend='pillow',
 )
 resize = dict(
     type='Resize', _scope_='mmdet_centernet2', scale=(1333, 800), keep_ratio=True, backend='pillow'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,10 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class AntialiasResize(Resize):
-    """mmdet's ``Resize`` with ``backend='pillow'``, computed by torch.
+    """mmdet's ``Resize`` with ``backend='pillow'``, computed by OpenCV and torch.
 
-    Within one grey level of Pillow's. Grey images and ``keep_ratio=True`` are
-    left to mmdet's.
+    Within one grey level of Pillow's. OpenCV enlarges, where nothing needs
+    antialiasing. Grey images and ``keep_ratio=True`` are left to mmdet's.
 
     Args:
         *args, **kwargs: See mmdet's ``Resize``.
@@ -28,9 +29,13 @@ class AntialiasResize(Resize):
         if image is None or self.keep_ratio or image.ndim != 3:
             return super()._resize_img(results)
         width, height = results['scale']
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        resized = F.interpolate(pixels, (height, width), mode='bilinear', antialias=True)
-        results['img'] = resized[0].permute(1, 2, 0).numpy()
+        if height >= image.shape[0] and width >= image.shape[1]:
+            resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        else:
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+            pixels = F.interpolate(pixels, (height, width), mode='bilinear', antialias=True)
+            resized = pixels[0].permute(1, 2, 0).numpy()
+        results['img'] = resized
         results['img_shape'] = (height, width)
         results['scale_factor'] = (width / image.shape[1], height / image.shape[0])
         results['keep_ratio'] = False

@@ -1,4 +1,4 @@
-"""torch's antialiased resizing against Pillow's."""
+"""OpenCV's enlarging and torch's antialiased shrinking against Pillow's."""
 
 import numpy as np
 import pytest
@@ -29,9 +29,9 @@ def test_pillow_to_one_grey_level(size):
             assert found[key] == wanted[key]
         assert found['img'].dtype == np.uint8
         assert found['img'].shape == wanted['img'].shape
-        difference = np.abs(found['img'].astype(int) - wanted['img'])
-        assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.03
+        difference = found['img'].astype(int) - wanted['img']
+        assert np.abs(difference).max() <= 1  # Pillow rounds after each axis
+        assert np.abs(difference).mean() < 0.35
 
 
 def test_grey_images_are_left_to_mmdet():
