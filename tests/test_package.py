@@ -1,5 +1,6 @@
 """The package as users install it: from a wheel, or editable from a clone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 NOT_SOURCES = shutil.ignore_patterns(
     '.git',
-    '.venv',
+    '.venv*',
     '.mim',
     'build',
     'dist',
@@ -56,17 +57,8 @@ def run_python(*arguments: str, **kwargs) -> str:
 @pytest.fixture(scope='module')
 def wheel(sources, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('wheel')
-    run_python(
-        '-m',
-        'pip',
-        'wheel',
-        '--no-deps',
-        '--no-build-isolation',
-        '--disable-pip-version-check',
-        '-w',
-        str(out),
-        str(sources),
-    )
+    command = '-m pip wheel --no-deps --no-build-isolation --disable-pip-version-check -w'
+    run_python(*command.split(), str(out), str(sources))
     return next(out.glob('*.whl'))
 
 
@@ -128,37 +120,29 @@ def test_editable_install_links_to_the_clone(sources, editable_wheel):
         assert not os.path.isabs(os.readlink(mim / part))
 
 
-# Runs a program in an interpreter that sees one installation and no other: no
+# Runs programs in an interpreter that sees one installation and no other: no
 # site folders, then the installed one, then those of the libraries.
 ISOLATED = """
-import runpy, site, sys
-installed, program, *paths = sys.argv[1].split('|')
+import json, runpy, site, sys
+installed, libraries, commands = json.loads(sys.argv[1])
 sys.path[:] = [path for path in sys.path if path]
 site.addsitedir(installed)
-sys.path += [path for path in paths if path not in sys.path]
+sys.path += [path for path in libraries if path not in sys.path]
 import setuptools  # has distutils, as its site folder has; Python 3.12 lacks it
-sys.argv = sys.argv[2:]
-runpy.run_path(program, run_name='__main__')
+for sys.argv in commands:
+    runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
-def run_isolated(installed: Path, program: Path, *arguments: str, cwd: Path) -> str:
+def run_isolated(installed: Path, *commands: list, cwd: Path) -> str:
     libraries = [
         path
         for path in sys.path
         if Path(path).is_dir() and not (Path(path) / 'mmdet_centernet2').exists()
     ]
-    spec = '|'.join([str(installed), str(program), *libraries])
-    return run_python(
-        '-S',
-        '-c',
-        ISOLATED,
-        spec,
-        str(program),
-        *arguments,
-        cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': ''},
-    )
+    spec = json.dumps([installed, libraries, commands], default=str)
+    env = {**os.environ, 'PYTHONPATH': ''}
+    return run_python('-S', '-c', ISOLATED, spec, cwd=cwd, env=env)
 
 
 WHERE = """
@@ -176,24 +160,24 @@ model = dict(backbone=dict(init_cfg=None))
 
 @pytest.fixture
 def user_folder(tmp_path) -> Path:
-    """A folder of a user's own, with a config that inherits one of ours."""
+    """Holds a config that inherits one of ours."""
     folder = tmp_path / 'mine'
     folder.mkdir()
     (folder / 'config.py').write_text(INHERITING)
+    (folder / 'where.py').write_text(WHERE)
     return folder
 
 
-@pytest.mark.parametrize('kind', ['wheel', 'editable_wheel'])
-def test_inheriting_config_where_the_package_was_imported(
-    kind, request, tmp_path, user_folder, sources
-):
-    installed = unpacked(request.getfixturevalue(kind), tmp_path / 'installed')
-    script = user_folder / 'where.py'
-    script.write_text(WHERE)
-    said = run_isolated(installed, script, cwd=user_folder).split()
-    holder = installed if kind == 'wheel' else sources
-    assert said[-2] == 'CenterNet2ProposalHead'
-    assert Path(said[-1]).parent == holder / 'mmdet_centernet2'
+def assert_config_inherits(said: str, holder: Path) -> None:
+    """As ``where.py`` prints it."""
+    kind, file = said.split()[:2]
+    assert kind == 'CenterNet2ProposalHead'
+    assert Path(file).parent == holder / 'mmdet_centernet2'
+
+
+def test_inheriting_config_with_an_editable_install(editable_wheel, tmp_path, user_folder, sources):
+    installed = unpacked(editable_wheel, tmp_path / 'installed')
+    assert_config_inherits(run_isolated(installed, ['where.py'], cwd=user_folder), sources)
 
 
 def as_options(options: dict) -> list:
@@ -223,26 +207,11 @@ def test_installed_tools_train_and_test_from_any_folder(wheel, tmp_path, user_fo
             'default_hooks.checkpoint.interval': 2,
         }
     )
-    tools = installed / 'mmdet_centernet2' / '.mim' / 'tools'
-    run_isolated(
-        installed,
-        tools / 'train.py',
-        'config.py',
-        '--work-dir',
-        'run',
-        '--cfg-options',
-        *options,
-        cwd=user_folder,
-    )
-    said = run_isolated(
-        installed,
-        tools / 'test.py',
-        'config.py',
-        'run/iter_2.pth',
-        '--cfg-options',
-        *options,
-        cwd=user_folder,
-    )
+    tools, more = installed / 'mmdet_centernet2' / '.mim' / 'tools', ['--cfg-options', *options]
+    train = [tools / 'train.py', 'config.py', '--work-dir', 'run', *more]
+    test = [tools / 'test.py', 'config.py', 'run/iter_2.pth', *more]
+    said = run_isolated(installed, ['where.py'], train, test, cwd=user_folder)
+    assert_config_inherits(said, installed)
     assert 'Average Precision' in said
 
 

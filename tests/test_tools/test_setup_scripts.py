@@ -67,8 +67,8 @@ def record(clone: Path, **environment: str) -> None:
 
 
 def clean_environment(clone: Path) -> dict[str, str]:
-    names = ('VIRTUAL_ENV', 'CONDA_PREFIX', 'PYTHON', 'FORCE_CUDA', 'TORCH_CUDA_ARCH_LIST')
-    kept = {name: value for name, value in os.environ.items() if name not in names}
+    names = 'VIRTUAL_ENV CONDA_PREFIX PYTHON FORCE_CUDA TORCH_CUDA_ARCH_LIST CUDA_VISIBLE_DEVICES'
+    kept = {name: value for name, value in os.environ.items() if name not in names.split()}
     return {**kept, 'XDG_CACHE_HOME': str(clone.parent / 'cache'), 'PIP_NO_INDEX': '1'}
 
 

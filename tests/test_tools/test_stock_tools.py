@@ -130,11 +130,25 @@ def main(module: ModuleType, *arguments, monkeypatch) -> None:
     module.main()
 
 
-def run(name: str, *arguments) -> str:
-    """Run a tool as users do."""
-    done = subprocess.run(
-        [sys.executable, TOOLS / f'{name}.py', *map(str, arguments)], capture_output=True, text=True
-    )
+# Runs each command in a process that has not imported this package.
+FORK = """
+import json, os, runpy, sys
+import mmdet.apis
+for sys.argv in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        runpy.run_path(sys.argv[0], run_name='__main__')
+        break
+    if os.waitpid(child, 0)[1]:
+        sys.exit(sys.argv[0])
+"""
+
+
+def run(*commands: tuple) -> str:
+    """Run tools as users do."""
+    lines = json.dumps([(TOOLS / f'{name}.py', *rest) for name, *rest in commands], default=str)
+    done = subprocess.run([sys.executable, '-c', FORK, lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -231,25 +245,16 @@ def test_confusion_matrix(case, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('case', [TREES], indirect=True)
 def test_every_tool_as_a_command(case, tmp_path):
-    prefix = tmp_path / 'found'
+    prefix, few = tmp_path / 'found', few_categories(case.annotations, tmp_path / 'few.json')
+    option = f'val_evaluator.outfile_prefix={prefix}'
     said = run(
-        'eval_metric',
-        case.path,
-        case.predictions,
-        '--cfg-options',
-        f'val_evaluator.outfile_prefix={prefix}',
+        ('eval_metric', case.path, case.predictions, '--cfg-options', option),
+        ('analyze_results', case.path, case.predictions, tmp_path / 'results'),
+        ('confusion_matrix', case.path, case.predictions, tmp_path),
+        ('coco_error_analysis', f'{prefix}.bbox.json', tmp_path / 'errors', '--ann', few),
     )
     assert figures_in(said) == pytest.approx([1.0])
-    run('analyze_results', case.path, case.predictions, tmp_path / 'results')
     assert len(list((tmp_path / 'results').rglob('*_1.0.jpg'))) == 2
-    run('confusion_matrix', case.path, case.predictions, tmp_path)
-    run(
-        'coco_error_analysis',
-        f'{prefix}.bbox.json',
-        tmp_path / 'errors',
-        '--ann',
-        few_categories(case.annotations, tmp_path / 'few.json'),
-    )
     for name in ('confusion_matrix.png', 'errors/bbox/bbox-tree-allarea.png'):
         with Image.open(tmp_path / name) as plot:
             assert min(plot.size) > 50
