@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from typing import Any
 
 import mmcv.ops
@@ -50,7 +49,7 @@ def config_of_checkpoint(checkpoint: dict, path: str) -> Config:
         dataset = {key: given[key] for key in ('type', 'pipeline')}
         dataset['metainfo'] = dict(given.get('metainfo') or {})
         config = dict(model=settings['model'], test_dataloader=dict(dataset=dataset))
-        _check_types(config)
+        _check_types(config, _registered())
     except Exception as error:  # a text can be wrong in any way
         missing = 'no ' * isinstance(error, KeyError)
         reason = missing + (str(error) or type(error).__name__).splitlines()[0]
@@ -73,72 +72,53 @@ def parse_config(text: str) -> dict[str, Any]:
     for node in ast.parse(text).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                found[name] = _value(value)
+                found[name] = ast.literal_eval(_Literals().visit(value))
             case _:
-                raise _refused(node)
+                raise ValueError(f'line {node.lineno}: {ast.unparse(node)[:60]!r}')
     return found
 
 
-def _value(node: ast.expr) -> Any:
-    match node:
-        case ast.Call(func=ast.Name(id='dict'), args=[] | [_] as args, keywords=keywords):
-            # dict({...}) is how mmengine writes keys that are no names
-            found = dict(_value(args[0])) if args else {}
-            if all(keyword.arg for keyword in keywords):
-                return found | {keyword.arg: _value(keyword.value) for keyword in keywords}
-        case ast.Call(func=ast.Name(id='set'), args=[], keywords=[]):
-            return set()
-        case ast.Name(id='inf' | 'nan' as name):
-            return float(name)
-        case ast.List(elts=parts):
-            return [_value(part) for part in parts]
-        case ast.Tuple(elts=parts):
-            return tuple(_value(part) for part in parts)
-        case ast.Set(elts=parts):
-            return {_value(part) for part in parts}
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {_value(key): _value(value) for key, value in zip(keys, values) if key}
-        case ast.Constant(value=value):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
-    raise _refused(node)
+class _Literals(ast.NodeTransformer):
+    """Turns what mmengine writes beside literals into literals."""
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """``dict(a=1)``, and ``dict({...})`` of keys that are no names."""
+        match self.generic_visit(node):
+            case ast.Call(func=ast.Name(id='dict'), args=[], keywords=given):
+                keys = [ast.Constant(keyword.arg) for keyword in given]
+                return ast.Dict([*keys], [keyword.value for keyword in given])
+            case ast.Call(func=ast.Name(id='dict'), args=[ast.Dict() as only], keywords=[]):
+                return only
+        return node
 
-def _refused(node: ast.AST) -> ValueError:
-    return ValueError(f'line {getattr(node, "lineno", "?")}: {ast.unparse(node)[:60]!r}')
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """``inf`` and ``nan``."""
+        return ast.Constant(float(node.id)) if node.id in ('inf', 'nan') else node
 
 
 def _dict(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _check_types(config: dict) -> None:
-    """Refuse a ``type`` that is not registered: mmengine would import it by its name."""
+def _registered() -> set[str]:
+    """What a ``type`` may be: mmengine would import any other by its name."""
     register_all_modules(init_default_scope=False)
-    roots = (DATASETS, MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS)
     # RoI layers and NMS are looked up in mmcv.ops; the type of an NMS with eval
-    known = set(mmcv.ops.__all__).union(*(names for root in roots for names in _names(root)))
-    for name in _types(config):
-        if not isinstance(name, str) or name not in known:
-            raise ValueError(f'type={name!r} is not registered')
+    names = set(mmcv.ops.__all__)
+    registries: list[Registry] = [DATASETS, MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS]
+    for registry in registries:  # grows
+        names.update(registry.module_dict)
+        names.update(f'{registry.scope}.{name}' for name in registry.module_dict)
+        registries += registry.children.values()
+    return names
 
 
-def _names(registry: Registry) -> Iterator[set[str]]:
-    """Registered names, also behind ``scope.``."""
-    names = set(registry.module_dict)
-    yield names
-    yield {f'{registry.scope}.{name}' for name in names}
-    for child in registry.children.values():
-        yield from _names(child)
-
-
-def _types(value: Any) -> Iterator[Any]:
+def _check_types(value: Any, known: set[str]) -> None:
     if isinstance(value, dict):
-        if 'type' in value:
-            yield value['type']
+        if 'type' in value and value['type'] not in known:
+            raise ValueError(f'type={value["type"]!r} is not registered')
         value = value.values()
     elif not isinstance(value, (list, tuple)):
         return
     for part in value:
-        yield from _types(part)
+        _check_types(part, known)
