@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +57,7 @@ def _read(path: Path) -> Any:
     if path.is_dir():
         raise CheckpointError('is a folder; give the checkpoint file in it.')
     if not path.exists():
-        raise CheckpointError('no such file.')
+        raise CheckpointError(f'does not exist (looked for {path.absolute()}).')
     try:
         with path.open('rb') as file:
             head = file.read(512)
@@ -71,13 +70,13 @@ def _read(path: Path) -> Any:
                 return load_torch(file)
             if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= _MAX_SAFETENSORS_HEADER:
                 return _load_safetensors(path)
-            _must_be_pickle(head, file)
+            _must_be_pickle(head)
             return load_arrays(file)
     except OSError as error:
         raise CheckpointError(f'cannot be read: {error.strerror or error}') from error
 
 
-def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
+def _must_be_pickle(head: bytes) -> None:
     """Name the usual things that are mistaken for a checkpoint."""
     text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
     if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
@@ -87,7 +86,7 @@ def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
         )
     if text.startswith(b'version https://git-lfs'):
         raise CheckpointError('is a Git LFS pointer, not the file; run `git lfs pull`.')
-    if _is_tar(file):
+    if head[257:262] == b'ustar':
         raise CheckpointError(
             'is a tar archive. Unpack it first; a checkpoint in the tar format of torch before '
             '0.1.10 cannot be read safely.'
@@ -96,16 +95,6 @@ def _must_be_pickle(head: bytes, file: BinaryIO) -> None:
         raise CheckpointError(
             f'starts with {head[:8]!r}: neither a file of torch.save nor a pickle. {FETCH_AGAIN}'
         )
-
-
-def _is_tar(file: BinaryIO) -> bool:
-    try:
-        with tarfile.open(fileobj=file, mode='r:') as archive:
-            return archive.next() is not None
-    except tarfile.TarError:
-        return False
-    finally:
-        file.seek(0)
 
 
 def _check_archive(file: BinaryIO) -> None:
@@ -198,11 +187,7 @@ def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor
 
 
 def check_target(dst: str | Path, src: str | Path, overwrite: bool) -> None:
-    """Refuse a place to write to before any work is done.
-
-    Raises:
-        CheckpointError: If writing would lose something, or cannot succeed.
-    """
+    """Raise an error if writing would lose something, or cannot succeed."""
     dst, src = Path(dst), Path(src)
     if dst.is_dir():
         raise CheckpointError(f'{dst}: is a folder; give the name of the file to write.')

@@ -1,15 +1,13 @@
 """Unpickling arrays of unknown origin without executing anything.
 
 A pickle may call whatever it names. This unpickler knows only the names that
-plain containers and numpy's arrays are made of, and ends at any other. Arrays
-are built from their bytes here, not by numpy's own methods:
-``numpy.dtype.__setstate__`` trusts flags in the file, and wrong ones corrupt
-memory.
+plain containers and numpy's arrays are made of, and ends at any other. Types
+of elements are ours, not the file's: ``numpy.dtype.__setstate__`` trusts
+flags in the file, and wrong ones corrupt memory.
 """
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections import OrderedDict
 from typing import Any, BinaryIO
@@ -27,32 +25,23 @@ class _DType:
     """An element type and its byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        number = code.lstrip('<>|=') if isinstance(code, str) else None
-        if number in ('O', 'O8', 'object'):
+        self.number = code.lstrip('<>|=') if isinstance(code, str) else ''
+        if self.number not in _NUMBERS:
             raise CheckpointError(
-                'an array of Python objects is in the file; only arrays of numbers are read, '
+                f'an array of type {code!r} is in the file; only {", ".join(_NUMBERS)} are read, '
                 'because objects can run code.'
             )
-        if number not in _NUMBERS:
-            raise CheckpointError(
-                f'an array of type {code!r} is in the file; only {", ".join(_NUMBERS)} are read.'
-            )
-        self.dtype = np.dtype(('>' if code[0] == '>' else '<') + number)
+        self.order = '>' if code[0] == '>' else '<'
 
     def __setstate__(self, state: tuple) -> None:
-        # (version, byte order, sub-array, names, fields, ...)
-        if any(state[2:5]):
-            raise CheckpointError(
-                'a structured array is in the file; only plain arrays of numbers are read.'
-            )
-        self.dtype = self.dtype.newbyteorder('>' if state[1] == '>' else '<')
+        self.order = '>' if state[1] == '>' else '<'  # after the version
 
 
-class _Array:
+class _Array(np.ndarray):
     """An array that gets its content from the BUILD opcode."""
 
-    def __init__(self, *_: Any) -> None:
-        self.array = np.empty(0, np.float32)
+    def __new__(cls, *_: Any) -> _Array:
+        return super().__new__(cls, 0)
 
     def __setstate__(self, state: tuple) -> None:
         # (version, shape, dtype, Fortran order, data); no version once.
@@ -61,36 +50,26 @@ class _Array:
             raw = raw.encode('latin1')
         if not (isinstance(kind, _DType) and isinstance(raw, (bytes, bytearray))):
             raise CheckpointError('an array is made of something but bytes.')
-        dtype, shape = kind.dtype, tuple(int(size) for size in shape)
-        if min(shape, default=1) < 0 or len(raw) != dtype.itemsize * math.prod(shape):
-            raise CheckpointError(
-                f'an array of shape {list(shape)} and type {dtype} is given {len(raw)} bytes; '
-                'the file is damaged.'
-            )
-        array = np.frombuffer(raw, dtype).reshape(shape, order='F' if fortran else 'C')
-        # torch needs native byte order and memory that can be written.
-        self.array = np.array(array, dtype.newbyteorder('='), order='C')
+        if min(shape, default=0) < 0:
+            raise CheckpointError(f'an array has the shape {shape}; the file is damaged.')
+        # numpy compares the number of bytes, and makes the byte order native.
+        dtype = np.dtype(kind.order + kind.number)
+        content = (1, tuple(shape), dtype, bool(fortran), bytes(raw))
+        super().__setstate__(content)  # type: ignore[arg-type]
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any = (), order: str = 'C', *_: Any) -> _Array:
-    """In place of numpy's ``_frombuffer`` (protocol 5)."""
+    """In place of numpy's ``_frombuffer`` (protocol 5) and ``scalar``."""
     array = _Array()
     array.__setstate__((shape, dtype, order == 'F', raw))
     return array
 
 
-def _encode(text: Any, encoding: str = 'latin1') -> bytes:
-    """In place of ``codecs.encode``, which protocols 0 to 2 use for bytes."""
-    if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise CheckpointError('bytes in an unknown encoding are in the file.')
-    return text.encode('latin1')
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
     ('numpy', 'ndarray'): _Array,
     ('numpy', 'dtype'): _DType,
-    ('_codecs', 'encode'): _encode,
-    # How protocols 0 to 2 spell b''.
+    # Bytes in protocols 0 to 2.
+    ('_codecs', 'encode'): lambda text, *_: text.encode('latin1'),
     ('__builtin__', 'bytes'): lambda: b'',
     ('builtins', 'bytes'): lambda: b'',
     ('collections', 'OrderedDict'): OrderedDict,
@@ -117,19 +96,6 @@ class _Unpickler(pickle._Unpickler):
         return _ALLOWED[module, name]
 
 
-def _unwrap(root: dict) -> None:
-    """Put arrays in the place of :class:`_Array`, through all dictionaries."""
-    seen, stack = set(), [root]
-    while stack:
-        node = stack.pop()
-        seen.add(id(node))
-        for key, value in node.items():
-            if isinstance(value, _Array):
-                node[key] = value.array
-            elif isinstance(value, dict) and id(value) not in seen:
-                stack.append(value)
-
-
 def load_arrays(file: BinaryIO) -> Any:
     """Read a pickle of numpy arrays, usually in a dictionary.
 
@@ -138,8 +104,7 @@ def load_arrays(file: BinaryIO) -> Any:
     """
     try:
         # latin1 keeps the bytes of Python 2's strings.
-        root = {'content': _Unpickler(file, encoding='latin1').load()}
-        _unwrap(root)
+        content = _Unpickler(file, encoding='latin1').load()
     except CheckpointError:
         raise
     except Exception as error:  # a damaged pickle fails in any way
@@ -148,4 +113,4 @@ def load_arrays(file: BinaryIO) -> Any:
         ) from error
     if file.read(1):
         raise CheckpointError(f'there is data after the end of the pickle. {FETCH_AGAIN}')
-    return root['content']
+    return content

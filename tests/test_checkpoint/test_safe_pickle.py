@@ -210,8 +210,8 @@ def test_attributes_of_allowed_names_are_not_reached(tmp_path):
 @pytest.mark.parametrize(
     'array, message',
     [
-        (np.array([None], object), 'an array of Python objects'),
-        (np.array([[1, 'x']], object), 'an array of Python objects'),
+        (np.array([None], object), "an array of type 'O8'"),
+        (np.array([[1, 'x']], object), "an array of type 'O8'"),
         (np.array(['text']), 'only'),
         (np.array([(1, 2.0)], 'i4,f4'), 'only'),
         (np.array([1j]), 'only'),
@@ -229,7 +229,7 @@ def test_array_with_too_few_bytes_is_refused():
     text = pickle.dumps({'a': np.arange(4, dtype=np.uint8)}, 2)
     raw = b'\x00\x01\x02\x03'
     assert text.count(raw) == 1
-    with pytest.raises(CheckpointError, match='3 bytes'):
+    with pytest.raises(CheckpointError, match='damaged.*buffer size'):
         load_arrays(
             io.BytesIO(text.replace(b'X\x04\x00\x00\x00' + raw, b'X\x03\x00\x00\x00' + raw[:3]))
         )
@@ -343,7 +343,7 @@ def test_torchscript_is_refused(tmp_path):
 @pytest.mark.parametrize(
     'path, hint',
     [
-        ('absent.pth', 'no such file'),
+        ('absent.pth', 'does not exist'),
         ('.', 'is a folder'),
         ('https://example.com/model.pth', 'Download the file first'),
         ('detectron2://ImageNetPretrained/MSRA/R-50.pkl', 'Download'),
