@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,13 +13,53 @@ from torch import Tensor
 
 from mmdet_centernet2.utils.errors import CheckpointError
 
-from .key_maps import key_map
-from .rules import Fill, KeyMap
+from .key_maps import key_map, rename, reverse
 from .variants import Variant, detect_official, detect_ours
 
 StateDict = dict[str, Tensor]
 #: Keys of a converted checkpoint's ``meta`` that the way back reads.
 EXTRAS, KEYS = 'original_extras', 'original_keys'
+
+
+class Fill(NamedTuple):
+    """A tensor that our modules have and the original's do not.
+
+    Attributes:
+        beside: Regular expression in one of our names; each such tensor gets one.
+        add: What stands in its place in the new tensor's name.
+        make: The new value, from the tensor it stands beside.
+        text: The value in words.
+        required: Whether any other value cannot be turned back.
+        idle: Whether no output depends on it.
+    """
+
+    beside: str
+    add: str
+    make: Callable[[Tensor], Tensor]
+    text: str
+    required: bool = False
+    idle: bool = False
+
+
+# FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
+# Either statistic brings it in: when one is missing, only that is said.
+COUNTER = Fill(
+    r'^((?!neck\.).*)\.running_(mean|var)$',
+    r'\1.num_batches_tracked',
+    lambda statistics: torch.zeros((), dtype=torch.long),
+    '0',
+)
+_FILLS = (
+    COUNTER,
+    # The original's Res2Net has offset convolutions without a bias, mmcv's have one.
+    Fill(
+        r'(\.convs\.\d\.conv_offset)\.weight$',
+        r'\1.bias',
+        lambda kernel: kernel.new_zeros(kernel.shape[0]),
+        'zeros',
+        required=True,
+    ),
+)
 
 
 @dataclass
@@ -29,44 +70,46 @@ class Conversion:
         state_dict: Our name to tensor.
         variant: The network; None for a backbone alone.
         sources: Our name to the original's name.
-        parts: Part of the detector to number of tensors.
         extras: The original's tensors that have no counterpart here.
         filled: Our name to the value that it was given, in words.
         idle: Those of them that no output depends on.
-        unplaced: The original's names that no rule knows.
+        unplaced: The original's names that are not known.
         original_keys: All of the original's names, in order.
     """
 
     state_dict: StateDict = field(default_factory=dict)
     variant: Variant | None = None
     sources: dict[str, str] = field(default_factory=dict)
-    parts: Counter = field(default_factory=Counter)
     extras: StateDict = field(default_factory=dict)
     filled: dict[str, str] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     original_keys: list[str] = field(default_factory=list)
 
+    @property
+    def parts(self) -> Counter[str]:
+        """Part of the detector to number of tensors in the original."""
+        return Counter(name.split('.')[0] if self.variant else 'backbone' for name in self.sources)
+
     def meta(self) -> dict[str, Any]:
         """What the way back needs, to be kept in the checkpoint's meta."""
         return {EXTRAS: dict(self.extras), KEYS: list(self.original_keys)}
 
 
-@dataclass
-class Reversion:
+class Reversion(NamedTuple):
     """A state dict with the original's names.
 
     Attributes:
         state_dict: The original's name to tensor.
         variant: The network.
         left_out: Our names that the original does not have.
-        unplaced: Our names that no rule knows.
+        unplaced: Our names that are not known.
     """
 
-    state_dict: StateDict = field(default_factory=dict)
-    variant: Variant | None = None
-    left_out: list[str] = field(default_factory=list)
-    unplaced: list[str] = field(default_factory=list)
+    state_dict: StateDict
+    variant: Variant
+    left_out: list[str]
+    unplaced: list[str]
 
 
 def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
@@ -80,36 +123,42 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> Conversion:
             names are for the same tensor.
     """
     variant = detect_official(official)
-    conversion = apply_key_map(official, key_map(variant))
-    conversion.variant = variant
-    return conversion
+    fills = _FILLS if variant.backbone != 'dla' else ()
+    return apply_names(official, key_map(variant, official), fills, variant)
 
 
-def apply_key_map(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
-    """Give tensors our names by the rules of a key map.
+def apply_names(
+    official: Mapping[str, Tensor],
+    table: Mapping[str, str],
+    fills: Sequence[Fill],
+    variant: Variant | None = None,
+) -> Conversion:
+    """Give tensors the names of a table, and add what the original does not have.
 
     Raises:
         CheckpointError: If two of the names are for the same tensor.
     """
-    result = Conversion(original_keys=list(official))
+    result = Conversion(variant=variant, original_keys=list(official))
     state = result.state_dict
     for name, value in official.items():
-        place = names.to_ours(name)
-        if place is not None:
-            if place.name in state:
-                raise collision(result.sources[place.name], name, place.name)
-            # Another shape stays, to be reported as wrong.
-            scalar = place.rule.scalar and value.shape == (1,)
-            state[place.name] = value.reshape(()) if scalar else value
-            result.sources[place.name] = name
-            result.parts[place.part.name] += 1
-        elif names.is_dropped(name):
-            result.extras[name] = value
-        else:
+        new = rename(name, table)
+        if new is None:
             result.unplaced.append(name)
+        elif not new:
+            result.extras[name] = value
+        elif new in state:
+            raise CheckpointError(
+                f'{result.sources[new]!r} and {name!r} in the checkpoint both stand for {new!r}; '
+                'they come from two different networks.'
+            )
+        else:
+            # [1] in the original, a scalar in mmcv. Another shape stays, to be reported as wrong.
+            scalar = new.endswith('.scale') and value.shape == (1,)
+            state[new] = value.reshape(()) if scalar else value
+            result.sources[new] = name
     queue = list(state)
     for name in queue:  # grows: what is added may bring in more
-        for new, fill in names.fills(name):
+        for new, fill in filled(name, fills):
             if new not in state:
                 state[new] = fill.make(state[name])
                 result.filled[new] = fill.text
@@ -118,12 +167,10 @@ def apply_key_map(official: Mapping[str, Tensor], names: KeyMap) -> Conversion:
     return result
 
 
-def collision(first: str, second: str, new: str) -> CheckpointError:
-    """Two names in a file are for one tensor."""
-    return CheckpointError(
-        f'{first!r} and {second!r} in the checkpoint both stand for {new!r}; '
-        'they come from two different networks.'
-    )
+def filled(name: str, fills: Sequence[Fill]) -> list[tuple[str, Fill]]:
+    """Tensors that only our modules have beside our tensor ``name``."""
+    new = ((re.sub(fill.beside, fill.add, name), fill) for fill in fills)
+    return [(other, fill) for other, fill in new if other != name]
 
 
 def revert_state_dict(
@@ -145,29 +192,29 @@ def revert_state_dict(
             tensor that the original does not have holds something.
     """
     variant = detect_ours(state)
-    names = key_map(variant)
+    table = reverse(key_map(variant, state))
     meta = meta or {}
     order = dict.fromkeys(meta.get(KEYS, ()))
-    fills = {new: (state[name], fill) for name in state for new, fill in names.fills(name)}
-    result = Reversion(variant=variant)
+    fills = _FILLS if variant.backbone != 'dla' else ()
+    added = {new: (state[name], fill) for name in state for new, fill in filled(name, fills)}
+    result = Reversion({}, variant, left_out=[], unplaced=[])
     official = dict(meta.get(EXTRAS, {}))
     for name, value in state.items():
-        place = names.to_official(name, state)
-        stays = place is not None and place.name in order
-        if not stays and name in fills and _is_fill(name, value, *fills[name]):
+        new = rename(name, table)
+        if new not in order and name in added and _is_fill(name, value, *added[name]):
             result.left_out.append(name)
-        elif place is None:
+        elif new is None:
             result.unplaced.append(name)
         else:
-            scalar = place.rule.scalar and value.dim() == 0
-            official[place.name] = value.reshape(1) if scalar else value
-    result.state_dict = {key: official[key] for key in order if key in official}
+            scalar = name.endswith('.scale') and value.dim() == 0
+            official[new] = value.reshape(1) if scalar else value
+    result.state_dict.update({key: official[key] for key in order if key in official})
     result.state_dict.update(official)
     return result
 
 
 def _is_fill(name: str, value: Tensor, beside: Tensor, fill: Fill) -> bool:
-    """Whether a tensor is what :func:`apply_key_map` would have added."""
+    """Whether a tensor is what :func:`apply_names` would have added."""
     if torch.equal(value, fill.make(beside).to(value)):
         return True
     if fill.required:
@@ -194,15 +241,22 @@ class Fit:
         missing: Names that only the model has.
         unexpected: Names that only the state dict has.
         mismatched: Names with another shape or kind.
+        loaded: Number of tensors that fit.
     """
 
     missing: list[str]
     unexpected: list[str]
     mismatched: list[Mismatch]
+    loaded: int = 0
 
     def __bool__(self) -> bool:
         """Whether it fits exactly."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        return not (self.left_out or self.unexpected)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Tensors of the model that the state dict has no value for."""
+        return [*(item.name for item in self.mismatched), *self.missing]
 
 
 def check_against(model_state: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> Fit:
@@ -213,10 +267,12 @@ def check_against(model_state: Mapping[str, Tensor], converted: Mapping[str, Ten
     """
     both = [name for name in model_state if name in converted]
     kinds = [Mismatch(name, _kind(converted[name]), _kind(model_state[name])) for name in both]
+    mismatched = [kind for kind in kinds if kind.found != kind.expected]
     return Fit(
         missing=[name for name in model_state if name not in converted],
         unexpected=[name for name in converted if name not in model_state],
-        mismatched=[kind for kind in kinds if kind.found != kind.expected],
+        mismatched=mismatched,
+        loaded=len(both) - len(mismatched),
     )
 
 

@@ -3,15 +3,14 @@
 A file is spelled in one of several ways: detectron2's
 (``res2.0.conv1.weight``), Caffe2's (``res2_0_branch2a_w``), in which the MSRA
 and FAIR ResNets are kept, or, for a Res2Net, that of its authors and of timm
-(``layer1.0.conv1.weight``). Rules lead to detectron2's names, and from there a
-key map to ours. A DLA has one spelling, but timm leaves out the projections
-that are never used.
+(``layer1.0.conv1.weight``). A DLA has one spelling, but timm leaves out the
+projections that are never used.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,30 +18,20 @@ from torch import Tensor
 
 from mmdet_centernet2.utils.errors import CheckpointError
 
-from .convert import Conversion, apply_key_map, collision
-from .key_maps import COUNTERS, RES2NET, RESNET, dla
-from .rules import Fill, KeyMap, Part, Rule, match, spell
-
-_OURS, _D2 = 'backbone.', 'backbone.bottom_up.'
+from .convert import COUNTER, Conversion, Fill, apply_names, filled
+from .key_maps import RES2NET, RESNET, Names
 
 # Detectron's Caffe2 files hold a norm layer as scale and shift only: mean 0
 # and variance 1 - eps make it exactly that. Only norm layers have a bias.
 _STATISTICS = (
-    Fill('backbone.{Path}.bias', 'backbone.{Path}.running_mean', torch.zeros_like, '0'),
-    Fill(
-        'backbone.{Path}.bias',
-        'backbone.{Path}.running_var',
-        lambda bias: torch.full_like(bias, 1 - 1e-5),
-        '1 - 1e-5',
-    ),
-    *COUNTERS,
+    Fill(r'\.bias$', '.running_mean', torch.zeros_like, '0'),
+    Fill(r'\.bias$', '.running_var', lambda bias: torch.full_like(bias, 1 - 1e-5), '1 - 1e-5'),
 )
 
 # In a DLA tree deeper than one only the innermost projection is used.
-_USED, _UNUSED = '{Tree}.tree1.project.{Projection}', '{Tree}.project.{Projection}'
 _UNUSED_PROJECTIONS = Fill(
-    f'backbone.{_USED}',
-    f'backbone.{_UNUSED}',
+    r'^(level[2-5](\.tree1)*)\.tree1\.project\.',
+    r'\1.project.',
     Tensor.clone,
     'a copy of the projection in the tree below',
     idle=True,
@@ -50,77 +39,54 @@ _UNUSED_PROJECTIONS = Fill(
 
 # Classifiers, and the bias of Caffe's first convolution, which the original
 # never loads.
-_NOT_LOADED = ('fc.{Y}', 'linear.{Y}', 'fc1000.{Y}', 'stem.fc.{Y}', 'stem.conv1.bias')
+_NOT_LOADED = dict.fromkeys(('fc', 'linear', 'fc1000', 'stem.fc', 'stem.conv1.bias'), '')
 
 
-def _backbone(part: Part, *fills: Fill) -> KeyMap:
-    drops = part.drops + tuple(_D2 + name for name in _NOT_LOADED)
-    return KeyMap(replace(part, drops=drops, fills=fills))
+def _caffe2() -> Names:
+    """Caffe2's names of a ResNet's tensors, as Detectron and as detectron2 writes norms."""
+    norms = dict(s='weight', b='bias', rm='running_mean', riv='running_var')  # not the inverse
+    norms |= dict(gamma='weight', beta='bias')
+    norms |= dict(running_mean='running_mean', running_var='running_var')
+    table = dict.fromkeys(('conv1_b', 'fc1000_w', 'fc1000_b', 'pred_w', 'pred_b'), '')
+    table |= {f'res_conv1_bn_{theirs}': f'bn1.{tensor}' for theirs, tensor in norms.items()}
+    table['conv1_w'] = 'conv1.weight'
+    branches = dict(branch2a='conv1', branch2b='conv2', branch2c='conv3', branch1='shortcut')
+    for branch, layer in branches.items():
+        for s in range(2, 6):
+            for b in range(36):
+                theirs, ours = f'res{s}_{b}_{branch}', f'res{s}.{b}.{layer}'
+                table[f'{theirs}_w'] = f'{RESNET[ours]}.weight'
+                for norm, tensor in norms.items():
+                    table[f'{theirs}_bn_{norm}'] = f'{RESNET[f"{ours}.norm"]}.{tensor}'
+    return table
 
 
-def _key_map(names: Collection[str]) -> KeyMap | None:
-    """The key map for a file with detectron2's names, None if unknown."""
-    if 'base_layer.0.weight' in names:
-        used = filter(None, (match(_USED, name) for name in names))
-        timms = not any(spell(_UNUSED, values) in names for values in used)
-        return _backbone(dla(_D2), *COUNTERS, *[_UNUSED_PROJECTIONS] * timms)
-    if any(name.startswith('stem.conv1.0.') for name in names):
-        return _backbone(RES2NET, *COUNTERS)
-    if 'stem.conv1.weight' in names:
-        counted = any('.running_' in name for name in names)
-        return _backbone(RESNET, *(COUNTERS if counted else _STATISTICS))
-    return None
-
-
-_DETECTRON = dict(s='weight', b='bias', rm='running_mean', riv='running_var')  # not the inverse
-_DETECTRON2 = dict(gamma='weight', beta='bias')
-_DETECTRON2 |= dict(running_mean='running_mean', running_var='running_var')
-_CAFFE2_NORMS = _DETECTRON | _DETECTRON2
-_CAFFE2_LAYERS = dict(branch1='shortcut', branch2a='conv1', branch2b='conv2', branch2c='conv3')
-_CAFFE2 = [
-    Rule('conv1_w', 'stem.conv1.weight'),
-    Rule('conv1_b', 'stem.conv1.bias'),
-    Rule('fc1000_w', 'fc1000.weight'),
-    Rule('fc1000_b', 'fc1000.bias'),
-    Rule('pred_w', 'fc1000.weight'),
-    Rule('pred_b', 'fc1000.bias'),
-]
-for _theirs, _tensor in _CAFFE2_NORMS.items():
-    _CAFFE2.append(Rule(f'res_conv1_bn_{_theirs}', f'stem.conv1.norm.{_tensor}'))
-for _branch, _layer in _CAFFE2_LAYERS.items():
-    _old, _new = f'res{{s}}_{{b}}_{_branch}', f'res{{s}}.{{b}}.{_layer}'
-    _CAFFE2.append(Rule(f'{_old}_w', f'{_new}.weight'))
-    for _theirs, _tensor in _CAFFE2_NORMS.items():
-        _CAFFE2.append(Rule(f'{_old}_bn_{_theirs}', f'{_new}.norm.{_tensor}'))
-
-
-def _block(theirs: str, d2: str) -> Rule:
-    return Rule(f'layer{{s}}.{{b}}.{theirs}', f'res{{s+1}}.{{b}}.{d2}')
-
-
-_TORCH_RES2NET = [
-    Rule('conv1.{i}.{X}', 'stem.conv1.{i}.{X}'),
-    Rule('bn1.{X}', 'stem.bn1.{X}'),
-    Rule('fc.{Y}', 'fc.{Y}'),
-    _block('conv{i}.weight', 'conv{i}.weight'),
-    _block('bn{i}.{X}', 'conv{i}.norm.{X}'),
-    _block('convs.{i}.weight', 'convs.{i}.weight'),
-    _block('bns.{i}.{X}', 'bns.{i}.{X}'),
-    # The pooling before the 1x1 convolution is number 0.
-    _block('downsample.1.weight', 'shortcut.1.weight'),
-    _block('downsample.2.{X}', 'shortcut.1.norm.{X}'),
-]
-#: Templates that a file's names spell, and the rules to detectron2's names.
-SPELLINGS = (
-    (('res{s}_{b}_branch2a_w',), _CAFFE2),
-    (('conv1.0.weight', 'layer{s}.{b}.convs.{i}.weight'), _TORCH_RES2NET),
-)
+# mmdet's names of a Res2Net and ours of a DLA are those of their authors, but for the stem.
+_RES2NET = {'conv1.': 'stem.', 'bn1': 'stem.7'} | {f'layer{i}.': f'layer{i}.' for i in range(1, 5)}
+_DLA = {'base_layer.': 'base_layer.'} | {f'level{i}.': f'level{i}.' for i in range(6)}
 
 # Tensors of mmdet's ResNet and ResNeXt, and of its Res2Net.
 _MMDET_SIGNS = (
     {'conv1.weight', 'layer1.0.conv1.weight'},
     {'stem.0.weight', 'layer1.0.convs.0.weight'},
 )
+
+
+def _names_and_fills(names: Collection[str]) -> tuple[Names, tuple[Fill, ...]] | None:
+    """How to convert a file with these names, None if unknown."""
+    if 'base_layer.0.weight' in names:
+        unused = (new for name in names for new, _ in filled(name, [_UNUSED_PROJECTIONS]))
+        timms = not any(name in names for name in unused)
+        return _DLA, (COUNTER, *[_UNUSED_PROJECTIONS] * timms)
+    if 'stem.conv1.0.weight' in names:
+        return RES2NET, (COUNTER,)
+    if 'conv1.0.weight' in names and any('.convs.' in name for name in names):
+        return _RES2NET, (COUNTER,)
+    if 'stem.conv1.weight' in names or 'conv1_w' in names:
+        counted = any(re.search(r'_rm$|_riv$|running_(mean|var)$', name) for name in names)
+        table = RESNET if 'stem.conv1.weight' in names else _caffe2()
+        return table, (COUNTER,) if counted else (*_STATISTICS, COUNTER)
+    return None
 
 
 def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
@@ -137,40 +103,11 @@ def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
     Raises:
         CheckpointError: If it is none of these.
     """
-    rules = next((rules for signs, rules in SPELLINGS if _spell(official, signs)), [])
-    files: dict[str, str] = {}  # detectron2's name -> the file's
-    for name in official:
-        # A name that no rule knows stays, to be reported.
-        new = next(filter(None, (rule.to_ours(name) for rule in rules)), name)
-        if new in files:
-            raise collision(files[new], name, new)
-        files[new] = name
-    names = _key_map(files)
-    if names is None:
+    found = _names_and_fills(official)
+    if found is None:
         raise CheckpointError(_unknown(official))
-    found = apply_key_map({_D2 + new: official[old] for new, old in files.items()}, names)
-
-    def ours(name: str) -> str:
-        return name[len(_OURS) :]
-
-    def file(name: str) -> str:
-        return files[name[len(_D2) :]]
-
-    return Conversion(
-        state_dict={ours(k): v for k, v in found.state_dict.items()},
-        sources={ours(k): file(v) for k, v in found.sources.items()},
-        parts=found.parts,
-        extras={file(k): v for k, v in found.extras.items()},
-        filled={ours(k): v for k, v in found.filled.items()},
-        idle=[ours(k) for k in found.idle],
-        unplaced=[file(k) for k in found.unplaced],
-        original_keys=list(official),
-    )
-
-
-def _spell(names: Collection[str], templates: Collection[str]) -> bool:
-    """Whether each template is spelled by a name."""
-    return all(any(match(template, name) is not None for name in names) for template in templates)
+    table, fills = found
+    return apply_names(official, table | _NOT_LOADED, fills)
 
 
 def _unknown(names: Mapping[str, Tensor]) -> str:

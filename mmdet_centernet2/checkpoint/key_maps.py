@@ -1,224 +1,156 @@
-"""Names of the original's tensors and of ours: one table for each part."""
+"""Names of the original's modules and of ours: one table for each network.
+
+A key is a module of the original, whose tensors keep their names. One that
+ends in a dot stands for all that is below it, the name of a tensor for that
+tensor. The value is our name, empty where there is no counterpart here.
+"""
 
 from __future__ import annotations
 
-import torch
+import re
+from collections.abc import Collection, Mapping
 
-from .rules import Fill, KeyMap, Part, Rule
 from .variants import Variant
 
-_D2 = 'backbone.bottom_up.'
+Names = dict[str, str]
+
+_TENSOR = re.compile(
+    r'weight|bias|scale|running_mean|running_var|num_batches_tracked|edge_weights|weights_f[\d_]+'
+)
 _HEAD = 'proposal_generator.centernet_head.'
 
 
-# FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
-# Either statistic brings it in: when one is missing, only that is said.
-COUNTERS = tuple(
-    Fill(
-        f'backbone.{{Path}}.{name}',
-        'backbone.{Path}.num_batches_tracked',
-        lambda statistics: torch.zeros((), dtype=torch.long),
-        '0',
-    )
-    for name in ('running_mean', 'running_var')
-)
+def rename(name: str, table: Mapping[str, str]) -> str | None:
+    """Another name of a tensor: empty if it has no counterpart, None if it is unknown.
+
+    >>> rename('fc1.bias', {'fc1': 'shared_fcs.0'})
+    'shared_fcs.0.bias'
+    """
+    if name in table:
+        return table[name]
+    module, _, tensor = name.rpartition('.')
+    if not _TENSOR.fullmatch(tensor):
+        return None
+    if module in table:
+        return table[module] and f'{table[module]}.{tensor}'
+    dots = (found.end() for found in re.finditer(r'\.', name))
+    return next((table[name[:end]] + name[end:] for end in dots if name[:end] in table), None)
 
 
-def _block(official: str, ours: str, **where) -> Rule:
-    """A rule for the tensors of one residual block."""
-    return Rule(
-        f'{_D2}res{{s}}.{{b}}.{official}',
-        f'backbone.layer{{s-1}}.{{b}}.{ours}',
-        where=dict(s=range(2, 6), **where),
-    )
+def reverse(table: Mapping[str, str]) -> Names:
+    """Our names and the original's."""
+    return {ours: theirs for theirs, ours in table.items() if ours}
 
 
-RESNET = Part(
-    'backbone (ResNet/ResNeXt)',
-    rules=(
-        Rule(f'{_D2}stem.conv1.weight', 'backbone.conv1.weight'),
-        Rule(f'{_D2}stem.conv1.norm.{{X}}', 'backbone.bn1.{X}'),
-        _block('conv{i}.weight', 'conv{i}.weight', i=(1, 2, 3)),
-        _block('conv{i}.norm.{X}', 'bn{i}.{X}', i=(1, 2, 3)),
-        _block('conv2_offset.{Y}', 'conv2.conv_offset.{Y}'),
-        _block('shortcut.weight', 'downsample.0.weight', b=(0,)),
-        _block('shortcut.norm.{X}', 'downsample.1.{X}', b=(0,)),
-    ),
-    fills=COUNTERS,
-)
+def under(table: Mapping[str, str], theirs: str, ours: str) -> Names:
+    """A table of modules that stand below others."""
+    return {theirs + old: new and ours + new for old, new in table.items()}
 
-RES2NET = Part(
-    'backbone (Res2Net)',
-    rules=(
-        Rule(f'{_D2}stem.conv1.{{3i}}.weight', 'backbone.stem.{3i}.weight', dict(i=(0, 1, 2))),
-        Rule(f'{_D2}stem.conv1.{{3i+1}}.{{X}}', 'backbone.stem.{3i+1}.{X}', dict(i=(0, 1))),
-        Rule(f'{_D2}stem.bn1.{{X}}', 'backbone.stem.7.{X}'),
-        _block('conv{i}.weight', 'conv{i}.weight', i=(1, 3)),
-        _block('conv{i}.norm.{X}', 'bn{i}.{X}', i=(1, 3)),
-        _block('convs.{i}.weight', 'convs.{i}.weight'),
-        _block('bns.{i}.{X}', 'bns.{i}.{X}'),
-        _block('conv2_offsets.{i}.weight', 'convs.{i}.conv_offset.weight'),
+
+def _residual(split: bool) -> Names:
+    """ResNet and ResNeXt; with ``split`` Res2Net."""
+    table = {'stem.conv1': 'conv1', 'stem.conv1.norm': 'bn1'}
+    block = {
+        'conv2_offset': 'conv2.conv_offset',
+        'shortcut': 'downsample.0',
+        'shortcut.norm': 'downsample.1',
+    }
+    if split:
+        table = {f'stem.conv1.{i}': f'stem.{i}' for i in (0, 1, 3, 4, 6)}
+        table['stem.bn1'] = 'stem.7'
         # The pooling before the 1x1 convolution is number 0 in both.
-        _block('shortcut.1.weight', 'downsample.1.weight', b=(0,)),
-        _block('shortcut.1.norm.{X}', 'downsample.2.{X}', b=(0,)),
-    ),
-    fills=(
-        *COUNTERS,
-        # The original's offset convolutions have no bias, mmcv's have.
-        Fill(
-            'backbone.{Path}.conv_offset.weight',
-            'backbone.{Path}.conv_offset.bias',
-            lambda kernel: kernel.new_zeros(kernel.shape[0]),
-            'zeros',
-            required=True,
-        ),
-    ),
-)
+        block = {'shortcut.1': 'downsample.1', 'shortcut.1.norm': 'downsample.2'}
+        for i in range(8):
+            block[f'convs.{i}'] = f'convs.{i}'
+            block[f'bns.{i}'] = f'bns.{i}'
+            block[f'conv2_offsets.{i}'] = f'convs.{i}.conv_offset'
+    for i in (1, 2, 3):
+        block[f'conv{i}'] = f'conv{i}'
+        block[f'conv{i}.norm'] = f'bn{i}'
+    for s in range(2, 6):
+        for b in range(36):
+            table |= under(block, f'res{s}.{b}.', f'layer{s - 1}.{b}.')
+    return table
 
 
-def dla(prefix: str) -> Part:
-    """The DLA base network, which the original keeps under ``prefix``."""
-    return Part(
-        'backbone (DLA)',
-        rules=(Rule(f'{prefix}{{Dla}}', 'backbone.{Dla}'),),
-        # The ImageNet classifier, kept unused in every stride-4 checkpoint.
-        drops=(f'{prefix}fc.{{Y}}',),
-    )
+RESNET, RES2NET = _residual(split=False), _residual(split=True)
 
+_FPN = {f'backbone.top_block.p{i}': f'neck.fpn_convs.{i - 3}.conv' for i in (6, 7)}
+for _level in (3, 4, 5):
+    _FPN[f'backbone.fpn_lateral{_level}'] = f'neck.lateral_convs.{_level - 3}.conv'
+    _FPN[f'backbone.fpn_output{_level}'] = f'neck.fpn_convs.{_level - 3}.conv'
 
-def _fpn(official: str, ours: str, *levels: int) -> Rule:
-    return Rule(
-        f'backbone.{official}{{l}}.{{Y}}', f'neck.{ours}.{{l-3}}.conv.{{Y}}', dict(l=levels)
-    )
-
-
-FPN = Part(
-    'neck (FPN)',
-    rules=(
-        _fpn('fpn_lateral', 'lateral_convs', 3, 4, 5),
-        _fpn('fpn_output', 'fpn_convs', 3, 4, 5),
-        _fpn('top_block.p', 'fpn_convs', 6, 7),
-    ),
-)
-
-BIFPN = Part(
-    'neck (BiFPN)',
-    rules=(
-        Rule('backbone.resample.{i}.{Unit}', 'neck.resample.{i}.{Unit}'),
-        Rule('backbone.cell.{r}.fnode.{n}.{Node}', 'neck.cell.{r}.fnode.{n}.{Node}'),
-        Rule(
-            'backbone.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}',
-            'neck.cell.{r}.fnode.{n}.combine.resample.{i}.{Unit}',
-        ),
-    ),
-)
-
-FCOS_BIFPN = Part(
-    'neck (fcos-BiFPN)',
-    rules=(
-        # dla6, the first of the two added levels; the second has no tensors.
-        Rule('backbone.bottom_up.dla6.reduction.{Conv}', 'neck.reduction.{Conv}'),
-        Rule('backbone.repeated_bifpn.{r}.{Cell}', 'neck.cells.{r}.{Cell}'),
-    ),
-)
-
-
-def _dcn_unit(name: str) -> tuple[Rule, ...]:
-    """Rules of a DCN-norm-ReLU unit of an IDAUp called ``{name}_{i}``."""
-    unit = f'{{Ida}}.{name}_{{i}}'
-    return (
-        Rule(f'backbone.{unit}.conv.{{Y}}', f'neck.{unit}.conv.{{Y}}'),
-        Rule(f'backbone.{unit}.offset.{{Y}}', f'neck.{unit}.conv.conv_offset.{{Y}}'),
-        Rule(f'backbone.{unit}.actf.0.{{X}}', f'neck.{unit}.actf.0.{{X}}'),
-    )
-
-
-DLA_UP = Part(
-    'neck (DLAUp, IDAUp)',
-    rules=(
-        *_dcn_unit('proj'),
-        *_dcn_unit('node'),
-        Rule('backbone.{Ida}.up_{i}.weight', 'neck.{Ida}.up_{i}.weight'),
-    ),
-)
-
-
-def _tower(official: str, ours: str) -> tuple[Rule, ...]:
-    """Rules of a tower: units of convolution (3i), norm (3i+1), ReLU."""
-    return (
-        Rule(f'{official}.{{3i}}.offset.{{Y}}', f'{ours}.{{i}}.conv.conv_offset.{{Y}}'),
-        # A deformable convolution: our name is a plain one's, so on the way
-        # back the offsets beside it tell.
-        Rule(
-            f'{official}.{{3i}}.conv.{{Y}}',
-            f'{ours}.{{i}}.conv.{{Y}}',
-            needs=f'{ours}.{{i}}.conv.conv_offset.weight',
-        ),
-        Rule(f'{official}.{{3i}}.{{Y}}', f'{ours}.{{i}}.conv.{{Y}}'),
-        Rule(f'{official}.{{3i+1}}.{{Y}}', f'{ours}.{{i}}.gn.{{Y}}'),
-    )
-
-
-def _centernet_head(ours: str) -> Part:
-    """The dense head, ``rpn_head`` or (one-stage models) ``bbox_head``."""
-    return Part(
-        f'{ours} (CenterNet)',
-        rules=(
-            *_tower(f'{_HEAD}cls_tower', f'{ours}.cls_convs'),
-            *_tower(f'{_HEAD}bbox_tower', f'{ours}.reg_convs'),
-            Rule(f'{_HEAD}bbox_pred.{{Y}}', f'{ours}.conv_reg.{{Y}}'),
-            Rule(f'{_HEAD}agn_hm.{{Y}}', f'{ours}.conv_agn.{{Y}}'),
-            Rule(f'{_HEAD}cls_logits.{{Y}}', f'{ours}.conv_cls.{{Y}}'),
-            Rule(f'{_HEAD}scales.{{l}}.scale', f'{ours}.scales.{{l}}.scale', scalar=True),
-        ),
-        # One-stage models persist them; here the data preprocessor has them.
-        drops=('pixel_mean', 'pixel_std'),
-    )
-
-
-def _box_heads(k: str) -> Part:
-    """Box heads; ``k`` is the stage's index with a dot, or empty."""
-    theirs, ours = 'roi_heads.box', f'roi_head.bbox_head.{k}'
-    return Part(
-        'roi_head (boxes)',
-        rules=(
-            Rule(f'{theirs}_head.{k}fc{{j}}.{{Y}}', f'{ours}shared_fcs.{{j-1}}.{{Y}}'),
-            Rule(f'{theirs}_predictor.{k}cls_score.{{Y}}', f'{ours}fc_cls.{{Y}}'),
-            Rule(f'{theirs}_predictor.{k}bbox_pred.{{Y}}', f'{ours}fc_reg.{{Y}}'),
-        ),
-        # Class frequencies of the federated loss, written by some versions.
-        drops=(f'{theirs}_predictor.{k}freq_weight', f'{theirs}_predictor.{k}fed_loss_cls_weights'),
-    )
-
-
-MASK_HEAD = Part(
-    'roi_head (masks)',
-    rules=(
-        Rule('roi_heads.mask_head.mask_fcn{i}.{Y}', 'roi_head.mask_head.convs.{i-1}.conv.{Y}'),
-        Rule('roi_heads.mask_head.deconv.{Y}', 'roi_head.mask_head.upsample.{Y}'),
-        Rule('roi_heads.mask_head.predictor.{Y}', 'roi_head.mask_head.conv_logits.{Y}'),
-    ),
-)
-
-# Neck -> its part, and where the original keeps a DLA below it.
-_NECKS: dict[str, tuple[Part, str]] = {
-    'fpn': (FPN, 'backbone.bottom_up.'),
-    'bifpn': (BIFPN, 'backbone.bottom_up.'),
-    'fcos-bifpn': (FCOS_BIFPN, 'backbone.bottom_up.backbone.'),
-    'dla-up': (DLA_UP, 'backbone.base.'),
+_BIFPN = {'backbone.resample.': 'neck.resample.', 'backbone.cell.': 'neck.cell.'}
+_FCOS_BIFPN = {
+    # The first of the two added levels; the second has no tensors.
+    'backbone.bottom_up.dla6.reduction.': 'neck.reduction.',
+    'backbone.repeated_bifpn.': 'neck.cells.',
 }
-_BOXES = {'none': (), 'single': (_box_heads(''),), 'cascade': (_box_heads('{k}.'),)}
+
+_DLA_UP = {'backbone.dla_up.': 'neck.dla_up.', 'backbone.ida_up.': 'neck.ida_up.'}
+for _ida in ('dla_up.ida_0', 'dla_up.ida_1', 'dla_up.ida_2', 'ida_up'):
+    for _unit in (f'{_ida}.{kind}_{i}' for kind in ('proj', 'node') for i in range(1, 5)):
+        _DLA_UP[f'backbone.{_unit}.offset'] = f'neck.{_unit}.conv.conv_offset'
+
+# Neck -> its modules, and where the original keeps a DLA below it.
+_NECKS = {
+    'fpn': (_FPN, 'backbone.bottom_up.'),
+    'bifpn': (_BIFPN, 'backbone.bottom_up.'),
+    'fcos-bifpn': (_FCOS_BIFPN, 'backbone.bottom_up.backbone.'),
+    'dla-up': (_DLA_UP, 'backbone.base.'),
+}
+
+_ROI = {'deconv': 'upsample', 'predictor': 'conv_logits'}
+_ROI |= {f'mask_fcn{i}': f'convs.{i - 1}.conv' for i in range(1, 9)}
+_ROI = under(_ROI, 'roi_heads.mask_head.', 'roi_head.mask_head.')
+for _stage in ('', *(f'{k}.' for k in range(8))):
+    _boxes = {f'_head.{_stage}fc{j}': f'shared_fcs.{j - 1}' for j in range(1, 9)}
+    _boxes |= {
+        f'_predictor.{_stage}cls_score': 'fc_cls',
+        f'_predictor.{_stage}bbox_pred': 'fc_reg',
+        # Class frequencies of the federated loss, written by some versions.
+        f'_predictor.{_stage}freq_weight': '',
+        f'_predictor.{_stage}fed_loss_cls_weights': '',
+    }
+    _ROI |= under(_boxes, 'roi_heads.box', f'roi_head.bbox_head.{_stage}')
 
 
-def key_map(variant: Variant) -> KeyMap:
-    """The key map of a detector made of the given parts."""
-    neck, prefix = _NECKS[variant.neck]
-    backbones = dict(resnet=RESNET, res2net=RES2NET, dla=dla(prefix))
-    masks = (MASK_HEAD,) if variant.mask else ()
-    return KeyMap(
-        backbones[variant.backbone],
-        neck,
-        _centernet_head(variant.head),
-        *_BOXES[variant.roi],
-        *masks,
-    )
+def _dense_head(head: str, names: Collection[str]) -> Names:
+    """The CenterNet head, ``rpn_head`` or (one-stage models) ``bbox_head``."""
+    table = {
+        f'{_HEAD}bbox_pred': f'{head}.conv_reg',
+        f'{_HEAD}agn_hm': f'{head}.conv_agn',
+        f'{_HEAD}cls_logits': f'{head}.conv_cls',
+        f'{_HEAD}scales.': f'{head}.scales.',
+        # One-stage models persist them; here the data preprocessor has them.
+        'pixel_mean': '',
+        'pixel_std': '',
+    }
+    towers = dict(cls_tower='cls_convs', bbox_tower='reg_convs').items()
+    for tower, convs in ((_HEAD + old, f'{head}.{new}') for old, new in towers):
+        for i in range(8):  # units of convolution (3i), norm (3i+1), ReLU
+            unit, conv = f'{tower}.{3 * i}', f'{convs}.{i}.conv'
+            table[f'{tower}.{3 * i + 1}'] = f'{convs}.{i}.gn'
+            if f'{unit}.offset.weight' in names or f'{conv}.conv_offset.weight' in names:
+                table[f'{unit}.offset'] = f'{conv}.conv_offset'
+                unit += '.conv'
+            table[unit] = conv
+    return table
+
+
+def key_map(variant: Variant, names: Collection[str]) -> Names:
+    """The table of a detector.
+
+    Args:
+        variant: Its parts.
+        names: Its tensors, with the original's names or ours. They tell where
+            a tower's convolution is deformable.
+    """
+    neck, dla = _NECKS[variant.neck]
+    if variant.backbone == 'dla':
+        # The ImageNet classifier, kept unused in every stride-4 checkpoint.
+        backbone = {dla: 'backbone.', f'{dla}fc': ''}
+    else:
+        modules = RESNET if variant.backbone == 'resnet' else RES2NET
+        backbone = under(modules, 'backbone.bottom_up.', 'backbone.')
+    return backbone | neck | _dense_head(variant.head, names) | _ROI

@@ -7,42 +7,20 @@ stayed random would be tested without a word.
 from __future__ import annotations
 
 import copy
-import os.path as osp
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
 
-from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint, tensors_of
+from mmdet_centernet2.utils.errors import CheckpointError
 
-_SHOWN = 6  # tensors named in a message; the rest are counted
+from .convert import Fit, check_against
+from .files import read_checkpoint, tensors_of
+from .variants import num_classes
 
-
-@dataclass
-class WeightsMatch:
-    """How a checkpoint's tensors meet a model's.
-
-    Attributes:
-        loaded: Number of tensors that fit.
-        missing: Tensors of the model that the checkpoint lacks.
-        unexpected: Tensors that the model has no place for.
-        reshaped: Name to (shape in the checkpoint, shape in the model) where
-            the two differ.
-    """
-
-    loaded: int
-    missing: list[str]
-    unexpected: list[str]
-    reshaped: dict[str, tuple]
-
-    @property
-    def left_out(self) -> list[str]:
-        """Tensors of the model that keep their initial values."""
-        return [*self.reshaped, *self.missing]
+_SHOWN = 12  # tensors named in a message; the rest are counted
 
 
 def load_checkpoint(path: str) -> dict:
@@ -56,17 +34,7 @@ def load_checkpoint(path: str) -> dict:
     """
     if '://' in path:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    if not osp.exists(path):
-        raise CheckpointError(
-            f'checkpoint {path} does not exist (looked for {osp.abspath(path)}). A training run '
-            'writes its checkpoints into its work_dir.'
-        )
-    try:
-        return read_checkpoint(path)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f'checkpoint {error} Its size is {osp.getsize(path)} bytes. Nothing was changed.'
-        ) from error
+    return read_checkpoint(path)
 
 
 def classes_of_checkpoint(checkpoint: dict) -> tuple | None:
@@ -75,22 +43,7 @@ def classes_of_checkpoint(checkpoint: dict) -> tuple | None:
     return meta.get('classes')
 
 
-def match_weights(model: nn.Module, state: dict[str, Tensor]) -> WeightsMatch:
-    """Load what fits into a model and say what did not."""
-    own = model.state_dict()
-    reshaped = {
-        name: (tuple(value.shape), tuple(own[name].shape))
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    }
-    fitting = {k: v for k, v in state.items() if k not in reshaped}
-    # Through load_state_dict, so that a module's own renaming takes part.
-    missing, unexpected = model.load_state_dict(fitting, strict=False)
-    missing = [k for k in missing if k not in reshaped and not k.endswith('num_batches_tracked')]
-    return WeightsMatch(len(fitting) - len(unexpected), missing, unexpected, reshaped)
-
-
-def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
+def match_config(cfg: Config, checkpoint: dict, path: str) -> Fit:
     """Build the config's model and compare it with a checkpoint.
 
     Raises:
@@ -101,14 +54,15 @@ def match_config(cfg: Config, checkpoint: dict, path: str) -> WeightsMatch:
     tensors = tensors_of(checkpoint, path)
     # "module." is what DDP adds
     tensors = {name.removeprefix('module.'): value for name, value in tensors.items()}
-    match = match_weights(model, tensors)
-    if match.loaded == 0:
+    fit = check_against(model.state_dict(), tensors)
+    fit.missing = [name for name in fit.missing if not name.endswith('num_batches_tracked')]
+    if fit.loaded == 0:
         raise CheckpointError(
             f'{path} is for another model: none of its {len(tensors)} tensors fits the config '
             f'{cfg.filename}. Its first tensor is {next(iter(tensors))}. An original detectron2 '
             'checkpoint is converted first, with tools/model_converters/detectron2_to_mmdet.py.'
         )
-    return match
+    return fit
 
 
 def require_full_match(cfg: Config, path: str) -> dict:
@@ -119,37 +73,39 @@ def require_full_match(cfg: Config, path: str) -> dict:
             is missing in it or has another shape there.
     """
     checkpoint = load_checkpoint(path)
-    match = match_config(cfg, checkpoint, path)
-    if match.left_out:
+    fit = match_config(cfg, checkpoint, path)
+    if fit.left_out:
         raise CheckpointError(
             f'{path} does not fit the config {cfg.filename}: '
-            f'{explain_mismatch(cfg, checkpoint, match)}'
+            f'{explain_mismatch(cfg, checkpoint, fit)}'
         )
     return checkpoint
 
 
-def explain_mismatch(cfg: Config, checkpoint: dict, match: WeightsMatch) -> str:
+def explain_mismatch(cfg: Config, checkpoint: dict, fit: Fit) -> str:
     """Say which tensors do not fit, and the number of classes behind it."""
-    lines = [f"{len(match.left_out)} of the model's tensors get no value from it."]
-    keys = class_keys(cfg, match.reshaped)
-    trained = _trained_classes(checkpoint, match)
-    if keys and trained is not None and trained not in keys.values():
-        numbers = ' and '.join(map(str, sorted(set(keys.values()))))
-        lines[0] = (
-            f'it was trained for {trained} classes, the config has {numbers} ({", ".join(keys)}). '
-            + lines[0]
-        )
-    lines += [
-        f'  {name}: {theirs} in the checkpoint, {ours} in the model'
-        for name, (theirs, ours) in list(match.reshaped.items())[:_SHOWN]
-    ]
-    lines += [f'  {name}: not in the checkpoint' for name in match.missing[:_SHOWN]]
-    hidden = max(len(match.reshaped) - _SHOWN, 0) + max(len(match.missing) - _SHOWN, 0)
-    lines += [f'  and {hidden} more'] * bool(hidden)
+    lines = [f"{len(fit.left_out)} of the model's tensors get no value from it."]
+    keys = class_keys(cfg, (item.name for item in fit.mismatched))
+    names = classes_of_checkpoint(checkpoint)
+    trained = {len(names)} if names else num_classes(tensors_of(checkpoint, ''))
     remedy = 'What to do: use the config that it was trained with'
-    if keys and trained is not None:
-        options = ' '.join(f'{key}={trained}' for key in keys)
+    if keys and len(trained) == 1:
+        (number,) = trained
+        if number not in keys.values():
+            numbers = ' and '.join(map(str, sorted(set(keys.values()))))
+            lines[0] = (
+                f'it was trained for {number} classes, the config has {numbers} '
+                f'({", ".join(keys)}). {lines[0]}'
+            )
+        options = ' '.join(f'{key}={number}' for key in keys)
         remedy += f', or set {options} and the classes of the data set (metainfo) to that number'
+    wrong = [
+        f'  {item.name}: {item.found} in the checkpoint, {item.expected} in the model'
+        for item in fit.mismatched
+    ]
+    wrong += [f'  {name}: not in the checkpoint' for name in fit.missing]
+    lines += wrong[:_SHOWN]
+    lines += [f'  and {len(wrong) - _SHOWN} more'] * (len(wrong) > _SHOWN)
     return '\n'.join([*lines, remedy + '.'])
 
 
@@ -172,16 +128,3 @@ def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
             yield path, node['num_classes']
         for key, value in node.items():
             yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
-
-
-def _trained_classes(checkpoint: dict, match: WeightsMatch) -> int | None:
-    """Number of classes, from saved names or the rows of a class layer."""
-    names = classes_of_checkpoint(checkpoint)
-    if names:
-        return len(names)
-    for name, (theirs, _) in match.reshaped.items():
-        if name.endswith('fc_cls.bias'):  # one row is the background
-            return theirs[0] - 1
-        if name.endswith('conv_cls.bias'):
-            return theirs[0]
-    return None

@@ -38,37 +38,26 @@ class Variant:
         return f'{self.backbone} backbone, {self.neck} neck, {stages[self.roi]}{masks}'
 
 
-# Part -> kind -> how a tensor's name begins where the kind is present.
-Signs = Mapping[str, Mapping[str, str]]
-_OFFICIAL: Signs = {
+# Part -> kind -> how a tensor's name begins, in the original or here, where the kind is present.
+_SIGNS = {
     'backbone': {
-        'dla': r'backbone\.(base|bottom_up(\.backbone)?)\.(base_layer|level\d)\.',
-        'res2net': r'backbone\.bottom_up\.(stem\.conv1\.\d|res\d\.\d+\.conv(2_offset)?s\.)',
-        'resnet': r'backbone\.bottom_up\.(stem\.conv1|res\d)\.',
+        'dla': r'backbone\.((base|bottom_up(\.backbone)?)\.)?(base_layer|level\d)\.',
+        'res2net': r'backbone\.(bottom_up\.)?'
+        r'(stem\.(conv1\.)?\d|(res|layer)\d\.\d+\.conv(2_offset)?s\.)',
+        'resnet': r'backbone\.(bottom_up\.(stem\.conv1|res\d)|conv1|layer\d)\.',
     },
     'neck': {
-        'fcos-bifpn': r'backbone\.(repeated_bifpn|bottom_up\.backbone)\.',
-        'bifpn': r'backbone\.(cell|resample)\.',
-        'dla-up': r'backbone\.(dla_up|ida_up|base)\.',
-        'fpn': r'backbone\.(fpn_lateral|fpn_output|top_block)',
+        'fcos-bifpn': r'backbone\.(repeated_bifpn|bottom_up\.backbone)\.'
+        r'|neck\.(cells|reduction)\.',
+        'bifpn': r'(backbone|neck)\.(cell|resample)\.',
+        'dla-up': r'(backbone|neck)\.(dla_up|ida_up|base)\.',
+        'fpn': r'backbone\.(fpn_lateral|fpn_output|top_block)|neck\.(lateral|fpn)_convs\.',
     },
-    'roi': {'cascade': r'roi_heads\.box_(head|predictor)\.\d+\.', 'single': r'roi_heads\.'},
-    'mask': {'mask': r'roi_heads\.mask_head\.'},
-}
-_OURS: Signs = {
-    'backbone': {
-        'dla': r'backbone\.(base_layer|level\d)\.',
-        'res2net': r'backbone\.(stem\.\d+\.|layer\d\.\d+\.convs\.)',
-        'resnet': r'backbone\.(conv1|layer\d)\.',
+    'roi': {
+        'cascade': r'roi_heads?\.(box_head|box_predictor|bbox_head)\.\d+\.',
+        'single': r'roi_heads?\.',
     },
-    'neck': {
-        'fcos-bifpn': r'neck\.(cells|reduction)\.',
-        'bifpn': r'neck\.(cell|resample)\.',
-        'dla-up': r'neck\.(dla_up|ida_up)\.',
-        'fpn': r'neck\.(lateral_convs|fpn_convs)\.',
-    },
-    'roi': {'cascade': r'roi_head\.bbox_head\.\d+\.', 'single': r'roi_head\.'},
-    'mask': {'mask': r'roi_head\.mask_head\.'},
+    'mask': {'mask': r'roi_heads?\.mask_head\.'},
 }
 _CLASSIFIER = r'stem\.|res\d[._]\d|conv1_w|conv1\.|layer\d\.|base_layer\.'
 
@@ -93,7 +82,7 @@ def detect_official(names: Iterable[str]) -> Variant:
             f'proposal_generator.centernet_head.* among the {len(names)} in the checkpoint '
             f'({_sample(names)}). {hint if _first(names, _CLASSIFIER) else ""}'
         )
-    return _detect(names, _OFFICIAL)
+    return _detect(names)
 
 
 def detect_ours(names: Iterable[str]) -> Variant:
@@ -109,19 +98,19 @@ def detect_ours(names: Iterable[str]) -> Variant:
             f'the checkpoint has the original names (such as {head!r}): there is nothing to turn '
             'back. Leave out --reverse to convert it.'
         )
-    return _detect(names, _OURS)
+    return _detect(names)
 
 
-def _detect(names: list[str], signs: Signs) -> Variant:
+def _detect(names: list[str]) -> Variant:
     found = {
         part: next((kind for kind, sign in kinds.items() if _first(names, sign)), '')
-        for part, kinds in signs.items()
+        for part, kinds in _SIGNS.items()
     }
     for part in ('backbone', 'neck'):
         if not found[part]:
             raise CheckpointError(
                 f'no {part} of CenterNet2 found in the checkpoint: no tensor of a '
-                f'{" or ".join(signs[part])} {part} among its {len(names)} ({_sample(names)}).'
+                f'{" or ".join(_SIGNS[part])} {part} among its {len(names)} ({_sample(names)}).'
             )
     return Variant(
         found['backbone'], found['neck'], found['roi'] or 'none', mask=bool(found['mask'])
@@ -134,14 +123,14 @@ def _first(names: Iterable[str], sign: str) -> str | None:
 
 
 def _sample(names: list[str]) -> str:
-    text = ', '.join(repr(name) for name in names[:3])
-    return text + (', ...' if len(names) > 3 else '') or 'it holds none'
+    return ', '.join(map(repr, names[:3])) + ', ...' * (len(names) > 3) or 'it holds none'
 
 
-def num_classes(state: Mapping[str, Tensor], variant: Variant) -> set[int]:
+def num_classes(state: Mapping[str, Tensor]) -> set[int]:
     """Numbers of foreground classes of the classifiers in a state dict with our names."""
-    one_stage = variant.roi == 'none'  # two-stage: one row is the background
-    ending = 'bbox_head.conv_cls.weight' if one_stage else '.fc_cls.weight'
-    return {
-        value.shape[0] - (not one_stage) for name, value in state.items() if name.endswith(ending)
+    # two-stage: one row is the background
+    counts = {
+        value.shape[0] - 1 for name, value in state.items() if name.endswith('.fc_cls.weight')
     }
+    one_stage = state.get('bbox_head.conv_cls.weight')
+    return counts if one_stage is None else {one_stage.shape[0]}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mmengine
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
@@ -81,19 +81,15 @@ def dataset_meta(config: Config, classes: set[int]) -> dict | None:
     import mmdet.datasets  # noqa: F401  fills the registry
     from mmdet.registry import DATASETS
 
-    loader = config.get('test_dataloader') or config.get('val_dataloader')
-    given = (loader or {}).get('dataset') or ConfigDict()
-    while isinstance(given.get('dataset'), dict):  # out of its wrappers
-        given = given['dataset']
-    kind = DATASETS.get(given['type']) if given.get('type') else None
-    meta = {**(getattr(kind, 'METAINFO', None) or {}), **(given.get('metainfo') or {})}
-    names = tuple(str(name) for name in meta.get('classes', ()))
+    dataset = (config.get('test_dataloader') or {}).get('dataset', {})
+    kind = DATASETS.get(dataset.type) if 'type' in dataset else None
+    meta = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
+    names, palette = tuple(meta.get('classes', ())), meta.get('palette', ())
     if {len(names)} != classes:
         return None
-    palette = meta.get('palette')
-    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
+    if len(palette) < len(names):
         palette = distinct_palette(len(names))
-    return dict(classes=names, palette=[tuple(map(int, colour)) for colour in palette])
+    return dict(classes=names, palette=[tuple(colour) for colour in palette])
 
 
 def detector_checkpoint(conversion: Conversion, config: Config, source: str | Path) -> dict:
@@ -102,9 +98,8 @@ def detector_checkpoint(conversion: Conversion, config: Config, source: str | Pa
     ``meta`` holds what the way back needs and, where the config has the right
     number of them, the names of the classes.
     """
-    assert conversion.variant is not None  # of a backbone alone there is none
     meta = dict(conversion.meta(), source=Path(source).name)
-    names = dataset_meta(config, num_classes(conversion.state_dict, conversion.variant))
+    names = dataset_meta(config, num_classes(conversion.state_dict))
     if names is not None:
         meta['dataset_meta'] = names
     return dict(state_dict=conversion.state_dict, meta=meta)

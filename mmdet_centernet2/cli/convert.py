@@ -28,7 +28,7 @@ from mmdet_centernet2.checkpoint import (
 from mmdet_centernet2.checkpoint.convert import EXTRAS, KEYS, StateDict, not_finite
 from mmdet_centernet2.checkpoint.files import check_target, save_checkpoint
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
-from mmdet_centernet2.checkpoint.key_maps import key_map
+from mmdet_centernet2.checkpoint.key_maps import key_map, rename, reverse
 from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
 from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
 from mmdet_centernet2.checkpoint.zoo import detector_checkpoint, model_state, shipped_models
@@ -112,7 +112,7 @@ def _convert_detector(tensors: StateDict, src: str, path: str | None) -> dict[st
     conversion = convert_state_dict(tensors)
     cfg = load_config(path) if path else find_config(conversion)
     print(f'Checking it against {cfg.filename}')
-    classes = num_classes(conversion.state_dict, conversion.variant)
+    classes = num_classes(conversion.state_dict)
     fit = check_against(model_state(cfg.model, cfg.filename), conversion.state_dict)
     refuse_misfit(conversion, fit, class_advice(cfg, fit, classes))
     _describe(conversion)
@@ -148,7 +148,7 @@ def _reverse(
         cfg = load_config(path)
         same = Conversion(state_dict=state, variant=detect_ours(state))
         fit = check_against(model_state(cfg.model, path), state)
-        refuse_misfit(same, fit, class_advice(cfg, fit, num_classes(state, same.variant)))
+        refuse_misfit(same, fit, class_advice(cfg, fit, num_classes(state)))
     reversion = revert_state_dict(state, _meta_of(content, src))
     if reversion.unplaced:
         raise CheckpointError(_listed('no place in the original for', reversion.unplaced))
@@ -182,7 +182,7 @@ def find_config(conversion: Conversion) -> Config:
         CheckpointError: If there is none with such parts and classes.
     """
     state, variant = conversion.state_dict, conversion.variant
-    classes = num_classes(state, variant)
+    classes = num_classes(state)
     nearest: tuple[float, str, Config | None] = (math.inf, '', None)
     for model in shipped_models():
         cfg = load_config(model.config)
@@ -258,11 +258,12 @@ def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -
         source = conversion.sources.get(name)
         return f'{name} (from {source})' if source else name
 
+    state, variant = conversion.state_dict, conversion.variant
+    names = reverse(key_map(variant, state)) if variant else {}
+
     def wanted(name: str) -> str:
-        place = conversion.variant and key_map(conversion.variant).to_official(
-            name, conversion.state_dict
-        )
-        return f'{name} (original name: {place.name})' if place else name
+        source = rename(name, names)
+        return f'{name} (original name: {source})' if source else name
 
     problems = {
         'no place for': conversion.unplaced,
