@@ -18,29 +18,16 @@ QUICK = {'train_cfg.max_iters': 2, 'train_dataloader.batch_size': 1}
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/quickstart'),
-        help='folder for everything that is made (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--data-root',
-        type=Path,
-        default=Path('data/tree_tiles'),
-        help="folder of the photographs' tiles (default: %(default)s)",
-    )
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--device', help='cpu, cuda or cuda:N; without it a GPU where there is one')
-    parser.add_argument(
-        '--epochs', default='80', help='passes over the tiles (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--quick', action='store_true', help='two iterations: only to see that all parts work'
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    add, default = parser.add_argument, '(default: %(default)s)'
+    out, tiles = Path('work_dirs/quickstart'), Path('data/tree_tiles')
+    add('--out', type=Path, default=out, help=f'folder for everything that is made {default}')
+    add('--data-root', type=Path, default=tiles, help=f"folder of the photographs' tiles {default}")
+    add('--seed', type=int, default=0)
+    add('--device', help='cpu, cuda or cuda:N; without it a GPU where there is one')
+    add('--epochs', default='80', help=f'passes over the tiles {default}')
+    add('--quick', action='store_true', help='two iterations: only to see that all parts work')
     return parser.parse_args()
 
 

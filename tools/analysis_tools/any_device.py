@@ -6,6 +6,7 @@ import copy
 import time
 from types import ModuleType
 
+import numpy as np
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmdet.registry import MODELS
@@ -33,13 +34,14 @@ class _FitsData(BaseBenchmark):
 
     def num_rounds(self) -> int:
         """Images or batches in the data."""
-        raise NotImplementedError
+        data = self.data_loader if hasattr(self, 'data_loader') else self.dataset
+        try:
+            return len(data)
+        except TypeError:  # an endless sampler
+            return self.max_iter
 
     def run(self, repeat_num: int = 1) -> dict:
         """Measure ``repeat_num`` times.
-
-        Args:
-            repeat_num: Number of measurements. Defaults to 1.
 
         Returns:
             ``avg_fps`` (rounds per second) and what mmdet adds.
@@ -51,11 +53,18 @@ class _FitsData(BaseBenchmark):
         self.log_interval = min(self.log_interval, self.max_iter)
         if self.max_iter <= self.num_warmup:
             raise ValueError(
-                f'{self.max_iter} rounds of data and --max-iter leave '
-                f'nothing to measure after {self.num_warmup} of warm-up; '
-                'set a smaller --num-warmup'
+                f'{self.max_iter} rounds of data and --max-iter leave nothing to measure after '
+                f'{self.num_warmup} of warm-up; set a smaller --num-warmup'
             )
         return super().run(repeat_num)
+
+
+class FittingDataLoaderBenchmark(_FitsData, DataLoaderBenchmark):
+    """mmdet's data loader benchmark for data of any length."""
+
+
+class FittingDatasetBenchmark(_FitsData, DatasetBenchmark):
+    """mmdet's data set benchmark for data of any length."""
 
 
 class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
@@ -81,10 +90,6 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         model = model.to(get_device()).eval()
         return speed_up_as_configured(model, self.cfg)
 
-    def num_rounds(self) -> int:
-        """Images in the test data."""
-        return len(self.data_loader)
-
     def run_once(self) -> dict:
         """Time ``model.test_step`` image by image, loading left out.
 
@@ -104,10 +109,7 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         return dict(fps=len(seconds) / sum(seconds), seconds=seconds)
 
     def average_multiple_runs(self, results: list[dict]) -> dict:
-        """Report all measurements together.
-
-        Args:
-            results: From :meth:`run_once`.
+        """Report all results of :meth:`run_once` together.
 
         Returns:
             ``avg_fps``, ``fps_list`` and ``seconds``.
@@ -130,44 +132,17 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         return time.perf_counter() - start
 
     def _report(self, title: str, seconds: list[float]) -> None:
-        times = torch.tensor(seconds, dtype=torch.float64) * 1000
-        median, slow = torch.quantile(
-            times, torch.tensor([0.5, 0.95], dtype=torch.float64)
-        ).tolist()
-        mean = times.mean().item()
+        mean = 1000 * sum(seconds) / len(seconds)
+        median, slow = np.percentile(seconds, (50, 95)) * 1000
         print_log(
-            f'{title}, fps: {1000 / mean:.1f} img/s, times per image: '
-            f'{mean:.1f} ms/img (median {median:.1f}, 95 % below '
-            f'{slow:.1f})',
+            f'{title}, fps: {1000 / mean:.1f} img/s, times per image: {mean:.1f} ms/img '
+            f'(median {median:.1f}, 95 % below {slow:.1f})',
             self.logger,
         )
 
 
-class FittingDataLoaderBenchmark(_FitsData, DataLoaderBenchmark):
-    """mmdet's data loader benchmark for data of any length."""
-
-    def num_rounds(self) -> int:
-        """Batches in the data."""
-        try:
-            return len(self.data_loader)
-        except TypeError:  # an endless sampler
-            return self.max_iter
-
-
-class FittingDatasetBenchmark(_FitsData, DatasetBenchmark):
-    """mmdet's data set benchmark for data of any length."""
-
-    def num_rounds(self) -> int:
-        """Images in the data."""
-        return len(self.dataset)
-
-
 def use_any_device(tool: ModuleType) -> None:
-    """Put these classes in the place of mmdet's.
-
-    Args:
-        tool: mmdet's ``tools/analysis_tools/benchmark.py``.
-    """
+    """Put these classes in the place of mmdet's, in its ``analysis_tools/benchmark.py``."""
     tool.InferenceBenchmark = AnyDeviceInferenceBenchmark
     tool.DataLoaderBenchmark = FittingDataLoaderBenchmark
     tool.DatasetBenchmark = FittingDatasetBenchmark

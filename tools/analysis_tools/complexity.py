@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -27,20 +28,15 @@ RESIZERS = ('ResizeShortestEdge', 'EfficientDetResizeCrop', 'Resize')
 class Complexity(NamedTuple):
     """What a detector costs.
 
-    Args:
-        parameters: All of them, frozen ones included.
-        multiply_adds: Of convolutions (deformable and transposed ones
-            included) and matrix products for one image, with as many
-            proposals and masks as the config allows. Norms, activations,
-            resizing, the sampling of deformable convolutions and of RoIAlign,
-            and NMS are not counted.
-        input_shape: Height and width of the network input
-            in pixels, padding included.
+    Multiply-adds are those of convolutions (deformable and transposed ones
+    included) and matrix products for one image, with as many proposals and
+    masks as the config allows. Norms, activations, resizing, the sampling of
+    deformable convolutions and of RoIAlign, and NMS are not counted.
     """
 
-    parameters: int
+    parameters: int  # frozen ones included
     multiply_adds: int
-    input_shape: tuple[int, int]
+    input_shape: tuple[int, int]  # height, width in pixels, padding included
 
 
 def complexity(cfg: Config, photograph: tuple[int, int] = PHOTOGRAPH) -> Complexity:
@@ -50,9 +46,6 @@ def complexity(cfg: Config, photograph: tuple[int, int] = PHOTOGRAPH) -> Complex
         cfg: Of a detector with a CenterNet head.
         photograph: Height and width in pixels of an image,
             which is resized and padded as the config's test data are.
-
-    Returns:
-        See there.
 
     Raises:
         ValueError: If the config resizes its test data in an unknown way.
@@ -88,26 +81,11 @@ def test_shape(cfg: Config, photograph: tuple[int, int]) -> tuple[int, int]:
 def shapes_only() -> Iterator[None]:
     """Let deformable convolutions be plain ones, of the same cost."""
 
-    def plain(
-        x: Tensor,
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        stride,
-        padding,
-        dilation,
-        groups: int,
-        deform_groups: int,
-    ) -> Tensor:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    def plain(x: Tensor, offset: Tensor, mask: Tensor, *args: Any) -> Tensor:
+        return F.conv2d(x, *args[:-1])  # without the groups of offsets
 
-    deformable = modulated_deform_conv.modulated_deform_conv2d
-    modulated_deform_conv.modulated_deform_conv2d = plain
-    try:
+    with mock.patch.object(modulated_deform_conv, 'modulated_deform_conv2d', plain):
         yield
-    finally:
-        modulated_deform_conv.modulated_deform_conv2d = deformable
 
 
 def _apply(model: nn.Module, image: Tensor) -> None:

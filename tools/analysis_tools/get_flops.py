@@ -11,7 +11,7 @@ are not in it.
 
 import sys
 from argparse import ArgumentParser, Namespace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 from mmdet.structures import DetDataSample
@@ -33,49 +33,12 @@ def take_shape() -> list[int] | None:
 
 
 def blank_batch(height: int, width: int) -> dict:
-    """One black image, as a data loader would give it.
-
-    Args:
-        height: In pixels of the network input.
-        width: In pixels of the network input.
-
-    Returns:
-        ``inputs``, uint8 of shape (3, height, width), and
-        ``data_samples``, each in a list.
-    """
-    sample = DetDataSample(
-        metainfo=dict(
-            img_id=0,
-            img_path='blank',
-            ori_shape=(height, width),
-            img_shape=(height, width),
-            scale_factor=(1.0, 1.0),
-        )
-    )
+    """One black image, as a data loader would give it: uint8 ``inputs``, ``data_samples``."""
+    shape = (height, width)
+    about = dict(img_id=0, img_path='blank', ori_shape=shape, img_shape=shape)
+    sample = DetDataSample(metainfo=dict(about, scale_factor=(1.0, 1.0)))
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     return dict(inputs=[image], data_samples=[sample])
-
-
-def use_blank_image(tool: ModuleType, height: int, width: int) -> None:
-    """Let one of mmdet's tools read a blank image instead of its data.
-
-    Args:
-        tool: A tool that calls ``Runner.build_dataloader`` and
-            nothing else of the runner.
-        height: In pixels of the network input.
-        width: In pixels of the network input.
-    """
-
-    print(f'Measuring a blank image of {height} x {width} pixels in the place of the data set.')
-
-    class BlankData:
-        """Stands in for mmengine's ``Runner``."""
-
-        @staticmethod
-        def build_dataloader(cfg: dict) -> list[dict]:
-            return [blank_batch(height, width)]
-
-    tool.Runner = BlankData
 
 
 def main() -> None:
@@ -83,8 +46,12 @@ def main() -> None:
     shape = take_shape()
 
     def adapt(tool: ModuleType) -> None:
+        """Let it read a blank image; it asks the runner for nothing else."""
         if shape is not None:
-            use_blank_image(tool, shape[0], shape[-1])
+            height, width = shape[0], shape[-1]
+            print(f'Measuring a blank image of {height} x {width} pixels in the place of the data.')
+            batch = blank_batch(height, width)
+            tool.Runner = SimpleNamespace(build_dataloader=lambda cfg: [batch])
 
     def check(args: Namespace) -> None:
         cfg = load_config(args)

@@ -27,51 +27,23 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = [ROOT / 'configs' / name for name in ('centernet', 'centernet2')]
 
 BEGIN, END = '<!-- model table -->', '<!-- end of model table -->'
-HEADER = (
-    'original',
-    'config',
-    'data',
-    'reported box mAP',
-    'parity',
-    'parameters (M)',
-    'FLOPs (G)',
-    'input',
-)
+HEADER = 'original|config|data|reported box mAP|parity|parameters (M)|FLOPs (G)|input'.split('|')
 
 
 class Model(NamedTuple):
-    """One model of a metafile.
+    """One model of a metafile."""
 
-    Args:
-        name: Of the config, without ``.py``.
-        config: Path of the config in the repository.
-        original: Name in the original's zoo.
-        data: What it is tested on.
-        reported: Box mAP that the original's authors
-            report; None if they do not.
-        parity: How its numbers compare with the original's.
-        cost: As measured.
-    """
-
-    name: str
-    config: str
-    original: str
-    data: str
-    reported: float | None
-    parity: str
+    name: str  # of the config, without ``.py``
+    config: str  # its path in the repository
+    original: str  # its name in the original's zoo
+    data: str  # what it is tested on
+    reported: float | None  # box mAP, if the original's authors report it
+    parity: str  # how its numbers compare with the original's
     cost: Complexity
 
 
 def read_models(metafile: Path) -> list[Model]:
-    """Models of a ``metafile.yml``.
-
-    Args:
-        metafile: To read.
-
-    Raises:
-        KeyError: If a model has not got all fields.
-        FileNotFoundError: If there is no such file.
-    """
+    """Models of a ``metafile.yml``."""
     content = yaml.safe_load(metafile.read_text(encoding='utf-8'))
     return [_model(entry) for entry in content['Models']]
 
@@ -91,40 +63,25 @@ def _model(entry: dict) -> Model:
 
 
 def set_costs(text: str, costs: Mapping[str, Complexity]) -> str:
-    """Text of a metafile with measured figures in the place of its own.
-
-    Args:
-        text: Of the metafile; comments and order stay.
-        costs: By the models' names.
-    """
-    lines, cost = [], None
+    """Text of a metafile, comments and order kept, with measured figures by models' names."""
+    lines, figures = [], {}
     for line in text.splitlines():
-        name = re.match(r'\s*- Name: (\S+)', line)
-        cost = costs.get(name[1]) if name else cost
-        lines.append(_with_cost(line, cost) if cost else line)
+        if name := re.match(r'\s*- Name: (\S+)', line):
+            cost = costs.get(name[1])
+            keys = ('Parameters', 'FLOPs', 'Input Shape')
+            figures = dict(zip(keys, cost)) if cost else {}
+        key = line.strip().split(':')[0]
+        if key in figures:
+            value = figures[key]
+            shown = list(value) if isinstance(value, tuple) else value
+            line = f'{line.partition(key)[0]}{key}: {shown}'
+        lines.append(line)
     return '\n'.join(lines) + '\n'
 
 
-def _with_cost(line: str, cost: Complexity) -> str:
-    figures: dict[str, object] = {
-        'Parameters': cost.parameters,
-        'FLOPs': cost.multiply_adds,
-        'Input Shape': list(cost.input_shape),
-    }
-    key = line.strip().split(':')[0]
-    if key not in figures:
-        return line
-    indent = line[: len(line) - len(line.lstrip())]
-    return f'{indent}{key}: {figures[key]}'
-
-
 def table_of(models: list[Model]) -> str:
-    """Markdown table, one row for each model.
-
-    Args:
-        models: In order.
-    """
-    rows = [HEADER, ('---',) * len(HEADER), *map(_row, models)]
+    """Markdown table, one row for each model."""
+    rows = [HEADER, ['---'] * len(HEADER), *map(_row, models)]
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
@@ -175,12 +132,8 @@ def measure(folder: Path, write: bool) -> None:
     models = [model._replace(cost=costs[model.name]) for model in read_models(metafile)]
     print(table_of(models))
     if write:
-        metafile.write_text(
-            set_costs(metafile.read_text(encoding='utf-8'), costs), encoding='utf-8'
-        )
-        readme.write_text(
-            set_table(readme.read_text(encoding='utf-8'), table_of(models)), encoding='utf-8'
-        )
+        metafile.write_text(set_costs(metafile.read_text('utf-8'), costs), 'utf-8')
+        readme.write_text(set_table(readme.read_text('utf-8'), table_of(models)), 'utf-8')
         print(f'Wrote {metafile} and {readme}')
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import mmdet
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
-from mmengine.hub import get_config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
@@ -54,27 +54,32 @@ def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
     narrow box heads and few proposals.
     """
     register_all_modules(init_default_scope=True)
-    cfg = (
-        Config.fromfile(ROOT / 'configs' / CONFIGS[name])
-        if name == OURS
-        else get_config(f'mmdet::{CONFIGS[name]}')
-    )
+    # not by "mmdet::", for which mmengine reads all metafiles
+    folder = ROOT if name == OURS else Path(mmdet.__file__).with_name('.mim')
+    cfg = Config.fromfile(folder / 'configs' / CONFIGS[name])
     if small:
-        cfg.model.backbone.depth = 18
-        cfg.model.neck.in_channels = [channels // 4 for channels in cfg.model.neck.in_channels]
-        heads = cfg.model.roi_head.bbox_head if 'roi_head' in cfg.model else []
-        for head in heads if isinstance(heads, list) else [heads]:
-            head.fc_out_channels = 64
-        if 'roi_head' in cfg.model:
-            for rpn in (cfg.model.test_cfg.rpn, cfg.model.train_cfg.rpn_proposal):
-                rpn.max_per_img = FEW_PROPOSALS
-            stages = cfg.model.train_cfg.rcnn
-            for stage in stages if isinstance(stages, list) else [stages]:
-                stage.sampler.num = FEW_PROPOSALS
+        _shrink(cfg.model)
     model = build_from(cfg, device)
     if name != OURS and device == 'cpu':
         _pool_in_float32(model)
     return model
+
+
+def _shrink(model: ConfigDict) -> None:
+    model.backbone.depth = 18
+    model.neck.in_channels = [channels // 4 for channels in model.neck.in_channels]
+    if 'roi_head' in model:
+        for head in _listed(model.roi_head.bbox_head):
+            head.fc_out_channels = 64
+        for rpn in (model.test_cfg.rpn, model.train_cfg.rpn_proposal):
+            rpn.max_per_img = FEW_PROPOSALS
+        for stage in _listed(model.train_cfg.rcnn):
+            stage.sampler.num = FEW_PROPOSALS
+
+
+def _listed(parts: object) -> list:
+    """Of one part or several, as configs and modules have them."""
+    return list(parts) if isinstance(parts, list | nn.ModuleList) else [parts]
 
 
 def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
@@ -103,8 +108,7 @@ def _pool_in_float32(model: nn.Module) -> None:
         return value.float() if isinstance(value, Tensor) else value
 
     if hasattr(model, 'roi_head'):
-        extractors = model.roi_head.bbox_roi_extractor
-        for extractor in extractors if isinstance(extractors, nn.ModuleList) else [extractors]:
+        for extractor in _listed(model.roi_head.bbox_roi_extractor):
             extractor.register_forward_pre_hook(lambda module, inputs: to_float(inputs))
     head = getattr(model, 'rpn_head', None) or model.bbox_head
     head.register_forward_hook(lambda module, inputs, outputs: to_float(outputs))
@@ -114,14 +118,13 @@ def _pool_in_float32(model: nn.Module) -> None:
 def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
     """Let batch norms know the statistics of what they get."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
     for norm in norms:  # with mean 0 and variance 1 every block doubles
         norm.train()
         norm.momentum = 1.0
     model.extract_feat(images)
-    for norm, momentum in zip(norms, before):
+    for norm in norms:
         norm.eval()
-        norm.momentum = momentum
+        norm.momentum = 0.1  # torch's default
 
 
 @torch.no_grad()
@@ -142,10 +145,7 @@ def _spread_logits(model: nn.Module, images: Tensor, samples: list[DetDataSample
 
 def box_heads(model: nn.Module) -> list[nn.Module]:
     """Of the second stage, if there is one."""
-    if not hasattr(model, 'roi_head'):
-        return []
-    heads = model.roi_head.bbox_head
-    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+    return _listed(model.roi_head.bbox_head) if hasattr(model, 'roi_head') else []
 
 
 @torch.no_grad()
@@ -210,12 +210,8 @@ class TrainingStep:
         self.model = model.train()
         self.images, self.samples = image_batch(size, batch, num_objects, device)
         self.autocast = torch.autocast(device, amp, enabled=amp is not None)
-        self.optimizer = torch.optim.SGD(
-            (p for p in model.parameters() if p.requires_grad),
-            lr=LEARNING_RATE,
-            momentum=0.9,
-            weight_decay=1e-4,
-        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(trained, LEARNING_RATE, 0.9, weight_decay=1e-4)
         # float16 needs it, bfloat16 does not
         self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
 
@@ -237,13 +233,10 @@ class TrainingStep:
     def rois(self) -> list[int]:
         """RoIs that each box head is trained on in a step; takes one."""
         counts: list[int] = []
-
-        def count(module: nn.Module, inputs: tuple) -> None:
-            counts.append(len(inputs[0]))
-
         # every box head has the layer, and calls it once
-        heads = box_heads(self.model)
-        hooks = [head.shared_fcs[0].register_forward_pre_hook(count) for head in heads]
+        layers = [head.shared_fcs[0] for head in box_heads(self.model)]
+        count = lambda module, inputs: counts.append(len(inputs[0]))  # noqa: E731
+        hooks = [layer.register_forward_pre_hook(count) for layer in layers]
         self()
         for hook in hooks:
             hook.remove()

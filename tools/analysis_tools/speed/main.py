@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch._dynamo  # noqa: F401  else every process imports it with its first optimizer
 from mmdet.utils import register_all_modules
 
 import mmdet_centernet2  # noqa: F401  registers the models
 
 from . import report, sections  # noqa: F401  registers the sections
 from .machine import environment, has_gpu
-from .section import SECTIONS, Context, Result, run, say
+from .section import SECTIONS, Context, say
 
 
 def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
@@ -28,33 +29,15 @@ def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
         formatter_class=RawDescriptionHelpFormatter,
         epilog=f'sections:\n{names}',
     )
-    parser.add_argument(
-        '--sections',
-        nargs='+',
-        choices=SECTIONS,
-        metavar='NAME',
-        help='what to measure; default: all that this machine can',
-    )
-    parser.add_argument(
-        '--quick', action='store_true', help='everything in small: about a minute on two cores'
-    )
-    parser.add_argument(
-        '--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2'
-    )
-    parser.add_argument('--threads', type=int, help='of torch; default: its own choice')
-    parser.add_argument(
-        '--out-dir',
-        type=Path,
-        default=Path('work_dirs/speed'),
-        help='for speed.json, speed.md and images/',
-    )
-    parser.add_argument(
-        '--write-docs',
-        type=Path,
-        metavar='SPEED.MD',
-        help='also fill the marked blocks of this document, and put the '
-        'plots into images/ beside it',
-    )
+    add, default = parser.add_argument, 'what to measure; default: all that this machine can'
+    add('--sections', nargs='+', choices=SECTIONS, metavar='NAME', help=default)
+    add('--quick', action='store_true', help='everything in small: about a minute on two cores')
+    add('--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2')
+    add('--threads', type=int, help='of torch; default: its own choice')
+    out = 'for speed.json, speed.md and images/'
+    add('--out-dir', type=Path, default=Path('work_dirs/speed'), help=out)
+    docs = 'also fill the marked blocks of this document, and put the plots into images/ beside it'
+    add('--write-docs', type=Path, metavar='SPEED.MD', help=docs)
     args = parser.parse_args(argv)
     if args.rounds is not None and args.rounds < 1:
         parser.error(f'--rounds must be at least 1, got {args.rounds}')
@@ -81,24 +64,16 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     rounds = args.rounds or (2 if args.quick else 5)
     for name, value in about.items():
         print(f'{name}: {value}')
-    results: list[Result] = []
-    for name in args.sections:
-        print(f'\n{len(results) + 1} of {len(args.sections)}', flush=True)
-        results.append(
-            run(
-                SECTIONS[name],
-                Context(
-                    args.quick,
-                    rounds,
-                    'cuda' if name == 'gpu' else 'cpu',
-                    at_least=0.1 if args.quick else 1.0,
-                ),
-            )
-        )
-        report.write(args.out_dir, command, about, dict(quick=args.quick, rounds=rounds), results)
+    done = []
+    for number, name in enumerate(args.sections, start=1):
+        print(f'\n{number} of {len(args.sections)}', flush=True)
+        device, at_least = 'cuda' if name == 'gpu' else 'cpu', 0.1 if args.quick else 1.0
+        done.append(SECTIONS[name])
+        done[-1].run(Context(args.quick, rounds, device, at_least))
+        report.write(args.out_dir, command, about, dict(quick=args.quick, rounds=rounds), done)
         if args.write_docs is not None:
-            report.fill_document(args.write_docs, command, about, results[-1])
+            report.fill_document(args.write_docs, command, about, done[-1])
         say('')
-        print(report.section_block(results[-1]), flush=True)
+        print(report.section_block(done[-1]), flush=True)
     print(f'\nWrote {args.out_dir}/speed.json, speed.md and images/')
-    return int(any(result.error for result in results))
+    return int(any(section.error for section in done))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .section import Number, Plot, Result, Row
+from .section import Number, Plot, Row, Section
 
 
 def write(
@@ -17,51 +17,39 @@ def write(
     command: str,
     environment: Mapping[str, str],
     options: Mapping[str, Number],
-    results: Sequence[Result],
+    sections: Sequence[Section],
 ) -> None:
-    """Write speed.json, speed.md and the plots of the last result."""
+    """Write speed.json, speed.md and the plots of the last section."""
     (folder / 'images').mkdir(parents=True, exist_ok=True)
-    content = dict(
-        command=command,
-        environment=environment,
-        options=options,
-        sections={
-            result.section.name: dict(
-                rows=[row.as_dict() for row in result.rows],
-                seconds=result.seconds,
-                error=result.error,
-            )
-            for result in results
-        },
-    )
+    found = {
+        s.name: dict(rows=[row.as_dict() for row in s.rows], seconds=s.seconds, error=s.error)
+        for s in sections
+    }
+    content = dict(command=command, environment=environment, options=options, sections=found)
     (folder / 'speed.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    blocks = [run_block(command, environment), *map(section_block, results)]
+    blocks = [run_block(command, environment), *map(section_block, sections)]
     (folder / 'speed.md').write_text('# Speed\n\n' + '\n\n'.join(blocks) + '\n', encoding='utf-8')
-    draw(results[-1], folder / 'images')
+    draw(sections[-1], folder / 'images')
 
 
-def fill_document(path: Path, command: str, environment: Mapping[str, str], result: Result) -> None:
+def fill_document(
+    path: Path, command: str, environment: Mapping[str, str], section: Section
+) -> None:
     """Put what was measured between the marks of a Markdown document."""
-    if result.error:
+    if section.error:
         return
     made = f'*{environment["date"]}, `{command}`*'
-    text = path.read_text(encoding='utf-8')
-    text = fill(text, 'run', run_block(command, environment))
-    text = fill(text, result.section.name, f'{section_block(result)}\n\n{made}')
+    text = fill(path.read_text(encoding='utf-8'), 'run', run_block(command, environment))
+    text = fill(text, section.name, f'{section_block(section)}\n\n{made}')
     path.write_text(text, encoding='utf-8')
-    draw(result, path.parent / 'images')
+    draw(section, path.parent / 'images')
 
 
 def fill(text: str, name: str, block: str) -> str:
     """Replace what is between two marks, if there are any."""
     begin, end = f'<!-- speed: {name} -->', f'<!-- end of speed: {name} -->'
-    return re.sub(
-        f'{re.escape(begin)}.*?{re.escape(end)}',
-        lambda _: f'{begin}\n\n{block}\n\n{end}',
-        text,
-        count=1,
-        flags=re.DOTALL,
-    )
+    between = f'(?s){re.escape(begin)}.*?{re.escape(end)}'
+    return re.sub(between, lambda _: f'{begin}\n\n{block}\n\n{end}', text, count=1)
 
 
 def run_block(command: str, environment: Mapping[str, str]) -> str:
@@ -70,14 +58,13 @@ def run_block(command: str, environment: Mapping[str, str]) -> str:
     return f'```bash\n{command}\n```\n\n{table}'
 
 
-def section_block(result: Result) -> str:
+def section_block(section: Section) -> str:
     """A section's sentence, table and plots."""
-    section = result.section
-    parts = [f'### `{section.name}`', section.help]
-    if result.error:
-        return '\n\n'.join([*parts, f'**Failed:** {result.error}'])
-    plots = [f'![{plot.title}](images/{plot.file})' for plot in section.plots]
-    return '\n\n'.join([*parts, rows_table(result.rows), *plots])
+    found = [f'**Failed:** {section.error}']
+    if not section.error:
+        plots = [f'![{plot.title}](images/{plot.file})' for plot in section.plots]
+        found = [rows_table(section.rows), *plots]
+    return '\n\n'.join([f'### `{section.name}`', section.help, *found])
 
 
 def rows_table(rows: Sequence[Row]) -> str:
@@ -96,15 +83,9 @@ def rows_table(rows: Sequence[Row]) -> str:
             ratio = '1' if row.work in compared else ''  # the reference
         if row.speedup:
             ratio = '**{:.3g}**; {:.3g}'.format(*row.speedup)
-        lines.append(
-            [
-                row.work,
-                row.contestant,
-                *times * timed,
-                *[ratio] * bool(compared),
-                *[_shown(row.numbers.get(key, '')) for key in numbers],
-            ]
-        )
+        shown = [_shown(row.numbers.get(key, '')) for key in numbers]
+        ratios = [ratio] if compared else []
+        lines.append([row.work, row.contestant, *(times if timed else []), *ratios, *shown])
     return markdown_table(header + numbers, lines)
 
 
@@ -129,12 +110,11 @@ def _shown(value: Number) -> str:
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
-def draw(result: Result, folder: Path) -> None:
+def draw(section: Section, folder: Path) -> None:
     """Draw a section's plots."""
     folder.mkdir(exist_ok=True)
-    for plot in () if result.error else result.section.plots:
-        figure = plot_rows(plot, result.rows)
-        figure.savefig(folder / plot.file, dpi=120)
+    for plot in () if section.error else section.plots:
+        plot_rows(plot, section.rows).savefig(folder / plot.file, dpi=120)
 
 
 def plot_rows(plot: Plot, rows: Sequence[Row]) -> Figure:
@@ -145,13 +125,9 @@ def plot_rows(plot: Plot, rows: Sequence[Row]) -> Figure:
             y = row.timing.median * 1e3 if plot.y == 'ms' else row.numbers[plot.y]
             lines.setdefault(row.contestant, []).append((row.numbers[plot.x], y))
     figure = Figure(figsize=(6.4, 4), layout='constrained')
-    axes = figure.add_subplot(
-        xscale='log',
-        yscale='log',
-        title=plot.title,
-        xlabel=plot.x,
-        ylabel='median time (ms)' if plot.y == 'ms' else plot.y,
-    )
+    y_label = 'median time (ms)' if plot.y == 'ms' else plot.y
+    axes = figure.add_subplot(title=plot.title, xlabel=plot.x, ylabel=y_label)
+    axes.set(xscale='log', yscale='log')
     for name, line in lines.items():
         axes.plot(*zip(*sorted(line)), marker='o', label=name)
     ticks = sorted({x for line in lines.values() for x, _ in line})

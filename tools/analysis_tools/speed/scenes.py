@@ -55,21 +55,11 @@ def image_batch(
     images = torch.randn(batch, 3, *size, generator=generator)
     samples = []
     for seed in range(batch):
-        sample = DetDataSample(
-            metainfo=dict(
-                img_id=seed,
-                img_path='',
-                img_shape=size,
-                ori_shape=size,
-                pad_shape=size,
-                batch_input_shape=size,
-                scale_factor=(1.0, 1.0),
-            )
-        )
-        sample.gt_instances = InstanceData(
-            bboxes=random_boxes(num_objects, size, seed),
-            labels=random_labels(num_objects, 80, seed),
-        )
+        about = dict(img_id=seed, img_path='', scale_factor=(1.0, 1.0))
+        shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+        sample = DetDataSample(metainfo={**about, **dict.fromkeys(shapes, size)})
+        boxes, labels = random_boxes(num_objects, size, seed), random_labels(num_objects, 80, seed)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
         samples.append(sample.to(device))
     return images.to(device), samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,14 +94,35 @@ class Plot:
     only: str = ''  #: A text that the work of the rows contains.
 
 
-@dataclass(frozen=True)
+@dataclass
 class Section:
-    """A part of the benchmark; ``help`` stands above its table."""
+    """A part of the benchmark, and what came of it.
+
+    ``help`` stands above its table; ``error`` says why there are no rows.
+    """
 
     name: str
     help: str
     measure: Callable[[Context], list[Row]]
     plots: tuple[Plot, ...] = ()
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+    error: str = ''
+
+    def run(self, context: Context) -> None:
+        """Measure in a fork, so that nothing is left to the next section.
+
+        The calling process must not have computed anything: neither OpenMP's
+        threads nor CUDA survive a fork.
+        """
+        start = time.perf_counter()
+        try:
+            with fork() as child:
+                self.rows = child.submit(self.measure, context).result()
+        except Exception as failure:  # the other sections go on
+            traceback.print_exc()
+            self.error = f'{type(failure).__name__}: {failure}'
+        self.seconds = time.perf_counter() - start
 
 
 #: By name, in the order in which they are run.
@@ -116,32 +137,6 @@ def section(name: str, help: str, *plots: Plot):
         return measure
 
     return register
-
-
-@dataclass
-class Result:
-    """What came of a section; ``error`` says why there are no rows."""
-
-    section: Section
-    rows: list[Row]
-    seconds: float
-    error: str = ''
-
-
-def run(section: Section, context: Context) -> Result:
-    """Run a section in a fork, so that it leaves nothing to the next one.
-
-    The calling process must not have computed anything: neither OpenMP's
-    threads nor CUDA survive a fork.
-    """
-    start, rows, error = time.perf_counter(), [], ''
-    try:
-        with fork() as child:
-            rows = child.submit(section.measure, context).result()
-    except Exception as failure:  # the other sections go on
-        traceback.print_exc()
-        error = f'{type(failure).__name__}: {failure}'
-    return Result(section, rows, time.perf_counter() - start, error)
 
 
 def say(text: str) -> None:
@@ -175,64 +170,56 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
     return peak / 1e6
 
 
-def call_it(call: Call) -> object:
-    """What the call returns."""
-    return call()
-
-
 class Worker:
     """A contestant in a process of its own, to be timed in turn with others.
 
     For settings that a process cannot undo, or that would help the others.
-    Make all workers before this process computes anything, see :func:`run`.
-    What ``make`` returns is called over there.
+    Make all workers before this process computes anything, see
+    :meth:`Section.run`. What ``make`` returns is called over there.
     """
 
     def __init__(self, make: Callable[[], Call]) -> None:
-        self._pool = fork(_set_up, (make,))
+        self._make, self._pool = make, fork()
         self._pool.submit(int).result()  # forks now
 
-    def __call__(self, use: Callable[[Call], object] = call_it) -> object:
-        """Result of ``use``, a function of a module, on the call."""
-        return self._pool.submit(_use, use).result()
+    def __call__(self, use: Callable[[Call], object] | None = None) -> object:
+        """Result of the call, or of ``use`` on it; functions of modules."""
+        return self._pool.submit(_in_worker, self._make, use).result()
 
     def stop(self) -> None:
         """End the process."""
         self._pool.shutdown()
 
 
+_calls: list[Call] = []  # of a worker's process
+
+
+def _in_worker(make: Callable[[], Call], use: Callable[[Call], object] | None) -> object:
+    if not _calls:
+        _calls.append(make())
+    return _calls[0]() if use is None else use(_calls[0])
+
+
 @contextmanager
-def start_workers(makers: Mapping[Hashable, Callable[[], Call]]):
-    """Workers that passed their first call, and why the others failed."""
+def start_workers(makers: Mapping[tuple[str, str], Callable[[], Call]]):
+    """Workers that passed their first call, and rows that say why others failed."""
     workers = {name: Worker(make) for name, make in makers.items()}
-    failures = {}
+    failures = []
     try:
-        for name, worker in list(workers.items()):
-            say(f'first call of {name}')
+        for (work, name), worker in list(workers.items()):
+            say(f'first call of {name}, {work}')
             try:
                 worker()
             except Exception as error:  # the other contestants go on
-                failures[name] = f'{type(error).__name__}: {error}'
-                workers.pop(name).stop()
+                why = f'{type(error).__name__}: {error}'
+                failures.append(Row(work, name, numbers=dict(failed=why)))
+                workers.pop((work, name)).stop()
         yield workers, failures
     finally:
         for worker in workers.values():
             worker.stop()
 
 
-_here: dict[str, Callable] = {}  # of a worker's process
-
-
-def _set_up(make: Callable[[], Call]) -> None:
-    _here['make'] = make
-
-
-def _use(use: Callable[[Call], object]) -> object:
-    if 'call' not in _here:
-        _here['call'] = _here['make']()
-    return use(_here['call'])
-
-
-def fork(*initializer) -> ProcessPoolExecutor:
+def fork() -> ProcessPoolExecutor:
     """A process that starts as a copy of this one."""
-    return ProcessPoolExecutor(1, get_context('fork'), *initializer)
+    return ProcessPoolExecutor(1, get_context('fork'))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 Call = Callable[[], object]
+MOST = 30  #: Rounds of short work.
 
 
 class Timing(NamedTuple):
@@ -48,31 +49,25 @@ def speedup(reference: Timing, other: Timing) -> Speedup:
 def paired(
     contestants: Mapping[str, Call],
     rounds: int,
-    warmup: int = 1,
     at_least: float = 0.0,
-    max_rounds: int = 30,
     clock: Callable[[], float] = time.perf_counter,
     wait: Call = lambda: None,
     progress: Callable[[str], object] = lambda name: None,
 ) -> dict[str, Timing]:
-    """Time contestants in turn.
+    """Time contestants in turn, after one round that does not count.
 
     Args:
         contestants: By name; each call is one piece of work.
         rounds: Timed calls of each.
-        warmup: Rounds before that, not counted.
-        at_least: Short work goes on until so many seconds have passed,
-        max_rounds: or so many rounds.
+        at_least: Seconds that short work goes on for, ``MOST`` rounds at most.
         clock: Seconds.
         wait: Returns when the device has nothing more to do.
         progress: Told the name before each call.
     """
-    if rounds < 1:
-        raise ValueError(f'rounds must be at least 1, got {rounds}')
     taken: list[list[float]] = []
     end = 0.0
-    while len(taken) < warmup + rounds or (len(taken) < warmup + max_rounds and clock() < end):
-        if len(taken) == warmup:
+    while len(taken) <= rounds or (len(taken) <= MOST and clock() < end):
+        if len(taken) == 1:
             end = clock() + at_least
         taken.append([])
         for name, call in contestants.items():
@@ -82,4 +77,4 @@ def paired(
             call()
             wait()
             taken[-1].append(clock() - start)
-    return {name: Timing(seconds) for name, seconds in zip(contestants, zip(*taken[warmup:]))}
+    return {name: Timing(seconds) for name, seconds in zip(contestants, zip(*taken[1:]))}

@@ -59,14 +59,9 @@ def _compare(
     work = f'{what}, batch {batch}, AMP float16'
     rows = context.compare(work, calls, memory=True)
     for row in rows:
-        name, seconds = row.contestant.rpartition(', ')[0], row.timing.median
-        row.numbers.update(
-            {
-                'images/s': batch / seconds,
-                'TFLOP': operations[name] / 1e12,
-                '% of bf16 peak': 100 * operations[name] / seconds / peak,
-            }
-        )
+        total, seconds = operations[row.contestant.rpartition(', ')[0]], row.timing.median
+        row.numbers |= {'images/s': batch / seconds, 'TFLOP': total / 1e12}
+        row.numbers['% of bf16 peak'] = 100 * total / seconds / peak
     seconds = next(r.timing.median for r in rows if r.contestant == EAGER)
     spent = gpu_seconds(calls[EAGER])
     spent['GPU idle'] = max(seconds - sum(spent.values()), 0.0)

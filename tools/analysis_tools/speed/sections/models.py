@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -23,15 +24,16 @@ PAIR = (CASCADE, OURS)
 SHARE = 0.25
 
 
-def as_configured(model: nn.Module) -> None:
-    """Change nothing."""
-
-
-#: Switches of inference, by name; each is applied to both detectors.
+#: Switches of inference and training, by name; each is applied to both detectors.
 SWITCHES: dict[str, Callable[[nn.Module], object]] = {
-    'eager': as_configured,
+    'eager': lambda model: None,
     'CPUSpeedHook': CPUSpeedHook().apply,
     **{f'--fast {mode}': partial(speed_up, mode=mode) for mode in MODES},
+}
+OPTIONS: dict[str, tuple[str, torch.dtype | None]] = {
+    'CPUSpeedHook': ('CPUSpeedHook', None),
+    'AMP bfloat16': ('eager', torch.bfloat16),
+    'AMP bfloat16, CPUSpeedHook': ('CPUSpeedHook', torch.bfloat16),
 }
 
 
@@ -59,21 +61,11 @@ def inference(context: Context) -> list[Row]:
 )
 def fast(context: Context) -> list[Row]:
     size = context.pick(TEST_SIZE, QUICK_SIZE)
-
-    def contestant(name: str, change: Callable = as_configured) -> Prediction:
-        predict = Prediction(name, size, small=context.quick)
-        change(predict.model)
-        return predict
-
-    makers = {
-        (switch, name): partial(contestant, name, change)
-        for switch, change in SWITCHES.items()
-        for name in PAIR
-    }
-    with start_workers(makers) as (workers, failures):
-        operations = count_operations(contestant(OURS))
+    pairs = itertools.product(SWITCHES, PAIR)
+    makers = {pair: partial(_predict, context, *pair) for pair in pairs}
+    with start_workers(makers) as (workers, rows):
+        operations = count_operations(_predict(context, 'eager', OURS))
         kernels = {dtype: fastest_convolution(context, dtype) for dtype in MODES.values()}
-        rows = []
         for switch in SWITCHES:
             kernel = kernels[torch.bfloat16 if 'bf16' in switch else torch.float32]
             repeats = max(round(SHARE * operations / kernel.operations), 1)
@@ -89,17 +81,19 @@ def fast(context: Context) -> list[Row]:
                     row.numbers['arithmetic limit (s)'] = operations / rate
                     row.numbers['times the limit'] = row.timing.median * rate / operations
             rows += found
-    return rows + _failed(failures)
+    return rows
+
+
+def _predict(context: Context, switch: str, name: str) -> Prediction:
+    predict = Prediction(name, context.pick(TEST_SIZE, QUICK_SIZE), small=context.quick)
+    SWITCHES[switch](predict.model)
+    return predict
 
 
 @torch.no_grad()
 def _repeat(call: Callable, times: int) -> None:
     for _ in range(times):
         call()
-
-
-def _failed(failures: dict[tuple[str, str], str]) -> list[Row]:
-    return [Row(work, name, numbers=dict(failed=why)) for (work, name), why in failures.items()]
 
 
 def _step(
@@ -138,28 +132,20 @@ def train(context: Context) -> list[Row]:
     'contestant in a process of its own. The losses show that they are finite.',
 )
 def train_options(context: Context) -> list[Row]:
-    def contestant(name: str, amp: torch.dtype | None, change: Callable) -> TrainingStep:
-        model = build(name, small=context.quick)
-        change(model)
-        return _step(context, model, amp=amp)
-
-    hook = CPUSpeedHook().apply
-    options = {
-        'CPUSpeedHook': (None, hook),
-        'AMP bfloat16': (torch.bfloat16, as_configured),
-        'AMP bfloat16, CPUSpeedHook': (torch.bfloat16, hook),
-    }
-    makers = {
-        (option, name): partial(contestant, name, *args)
-        for option, args in options.items()
-        for name in PAIR
-    }
-    rows = []
-    with start_workers(makers) as (workers, failures):
-        for option in options:
+    pairs = itertools.product(OPTIONS, PAIR)
+    makers = {pair: partial(_train, context, *pair) for pair in pairs}
+    with start_workers(makers) as (workers, rows):
+        for option in OPTIONS:
             calls = {name: workers[option, name] for name in PAIR if (option, name) in workers}
             found = context.compare(option, calls, memory=True) if calls else []
             for row in found:
                 row.numbers['loss'] = calls[row.contestant]()
             rows += found
-    return rows + _failed(failures)
+    return rows
+
+
+def _train(context: Context, option: str, name: str) -> TrainingStep:
+    switch, amp = OPTIONS[option]
+    model = build(name, small=context.quick)
+    SWITCHES[switch](model)
+    return _step(context, model, amp=amp)

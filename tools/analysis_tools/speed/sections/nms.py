@@ -14,6 +14,11 @@ from mmdet_centernet2.models.ops import batched_nms, multiclass_nms
 from ..section import Context, Row, section
 
 PROPOSALS = 256
+#: Classes, pairs above the threshold, objects.
+CASES = (
+    *((1203, 12_000, 15), (1203, 40_000, 15), (1203, 40_000, 60), (1203, 130_000, 60)),
+    *((80, 12_000, 60), (80, 12_000, 200)),
+)
 
 
 def boxes_at(places: int, count: int) -> Tensor:
@@ -28,13 +33,9 @@ def last_suppression(context: Context, num_classes: int, pairs: int, objects: in
     boxes = boxes_at(objects, PROPOSALS)
     logits = torch.randn(objects, num_classes + 1)[torch.arange(PROPOSALS) % objects]
     scores = (logits + torch.randn_like(logits) * 0.3).softmax(1).sqrt()
-    args = (
-        boxes,
-        scores,
-        scores[:, :-1].flatten().topk(pairs + 1).values[-1].item(),
-        dict(type='nms', iou_threshold=0.5),
-        300 if num_classes > 80 else 100,
-    )
+    threshold = scores[:, :-1].flatten().topk(pairs + 1).values[-1].item()
+    cfg, most = dict(type='nms', iou_threshold=0.5), 300 if num_classes > 80 else 100
+    args = boxes, scores, threshold, cfg, most
     wanted, found = mmdet_nms(*args)[0], multiclass_nms(*args)[0]
     assert torch.equal(wanted, found)
     return context.compare(
@@ -51,13 +52,10 @@ def first_suppression(context: Context, places: int, count: int, iou_threshold: 
     args = boxes, scores, labels, cfg
     wanted = mmcv.ops.batched_nms(*args)[0]
     assert torch.equal(batched_nms(*args, PROPOSALS)[0][:PROPOSALS], wanted[:PROPOSALS])
-    return context.compare(
-        f'{count:,} proposals on {places:,} places, IoU {iou_threshold}',
-        dict(
-            mmcv=partial(mmcv.ops.batched_nms, *args), ours=partial(batched_nms, *args, PROPOSALS)
-        ),
-        numbers={'would survive': len(wanted)},
-    )
+    calls = dict(mmcv=partial(mmcv.ops.batched_nms, *args))
+    calls['ours'] = partial(batched_nms, *args, PROPOSALS)
+    work = f'{count:,} proposals on {places:,} places, IoU {iou_threshold}'
+    return context.compare(work, calls, numbers={'would survive': len(wanted)})
 
 
 @section(
@@ -69,17 +67,7 @@ def first_suppression(context: Context, places: int, count: int, iou_threshold: 
 def nms(context: Context) -> list[Row]:
     torch.manual_seed(0)
     rows = []
-    for case in context.pick(
-        [
-            (1203, 12_000, 15),
-            (1203, 40_000, 15),
-            (1203, 40_000, 60),
-            (1203, 130_000, 60),
-            (80, 12_000, 60),
-            (80, 12_000, 200),
-        ],
-        [(80, 300, 15)],
-    ):
+    for case in context.pick(CASES, [(80, 300, 15)]):
         rows += last_suppression(context, *case)
     for places in context.pick((5, 20, 100, 300, 5000), (5,)):
         for iou_threshold in context.pick((0.6, 0.9), (0.9,)):

@@ -21,7 +21,7 @@ from mmdet_centernet2.models.task_modules import (
 )
 from tests.reference import dense as reference
 
-from ..scenes import STRIDES, TEST_SIZE, map_sizes, random_boxes, random_labels
+from ..scenes import QUICK_SIZE, STRIDES, TEST_SIZE, map_sizes, random_boxes, random_labels
 from ..section import Context, Plot, Row, section
 
 AGNOSTIC = 'class-agnostic'
@@ -32,19 +32,12 @@ MANY = 1000
 
 def _scene(context: Context, num: int, num_classes: int, batch: int = 1) -> tuple:
     """Objects, layout and half-diagonal ranges of a batch."""
-    device = torch.device(context.device)
-    boxes, labels = zip(
-        *[
-            (
-                random_boxes(num, TEST_SIZE, image).to(device),
-                random_labels(num, num_classes, image).to(device),
-            )
-            for image in range(batch)
-        ]
-    )
+    device, size = torch.device(context.device), context.pick(TEST_SIZE, QUICK_SIZE)
+    boxes = [random_boxes(num, size, image).to(device) for image in range(batch)]
+    labels = [random_labels(num, num_classes, image).to(device) for image in range(batch)]
     return (
         BatchBoxes.collate(boxes, labels),
-        LevelLayout.build(map_sizes(TEST_SIZE), STRIDES, batch, device),
+        LevelLayout.build(map_sizes(size), STRIDES, batch, device),
         torch.tensor(FPN_RANGES, device=device),
     )
 
@@ -62,34 +55,21 @@ def targets(context: Context) -> list[Row]:
     batch = context.pick(8, 2)
     few = context.pick((7, 300, MANY), (7,))
     cases = [(AGNOSTIC, num, 1, 1) for num in context.pick((7, 30, 100, 300, MANY, 2000), (7, 100))]
-    cases += [
-        (f'{num_classes} classes', num, num_classes, 1) for num_classes in (80, 1203) for num in few
-    ]
+    cases += [(f'{classes} classes', num, classes, 1) for classes in (80, 1203) for num in few]
     cases += [(f'batch of {batch}', 30, 1, batch)]
+    methods = dict(
+        dense=reference.blocked_center_targets,
+        original=reference.dense_center_targets,
+        ours=center_targets,
+    )
     rows = []
     for kind, num, num_classes, images in cases:
         scene = *_scene(context, num, num_classes, images), num_classes
-        rows += context.compare(
-            f'{kind}, {num} objects',
-            dict(
-                dense=partial(reference.blocked_center_targets, *scene),
-                original=partial(reference.dense_center_targets, *scene),
-                ours=partial(center_targets, *scene),
-            ),
-            max_rounds=3 if num >= MANY else None,
-            numbers=dict(objects=num),
-            memory=True,
-        )
+        calls = {name: partial(method, *scene) for name, method in methods.items()}
+        most = 3 if num >= MANY else None
+        work, numbers = f'{kind}, {num} objects', dict(objects=num)
+        rows += context.compare(work, calls, most, numbers, memory=True)
     return rows
-
-
-def random_maps(channels: int, batch: int = 1, device: str = 'cpu') -> list[Tensor]:
-    """Noise for every level, each (B, C, H, W)."""
-    generator = torch.Generator().manual_seed(channels)
-    return [
-        torch.randn(batch, channels, *size, generator=generator).to(device)
-        for size in map_sizes(TEST_SIZE)
-    ]
 
 
 class Step:
@@ -97,7 +77,7 @@ class Step:
 
     def __init__(self, loss: Callable[[], Tensor], *leaves: Tensor, optimize: bool = False) -> None:
         self.loss, self.leaves = loss, leaves
-        #: As the configs have it, but with a rate that leaves the weights.
+        # as the configs have it, but with a rate that leaves the weights
         self.optimizer = torch.optim.SGD(leaves, 1e-9, 0.9, weight_decay=1e-4) if optimize else None
 
     def __call__(self) -> Tensor:
@@ -119,7 +99,9 @@ class Step:
 def heatmap_losses(context: Context, num_classes: int, num_objects: int = 30) -> dict[str, Step]:
     """Targets, heat-map loss and backward pass: dense and ours."""
     gt, layout, ranges = _scene(context, num_objects, num_classes)
-    logits = [(level - 4).requires_grad_() for level in random_maps(num_classes, 1, context.device)]
+    torch.manual_seed(num_classes)
+    shapes = [(1, num_classes, *size) for size in layout.sizes.tolist()]
+    logits = [(torch.randn(s) - 4).to(context.device).requires_grad_() for s in shapes]
     factor = torch.tensor(float(num_objects), device=context.device)
     loss = HeatmapFocalLoss()
 
@@ -133,13 +115,8 @@ def heatmap_losses(context: Context, num_classes: int, num_objects: int = 30) ->
 
     def ours() -> Tensor:  # as the head does
         found = center_targets(gt, layout, ranges, num_classes)
-        heat, positives = (
-            layout.elements(rows, labels, num_classes)
-            for rows, labels in (
-                (found.heat.rows, found.heat.labels),
-                (found.pos_inds, found.pos_labels),
-            )
-        )
+        heat = layout.elements(found.heat.rows, found.heat.labels, num_classes)
+        positives = layout.elements(found.pos_inds, found.pos_labels, num_classes)
         return sum(loss(logits, heat, found.heat.values, positives, factor))
 
     return dict(dense=Step(dense, *logits), ours=Step(ours, *logits))
@@ -192,11 +169,9 @@ def federated_losses(
     Plot('speed_federated.png', 'Federated loss, classifier included, 512 RoIs', 'classes'),
 )
 def federated(context: Context) -> list[Row]:
+    rows = []
     # of LVIS, two between, and of a union of data sets
-    return [
-        row
-        for num in context.pick((1203, 3000, 6500, 13204), (1203,))
-        for row in context.compare(
-            f'{num:,} classes', federated_losses(context, num), numbers=dict(classes=num)
-        )
-    ]
+    for num in context.pick((1203, 3000, 6500, 13204), (1203,)):
+        losses, numbers = federated_losses(context, num), dict(classes=num)
+        rows += context.compare(f'{num:,} classes', losses, numbers=numbers)
+    return rows
