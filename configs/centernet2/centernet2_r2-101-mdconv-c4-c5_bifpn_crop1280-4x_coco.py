@@ -27,7 +27,7 @@ model = dict(
 
 # -----data-----
 train_pipeline = [
-    _base_.load_for_crop,
+    _base_.load_image,
     _base_.load_boxes,
     dict(_base_.resize_and_crop, size=1280),
     *_base_.flip_and_pack,

@@ -67,7 +67,6 @@ def _steps(pipeline: list[ConfigDict], names: str) -> ConfigDict:
     assert list(found) == names.split() and len(pipeline) == len(found)
     assert found.LoadImageFromFile.imdecode_backend == 'pillow'
     assert found.LoadImageFromFile._scope_ == SCOPE
-    assert found.resize.backend == 'pillow'
     return found
 
 
@@ -101,13 +100,14 @@ def _loading(cfg: Config) -> Settings:
 
 def _train_resize(resize: ConfigDict) -> Settings:
     if resize.type == 'EfficientDetResizeCrop':
+        assert resize.backend == 'antialias'
         return {
             'INPUT.CUSTOM_AUG': resize.type,
             'INPUT.SCALE_RANGE': resize.scale_range,
             'INPUT.TRAIN_SIZE': resize.size,
         }
     assert resize.type == 'RandomChoiceResize'
-    assert resize.resize_type == 'ResizeShortestEdge'
+    assert resize.resize_type == 'AntialiasShortestEdge'
     first, *_, last = scales = tuple(resize.scales)
     every = scales == tuple(range(first, last + 1))
     return {
@@ -120,7 +120,7 @@ def _train_resize(resize: ConfigDict) -> Settings:
 
 def _test_resize(resize: ConfigDict) -> Settings:
     assert resize.type == 'Resize' and resize._scope_ == SCOPE
-    assert resize.keep_ratio
+    assert resize.keep_ratio and resize.backend == 'pillow'
     if 'rounding' in resize:
         assert resize.rounding == 'down'
         (size,) = set(resize.scale)

@@ -8,11 +8,7 @@ from mmdet.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmdet_centernet2.datasets.transforms.loading import (
-    CheckedLoadImageFromFile,
-    ImageReadError,
-    PillowImage,
-)
+from mmdet_centernet2.datasets.transforms.loading import CheckedLoadImageFromFile, ImageReadError
 
 BACKENDS = ('pillow', 'cv2')
 
@@ -134,17 +130,14 @@ def save(folder, name, pixels):
     return path
 
 
-def pixels_of(path, lazy):
-    image = load(path, lazy=lazy)['img']
-    assert isinstance(image, PillowImage if lazy else np.ndarray)
-    return np.asarray(image)
+def pixels_of(path):
+    return load(path)['img']
 
 
 def colours(ramp):
     return np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=-1)
 
 
-@pytest.mark.parametrize('lazy', [False, True])
 @pytest.mark.parametrize(
     'name, pixels',
     [
@@ -155,9 +148,9 @@ def colours(ramp):
         ('colour.tif', colours(RAMP)),
     ],
 )
-def test_16_bits_become_8_as_in_opencv(tmp_path, name, pixels, lazy):
+def test_16_bits_become_8_as_in_opencv(tmp_path, name, pixels):
     path = save(tmp_path, name, pixels)
-    found = pixels_of(path, lazy)
+    found = pixels_of(path)
     assert found.dtype == np.uint8 and len(np.unique(found)) == 256
     difference = found.astype(int) - cv2.imread(str(path))
     # OpenCV rounds colours of a TIFF, and nothing else
@@ -179,7 +172,7 @@ def test_16_bit_graymap(tmp_path):
     path = tmp_path / 'grey.pgm'
     cv2.imwrite(str(path), RAMP)
     assert Image.open(path).mode == 'I'
-    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], RAMP >> 8)
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], RAMP >> 8)
 
 
 def test_mode_of_32_bits_from_a_png(tmp_path, monkeypatch):
@@ -188,7 +181,7 @@ def test_mode_of_32_bits_from_a_png(tmp_path, monkeypatch):
     image = Image.fromarray(RAMP.astype(np.int32))
     image.format = 'PNG'
     monkeypatch.setattr(Image, 'open', lambda *args: image)
-    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], RAMP >> 8)
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], RAMP >> 8)
 
 
 def test_16_bits_are_turned_upright(tmp_path):
@@ -197,7 +190,7 @@ def test_16_bits_are_turned_upright(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(path, exif=exif)
-    np.testing.assert_array_equal(pixels_of(path, False)[..., 0], np.rot90(RAMP >> 8, -1))
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], np.rot90(RAMP >> 8, -1))
 
 
 def test_16_bits_as_float32(tmp_path):
@@ -207,26 +200,49 @@ def test_16_bits_as_float32(tmp_path):
     np.testing.assert_array_equal(image[..., 0], RAMP >> 8)
 
 
-@pytest.mark.parametrize('lazy', [False, True])
 @pytest.mark.parametrize(
     'pixels, mode', [(RAMP.astype(np.int32), 'I'), (RAMP.astype(np.float32) / 65535, 'F')]
 )
-def test_32_bits_are_refused(tmp_path, pixels, mode, lazy):
+def test_32_bits_are_refused(tmp_path, pixels, mode):
     path = save(tmp_path, 'grey.tif', pixels)
     with pytest.raises(ImageReadError) as error:
-        load(path, lazy=lazy)
+        load(path)
     assert str(path) in str(error.value) and f"'{mode}'" in str(error.value)
 
 
-@pytest.mark.parametrize('lazy', [False, True])
 @pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK'])
-def test_other_modes_are_read_as_mmcv_does(tmp_path, mode, lazy):
+def test_other_modes_are_read_as_mmcv_does(tmp_path, mode):
     path = tmp_path / 'image.tif'
     if mode == 'P':
         path = path.with_suffix('.png')
     Image.fromarray(colours(RAMP >> 8).astype(np.uint8)).convert(mode).save(path)
     assert Image.open(path).mode == mode
     theirs = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
-    found = load(path, lazy=lazy)['img']
+    found = load(path)['img']
     assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, theirs)
+
+
+# -----JPEGs, which OpenCV reads-----
+@pytest.mark.parametrize('progressive', [False, True])
+@pytest.mark.parametrize('subsampling', ['4:4:4', '4:2:2', '4:2:0'])
+@pytest.mark.parametrize('size', [(97, 131), (64, 48)])
+def test_jpegs_have_pillows_pixels(tmp_path, monkeypatch, size, subsampling, progressive):
+    path = tmp_path / 'image.jpg'
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=80, subsampling=subsampling, progressive=progressive)
+    monkeypatch.delattr(LoadImageFromFile, 'transform')  # mmcv's way
+    found = load(path)['img']
+    np.testing.assert_array_equal(found[..., ::-1], np.asarray(Image.open(path)))
+
+
+def test_a_turned_jpeg_is_left_to_mmcv(tmp_path):
+    path = tmp_path / 'image.jpg'
+    image = Image.fromarray(colours(RAMP >> 8).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    theirs = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
+    found = load(path)['img']
+    assert found.shape == (32, 24, 3)
     np.testing.assert_array_equal(found, theirs)

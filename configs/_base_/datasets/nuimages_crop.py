@@ -4,7 +4,7 @@ _base_ = './coco_crop.py'
 dataset_type = 'NuImagesDataset'
 data_root = 'data/nuimages/'
 train_pipeline = [
-    _base_.load_for_crop,
+    _base_.load_image,
     dict(_base_.load_boxes, with_mask=True, poly2mask=True),
     _base_.resize_and_crop,
     dict(type='RandomFlip', prob=0.5),

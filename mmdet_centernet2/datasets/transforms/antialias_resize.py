@@ -10,32 +10,39 @@ from mmdet.datasets.transforms import Resize, ResizeShortestEdge
 from mmdet.registry import TRANSFORMS
 
 
+def resize_antialiased(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bilinear pixels to one grey level.
+
+    OpenCV enlarges, where nothing needs antialiasing, torch does the rest.
+
+    Args:
+        image: (h, w) or (h, w, C), uint8 or float32.
+        height, width: Of the result.
+    """
+    if height >= image.shape[0] and width >= image.shape[1]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    planes = torch.from_numpy(np.ascontiguousarray(image))
+    planes = planes.view(*image.shape[:2], -1).permute(2, 0, 1)[None]
+    planes = F.interpolate(planes, (height, width), mode='bilinear', antialias=True)
+    return planes[0].permute(1, 2, 0).reshape(height, width, *image.shape[2:]).numpy()
+
+
 @TRANSFORMS.register_module()
 class AntialiasResize(Resize):
-    """mmdet's ``Resize`` with ``backend='pillow'``, computed by OpenCV and torch.
+    """mmdet's ``Resize`` to Pillow's pixels by :func:`resize_antialiased`.
 
-    Within one grey level of Pillow's. OpenCV enlarges, where nothing needs
-    antialiasing. Grey images and ``keep_ratio=True`` are left to mmdet's.
+    Only for ``keep_ratio=False``.
 
     Args:
         *args, **kwargs: See mmdet's ``Resize``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, backend='pillow', **kwargs)
-
     def _resize_img(self, results: dict) -> None:
         image = results.get('img')
-        if image is None or self.keep_ratio or image.ndim != 3:
+        if image is None or self.keep_ratio:
             return super()._resize_img(results)
         width, height = results['scale']
-        if height >= image.shape[0] and width >= image.shape[1]:
-            resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        else:
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-            pixels = F.interpolate(pixels, (height, width), mode='bilinear', antialias=True)
-            resized = pixels[0].permute(1, 2, 0).numpy()
-        results['img'] = resized
+        results['img'] = resize_antialiased(image, height, width)
         results['img_shape'] = (height, width)
         results['scale_factor'] = (width / image.shape[1], height / image.shape[0])
         results['keep_ratio'] = False

@@ -12,10 +12,9 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from .loading import PillowImage, to_bgr
-from .window_resize import nearest_window, resize_window
+from .antialias_resize import resize_antialiased
 
-BACKENDS = ('pillow', 'cv2')
+BACKENDS = ('antialias', 'pillow', 'cv2')
 
 
 class ResizeCrop(NamedTuple):
@@ -83,10 +82,9 @@ class EfficientDetResizeCrop(BaseTransform):
     Args:
         size: Longest side of the window in pixels.
         scale_range: Smallest and largest factor.
-        backend: 'pillow', which gives the original's pixels, or 'cv2'.
-        crop_first: Resize only the part that survives the crop, which is
-            faster and changes pixels by at most one grey level. With 'cv2',
-            which cannot start between two pixels, everything is resized.
+        backend: 'pillow', which gives the original's pixels, 'antialias',
+            which is within one grey level and faster, or 'cv2'. Masks are
+            pillow's with both of the former.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -95,11 +93,7 @@ class EfficientDetResizeCrop(BaseTransform):
     """
 
     def __init__(
-        self,
-        size: int,
-        scale_range: tuple[float, float] = (0.1, 2.0),
-        backend: str = 'pillow',
-        crop_first: bool = True,
+        self, size: int, scale_range: tuple[float, float] = (0.1, 2.0), backend: str = 'pillow'
     ) -> None:
         if not isinstance(size, int) or size < 1:
             raise ValueError(f'size must be a positive integer, got {size!r}')
@@ -112,7 +106,6 @@ class EfficientDetResizeCrop(BaseTransform):
         self.size = size
         self.scale_range = tuple(scale_range)
         self.backend = backend
-        self.crop_first = crop_first
 
     @cache_randomness
     def _random_draws(self) -> tuple[float, float, float]:
@@ -126,7 +119,7 @@ class EfficientDetResizeCrop(BaseTransform):
         factor, y, x = self._random_draws()
         height, width = results['img'].shape[:2]
         plan = plan_resize_crop((height, width), self.size, factor, (y, x))
-        results['img'] = self._resize_image(results['img'], plan)
+        results['img'] = np.ascontiguousarray(self._resize_image(results['img'], plan))
         results['img_shape'] = plan.crop_size
         results['scale_factor'] = (plan.scaled_size[1] / width, plan.scaled_size[0] / height)
         if results.get('gt_bboxes') is not None:
@@ -139,29 +132,21 @@ class EfficientDetResizeCrop(BaseTransform):
             results['gt_seg_map'] = self._resize_labels(results['gt_seg_map'], plan)
         return results
 
-    def _resize_image(self, image: np.ndarray | PillowImage, plan: ResizeCrop) -> np.ndarray:
-        if not self._crops_first or image.dtype != np.uint8:
-            return self._resize(np.asarray(image), plan, 'bilinear')
-        if isinstance(image, PillowImage):
-            return to_bgr(resize_window(image.pillow, *plan[1:]))
-        return np.array(resize_window(image, *plan[1:]))
-
-    def _resize(self, image: np.ndarray, plan: ResizeCrop, interpolation: str) -> np.ndarray:
+    def _resize_image(self, image: np.ndarray, plan: ResizeCrop) -> np.ndarray:
         """The window of the scaled image, of shape ``crop_size``."""
         height, width = plan.scaled_size
-        scaled = mmcv.imresize(
-            image, (width, height), interpolation=interpolation, backend=self.backend
-        )
+        if self.backend == 'antialias':
+            return resize_antialiased(image, height, width)[plan.window]
+        scaled = mmcv.imresize(image, (width, height), backend=self.backend)
         return scaled[plan.window]
 
     def _resize_labels(self, labels: np.ndarray, plan: ResizeCrop) -> np.ndarray:
-        if self._crops_first:
-            return nearest_window(labels, *plan[1:])
-        return self._resize(labels, plan, 'nearest')
-
-    @property
-    def _crops_first(self) -> bool:
-        return self.crop_first and self.backend == 'pillow'
+        """:meth:`_resize_image` without interpolation."""
+        backend = 'cv2' if self.backend == 'cv2' else 'pillow'
+        scaled = mmcv.imresize(
+            labels, plan.scaled_size[::-1], interpolation='nearest', backend=backend
+        )
+        return scaled[plan.window]
 
     def _move_masks(
         self, masks: BitmapMasks | PolygonMasks, plan: ResizeCrop

@@ -1,4 +1,4 @@
-"""Reading an image: errors name the file, and nothing is copied twice."""
+"""Reading an image: errors name the file."""
 
 from __future__ import annotations
 
@@ -16,39 +16,11 @@ from ...registry import TRANSFORMS as SCOPED_TRANSFORMS
 from ...utils.errors import UserError
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_JPEG_END = b'\xff\xd9'  # a truncated file lacks it
 
 
 class ImageReadError(UserError, OSError):
     """An image of the data set cannot be read."""
-
-
-class PillowImage:
-    """A decoded photograph that is still in pillow's memory.
-
-    Stands for ``results['img']`` between :class:`CheckedLoadImageFromFile`
-    with ``lazy=True`` and :class:`EfficientDetResizeCrop`. Of mode RGB.
-    """
-
-    def __init__(self, image: Image.Image) -> None:
-        self.pillow = image
-        self.shape = (image.height, image.width, 3)
-        self.dtype = np.dtype(np.uint8)
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        """As mmcv reads it: BGR, shape (h, w, 3)."""
-        return to_bgr(self.pillow).astype(dtype or np.uint8, copy=False)
-
-    def __getattr__(self, name: str):
-        raise AttributeError(
-            'the image was read with lazy=True, which only EfficientDetResizeCrop understands; '
-            f'"{name}" was asked for. Take lazy=True out of LoadImageFromFile, or let no other '
-            'step that looks at pixels come before EfficientDetResizeCrop'
-        )
-
-
-def to_bgr(image: Image.Image) -> np.ndarray:
-    """Pixels of an RGB image as mmcv orders them: BGR, uint8, (h, w, 3)."""
-    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
 @SCOPED_TRANSFORMS.register_module('LoadImageFromFile')
@@ -62,7 +34,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
     Use ``imdecode_backend='pillow'`` for the pixels of detectron2. It also
     notices truncated files, which OpenCV's decoder (mmcv's default) fills with
-    grey. Upright RGB photographs are copied less often than by mmcv.
+    grey. Upright colour JPEGs that are whole are still read by OpenCV: both
+    call libjpeg-turbo.
 
     Tools of mmdet's and others look for a ``LoadImageFromFile`` in the
     pipeline. Under this name it is in the scope of this package::
@@ -72,27 +45,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
     Args:
         *args: See mmcv's ``LoadImageFromFile``.
-        lazy: Leave the decoded photograph to :class:`EfficientDetResizeCrop`,
-            as a :class:`PillowImage`, rather than making an array of it.
         **kwargs: See mmcv's ``LoadImageFromFile``.
-
-    Raises:
-        ValueError: If ``lazy`` is wanted with a decoder other than pillow, or
-            another type than uint8 BGR.
     """
-
-    def __init__(self, *args, lazy: bool = False, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._pillow_bgr = (
-            self.imdecode_backend == 'pillow'
-            and self.color_type == 'color'
-            and self.file_client_args is None
-        )
-        if lazy and (self.to_float32 or not self._pillow_bgr):
-            raise ValueError(
-                "lazy=True needs imdecode_backend='pillow', color_type='color' and to_float32=False"
-            )
-        self.lazy = lazy
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']``; ``img`` is uint8 (h, w, 3) in BGR order.
@@ -102,35 +56,37 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
                 an image, or if its pixels do not fit into 8 bits.
         """
         path = results['img_path']
-        image = self._upright_rgb(path) if self._pillow_bgr else None
+        image = None
+        if self.imdecode_backend == 'pillow' and self.color_type == 'color':
+            image = self._decode(path)
         if image is None:
             try:
                 return super().transform(results)
             except Exception as error:  # each decoder fails in its own way
                 raise ImageReadError(_explain(path, error)) from error
-        results['img'] = PillowImage(image) if self.lazy else to_bgr(image)
-        if self.to_float32:
-            results['img'] = results['img'].astype(np.float32)
-        results['img_shape'] = results['img'].shape[:2]
-        results['ori_shape'] = results['img_shape']
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _upright_rgb(self, path: str) -> Image.Image | None:
-        """The decoded photograph; None for what mmcv reads as well."""
+    def _decode(self, path: str) -> np.ndarray | None:
+        """Whole upright JPEGs, and grey images of 16 bits; None for what mmcv reads as well."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
             image = Image.open(io.BytesIO(content))
+            if image.mode[0] not in 'IF':
+                upright = image.getexif().get(_ORIENTATION, 1) == 1
+                whole = image.format == 'JPEG' and content.endswith(_JPEG_END)
+                if not (image.mode == 'RGB' and upright and whole):
+                    return None
+                return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
             image.load()
         except Exception:  # mmcv's turn, which tries once more and says why
             return None
-        if image.mode[0] in 'IF':
-            return _eight_bits(image, path)
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
-        return image if image.mode == 'RGB' and upright else None
+        return _eight_bits(image, path)
 
 
-def _eight_bits(image: Image.Image, path: str) -> Image.Image:
-    """A grey image of 16 bits as RGB, turned upright; others are refused."""
+def _eight_bits(image: Image.Image, path: str) -> np.ndarray:
+    """A grey image of 16 bits as BGR of 8, turned upright; others are refused."""
     # pillow widens 16 bits of some formats to its mode of 32
     widened = image.mode == 'I' and image.format in ('PNG', 'PPM')
     if not (image.mode.startswith('I;16') or widened):
@@ -139,7 +95,7 @@ def _eight_bits(image: Image.Image, path: str) -> Image.Image:
             'range is not known. Save it with 8 or 16 bits.'
         )
     grey = np.asarray(ImageOps.exif_transpose(image)) >> 8
-    return Image.fromarray(grey.astype(np.uint8)).convert('RGB')
+    return cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
 
 def _explain(path: str, error: Exception) -> str:

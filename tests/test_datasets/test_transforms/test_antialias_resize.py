@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from mmdet.registry import TRANSFORMS
+from PIL import Image
+
+from mmdet_centernet2.datasets.transforms.antialias_resize import resize_antialiased
 
 SCALES = dict(scales=[40, 64, 97, 200], max_size=300)
 
@@ -34,7 +37,11 @@ def test_pillow_to_one_grey_level(size):
         assert np.abs(difference).mean() < 0.35
 
 
-def test_grey_images_are_left_to_mmdet():
-    image = np.zeros((20, 30), np.uint8)
-    found = TRANSFORMS.build(dict(type='AntialiasResize', scale=(60, 40)))(dict(img=image))
-    assert found['img'].shape == (40, 60)
+@pytest.mark.parametrize('size', [(12, 18), (60, 90)])
+def test_grey_and_float_images(size):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR)).astype(int)
+    for pixels in (image, image.astype(np.float32)):
+        found = resize_antialiased(pixels, *size)
+        assert found.shape == size and found.dtype == pixels.dtype
+        assert np.abs(found - wanted).max() <= 1

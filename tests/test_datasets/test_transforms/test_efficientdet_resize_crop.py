@@ -63,20 +63,20 @@ def test_the_spec_s_sizes(seed, scaled, offset):
         assert plan.img_scale == pytest.approx(1.1427457, abs=1e-7)
 
 
-@pytest.mark.parametrize('crop_first', [True, False])
+@pytest.mark.parametrize('backend, levels', [('pillow', 0), ('antialias', 1)])
 @pytest.mark.parametrize('size', [(37, 91), (91, 37), (64, 64)])
 @pytest.mark.parametrize('seed', range(4))
-def test_pixels_masks_and_random_stream(size, seed, crop_first):
+def test_pixels_masks_and_random_stream(size, seed, backend, levels):
     boxes = [(3, 4, 30, 31), (-5, 2, 500, 20)]
     masks = np.random.RandomState(3).randint(0, 2, (2, *size), np.uint8)
     seg_map = np.random.RandomState(4).randint(0, 9, size).astype(np.uint8)
     results = _results(*size, boxes, gt_masks=BitmapMasks(masks, *size), gt_seg_map=seg_map)
     image = results['img']
     np.random.seed(seed)
-    out = _build(50, crop_first=crop_first)(results)
+    out = _build(50, backend=backend)(results)
 
     expected, scale, (top, left) = _by_hand(image, 50, seed, Image.BILINEAR)
-    np.testing.assert_allclose(out['img'].astype(int), expected, rtol=0, atol=int(crop_first))
+    np.testing.assert_allclose(out['img'].astype(int), expected, rtol=0, atol=levels)
     for got, mask in zip(out['gt_masks'].masks, masks):
         np.testing.assert_array_equal(got, _by_hand(mask, 50, seed, Image.NEAREST)[0])
     np.testing.assert_array_equal(out['gt_seg_map'], _by_hand(seg_map, 50, seed, Image.NEAREST)[0])

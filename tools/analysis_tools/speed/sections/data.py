@@ -27,8 +27,6 @@ from ..section import Context, Row, section
 SIZE = (480, 640)
 #: Those, nuImages' and a camera's, and the side of the crop; None for no crop.
 PICTURES = ((SIZE, None), (SIZE, 640), (SIZE, 1280), ((900, 1600), 640), ((3000, 4000), 640))
-#: Of the ms-1x configs.
-SHORT_EDGE = dict(type='RandomChoiceResize', scales=[640, 672, 704, 736, 768, 800], max_size=1333)
 
 
 def write_jpeg(path: Path, size: Sequence[int], seed: int) -> None:
@@ -38,6 +36,20 @@ def write_jpeg(path: Path, size: Sequence[int], seed: int) -> None:
         cv2.resize(rng.rand(cells, cells, 3), size[::-1]) / cells**0.5 for cells in (4, 16, 64, 256)
     )
     cv2.imwrite(str(path), picture * 255 / picture.max(), [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def _short_edge(resize_type: str, **options) -> Callable:
+    """Resizing of the ms-1x configs."""
+    scales = [640, 672, 704, 736, 768, 800]
+    return TRANSFORMS.build(
+        dict(
+            type='RandomChoiceResize',
+            scales=scales,
+            resize_type=resize_type,
+            max_size=1333,
+            **options,
+        )
+    )
 
 
 def _read(paths: Sequence[Path], *transforms: Callable) -> None:
@@ -53,12 +65,10 @@ def _read(paths: Sequence[Path], *transforms: Callable) -> None:
     'pipeline',
     "Reading JPEGs for training in one process, images per second. *cv2* is mmdet's default "
     'backend for both decoding and resizing; *pillow* does the same with Pillow, whose '
-    'antialiasing the original was trained with; ours gives its pixels, for short edges to one '
-    'grey level.',
+    'antialiasing the original was trained with; ours gives its pixels to one grey level.',
 )
 def pipeline(context: Context) -> list[Row]:
     rows, count = [], context.pick(16, 2)
-    lazy = CheckedLoadImageFromFile(imdecode_backend='pillow', lazy=True)
     load = {kind: LoadImageFromFile(imdecode_backend=kind) for kind in ('cv2', 'pillow')}
     checked = CheckedLoadImageFromFile(imdecode_backend='pillow')
     with tempfile.TemporaryDirectory() as folder:
@@ -68,22 +78,11 @@ def pipeline(context: Context) -> list[Row]:
                 if not path.exists():
                     write_jpeg(path, size, seed)
             if crop is None:
-                resize = {
-                    kind: TRANSFORMS.build(
-                        dict(SHORT_EDGE, resize_type='ResizeShortestEdge', backend=kind)
-                    )
-                    for kind in load
-                }
-                ours = (
-                    checked,
-                    TRANSFORMS.build(dict(SHORT_EDGE, resize_type='AntialiasShortestEdge')),
-                )
+                resize = {kind: _short_edge('ResizeShortestEdge', backend=kind) for kind in load}
+                ours = checked, _short_edge('AntialiasShortestEdge')
             else:
-                resize = {
-                    kind: EfficientDetResizeCrop(crop, backend=kind, crop_first=False)
-                    for kind in load
-                }
-                ours = lazy, EfficientDetResizeCrop(crop)
+                resize = {kind: EfficientDetResizeCrop(crop, backend=kind) for kind in load}
+                ours = checked, EfficientDetResizeCrop(crop, backend='antialias')
             calls = {kind: partial(_read, paths, load[kind], resize[kind]) for kind in load}
             rows += context.compare(
                 f'{size[0]} x {size[1]}, '
