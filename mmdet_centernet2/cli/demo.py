@@ -33,11 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def demo(args: Namespace) -> None:
-    """Open the page and serve it until interrupted.
-
-    Raises:
-        UserError: If Gradio, the model or the device is not there.
-    """
+    """Open the page and serve it until interrupted."""
     try:
         import gradio  # noqa: F401
     except ImportError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from mmdet_centernet2.datasets.annotation_file import read_annotations
+from mmdet_centernet2.runtime.images import ENDINGS
 from mmdet_centernet2.utils.errors import UserError
 from mmdet_centernet2.utils.files import write_atomically
 
-_VAL_SHARE = 0.2
 #: The class names of YOLO data that have no data.yaml, as labelImg and Label Studio write them.
 _NAMES_FILE = 'classes.txt'
 #: Names of folders and files that say which part they hold.
@@ -46,23 +47,15 @@ class Part:
 
 @dataclass(frozen=True)
 class OwnData:
-    """What :func:`find_data` found.
+    """What :func:`find_data` found."""
 
-    Attributes:
-        kind: ``'COCO'``, ``'YOLO'`` or ``'Pascal VOC'``.
-        classes: Names of the classes that have boxes.
-        extents: Widths and heights (n, 2) of the training boxes, in pixels.
-        longest: Median longer edge of the training images, in pixels.
-        notes: How it was read, a line for each thing that a user should know.
-    """
-
-    kind: str
+    kind: str  # 'COCO', 'YOLO' or 'Pascal VOC'
     train: Part
     val: Part
-    classes: tuple[str, ...]
-    extents: np.ndarray
-    longest: float
-    notes: list[str]
+    classes: tuple[str, ...]  # names of those that have boxes
+    extents: np.ndarray  # widths and heights (n, 2) of the training boxes, in pixels
+    longest: float  # median longer edge of the training images, in pixels
+    notes: list[str]  # how it was read, a line for each thing that a user should know
 
     @property
     def sides(self) -> np.ndarray:
@@ -104,20 +97,21 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
 def _look(data: Path) -> tuple[str, list[Path]]:
     """Kind of the data, and its label files."""
     if data.is_file():
-        if data.suffix == '.json':
-            return 'COCO', [data]
-        if data.suffix in ('.yaml', '.yml'):
-            return 'YOLO', [data]
-        raise DataError(
-            f'{data} is neither a folder, nor a COCO file (.json), nor the data.yaml of YOLO data.'
-        )
+        kind = {'.json': 'COCO', '.yaml': 'YOLO', '.yml': 'YOLO'}.get(data.suffix)
+        if kind is None:
+            raise DataError(
+                f'{data} is neither a folder, nor a COCO file (.json), nor the data.yaml of YOLO '
+                'data.'
+            )
+        return kind, [data]
+    coco, yolo = {'images', 'annotations', 'categories'}, {'names', 'train'}
     found = {
-        'COCO': [path for path in sorted(data.rglob('*.json')) if _is_coco(path)],
-        'YOLO': [path for end in ('*.yaml', '*.yml') for path in data.rglob(end) if _is_yolo(path)],
+        'COCO': [path for path in sorted(data.rglob('*.json')) if coco <= _keys(path)],
+        'YOLO': [path for path in sorted(data.rglob('*.y*ml')) if yolo <= _keys(path)],
         'Pascal VOC': sorted({path.parent for path in data.rglob('*.xml') if _is_voc(path)}),
     }
     if not any(found.values()) and (data / _NAMES_FILE).is_file():
-        return 'YOLO', [data / _NAMES_FILE]
+        found['YOLO'] = [data / _NAMES_FILE]
     kinds = [kind for kind, paths in found.items() if paths]
     if len(kinds) == 1:
         return kinds[0], found[kinds[0]]
@@ -136,20 +130,14 @@ def _look(data: Path) -> tuple[str, list[Path]]:
     )
 
 
-def _is_coco(path: Path) -> bool:
+def _keys(path: Path) -> set:
+    """Those of the object in a JSON or YAML file; none if it holds something else."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {'images', 'annotations', 'categories'} <= set(content)
-
-
-def _is_yolo(path: Path) -> bool:
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        text = path.read_bytes()
+        content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
-        return False
-    return isinstance(content, dict) and 'names' in content and 'train' in content
+        return set()
+    return set(content) if isinstance(content, dict) else set()
 
 
 def _is_voc(path: Path) -> bool:
@@ -168,8 +156,8 @@ def _part_of(path: Path, root: Path) -> str | None:
 # --- reading: each gives {part: (content of a COCO file, its path or None, image folder)} ------
 
 Source = tuple[dict[str, Any], Path | None, Path]
-Box = tuple[int, float, float, float, float]  # class index, x1, y1, x2, y2 in pixels
-Labels = tuple[Any, list[Box]]  # an image of labelformat, and its boxes
+Box = tuple[Any, float, float, float, float]  # class, x1, y1, x2, y2 in pixels
+Labels = tuple[str, int, int, list[Box]]  # file name, width and height of an image, and its boxes
 
 
 def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
@@ -241,38 +229,35 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Sou
         tried = Path(str(settings.get('path', '.')), wanted), wanted, wanted.removeprefix('../')
         folders = [file.parent / each for each in tried]
         folder = next((each for each in folders if each.is_dir()), None)
-        if folder is None:
-            if part == 'train':
-                raise DataError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
+        if folder is not None:
+            parts[part] = _to_coco(_yolo_labels(folder, len(names)), names), None, folder
+        elif part == 'train':
+            raise DataError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
+        else:
             notes.append(f'{key}: {wanted} does not exist, left out')
-            continue
-        bare: list[str] = []
-        parts[part] = _to_coco(_yolo_boxes(folder, len(names), bare), names, file), None, folder
-        if bare:
-            notes.append(f'{key}: {len(bare)} images without labels hold no object: {bare[0]}')
     return parts
 
 
-def _yolo_boxes(folder: Path, num_classes: int, bare: list[str]) -> Iterator[Labels]:
-    """Images and boxes; ``labels/`` beside ``images/`` holds the text files, or the same folder."""
-    from labelformat.utils import get_images_from_folder
-
+def _yolo_labels(folder: Path, num_classes: int) -> Iterator[Labels]:
+    """``labels/`` beside ``images/`` holds the text files, or the same folder."""
     labels = Path('/labels'.join(str(folder).rsplit('/images', 1)))
     labels = labels if labels.is_dir() else folder
-    for image in get_images_from_folder(folder):
-        path = (labels / image.filename).with_suffix('.txt')
-        if not path.is_file():
-            bare.append(image.filename)
-            yield image, []
-            continue
+    for image in sorted(p for p in folder.rglob('*') if p.suffix.lower() in ENDINGS):
+        try:
+            with Image.open(image) as file:
+                width, height = file.size
+        except Exception as error:  # each decoder fails in its own way
+            raise DataError(f'{image}: cannot be read ({error}).') from error
+        path = (labels / image.relative_to(folder)).with_suffix('.txt')
+        lines = path.read_text().splitlines() if path.is_file() else []
         boxes = []
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    boxes.append(_yolo_box(line, num_classes, image.width, image.height))
+                    boxes.append(_yolo_box(line, num_classes, width, height))
                 except ValueError as error:
                     raise DataError(f'{path}, line {number}: {line!r} ({error}).') from error
-        yield image, boxes
+        yield image.relative_to(folder).as_posix(), width, height, boxes
 
 
 def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
@@ -291,67 +276,54 @@ def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
 
 
 def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
-    from labelformat.formats import PascalVOCObjectDetectionInput
-
     parts: dict[str, Source] = {}
     for part, folder in _by_part(folders, data, 'folders of Pascal VOC files').items():
-        found: set[str] = set()
-        for path in folder.glob('*.xml'):
-            try:
-                tree = ElementTree.parse(path)
-            except ElementTree.ParseError as error:
-                raise DataError(f'{path}: is no XML ({error}).') from error
-            found.update(each.text for each in tree.iterfind('object/name') if each.text)
-        names = sorted(found)
-        if any(',' in name for name in names):  # the reader takes a list with commas
-            raise DataError(f'{folder}: a class name has a comma: {names}.')
-        reader = PascalVOCObjectDetectionInput(folder, ','.join(names))
-        content = _to_coco(_voc_boxes(reader), names, folder)
-        parts[part] = content, None, _image_folder(folder / '-', content, folder.parent, part)
-        _voc_split(folder, parts, part, notes)
+        content = _to_coco(map(_voc_labels, sorted(folder.glob('*.xml'))))
+        images = _image_folder(folder / '-', content, folder.parent, part)
+        parts[part] = content, None, images
+        lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
+        if all(path.is_file() for path in lists.values()):
+            for name, path in lists.items():
+                stems = {line.split()[0] for line in path.read_text().splitlines() if line.strip()}
+                ids = {i['id'] for i in content['images'] if Path(i['file_name']).stem in stems}
+                parts[name] = _select(content, ids), None, images
+            notes.append('split as ImageSets/Main says')
     return parts
 
 
-def _voc_boxes(reader) -> Iterator[Labels]:
-    for each in reader.get_labels():
+def _voc_labels(path: Path) -> Labels:
+    try:
+        root = ElementTree.parse(path).getroot()
+        file = root.findtext('filename') or path.with_suffix('.jpg').name
+        width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
+        ends = [f'bndbox/{end}' for end in ('xmin', 'ymin', 'xmax', 'ymax')]
         boxes = [
-            (o.category.id, o.box.xmin, o.box.ymin, o.box.xmax, o.box.ymax) for o in each.objects
+            (each.findtext('name', ''), *(float(each.findtext(end, '')) for end in ends))
+            for each in root.iterfind('object')
         ]
-        yield each.image, boxes
-
-
-def _voc_split(folder: Path, parts: dict[str, Source], part: str, notes: list[str]) -> None:
-    """Split by ``ImageSets/Main``, where that is there."""
-    content, _, images = parts[part]
-    lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
-    if not all(path.is_file() for path in lists.values()):
-        return
-    for name, path in lists.items():
-        stems = {line.split()[0] for line in path.read_text().splitlines() if line.strip()}
-        ids = {i['id'] for i in content['images'] if Path(i['file_name']).stem in stems}
-        parts[name] = _select(content, ids), None, images
-    notes.append('split as ImageSets/Main says')
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(
+            f'{path} is no file of Pascal VOC with a size and boxes ({error}).'
+        ) from error
+    return file, width, height, boxes
 
 
 _KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
 
 
-def _to_coco(labels: Iterable[Labels], names: list[str], where: Path) -> dict[str, Any]:
-    """The content of a COCO file."""
-    try:
-        rows = sorted(labels, key=lambda row: row[0].filename)
-    except DataError:
-        raise
-    except Exception as error:  # labelformat has many: of images, XML, values
-        raise DataError(f'{where}: cannot be read ({error}).') from error
+def _to_coco(labels: Iterable[Labels], names: list | None = None) -> dict[str, Any]:
+    """The content of a COCO file; classes are indices of ``names``, or names themselves."""
     images, annotations = [], []
-    for number, (image, boxes) in enumerate(rows):
-        width, height = image.width, image.height
-        images.append(dict(id=number, file_name=image.filename, width=width, height=height))
+    for number, (name, width, height, boxes) in enumerate(labels):
+        images.append(dict(id=number, file_name=name, width=width, height=height))
         for label, x1, y1, x2, y2 in boxes:
             ann = dict(id=len(annotations) + 1, image_id=number, category_id=label, iscrowd=0)
             w, h = x2 - x1, y2 - y1
             annotations.append(ann | dict(bbox=[x1, y1, w, h], area=w * h))
+    if names is None:
+        names = sorted({ann['category_id'] for ann in annotations})
+        for ann in annotations:
+            ann['category_id'] = names.index(ann['category_id'])
     categories = [dict(id=number, name=str(name)) for number, name in enumerate(names)]
     return dict(images=images, annotations=annotations, categories=categories)
 
@@ -388,6 +360,10 @@ def _finish(
             path.parent.mkdir(parents=True, exist_ok=True)
             with write_atomically(path) as file:
                 file.write(json.dumps(content).encode())
+        labelled = {ann['image_id'] for ann in content['annotations']}
+        bare = [image['file_name'] for image in content['images'] if image['id'] not in labelled]
+        if bare:
+            notes.append(f'{name}: {len(bare)} images hold no object, such as {bare[0]}')
         made[name] = Part(path, images, len(content['images']), len(content['annotations']))
     content = parts['train'][0]
     boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float)
@@ -404,13 +380,11 @@ def _finish(
 
 def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
     """Names of the classes that have boxes, in the order of their ids."""
-    names: dict[str, int] = {}
+    names: Counter[str] = Counter()
     for content in contents:
         counts = Counter(a.get('category_id') for a in content['annotations'])
-        categories = sorted(content['categories'], key=lambda each: str(each.get('id')).zfill(9))
-        for each in categories:
-            name = str(each.get('name'))
-            names[name] = names.get(name, 0) + counts[each.get('id')]
+        for each in sorted(content['categories'], key=lambda c: str(c.get('id')).zfill(9)):
+            names[str(each.get('name'))] += counts[each.get('id')]
     empty = [name for name, count in names.items() if not count]
     if empty:
         notes.append(f'classes without a box are left out: {", ".join(empty)}')
@@ -419,16 +393,11 @@ def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
     return tuple(name for name, count in names.items() if count)
 
 
-def split_images(content: dict, seed: int, share: float = _VAL_SHARE) -> tuple[set, set]:
-    """Split a data set by images, with each class in both parts.
+def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set]:
+    """Split the content of a COCO file by images, with each class in both parts.
 
     The rarest class comes first; each class gives ``share`` of its images to
     validation, at least one, and keeps at least one for training.
-
-    Args:
-        content: Of a COCO file.
-        seed: Of the random order.
-        share: For validation, 0 to 1.
 
     Returns:
         Image ids for training and for validation.
@@ -443,11 +412,11 @@ def split_images(content: dict, seed: int, share: float = _VAL_SHARE) -> tuple[s
     classes: dict[Any, set] = {image: set() for image in ids}
     for ann in content['annotations']:
         classes[ann['image_id']].add(ann['category_id'])
-    having: dict[Any, list] = {}
+    having = defaultdict(list)
     for image in ids:
         classes[image] = classes[image] or {None}  # without an object: a class of its own
         for each in classes[image]:
-            having.setdefault(each, []).append(image)
+            having[each].append(image)
     val: set = set()
     held: Counter = Counter()
     for each, images in sorted(having.items(), key=lambda item: len(item[1])):

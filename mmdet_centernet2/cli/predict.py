@@ -28,11 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def predict(args: Namespace) -> None:
-    """Detect in images, folders and videos; ``.onnx`` models by onnxruntime.
-
-    Raises:
-        UserError: If an input or the model cannot be used.
-    """
+    """Detect in images, folders and videos; ``.onnx`` models by onnxruntime."""
     names = ('out_dir', 'pred_score_thr', 'device', 'tile', 'overlap')
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     options = [f'--{name.replace("_", "-")}={value}' for name, value in given.items()]

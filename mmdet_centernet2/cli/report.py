@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCO, COCOeval, plot
 from markupsafe import Markup
-from matplotlib.figure import Figure  # no pyplot: there may be no display
+from matplotlib.figure import Figure
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
@@ -36,10 +36,15 @@ _ERRORS = {
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of ``pages/``; text is escaped, ``Markup`` is not."""
+    """Fill a template of ``pages/``; in HTML, text is escaped, ``Markup`` is not."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(PAGES),
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters['quoted'] = lambda value: repr(str(value))
     style = Markup((PAGES / 'style.css').read_text())
     return environment.get_template(template).render(style=style, **values)
 
@@ -66,10 +71,10 @@ def write_report(
     history: Mapping[str, Any],
     why: Callable[[DetDataSample], str] | None = None,
 ) -> None:
-    """Write the page.
+    """Write the page, which needs no other file.
 
     Args:
-        path: A ``.html`` file that needs no other file.
+        path: The ``.html`` file; beside it, ``labels.png`` may hold statistics of the labels.
         cfg: The config that was trained.
         samples: Of the held-out images, with ``pred_instances``.
         history: mmengine's ``message_hub.log_scalars``.
@@ -79,12 +84,15 @@ def write_report(
     truth = _content(cfg.val_evaluator, classes)
     training = _content(cfg.train_dataloader.dataset, classes)
     found = [row for sample in samples for row in _rows(sample)]
-    result = _evaluate(truth, found)
-    counts = [
-        Counter(a['category_id'] for a in content['annotations']) for content in (truth, training)
-    ]
+    ground_truth = COCO(truth)
+    result = COCOeval(ground_truth, ground_truth.load_res(found), 'bbox')
+    result.evaluate()
+    result.accumulate()
+    result.summary_lines()
     diagnostics = result.image_diagnostics()
     metrics = result.results()['metrics']
+    names = {image['id']: image['file_name'] for image in truth['images']}
+    labels = path.with_name('labels.png')
     page = render(
         'report.html',
         title=path.resolve().parent.name,
@@ -93,14 +101,18 @@ def write_report(
         ap50=metrics['AP50'],
         images=len(truth['images']),
         boxes=len(truth['annotations']),
-        classes=_class_rows(result, classes, counts),
-        cards=_cards(truth, found, samples, diagnostics, classes, why),
+        classes=_class_rows(result, classes, truth, training),
+        cards=_cards(truth, found, samples, diagnostics, names, why),
         errors=_error_rows(result),
-        doubtful=_doubtful(diagnostics, truth),
-        confusion=_confusion(result),
-        pr_curve=_pr_curve(result, classes),
+        doubtful=[  # labels that the model contradicts with a high score
+            f'{names[each["image_id"]]}: {each["type"].replace("_", " ")}, '
+            f'score {each["dt_score"]:.2f}'
+            for each in diagnostics['label_errors'][:10]
+        ],
+        confusion=_svg(plot.confusion_matrix(result.confusion_matrix(min_score=_SHOWN))[0]),
+        pr_curve=_svg(plot.pr_curve(result, iou_thr=0.5, top_n=_CURVES)[0]),
         curves=_training_curves(history, cfg.train_cfg.val_interval),
-        statistics=_statistics(training, classes),
+        statistics=data_uri(cv2.imread(str(labels)), '.png') if labels.is_file() else None,
     )
     path.write_text(page, encoding='utf-8')
 
@@ -136,19 +148,13 @@ def _rows(sample: DetDataSample) -> list[dict]:
     ]
 
 
-def _evaluate(truth: dict, found: list[dict]) -> COCOeval:
-    ground_truth = COCO(truth)
-    result = COCOeval(ground_truth, ground_truth.load_res(found), 'bbox')
-    result.evaluate()
-    result.accumulate()
-    result.summary_lines()
-    return result
-
-
-def _class_rows(result: COCOeval, classes: list[str], counts: list[Counter]) -> list[dict]:
+def _class_rows(
+    result: COCOeval, classes: list[str], truth: dict, training: dict
+) -> list[dict[str, Any]]:
     """The worst class first; -1 where there is no held-out box, which come last."""
     precision = result.eval['precision'][:, :, :, 0, -1]  # IoU, recall, class
     recall = result.eval['recall'][0, :, 0, -1]
+    counts = [Counter(a['category_id'] for a in part['annotations']) for part in (truth, training)]
     rows = [
         dict(
             name=name,
@@ -170,21 +176,12 @@ def _error_rows(result: COCOeval) -> list[dict]:
     return sorted(rows, key=lambda row: -row['lost'])
 
 
-def _doubtful(diagnostics: dict, truth: dict) -> list[str]:
-    """Labels that the model contradicts with a high score."""
-    names = {image['id']: image['file_name'] for image in truth['images']}
-    return [
-        f'{names[each["image_id"]]}: {each["type"].replace("_", " ")}, score {each["dt_score"]:.2f}'
-        for each in diagnostics['label_errors'][:10]
-    ]
-
-
 def _cards(
     truth: dict,
     found: list[dict],
     samples: Sequence[DetDataSample],
     diagnostics: dict,
-    classes: list[str],
+    names: dict,
     why: Callable[[DetDataSample], str] | None,
 ) -> list[dict]:
     """The images with the lowest and the highest AP, with their boxes."""
@@ -192,39 +189,38 @@ def _cards(
     order = sorted((s for s in samples if s.img_id in ap), key=lambda s: ap[s.img_id])
     if len(order) > _CARDS:
         order = order[: _CARDS // 2] + order[-_CARDS // 2 :]
-    boxes: dict[Any, tuple[list, list]] = {image['id']: ([], []) for image in truth['images']}
+    classes = {each['id']: each['name'] for each in truth['categories']}
+    labelled, detected = defaultdict(list), defaultdict(list)
     for ann in truth['annotations']:
-        boxes[ann['image_id']][0].append(_box(ann, classes))
+        labelled[ann['image_id']].append(_box(ann, classes))
     for number, row in enumerate(found, 1):  # as the evaluation counts them
         hit = diagnostics['dt_status'].get(number) == 'tp'
-        box = _box(row, classes) | dict(score=round(row['score'], 3), hit=hit)
-        boxes[row['image_id']][1].append(box)
-    names = {image['id']: image['file_name'] for image in truth['images']}
+        box = dict(_box(row, classes), score=round(row['score'], 3), hit=hit)
+        detected[row['image_id']].append(box)
     cards = []
     for sample in order:
-        picture = cv2.imread(sample.img_path)
-        height, width = picture.shape[:2]
-        labelled, detected = boxes[sample.img_id]
-        shown = [box['hit'] for box in detected if box['score'] >= _SHOWN]
+        picture, key = cv2.imread(sample.img_path), sample.img_id
+        shown = [box['hit'] for box in detected[key] if box['score'] >= _SHOWN]
         cards.append(
             dict(
-                name=names[sample.img_id],
-                width=width,
-                height=height,
+                name=names[key],
+                width=picture.shape[1],
+                height=picture.shape[0],
                 jpeg=embedded_photo(picture, _PICTURE, 85),
-                truth=labelled,
-                found=detected,
-                ap=ap[sample.img_id],
-                summary=f'{sum(shown)} of {len(labelled)} found, {len(shown) - sum(shown)} wrong',
+                truth=labelled[key],
+                found=detected[key],
+                ap=ap[key],
+                summary=f'{sum(shown)} of {len(labelled[key])} found, '
+                f'{len(shown) - sum(shown)} wrong',
                 why=why and why(sample),
             )
         )
     return cards
 
 
-def _box(ann: dict, classes: list[str]) -> dict[str, Any]:
+def _box(ann: dict, classes: dict[int, str]) -> dict[str, Any]:
     x, y, w, h = (round(value, 1) for value in ann['bbox'])
-    return dict(x=x, y=y, w=w, h=h, name=classes[ann['category_id'] - 1])
+    return dict(x=x, y=y, w=w, h=h, name=classes[ann['category_id']])
 
 
 # --- plots, as SVG in the page -------------------------------------------------------------------
@@ -236,76 +232,21 @@ def _svg(figure: Figure) -> Markup:
     return Markup(buffer.getvalue()[buffer.getvalue().index('<svg') :])
 
 
-def _confusion(result: COCOeval) -> Markup:
-    found = result.confusion_matrix(min_score=_SHOWN)
-    names = [*found['cat_names'], 'nothing']
-    size = min(max(0.45 * len(names), 3), 16)
-    figure = Figure(figsize=(size + 2, size))
-    ax = figure.subplots()
-    ax.imshow(found['normalized'], cmap='Blues', vmin=0, vmax=1)
-    if len(names) <= 25:
-        for (row, column), count in np.ndenumerate(found['matrix']):
-            if count:
-                dark = found['normalized'][row, column] > 0.5
-                colour = 'white' if dark else 'black'
-                ax.text(column, row, int(count), ha='center', va='center', size=8, color=colour)
-    ax.set_xticks(range(len(names)), names, rotation=90)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel='found as', ylabel='labelled as')
-    return _svg(figure)
-
-
-def _pr_curve(result: COCOeval, classes: list[str]) -> Markup:
-    precision = result.eval['precision'][0, :, :, 0, -1]  # at IoU 0.5
-    recall = np.linspace(0, 1, len(precision))
-    known = [i for i in range(len(classes)) if precision[0, i] >= 0]
-    figure = Figure(figsize=(7, 4))
-    ax = figure.subplots()
-    for index in known[:_CURVES]:
-        ax.plot(recall, precision[:, index], label=classes[index], linewidth=1)
-    if len(known) > 1:
-        mean = precision[:, known].mean(1)
-        ax.plot(recall, mean, 'k', linewidth=2, label=f'mean of {len(known)} classes')
-    ax.set(xlabel='recall', ylabel='precision at IoU 0.5', xlim=(0, 1), ylim=(0, 1.02))
-    ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc='upper left')
-    return _svg(figure)
-
-
 def _training_curves(history: Mapping[str, Any], interval: int) -> Markup:
+    values = {name: [float(v) for v in scalar.data[0]] for name, scalar in history.items()}
     figure = Figure(figsize=(11, 7))
-    above, below = figure.subplots(2, 1, height_ratios=(1, 1))
+    above, below = figure.subplots(2, 1)
     for name, label in (('mAP', 'AP'), ('mAP_50', 'AP50')):
-        values = _values(history, f'val/coco/bbox_{name}')
-        steps = interval * np.arange(1, len(values) + 1)
-        above.plot(steps, values, 'o-', label=label, markersize=3)
+        figures = values.get(f'val/coco/bbox_{name}', [])
+        steps = interval * np.arange(1, len(figures) + 1)
+        above.plot(steps, figures, 'o-', label=label, markersize=3)
     above.set(ylabel='on held-out images', ylim=(0, None))
-    for name in sorted(history):
-        if name.startswith('train/') and 'loss' in name and name != 'train/loss':
-            values = _values(history, name)
-            if values:
-                smooth = np.convolve(values, np.ones(w := max(len(values) // 40, 1)) / w, 'valid')
-                below.plot(np.arange(w, len(values) + 1), smooth, label=name[6:], linewidth=1)
+    for name, losses in sorted(values.items()):
+        if name.startswith('train/') and 'loss' in name and name != 'train/loss' and losses:
+            width = max(len(losses) // 40, 1)
+            smooth = np.convolve(losses, np.ones(width) / width, 'valid')
+            below.plot(np.arange(width, len(losses) + 1), smooth, label=name[6:], linewidth=1)
     below.set(xlabel='iteration', ylabel='parts of the loss')
     for ax in (above, below):
         ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc='upper left')
-    return _svg(figure)
-
-
-def _values(history: Mapping[str, Any], name: str) -> list[float]:
-    return [float(v) for v in history[name].data[0]] if name in history else []
-
-
-def _statistics(training: dict, classes: list[str]) -> Markup:
-    boxes = np.array([ann['bbox'] for ann in training['annotations']], dtype=float).reshape(-1, 4)
-    per_image = Counter(ann['image_id'] for ann in training['annotations'])
-    counts = Counter(ann['category_id'] for ann in training['annotations'])
-    figure = Figure(figsize=(11, 3))
-    left, middle, right = figure.subplots(1, 3)
-    top = sorted(counts.items(), key=lambda item: -item[1])[:20]
-    left.barh([classes[i - 1] for i, _ in top][::-1], [n for _, n in top][::-1])
-    left.set(title='training boxes of each class')
-    middle.hist(np.sqrt(boxes[:, 2:].prod(1)), bins=30)
-    middle.set(title='size: root of the area, px')
-    right.hist([per_image[image['id']] for image in training['images']], bins=20)
-    right.set(title='boxes of an image')
     return _svg(figure)

@@ -74,25 +74,37 @@ def train(args: Namespace, say: Say = print) -> dict[str, float]:
 
     Returns:
         The COCO metrics of the best checkpoint.
-
-    Raises:
-        UserError: If the data, the config or the options are at fault.
     """
     start = time.monotonic()
     out = Path(args.out or Path('runs') / Path(args.data).resolve().stem).resolve()
     config = out / 'config.py'
     if config.is_file():
-        _refuse_changes(args, config)
+        given = [name for name in ('model', 'time', 'epochs') if getattr(args, name) is not None]
+        if given:
+            raise PreflightError(
+                f'--{given[0]} was given, but {config} is there already and decides. Edit it, or '
+                'choose another folder with --out.'
+            )
         say(f'{config} is there: going on with it.')
     else:
         out.mkdir(parents=True, exist_ok=True)
-        _settle(args, out, config, say, start)
+        try:
+            _settle(args, out, config, say, start)
+        except BaseException:
+            config.unlink(missing_ok=True)
+            raise
     cfg = load(config, args)
     with lock_work_dir(cfg.work_dir):
         metrics = run(cfg, say)
     metrics['seconds'] = round(time.monotonic() - start, 1)
     (out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
-    say(_closing_words(out, metrics))
+    say(f"""
+AP   {metrics['mAP']:.3f}   (COCO, IoU 0.50 to 0.95)
+AP50 {metrics['mAP_50']:.3f}   on images that training never saw
+{out}/: report.html (open it in a browser), checkpoint.pth, config.py, metrics.json
+Next, detect in other images:
+  centernet2 predict IMAGES {out}/config.py {out}/checkpoint.pth
+Better: more labelled images, a longer --time, or edit {out}/config.py and run it with --out""")
     return metrics
 
 
@@ -105,15 +117,6 @@ def load(config: Path, args: Namespace) -> Config:
     cfg.randomness = dict(seed=args.seed)
     cfg.merge_from_dict(args.cfg_options)
     return cfg
-
-
-def _refuse_changes(args: Namespace, config: Path) -> None:
-    given = [name for name in ('model', 'time', 'epochs') if getattr(args, name) is not None]
-    if given:
-        raise PreflightError(
-            f'--{given[0]} was given, but {config} is there already and decides. Edit it, or '
-            'choose another folder with --out.'
-        )
 
 
 def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) -> None:
@@ -129,113 +132,84 @@ def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) ->
         say(f'  {note}')
     plan = make_plan(data, get_device() != 'cpu', args.model, args.epochs, args.from_above)
     write_config(config, data, plan, args.data)
-    try:
-        _check(load(config, args), args, out, say)
-        if args.time:
-            plan = _fit(plan, args, config, data, say, start)
-            write_config(config, data, plan, args.data)
-    except BaseException:
-        config.unlink()
-        raise
-    say(f'{config}: {plan.model}, {plan.iters} iterations of {plan.batch} images')
-
-
-def _check(cfg: Config, args: Namespace, out: Path, say: Say) -> None:
-    """Check labels and images; the details go to a file."""
     say('Checking labels and images ...')
     path = out / 'check.txt'
     with path.open('w') as file, redirect_stdout(StringIO()):  # of progress bars
         console = Console(file=file, soft_wrap=True, highlight=False)
-        faults = check_config(cfg, out / 'labels.png', console=console)
+        faults = check_config(load(config, args), out / 'labels.png', console=console)
     if faults:
         for line in path.read_text().splitlines():
             if line.startswith('FAULT'):
                 say(line)
         raise PreflightError(f'{args.data}: {faults} faults, listed above; mend them first.')
+    if args.time:
+        plan = _fit(plan, args, config, data, say, start)
+        write_config(config, data, plan, args.data)
+    say(f'{config}: {plan.model}, {plan.iters} iterations of {plan.batch} images')
 
 
 def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, start: float) -> Plan:
     """Measure some iterations, then make the plan fit what is left of the time."""
     say(f'Measuring {_PROBE} iterations ...')
-    progress = Progress(lambda line: None)
     with tempfile.TemporaryDirectory() as folder:
         cfg = load(config, args)
         cfg.work_dir = folder
         cfg.train_cfg.max_iters = _PROBE
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.default_hooks.checkpoint = None
+        runner = build_runner(cfg)
         with redirect_stdout(StringIO()):
-            build_runner(cfg, progress).train()
-    pace = median(progress.times[1:])
+            runner.train()
+    pace = median(runner.message_hub.get_scalar('train/time').data[0][1:])
     one_image = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2
     left = args.time - (time.monotonic() - start) - _REPORT
     return fit_time(plan, left, pace, one_image * data.val.images + _SAVING)
 
 
 class Progress(Hook):
-    """A line every ten seconds: iteration, loss, pace, time to go; and AP when it is measured."""
+    """Says a line every ten seconds, and AP when it is measured; keeps the tested samples."""
 
     def __init__(self, say: Say) -> None:
-        self.say = say
-        self.times: list[float] = []  # seconds of each iteration
-
-    def before_train(self, runner: Runner) -> None:
-        self._last = self._line = time.monotonic()
+        self.say, self._last = say, 0.0
+        self.samples: list[DetDataSample] = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        now = time.monotonic()
-        self.times.append(now - self._last)
-        self._last = now
-        done, total = runner.iter + 1, runner.max_iters
-        if done in (1, total) or now - self._line >= _LINE:
-            self._line = now
-            pace = sum(self.times[-50:]) / len(self.times[-50:])
+        now, done, total = time.monotonic(), runner.iter + 1, runner.max_iters
+        if done in (1, total) or now - self._last >= _LINE:
+            self._last = now
+            pace = runner.message_hub.get_scalar('train/time').mean(50)
             loss = runner.message_hub.get_scalar('train/loss').mean(20)
             left = time.strftime('%H:%M:%S', time.gmtime(pace * (total - done)))
             self.say(f'{done:6d}/{total}  loss {loss:.3f}  {pace:.2f} s/iteration  {left} to go')
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        self._last = time.monotonic()
         if metrics:
             ap, ap50 = metrics['coco/bbox_mAP'], metrics['coco/bbox_mAP_50']
             self.say(f'{runner.iter:6d}  held-out images: AP {ap:.3f}, AP50 {ap50:.3f}')
-
-
-class KeepPredictions(Hook):
-    """Keeps every tested sample, for the report."""
-
-    def __init__(self) -> None:
-        self.samples: list = []
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.samples += [sample.cpu() for sample in outputs or ()]
 
 
-def build_runner(cfg: Config, *hooks: Hook) -> Runner:
+def build_runner(cfg: Config) -> Runner:
     """A runner that says nothing on the terminal itself."""
     cfg.log_level = 'ERROR'
     cfg.visualizer.name = cfg.work_dir  # mmengine keeps one for each name
     with redirect_stdout(StringIO()):
-        runner = Runner.from_cfg(cfg)
-    for hook in hooks:
-        runner.register_hook(hook, 'VERY_LOW')
-    return runner
+        return Runner.from_cfg(cfg)
 
 
 def run(cfg: Config, say: Say) -> dict[str, float]:
     """Train, or go on with it; test the best checkpoint; write the report.
 
-    The ``work_dir`` takes checkpoints and logs, the folder above the rest.
-
-    Returns:
-        The COCO metrics of the best checkpoint.
+    The ``work_dir`` takes checkpoints and logs, the folder above the rest. Returns metrics.
     """
     work_dir, out = Path(cfg.work_dir), Path(cfg.work_dir).parent
     if (work_dir / 'last_checkpoint').is_file():
         cfg.load_from, cfg.resume = find_latest_checkpoint(cfg.work_dir), True
         say(f'Resuming from {cfg.load_from}')
-    keep = KeepPredictions()
-    runner = build_runner(cfg, Progress(say), keep)
+    progress, runner = Progress(say), build_runner(cfg)
+    runner.register_hook(progress, 'VERY_LOW')
     parameters = sum(p.numel() for p in runner.model.parameters()) / 1e6
     gpu = get_device() == 'cuda'
     device = torch.cuda.get_device_name() if gpu else f'CPU, {torch.get_num_threads()} threads'
@@ -264,16 +238,5 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
         write_page(page, model, cfg, path)
         return f'why/{quote(page.name)}'
 
-    write_report(out / 'report.html', cfg, keep.samples, history, explain)
+    write_report(out / 'report.html', cfg, progress.samples, history, explain)
     return metrics
-
-
-def _closing_words(out: Path, metrics: dict[str, float]) -> str:
-    """The result, where everything is, and what to do next."""
-    return f"""
-AP   {metrics['mAP']:.3f}   (COCO, IoU 0.50 to 0.95)
-AP50 {metrics['mAP_50']:.3f}   on images that training never saw
-{out}/: report.html (open it in a browser), checkpoint.pth, config.py, metrics.json
-Next, detect in other images:
-  centernet2 predict IMAGES {out}/config.py {out}/checkpoint.pth
-Better: more labelled images, a longer --time, or edit {out}/config.py and start again with --out"""

@@ -46,12 +46,7 @@ def add_model_arguments(parser: ArgumentParser) -> None:
 
 
 def split_words(words: list[str]) -> tuple[list[str], str, str]:
-    """Images, config and checkpoint of a command line.
-
-    Raises:
-        CheckpointError: If there is no such model.
-        PreflightError: If there is no image.
-    """
+    """Images, config and checkpoint of a command line."""
     *images, model = words
     checkpoint = None
     if model.endswith(('.pth', '.pt', '.safetensors')) and images:
@@ -68,11 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def why(args: Namespace, say: Callable[[str], None] = print) -> None:
-    """Write a page for each image, and say so.
-
-    Raises:
-        UserError: If an image cannot be read, or there is no such model.
-    """
+    """Write a page for each image, and say so."""
     images, config, checkpoint = split_words(args.words)
     with redirect_stdout(StringIO()):
         inferencer = DetInferencer(config, checkpoint, device=args.device, show_progress=False)
@@ -85,16 +76,9 @@ def why(args: Namespace, say: Callable[[str], None] = print) -> None:
 
 
 def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
-    """Write the page of one image.
+    """Write the page of the image at ``path``.
 
-    Args:
-        page: The ``.html`` file.
-        model: A CenterNet2 or CenterNet detector with ``dataset_meta``.
-        cfg: Its config, which has the pipeline.
-        path: The image.
-
-    Raises:
-        PreflightError: If the image cannot be read.
+    ``model`` is a CenterNet2 or CenterNet detector with ``dataset_meta``.
     """
     picture = cv2.imread(str(path))
     if picture is None:
@@ -116,52 +100,57 @@ def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
     Returns:
         ``classes``, ``colours``; ``levels`` with the heat map of each;
         ``proposals`` before NMS, best first; ``detections``; and what was
-        classified and not reported, ``suppressed``.
+        classified and not reported, ``suppressed``. Where a box was suppressed, ``by``
+        is the index of the one that overlaps it, by ``iou``; else -1.
     """
     two_stage = hasattr(model, 'roi_head')
     head = model.rpn_head if two_stage else model.bbox_head
-    inputs, samples = _input(model, cfg, path)
-    meta = samples[0].metainfo
-    features = model.extract_feat(inputs)
+    steps = cfg.test_dataloader.dataset.pipeline
+    pipeline = Compose([step for step in steps if step['type'] != 'LoadAnnotations'])
+    data = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
+    data = model.data_preprocessor(data, False)
+    meta = data['data_samples'][0].metainfo
+    features = model.extract_feat(data['inputs'])
     heat_logits, ltrbs = head(features)
-    proposals, kept = _proposals(head, heat_logits, ltrbs)
+    proposals, kept, rows = _proposals(head, heat_logits, ltrbs)
     to_image = [1 / factor for factor in meta['scale_factor']]
+    proposals.box = scale_boxes(proposals.box, to_image)
+    proposals.cell = scale_boxes(proposals.cell, to_image)
     if two_stage:
-        test_cfg = ConfigDict(model.roi_head.test_cfg, explain=True)
-        (found,) = model.roi_head.predict_bbox(features, [meta], [kept], test_cfg, rescale=True)
-        suppressed = _suppressed(model.roi_head, features, meta, kept, found)
+        roi_head = model.roi_head
+        test_cfg = ConfigDict(roi_head.test_cfg, explain=True)
+        (found,) = roi_head.predict_bbox(features, [meta], [kept], test_cfg, rescale=True)
+        (everything,) = roi_head.predict_bbox(features, [meta], [kept], None)
+        everything.bboxes = scale_boxes(everything.bboxes, to_image)
+        suppressed = _as_dicts(_suppressed(everything, found, roi_head.test_cfg.nms.iou_threshold))
+        more = dict(
+            proposal=rows[found.proposal_indices],
+            proposal_score=found.proposal_scores,
+            probs=found.class_probs,
+            stages=found.stage_probs,
+        )
     else:
         test_cfg = ConfigDict(head.test_cfg, explain=True)
         (found,) = head.predict_by_feat(heat_logits, ltrbs, [meta], test_cfg, rescale=True)
-        suppressed = []
+        suppressed, more = [], {}  # the score is the heat map's
+    detections = InstanceData(box=found.bboxes, label=found.labels, score=found.scores, **more)
     names = list(model.dataset_meta['classes'])
     return dict(
         classes=names,
         colours=['#{:02x}{:02x}{:02x}'.format(*c) for c in distinct_palette(len(names))],
         levels=[_level(*level, meta) for level in zip(heat_logits, head.strides)],
-        proposals=_proposal_dicts(proposals, to_image),
-        detections=_detection_dicts(found, kept),
+        proposals=_as_dicts(proposals),
+        detections=_as_dicts(detections),
         suppressed=suppressed,
     )
 
 
-def _input(model: nn.Module, cfg: Any, path: Path) -> tuple[Tensor, list]:
-    """The network's input (1, 3, H, W) and its data sample."""
-    steps = cfg.test_dataloader.dataset.pipeline
-    pipeline = Compose([step for step in steps if step['type'] != 'LoadAnnotations'])
-    data = pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))])
-    data = model.data_preprocessor(data, False)
-    return data['inputs'], data['data_samples']
-
-
 def _proposals(
     head: nn.Module, heat_logits: list[Tensor], ltrbs: list[Tensor]
-) -> tuple[InstanceData, InstanceData]:
-    """Candidates before NMS, best first, and those that it keeps.
+) -> tuple[InstanceData, InstanceData, Tensor]:
+    """Candidates before NMS, best first; those that it keeps; and their places among the first.
 
-    The first get ``cells`` (x, y, width, height in input pixels), ``kept``,
-    and ``by`` and ``iou``: which of them is kept and overlaps it most, -1 where
-    none reaches the threshold. The second get ``rows``, their place among the first.
+    Candidates have a ``cell``, x1 y1 x2 y2 in input pixels.
     """
     cfg = head.test_cfg
     candidates = center_decoder.decode(
@@ -174,82 +163,48 @@ def _proposals(
         width = logits.size(-1)
         corner = torch.stack([places % width, places // width], -1) * stride
         cells.append(torch.cat([corner, corner + stride], -1))
-    rows = InstanceData(
-        **{
-            name: values[0]
-            for name, values in zip(('bboxes', 'scores', 'labels', 'levels'), candidates)
-        },
-        cells=torch.cat(cells).float(),
-    )
-    order = rows.scores.argsort(descending=True, stable=True)[:_PROPOSALS]
-    rows = rows[order[rows.scores[order] > 0]]
-    same = (rows.bboxes[:, None] == kept.bboxes).all(-1) & (rows.labels[:, None] == kept.labels)
+    columns = zip(('box', 'score', 'label', 'level'), (values[0] for values in candidates))
+    rows = InstanceData(**dict(columns), cell=torch.cat(cells).float())
+    order = rows.score.argsort(descending=True, stable=True)[:_PROPOSALS]
+    rows = rows[order[rows.score[order] > 0]]
+    same = (rows.box[:, None] == kept.bboxes).all(-1) & (rows.label[:, None] == kept.labels)
     rows.kept = same.any(1)
-    kept.rows = torch.where(same.any(0), same.int().argmax(0) if len(rows) else -1, -1)
-    overlaps = bbox_overlaps(rows.bboxes, kept.bboxes) * ~rows.kept[:, None]
-    overlaps = torch.cat([overlaps, overlaps.new_zeros(len(rows), 1)], 1)  # there may be none
-    rows.iou, best = overlaps.max(1)
+    places = torch.where(same.any(0), same.int().argmax(0) if len(rows) else -1, -1)
     threshold = cfg.nms.iou_threshold if cfg.get('nms') else 1.0
-    places = torch.cat([kept.rows, kept.rows.new_full((1,), -1)])
-    rows.by = torch.where(rows.iou > threshold, places[best], -1)
-    return rows, kept
+    rows.iou, by = _suppressed_by(rows.box, rows.label, kept, threshold)
+    by[rows.kept] = -1
+    rows.by = torch.cat([places, places.new_full((1,), -1)])[by]
+    return rows, kept, places
 
 
-def _suppressed(
-    roi_head: nn.Module, features: tuple, meta: dict, kept: InstanceData, found: InstanceData
-) -> list[dict]:
+def _suppressed(everything: InstanceData, found: InstanceData, threshold: float) -> InstanceData:
     """The best class of each proposal that gave no detection, best first."""
-    (everything,) = roi_head.predict_bbox(features, [meta], [kept], None)
-    if not len(everything):
-        return []
     scores, labels = everything.scores[:, :-1].max(1)
-    boxes = scale_boxes(everything.bboxes, [1 / factor for factor in meta['scale_factor']])
     scores[found.proposal_indices] = -1  # reported
-    overlaps = bbox_overlaps(boxes, found.bboxes) * (labels[:, None] == found.labels)
-    overlaps = torch.cat([overlaps, overlaps.new_zeros(len(boxes), 1)], 1)
-    iou, by = overlaps.max(1)
-    by[iou <= roi_head.test_cfg.nms.iou_threshold] = -1
-    lost = InstanceData(bboxes=boxes, labels=labels, scores=scores, iou=iou, by=by)
+    iou, by = _suppressed_by(everything.bboxes, labels, found, threshold)
+    lost = InstanceData(box=everything.bboxes, label=labels, score=scores, iou=iou, by=by)
     lost = lost[scores.argsort(descending=True)[:_SUPPRESSED]]
-    return _as_dicts(lost[lost.scores >= 0])
+    return lost[lost.score >= 0]
 
 
-def _proposal_dicts(proposals: InstanceData, to_image: list[float]) -> list[dict]:
-    cells = scale_boxes(proposals.cells, to_image)
-    proposals.bboxes = scale_boxes(proposals.bboxes, to_image)
-    more = zip(cells, proposals.levels.tolist(), proposals.kept.tolist())
-    return [
-        row | dict(cell=_round(cell), level=level, kept=kept)
-        for row, (cell, level, kept) in zip(_as_dicts(proposals), more)
-    ]
-
-
-def _detection_dicts(found: InstanceData, kept: InstanceData) -> list[dict]:
-    rows = _as_dicts(found)
-    if 'class_probs' not in found:  # one stage: the score is the heat map's
-        return rows
-    for i, row in enumerate(rows):
-        row['proposal'] = int(kept.rows[found.proposal_indices[i]])
-        row['proposal_score'] = round(float(found.proposal_scores[i]), 4)
-        row['probs'] = _round(found.class_probs[i], 4)
-        row['stages'] = [_round(probs, 4) for probs in found.stage_probs[i]]
-    return rows
+def _suppressed_by(
+    boxes: Tensor, labels: Tensor, kept: InstanceData, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """IoU of each box with the kept one of its class that overlaps it most, and which; or -1."""
+    overlaps = bbox_overlaps(boxes, kept.bboxes) * (labels[:, None] == kept.labels)
+    overlaps = torch.cat([overlaps, overlaps.new_zeros(len(boxes), 1)], 1)  # there may be none
+    iou, by = overlaps.max(1)
+    return iou, torch.where(iou > threshold, by, -1)
 
 
 def _as_dicts(boxes: InstanceData) -> list[dict]:
-    """Box, label and score; and which box overlaps it (``by``, if any), by how much."""
-    rows = []
-    for i in range(len(boxes)):
-        row = dict(
-            box=_round(boxes.bboxes[i]),
-            label=int(boxes.labels[i]),
-            score=round(float(boxes.scores[i]), 4),
-        )
-        if 'by' in boxes:
-            by = int(boxes.by[i])
-            row.update(by=by if by >= 0 else None, iou=round(float(boxes.iou[i]), 3))
-        rows.append(row)
-    return rows
+    """The fields of each, rounded."""
+    columns = {}
+    for name, values in boxes.items():
+        if values.is_floating_point():
+            values = values.double().round(decimals=1 if name in ('box', 'cell') else 4)
+        columns[name] = values.tolist()
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def _level(logits: Tensor, stride: int, meta: dict) -> dict[str, Any]:
@@ -270,7 +225,3 @@ def _level(logits: Tensor, stride: int, meta: dict) -> dict[str, Any]:
         values=values.flatten().tolist(),
         png=data_uri(picture, '.png'),
     )
-
-
-def _round(values: Tensor, digits: int = 1) -> list[float]:
-    return [round(value, digits) for value in values.tolist()]

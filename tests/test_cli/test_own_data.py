@@ -36,7 +36,7 @@ def test_every_form_gives_the_same_boxes(name, tmp_path):
     )
     assert boxes_of(data) == expected
     if 'yolo' in name:
-        assert any('without labels hold no object: 1.png' in note for note in data.notes)
+        assert any('images hold no object, such as 1.png' in note for note in data.notes)
     if name in ('coco', 'voc', 'flat_yolo'):
         assert any('held out' in note for note in data.notes)
 
@@ -152,7 +152,7 @@ def _no_boxes(folder):
         (_unknown_class, '0.txt, line 1: .*class 5, there are 2'),
         (_lost_images, "image '0.png' is in none of the usual places"),
         (_unnamed_parts, 'several COCO files.*a/labels.json, b/labels.json'),
-        (_broken_xml, '0.xml: is no XML'),
+        (_broken_xml, '0.xml is no file of Pascal VOC'),
         (_no_boxes, 'hold no box'),
     ],
 )
