@@ -30,17 +30,25 @@ from mmdet_centernet2.datasets import AnnotationError
 from mmdet_centernet2.datasets.transforms import ImageReadError
 from mmdet_centernet2.evaluation.coco_metric import run_lengths
 
-SPLITS = ('train', 'val', 'test')
 _SHOWN = 10  # entries listed of a fault; the rest are counted
 _EXIF_ORIENTATION = 0x0112
 _READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 'I;16B', 'I;16L'}
 
 
 class Labels(NamedTuple):
-    """mmdet's data infos of all images of a split, and its classes."""
+    """The labels of a split."""
 
-    infos: list[dict]
-    classes: tuple[str, ...]
+    infos: list[dict]  # mmdet's, of all images
+    meta: dict  # ``classes`` and more
+    images: np.ndarray  # row in ``infos`` of each object, (N, )
+    boxes: np.ndarray  # corners in pixels, (N, 4)
+    classes: np.ndarray  # (N, )
+    crowds: np.ndarray  # boolean, (N, )
+
+    @property
+    def extents(self) -> np.ndarray:
+        """Widths and heights (N, 2) in pixels."""
+        return self.boxes[:, 2:] - self.boxes[:, :2]
 
 
 class Report:
@@ -50,14 +58,14 @@ class Report:
         self.console = console or Console(soft_wrap=True, highlight=False)
         self.faults = 0
 
-    def say(self, text: str = '') -> None:
+    def say(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, markup=False)
 
-    def fault(self, text: str) -> None:
+    def fault(self, what: object) -> None:
         """Print what must be mended."""
         self.faults += 1
-        self.say(f'FAULT  {text}')
+        self.say(f'FAULT  {what}')
 
     def note(self, text: str) -> None:
         """Print what looks suspicious and may be right."""
@@ -65,11 +73,7 @@ class Report:
 
 
 def main() -> int:
-    """Run on this process' command line; 1 if something must be mended.
-
-    Raises:
-        PreflightError: If the config or its data are not there.
-    """
+    """Run on this process' command line; 1 if something must be mended."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -111,34 +115,28 @@ def check_config(
         console: What to print on.
 
     Returns:
-        Number of faults, which must be mended.
-
-    Raises:
-        PreflightError: If the data are not there.
+        Number of faults.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     MMLogger.get_instance('check', log_level='WARNING')
     report = Report(console)
-    splits = [s for s in SPLITS if cfg.get(f'{s}_dataloader') is not None]
-    loaders = {split: f'{split}_dataloader' for split in splits}
+    splits = [s for s in ('train', 'val', 'test') if cfg.get(f'{s}_dataloader') is not None]
     evaluators = {split: [f'{split}_evaluator'] * (split != 'train') for split in splits}
-    check_data(cfg, list(loaders.values()), sum(evaluators.values(), []))
+    check_data(cfg, [f'{split}_dataloader' for split in splits], sum(evaluators.values(), []))
     for split in splits:  # what cannot be built is said there
-        names = list(dict.fromkeys(['train_dataloader', loaders[split]]))
+        names = dict.fromkeys(['train_dataloader', f'{split}_dataloader'])
         try:
-            check_datasets(cfg, names, evaluators[split])
+            check_datasets(cfg, list(names), evaluators[split])
         except PreflightError as error:
-            report.fault(str(error))
+            report.fault(error)
     found: dict[str, Labels] = {}
     done: list[dict] = []
-    for split, loader in loaders.items():
-        config = cfg[loader]['dataset']
-        if config in done:
-            continue
-        done.append(config)
-        labels = _check_split(cfg, split, report, samples, images)
-        if labels is not None:
-            found[split] = labels
+    for split in splits:
+        config = cfg[f'{split}_dataloader']['dataset']
+        if config not in done:
+            done.append(config)
+            labels = _check_split(cfg, split, report, samples, images)
+            found |= {} if labels is None else {split: labels}
     _check_overlap(found, report)
     if found:
         _draw(found, Path(picture))
@@ -158,85 +156,76 @@ def _check_split(
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
     except (AnnotationError, ValueError) as error:
-        report.fault(str(error))
+        report.fault(error)
         return None
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    labels = Labels(infos, dataset.metainfo['classes'])
+    rows = [
+        (row, *i['bbox'], i['bbox_label'], i['ignore_flag'])
+        for row, info in enumerate(infos)
+        for i in info['instances']
+    ]
+    table = np.array(rows, float).reshape(-1, 7)
+    row, label, crowd = table[:, [0, 5, 6]].astype(int).T
+    labels = Labels(infos, dataset.metainfo, row, table[:, 1:5], label, crowd > 0)
     _describe(labels, report)
-    _find_suspicious(infos, cfg, report)
+    _find_suspicious(labels, cfg, report)
     if images:
         _check_images(infos, report)
         if split == 'train':
             _count_levels(dataset, cfg, samples, report)
     if split != 'train':
-        _score_perfect(dataset.metainfo, infos, cfg[f'{split}_evaluator'], report)
+        _score_perfect(labels, cfg[f'{split}_evaluator'], report)
     return labels
 
 
 def _describe(labels: Labels, report: Report) -> None:
-    """Print what a data set holds."""
-    infos, classes = labels
-    objects = [i for info in infos for i in info['instances']]
-    crowds = sum(i['ignore_flag'] for i in objects)
-    empty = sum(not info['instances'] for info in infos)
+    infos, names, crowds = labels.infos, labels.meta['classes'], labels.crowds
     report.say(
-        f'{len(infos)} images ({empty} without objects), {len(objects) - crowds} objects, '
-        f'{crowds} crowds, {len(classes)} classes'
+        f'{len(infos)} images ({len(infos) - len(set(labels.images))} without objects), '
+        f'{(~crowds).sum()} objects, {crowds.sum()} crowds, {len(names)} classes'
     )
     sides = np.array([(info['width'], info['height']) for info in infos])
-    report.say('images: ' + _spread(np.sqrt(sides.prod(1)), 'px (root of the area)'))
-    if objects:
-        extents = _extents(objects)
-        report.say('objects: ' + _spread(np.sqrt(extents.prod(1)), 'px (root of the area)'))
-    counts = Counter(i['bbox_label'] for i in objects)
-    images = Counter(
-        label for info in infos for label in {i['bbox_label'] for i in info['instances']}
-    )
+    for what, sizes in (('images', sides), ('objects', labels.extents)):
+        if len(sizes):
+            low, middle, high = np.percentile(np.sqrt(sizes.prod(1)), (0, 50, 100))
+            report.say(
+                f'{what}: smallest {low:.0f}, median {middle:.0f}, largest {high:.0f} px '
+                '(root of the area)'
+            )
+    counts = np.bincount(labels.classes, minlength=len(names))
+    images = Counter(label for label, _ in set(zip(labels.classes.tolist(), labels.images)))
+    order = np.argsort(-counts, kind='stable').tolist()
     table = Table('class', 'objects', 'images')
-    order = sorted(range(len(classes)), key=lambda c: -counts[c])
     for label in order[:20]:
-        table.add_row(classes[label], str(counts[label]), str(images[label]))
+        table.add_row(names[label], str(counts[label]), str(images[label]))
     report.console.print(table)
     if len(order) > 20:
         report.say(f'and {len(order) - 20} classes with fewer')
-    none = [classes[label] for label in order if not counts[label]]
+    none = [names[label] for label in order if not counts[label]]
     if none:
         report.note(f'{len(none)} classes have no object: {none[:_SHOWN]}')
 
 
-def _spread(values: np.ndarray, unit: str) -> str:
-    low, middle, high = np.percentile(values, (0, 50, 100))
-    return f'smallest {low:.0f}, median {middle:.0f}, largest {high:.0f} {unit}'
-
-
-def _extents(objects: list[dict]) -> np.ndarray:
-    """Widths and heights (N, 2) in pixels."""
-    boxes = np.array([i['bbox'] for i in objects], float)
-    return boxes[:, 2:] - boxes[:, :2]
-
-
-def _find_suspicious(infos: list[dict], cfg: Config, report: Report) -> None:
+def _find_suspicious(labels: Labels, cfg: Config, report: Report) -> None:
     """What may be right, but is worth a look."""
-    same = Counter(
-        (info['img_path'], i['bbox_label'], *i['bbox']) for info in infos for i in info['instances']
-    )
-    twice = [key for key, count in same.items() if count > 1]
+    paths = [info['img_path'] for info in labels.infos]
+    keys = zip(labels.images.tolist(), labels.classes.tolist(), map(tuple, labels.boxes.tolist()))
+    twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
         report.note(
             f'{len(twice)} boxes stand more than once in an image with the same class, such as '
-            f'{list(twice[0][2:])} in {twice[0][0]}'
+            f'{list(twice[0][2])} in {paths[twice[0][0]]}'
         )
-    files = Counter(info['img_path'] for info in infos)
-    again = [path for path, count in files.items() if count > 1]
+    again = [path for path, count in Counter(paths).items() if count > 1]
     if again:
         report.note(f'{len(again)} images are listed more than once, such as {again[0]}')
-    most = max(infos, key=lambda info: len(info['instances']))
     test_cfg = cfg.model.get('test_cfg') or {}
     limit = (test_cfg.get('rcnn') or test_cfg).get('max_per_img')
-    if limit and len(most['instances']) > limit:
+    counts = np.bincount(labels.images, minlength=1)
+    if limit and counts.max() > limit:
         report.note(
-            f'{most["img_path"]} has {len(most["instances"])} objects, the '
-            f'config detects at most max_per_img={limit} in an image'
+            f'{paths[counts.argmax()]} has {counts.max()} objects, the config detects at most '
+            f'max_per_img={limit} in an image'
         )
 
 
@@ -300,36 +289,34 @@ def _count_levels(dataset: BaseDataset, cfg: Config, samples: int, report: Repor
             halves.append((boxes[:, 2:] - boxes[:, :2]).norm(dim=1) / 2)
             shapes.append(sample.img_shape)
     except (AnnotationError, ImageReadError) as error:
-        report.fault(str(error))
+        report.fault(error)
         return
     half = torch.cat(halves).numpy()
     height, width = np.mean(shapes, axis=0)
     report.say(
-        f'{len(half)} objects of {len(indices)} images after the '
-        f'training pipeline, on average {width:.0f}x{height:.0f} px; '
-        'an object may train two levels:'
+        f'{len(half)} objects of {len(indices)} images after the training pipeline, on average '
+        f'{width:.0f}x{height:.0f} px; an object may train two levels:'
     )
+    low, high = np.array(ranges, float).T[..., None]
+    on_level = (half >= low) & (half <= high)  # (levels, objects)
+    strides = [str(s) for s in head.get('strides', range(len(ranges)))]
     table = Table('level (stride)', 'half diagonal, px', 'objects')
-    none, unused = np.ones(len(half), bool), []
-    for stride, (low, high) in zip(head.get('strides', ranges), ranges):
-        on_level = (half >= low) & (half <= high)
-        none &= ~on_level
-        stride = '' if isinstance(stride, (tuple, list)) else str(stride)
-        table.add_row(stride, f'{low:g} to {high:g}', str(on_level.sum()))
-        unused += [stride] * (not on_level.any())
+    for stride, (low, high), count in zip(strides, ranges, on_level.sum(1)):
+        table.add_row(stride, f'{low:g} to {high:g}', str(count))
     report.console.print(table)
+    unused = [stride for stride, used in zip(strides, on_level.any(1)) if not used]
     if unused:
         report.note(f'no object trains the levels of stride {", ".join(unused)}')
+    none = ~on_level.any(0)
     if none.any():
         report.fault(
-            f'{none.sum()} of {len(half)} objects fall on no level, such as '
-            f'one with a half diagonal of {half[none][0]:.1f} px: regress_'
-            'ranges of the first stage must cover them'
+            f'{none.sum()} of {len(half)} objects fall on no level, such as one with a half '
+            f'diagonal of {half[none][0]:.1f} px: regress_ranges of the first stage must cover them'
         )
 
 
 # -----evaluation-----
-def _score_perfect(meta: dict, infos: list[dict], evaluators: dict | list, report: Report) -> None:
+def _score_perfect(labels: Labels, evaluators: dict | list, report: Report) -> None:
     """Evaluate the annotations themselves: AP must be 1."""
     for config in [evaluators] if isinstance(evaluators, dict) else evaluators:
         if config.get('format_only'):
@@ -337,59 +324,42 @@ def _score_perfect(meta: dict, infos: list[dict], evaluators: dict | list, repor
             continue
         try:
             with redirect_stdout(StringIO()):
-                figures = _evaluate(meta, infos, copy.deepcopy(config))
+                figures = _evaluate(labels, copy.deepcopy(config))
         except (AnnotationError, ValueError) as error:
-            report.fault(str(error))
+            report.fault(error)
             continue
         scores = {key: value for key, value in figures.items() if key.endswith(('_mAP', '_AP'))}
         said = ', '.join(f'{key} {value:.3f}' for key, value in scores.items())
         if scores and all(value > 1 - 1e-6 for value in scores.values()):
             report.say(f'{config["type"]} of perfect detections: {said}')
-        else:
-            report.fault(
-                f'{config["type"]} gives perfect detections {said}; it must be 1.0. '
-                f'{_why_not_one(infos)}'
-            )
+            continue
+        why = 'Does the evaluator read the annotations of the loader?'
+        for (row, _), count in Counter(zip(labels.images, labels.classes)).most_common(1):
+            if count > 100:
+                why = (
+                    f'{labels.infos[row]["img_path"]} has {count} objects of a class, of which '
+                    'COCO evaluation looks at 100: cut such images into tiles'
+                )
+        report.fault(f'{config["type"]} gives perfect detections {said}; it must be 1.0. {why}')
 
 
-def _evaluate(meta: dict, infos: list[dict], config: dict) -> dict[str, float]:
+def _evaluate(labels: Labels, config: dict) -> dict[str, float]:
+    """Figures of the annotations, as if they had been detected."""
     metric = METRICS.build(config)
-    metric.dataset_meta = meta
-    masks = 'segm' in getattr(metric, 'metrics', ())
-    for info in track(infos, 'perfect detections', transient=True):
-        metric.process({}, [_perfect_sample(info, masks)])
-    return metric.evaluate(len(infos))
-
-
-def _perfect_sample(info: dict, masks: bool) -> dict:
-    """An image's annotations as detections, as a metric takes them."""
-    seen = [i for i in info['instances'] if not i['ignore_flag']]
-    size = (info['height'], info['width'])
-    boxes = np.array([i['bbox'] for i in seen], np.float32).reshape(-1, 4)
-    found = dict(
-        bboxes=torch.from_numpy(boxes),
-        labels=torch.tensor([i['bbox_label'] for i in seen]).long(),
-        scores=torch.ones(len(seen)),
-    )
-    if masks:
-        found['masks'] = [run_lengths(i['mask'], size) for i in seen]
-    return dict(
-        img_id=info['img_id'], ori_shape=size, instances=info['instances'], pred_instances=found
-    )
-
-
-def _why_not_one(infos: list[dict]) -> str:
-    crowded, count = None, 0
-    for info in infos:
-        labels = Counter(i['bbox_label'] for i in info['instances'])
-        if labels and max(labels.values()) > count:
-            crowded, count = info['img_path'], max(labels.values())
-    if count > 100:
-        return (
-            f'{crowded} has {count} objects of a class, of which COCO '
-            'evaluation looks at 100: cut such images into tiles'
+    metric.dataset_meta = labels.meta
+    for info in track(labels.infos, 'perfect detections', transient=True):
+        seen = [i for i in info['instances'] if not i['ignore_flag']]
+        size = (info['height'], info['width'])
+        found = dict(
+            bboxes=torch.tensor([i['bbox'] for i in seen]).reshape(-1, 4),
+            labels=torch.tensor([i['bbox_label'] for i in seen]).long(),
+            scores=torch.ones(len(seen)),
         )
-    return 'Does the evaluator read the annotations of the loader?'
+        if 'segm' in getattr(metric, 'metrics', ()):
+            found['masks'] = [run_lengths(i['mask'], size) for i in seen]
+        sample = dict(img_id=info['img_id'], ori_shape=size, instances=info['instances'])
+        metric.process({}, [dict(sample, pred_instances=found)])
+    return metric.evaluate(len(labels.infos))
 
 
 def _check_overlap(found: dict[str, Labels], report: Report) -> None:
@@ -414,29 +384,25 @@ def _draw(found: dict[str, Labels], path: Path) -> None:
 
     figure = Figure(figsize=(12, 9), layout='constrained')
     bars, sizes, centres, numbers = figure.subplots(2, 2).flat
-    order = None
-    for place, (split, (infos, classes)) in enumerate(found.items()):
-        objects = [i for info in infos for i in info['instances']]
-        counts = np.bincount([i['bbox_label'] for i in objects], minlength=len(classes))
-        if order is None:
-            order = np.argsort(-counts)[:30]
-        bars.barh(np.arange(len(order)) + 0.4 * place, counts[order], 0.4, label=split)
-        bars.set_yticks(np.arange(len(order)), [classes[c] for c in order])
-        numbers.hist([len(info['instances']) for info in infos], bins=30, alpha=0.6, label=split)
-        if not objects:
-            continue
-        sizes.scatter(*_extents(objects).T, s=4, alpha=0.3, label=split)
-        if not place:
-            scale = [(i['width'], i['height']) for i in infos for _ in i['instances']]
-            boxes = np.array([i['bbox'] for i in objects], float)
-            middle = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.array(scale)
-            centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)], cmap='viridis')
-            centres.set_title(f'centres of the boxes, {split}')
+    first = next(iter(found.values()))
+    names = first.meta['classes']
+    order = np.argsort(-np.bincount(first.classes, minlength=len(names)))[:30]
+    for place, (split, labels) in enumerate(found.items()):
+        counts = np.bincount(labels.classes, minlength=len(names))[order]
+        bars.barh(np.arange(len(order)) + 0.4 * place, counts, 0.4, label=split)
+        per_image = np.bincount(labels.images, minlength=len(labels.infos))
+        numbers.hist(per_image, bins=30, alpha=0.6, label=split)
+        sizes.scatter(*labels.extents.T, s=4, alpha=0.3, label=split)
+    scale = np.array([(info['width'], info['height']) for info in first.infos])[first.images]
+    middle = (first.boxes[:, :2] + first.boxes[:, 2:]) / 2 / scale
+    centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)], cmap='viridis')
+    bars.set_yticks(np.arange(len(order)), [names[c] for c in order])
     bars.invert_yaxis()
     bars.set_title('objects of each class' + (', the 30 largest' if len(order) == 30 else ''))
     sizes.set(xscale='log', yscale='log', xlabel='width, px', ylabel='height, px')
     sizes.set_title('size of the boxes')
     centres.set(xlabel='x / width', ylabel='y / height')
+    centres.set_title(f'centres of the boxes, {next(iter(found))}')
     centres.invert_yaxis()
     numbers.set(xlabel='objects in an image', ylabel='images', title='objects of each image')
     for axes in (bars, sizes, numbers):

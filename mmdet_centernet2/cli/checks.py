@@ -1,8 +1,8 @@
-"""What can be known to fail is said before the work starts.
+"""What can be known to fail is said before the work starts, in one message.
 
-The tools call these checks first: a missing folder or a checkpoint for other
-classes is found in seconds, in one message. No check writes or deletes
-anything but torch's cache of downloaded weights.
+No check writes or deletes anything but torch's cache of downloaded weights. They raise
+:class:`PreflightError`, or :class:`CheckpointError` for a checkpoint that cannot be read or
+does not fit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import os.path as osp
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
@@ -39,46 +39,29 @@ from mmdet_centernet2.cli.work_dir import lock_work_dir, work_dir_of
 from mmdet_centernet2.datasets.centernet2_coco import check_class_names
 from mmdet_centernet2.utils.errors import PreflightError
 
-#: Their subclasses never end either.
-ENDLESS_SAMPLERS = (InfiniteSampler, MultiSourceSampler)
-
 
 def check_train(args: Namespace) -> AbstractContextManager:
     """Check what ``tools/train.py`` was asked to do, by its arguments.
 
     Returns:
         Holds the work_dir while it is entered; see :func:`lock_work_dir`.
-
-    Raises:
-        PreflightError: If the config, its data, pretrained weights or device
-            are not there, or parts of the config contradict each other.
-        CheckpointError: If the checkpoint to start from cannot be read, or
-            the one to resume from does not fit.
     """
     cfg = load_config(args)
     check_devices(args)
-    lock = lock_work_dir(work_dir_of(args, cfg))
-    if not _is_first_process():
-        return lock
-    check_schedule(cfg)
-    validates = cfg.get('val_cfg') is not None
-    loaders = ['train_dataloader'] + ['val_dataloader'] * validates
-    evaluators = ['val_evaluator'] * validates
-    check_data(cfg, loaders, evaluators)
-    check_datasets(cfg, loaders, evaluators)
-    check_pretrained(cfg)
-    _check_start(args, cfg)
-    return lock
+    if _is_first_process():
+        check_schedule(cfg)
+        validates = cfg.get('val_cfg') is not None
+        loaders = ['train_dataloader'] + ['val_dataloader'] * validates
+        evaluators = ['val_evaluator'] * validates
+        check_data(cfg, loaders, evaluators)
+        check_datasets(cfg, loaders, evaluators)
+        check_pretrained(cfg)
+        _check_start(args, cfg)
+    return lock_work_dir(work_dir_of(args, cfg))
 
 
 def check_test(args: Namespace) -> None:
-    """Check what ``tools/test.py`` was asked to do, by its arguments.
-
-    Raises:
-        PreflightError: If the config, its data or device are not there, or
-            parts of the config contradict each other.
-        CheckpointError: If the checkpoint cannot be read or does not fit.
-    """
+    """Check what ``tools/test.py`` was asked to do, by its arguments."""
     cfg = load_config(args)
     check_devices(args)
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
@@ -91,53 +74,52 @@ def check_test(args: Namespace) -> None:
 
 
 def load_config(args: Namespace) -> Config:
-    """Load ``args.config`` with ``args.cfg_options`` as mmdet's tools do.
-
-    Raises:
-        PreflightError: If there is no such file, or a base of it is missing.
-    """
+    """Load ``args.config`` with ``args.cfg_options`` as mmdet's tools do."""
     path = Path(args.config)
     if not path.is_file():
-        known = {
-            p.name: str(p) for p in (*path.parent.glob('*.py'), *Path('configs').glob('*/*.py'))
-        }
-        close = [known[name] for name in get_close_matches(path.name, known, cutoff=0.5)]
+        known = {p.name: p for p in (*path.parent.glob('*.py'), *Path('configs').glob('*/*.py'))}
+        close = [str(known[name]) for name in get_close_matches(path.name, known, cutoff=0.5)]
         hint = f' Did you mean {", ".join(close)}?' if close else ''
         raise PreflightError(f'config {path} does not exist (looked for {path.absolute()}).{hint}')
     try:
         cfg = Config.fromfile(args.config)
-    except FileNotFoundError as error:
-        raise PreflightError(f'config {path}: its _base_ is not there ({error}).') from error
+    except Exception as error:  # a config is a program: anything may happen
+        raise PreflightError(
+            f'config {path} cannot be read ({type(error).__name__}: {error}).'
+        ) from error
     if getattr(args, 'cfg_options', None):
         cfg.merge_from_dict(args.cfg_options)
     return cfg
 
 
 # -----data sets-----
-def leaf_datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
-    """Config key and config of each data set below ``node`` that reads files."""
-    if 'ann_file' in node or 'data_root' in node:
+def dicts_in(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    """Each dictionary in a part of a config, with its dotted key."""
+    items: Iterable[tuple] = ()
+    if isinstance(node, dict):
         yield key, node
-    if isinstance(node.get('dataset'), dict):
-        yield from leaf_datasets(node['dataset'], f'{key}.dataset')
-    for index, part in enumerate(node.get('datasets') or ()):
-        yield from leaf_datasets(part, f'{key}.datasets.{index}')
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for name, value in items:
+        yield from dicts_in(value, f'{key}.{name}')
+
+
+def leaf_datasets(node: dict, key: str) -> list[tuple[str, dict]]:
+    """Config key and config of each data set in ``node`` that reads files."""
+    return [(k, part) for k, part in dicts_in(node, key) if {'ann_file', 'data_root'} & set(part)]
 
 
 def check_data(cfg: Config, loaders: list[str], evaluators: list[str]) -> None:
-    """Check that files and folders of these loaders and evaluators are there.
-
-    Raises:
-        PreflightError: With every missing path and its config key.
-    """
+    """Check that files and folders of these loaders and evaluators are there; name all missing."""
     missing = [
         found
         for loader in loaders
-        for key, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
+        for key, leaf in leaf_datasets(cfg.get(loader), loader)
         for found in _missing_paths(leaf, key)
     ]
     for name in evaluators:
-        for key, part in dicts_of(cfg.get(name), name):
+        for key, part in leaf_datasets(cfg.get(name), name):
             missing += _missing_paths(dict(part, data_root=None, data_prefix=None), key)
     if missing:
         raise PreflightError(
@@ -152,15 +134,15 @@ def _listed(paths: list[tuple[str, str]]) -> str:
 
 
 def _missing_paths(dataset: dict, key: str) -> list[tuple[str, str]]:
-    """Missing paths of a data set; the root alone where that is missing."""
+    """Config keys and missing paths of a data set; the root alone where that is missing."""
     if dataset.get('backend_args'):  # not on this machine's disk
         return []
     root = dataset.get('data_root') or ''
     if root and _is_missing(root):
         return [(f'{key}.data_root', root)]
-    prefixes = dataset.get('data_prefix') or {}
+    prefixes = (dataset.get('data_prefix') or {}).items()
     needed = {'ann_file': dataset.get('ann_file')}
-    needed.update({f'data_prefix.{name}': prefix for name, prefix in prefixes.items()})
+    needed |= {f'data_prefix.{name}': prefix for name, prefix in prefixes}
     # As mmengine's BaseDataset joins them: below the root unless absolute.
     joined = [(f'{key}.{name}', osp.join(root, path)) for name, path in needed.items() if path]
     return [(name, path) for name, path in joined if _is_missing(path)]
@@ -175,18 +157,15 @@ def check_datasets(
 ) -> None:
     """Check that classes, heads, evaluators and a checkpoint fit the data.
 
-    Raises:
-        PreflightError: If a head's ``num_classes`` is not the number of
-            classes of the data, if data sets of the run have other classes
-            or another order of them, or if an evaluator reads another
-            annotation file than its loader.
+    All data sets of a run need the same classes in the same order, and as many
+    as the heads; an evaluator needs the annotation file of its loader.
     """
-    found = [
-        (key, leaf, classes_of(leaf, key))
+    known = [
+        (key, leaf, classes)
         for loader in loaders
-        for key, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
+        for key, leaf in leaf_datasets(cfg.get(loader), loader)
+        if (classes := classes_of(leaf, key)) is not None
     ]
-    known = [entry for entry in found if entry[2] is not None]
     trained = tuple(classes_of_checkpoint(checkpoint or {}) or ())
     for index, (key, leaf, classes) in enumerate(known):
         if index:
@@ -200,11 +179,7 @@ def check_datasets(
 
 
 def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
-    """Check the heads' number of classes against those of a data set.
-
-    Raises:
-        PreflightError: With every head that has another number.
-    """
+    """Check the number of classes of all heads against those of a data set."""
     wrong = {
         f'model.{path}.num_classes': count
         for path, count in num_classes_of(cfg.model)
@@ -224,9 +199,6 @@ def classes_of(dataset: dict, key: str) -> tuple | None:
     """Classes of a data set's config: its ``metainfo``, else its type's.
 
     None if neither says, or they are listed in a file.
-
-    Raises:
-        PreflightError: If ``metainfo.classes`` is not a list of names.
     """
     metainfo = dataset.get('metainfo') or {}
     if 'classes' not in metainfo and isinstance(dataset.get('type'), str):
@@ -253,23 +225,19 @@ def _compare_classes(
 
 
 def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
-    read = {
-        _path(osp.join(leaf.get('data_root') or '', leaf['ann_file']))
-        for _, leaf in leaf_datasets(cfg.get(loader) or {}, loader)
+    read = [
+        osp.join(leaf.get('data_root') or '', leaf['ann_file'])
+        for _, leaf in leaf_datasets(cfg.get(loader), loader)
         if leaf.get('ann_file')
-    }
-    for _, evaluator in dicts_of(cfg.get(name), name):
+    ]
+    for _, evaluator in leaf_datasets(cfg.get(name), name):
         ann_file = evaluator.get('ann_file')
-        if ann_file and read and _path(ann_file) not in read:
+        if ann_file and read and osp.realpath(ann_file) not in map(osp.realpath, read):
             raise PreflightError(
                 f'{name}.ann_file = {ann_file!r} is not the file that {loader} reads, '
-                f'{" or ".join(sorted(read))}: its images and objects would be compared with '
-                'those of other ones. Set both to the same file'
+                f'{" or ".join(read)}: its images and objects would be compared with those of '
+                'other ones. Set both to the same file'
             )
-
-
-def _path(path: str) -> str:
-    return path if '://' in path else osp.realpath(path)
 
 
 def _short(names: tuple) -> str:
@@ -278,12 +246,7 @@ def _short(names: tuple) -> str:
 
 # -----schedule-----
 def check_schedule(cfg: Config) -> None:
-    """Check that an epoch of an epoch-based training ends.
-
-    Raises:
-        PreflightError: If ``train_cfg`` mixes both kinds of loops, or counts
-            epochs of a sampler that never ends.
-    """
+    """Check that ``train_cfg`` is one kind of loop, and that epochs end if it counts them."""
     loop = cfg.get('train_cfg') or {}
     if 'max_iters' in loop and 'max_epochs' in loop:
         raise PreflightError(
@@ -293,7 +256,8 @@ def check_schedule(cfg: Config) -> None:
         )
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
     by_epoch = loop.get('by_epoch') or _is_a(LOOPS, loop.get('type'), EpochBasedTrainLoop)
-    if by_epoch and _is_a(DATA_SAMPLERS, sampler.get('type'), ENDLESS_SAMPLERS):
+    endless = (InfiniteSampler, MultiSourceSampler)
+    if by_epoch and _is_a(DATA_SAMPLERS, sampler.get('type'), endless):
         raise PreflightError(
             f'train_dataloader.sampler: {sampler["type"]} never ends, so the EpochBasedTrainLoop '
             'of train_cfg would never finish epoch 1. Set train_dataloader = '
@@ -311,15 +275,12 @@ def _is_a(registry, name: object, kinds: type | tuple[type, ...]) -> bool:
 
 # -----pretrained weights-----
 def check_pretrained(cfg: Config) -> None:
-    """Check that the pretrained weights which a model starts from are there.
-
-    What a config names by address is fetched into torch's cache.
-
-    Raises:
-        PreflightError: With every missing file and its config key, or if an
-            address cannot be read.
-    """
-    files = list(_pretrained_files(cfg.get('model') or {}, 'model'))
+    """Check the pretrained weights which a model starts from; fetch those named by address."""
+    files = [
+        (f'{key}.checkpoint', part['checkpoint'])
+        for key, part in dicts_in(cfg.get('model'), 'model')
+        if part.get('type') == 'Pretrained' and part.get('checkpoint')
+    ]
     missing = [(key, path) for key, path in files if '://' not in path and not osp.isfile(path)]
     if missing:
         key, path = missing[0]
@@ -332,10 +293,9 @@ def check_pretrained(cfg: Config) -> None:
             f'--cfg-options {key.split(".init_cfg")[0]}.init_cfg=None'
         )
     for key, path in files:
-        if '://' not in path:
-            continue
         try:
-            CheckpointLoader.load_checkpoint(path, map_location='cpu')
+            if '://' in path:
+                CheckpointLoader.load_checkpoint(path, map_location='cpu')
         except Exception as error:  # of network, disk, unknown names
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
             raise PreflightError(
@@ -347,31 +307,9 @@ def check_pretrained(cfg: Config) -> None:
             ) from error
 
 
-def _pretrained_files(node: dict, key: str) -> Iterator[tuple[str, str]]:
-    """Config key and path of each file of weights."""
-    for name, value in node.items():
-        for place, part in dicts_of(value, f'{key}.{name}'):
-            if name != 'init_cfg':
-                yield from _pretrained_files(part, place)
-            elif part.get('type') == 'Pretrained' and part.get('checkpoint'):
-                yield f'{place}.checkpoint', part['checkpoint']
-
-
-def dicts_of(value: object, key: str) -> list[tuple[str, dict]]:
-    """A dictionary, or those of a list, with their config keys."""
-    parts = enumerate(value) if isinstance(value, (list, tuple)) else ()
-    found = [(key, value), *((f'{key}.{index}', part) for index, part in parts)]
-    return [(place, part) for place, part in found if isinstance(part, dict)]
-
-
 # -----devices-----
 def check_devices(args: Namespace) -> None:
-    """Check that the device asked for is there, and that mmcv was compiled for it.
-
-    Raises:
-        PreflightError: If a GPU is asked for and not there, or NMS of two
-            boxes fails on it.
-    """
+    """Check that the device asked for is there, and that mmcv was compiled for it."""
     device = getattr(args, 'device', None) or ''
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise PreflightError(
@@ -415,9 +353,7 @@ def _no_gpu() -> str:
     if torch.version.cuda is None:
         return f'this torch ({torch.__version__}) is built without CUDA.'
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-    if visible is not None:
-        return f'no GPU is visible (CUDA_VISIBLE_DEVICES={visible!r}).'
-    return 'torch finds no GPU on this machine.'
+    return f'torch finds no GPU on this machine (CUDA_VISIBLE_DEVICES={visible!r}).'
 
 
 def _is_first_process() -> bool:

@@ -1,8 +1,6 @@
-"""``tools/deploy.py``: mmdeploy's program of that name, checked and compared.
+"""``tools/deploy.py``: mmdeploy's program of that name, with checks before and a comparison after.
 
-The same arguments and steps, each by mmdeploy's own function. In addition,
-what cannot work is said before the export starts, and at the end the exported
-model is compared with the one it was made of.
+The arguments and steps are mmdeploy's, each step by its own function.
 """
 
 import argparse
@@ -11,6 +9,7 @@ import os.path as osp
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 
 from mmdet_centernet2.checkpoint.match import require_full_match
-from mmdet_centernet2.cli.checks import PreflightError
+from mmdet_centernet2.cli.checks import PreflightError, check_devices
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy import enable
 from mmdet_centernet2.deploy.backend_model import from_instances
@@ -33,10 +32,10 @@ from mmdet_centernet2.deploy.parity import Agreement
 from mmdet_centernet2.deploy.task import pad_to_shape
 
 MODULE = 'mmdet_centernet2.deploy'
+say = partial(print, flush=True)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of mmdeploy's ``tools/deploy.py``."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Export a detector and run the exported model.')
     add = parser.add_argument
     add('deploy_cfg', help='one of configs/deploy')
@@ -55,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Export, convert, run and compare."""
-    args = parse_args(argv)
+    args = _parse(argv)
     register_all_modules()
     enable()
     get_root_logger().setLevel(args.log_level)
@@ -63,18 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
     warnings.filterwarnings('ignore', 'Constant folding')
     with errors_as_exit():
-        deploy_cfg, model_cfg = load_configs(args)
-        check(args, deploy_cfg, model_cfg)
-        export_all(args, deploy_cfg, model_cfg)
+        export_all(args, *load_configs(args))
 
 
 def load_configs(args: argparse.Namespace) -> list[Config]:
-    """Load both configs.
-
-    Raises:
-        PreflightError: If a file is missing, or the deploy config does not
-            name this package.
-    """
+    """Load both configs, and find what cannot work before the work starts."""
     files = (args.deploy_cfg, args.model_cfg, args.checkpoint, args.img, *(args.test_img or []))
     for path in files:
         if not osp.isfile(path):
@@ -90,20 +82,10 @@ def load_configs(args: argparse.Namespace) -> list[Config]:
             f'{args.deploy_cfg} does not name this package: set '
             f"codebase_config.module=['{MODULE}'], or take one of configs/deploy"
         )
-    return [deploy_cfg, Config.fromfile(args.model_cfg)]
-
-
-def check(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> None:
-    """Find what cannot work before the work starts.
-
-    Raises:
-        PreflightError: If backend, device or outputs do not fit.
-        CheckpointError: If the weights do not fit the model.
-    """
+    model_cfg = Config.fromfile(args.model_cfg)
     if get_backend(deploy_cfg) == Backend.TENSORRT and not args.device.startswith('cuda'):
         raise PreflightError('TensorRT runs on a GPU: give --device cuda:0')
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise PreflightError(f'--device {args.device}, but torch finds no GPU here')
+    check_devices(args)
     has_masks = bool(model_cfg.model.get('roi_head', {}).get('mask_head'))
     if has_masks != ('masks' in get_ir_config(deploy_cfg)['output_names']):
         raise PreflightError(
@@ -112,6 +94,7 @@ def check(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> No
             f'not {args.deploy_cfg}'
         )
     require_full_match(model_cfg, args.checkpoint)
+    return [deploy_cfg, model_cfg]
 
 
 def export_all(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> None:
@@ -182,8 +165,3 @@ def _run(model: BaseModel, task: BaseTask, image: str) -> DetDataSample:
     data = model.data_preprocessor(task.create_input(image)[0], False)
     inputs = pad_to_shape(data['inputs'], get_input_shape(task.deploy_cfg))
     return model(inputs, data['data_samples'], mode='predict')[0]
-
-
-def say(text: str) -> None:
-    """Tell the user."""
-    print(text, flush=True)

@@ -1,9 +1,4 @@
-"""Run the command line tools of the installed mmdet with our additions.
-
-mmdet ships its ``tools/`` inside the package. Ours are the same programs with
-our models registered and our checks in front, so they call mmdet's instead of
-repeating them.
-"""
+"""Run the tools that mmdet ships inside its package, with our models and checks."""
 
 from __future__ import annotations
 
@@ -19,28 +14,21 @@ from types import ModuleType
 from typing import NoReturn
 
 import mmdet
+from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmdet_centernet2.cli.launch import close_launch, prepare_launch
+from mmdet_centernet2.cli.launch import prepare_launch
 from mmdet_centernet2.engine.runner import BriefRunner
 from mmdet_centernet2.utils.errors import PreflightError, UserError
 
-#: Of packages that we build on; a user can do nothing about them.
-USELESS_WARNINGS = (
-    '.*pkg_resources',
-    # all configs ask for it, which does no harm on a CPU
-    "'pin_memory' argument is set as true but no accelerator",
-)
+# Of packages that we build on; all configs ask for pin_memory, which does no harm on a CPU.
+_USELESS_WARNINGS = ('.*pkg_resources', "'pin_memory' argument is set as true but no accelerator")
 # A full or read-only disk, missing permission.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def find_mmdet_tool(relative: str) -> Path:
-    """Find a file of mmdet's ``tools`` folder, installed or in a clone.
-
-    Raises:
-        PreflightError: If this mmdet was installed without its tools.
-    """
+    """Find a file of mmdet's ``tools`` folder, installed or in a clone."""
     package = Path(mmdet.__file__).resolve().parent
     folders = (package / '.mim' / 'tools', package.parent / 'tools')
     for folder in folders:
@@ -54,43 +42,28 @@ def find_mmdet_tool(relative: str) -> Path:
     )
 
 
-def load_mmdet_tool(relative: str) -> ModuleType:
-    """Import a file of mmdet's ``tools`` folder, without running it.
-
-    Raises:
-        PreflightError: If the tool is not there.
-    """
-    path = find_mmdet_tool(relative)
-    spec = importlib.util.spec_from_file_location(f'mmdet_tool_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_mmdet_tool(
     relative: str,
     check: Callable[[Namespace], AbstractContextManager | None] | None = None,
     adapt: Callable[[ModuleType], None] | None = None,
 ) -> None:
-    """Run one of mmdet's tools on this process' command line.
-
-    The tool's own parser reads the arguments, ``check`` looks at them, and
-    then the tool's ``main`` does its work, with a runner that says less on
-    the terminal (:class:`BriefRunner`). A problem that a check finds ends the
-    program with its message alone and exit status 2.
+    """Run one of mmdet's tools on this process' command line, with :class:`BriefRunner`.
 
     Args:
         relative: Path below mmdet's ``tools`` folder.
-        check: Gets the parsed arguments and raises
+        check: Gets the arguments that the tool's own parser read and raises
             :class:`UserError` when the run cannot work. What it returns is
             entered while the tool runs.
         adapt: Gets the tool's module before it runs, to put our classes in
             the place of mmdet's.
     """
     with errors_as_exit():
-        for message in USELESS_WARNINGS:
+        for message in _USELESS_WARNINGS:
             warnings.filterwarnings('ignore', message)
-        tool = load_mmdet_tool(relative)
+        path = find_mmdet_tool(relative)
+        spec = importlib.util.spec_from_file_location(f'mmdet_tool_{path.stem}', path)
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
         if hasattr(tool, 'Runner'):
             tool.Runner = BriefRunner
         if adapt is not None:
@@ -98,19 +71,17 @@ def run_mmdet_tool(
         args = tool.parse_args()
         held = check(args) if check is not None else None
         extra = prepare_launch(args)
-    with _extended_argv(extra), errors_as_exit(), held or nullcontext():
+    sys.argv += extra
+    with errors_as_exit(), held or nullcontext():
         # so that torchrun's last words name the error
         record(tool.main)()
-    close_launch()
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
 
 
 @contextmanager
 def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn an error meant for the user into one message, without a trace.
-
-    Args:
-        *kinds: Further errors that are meant for the user.
-    """
+    """Turn errors meant for the user, and those of ``kinds``, into one message and status 2."""
     try:
         yield
     except (UserError, *kinds) as error:
@@ -133,14 +104,3 @@ def _exit(error: Exception) -> NoReturn:
         text = text.rstrip().splitlines()[-1].partition(': ')[2]
     print(f'{Path(sys.argv[0]).name}: error: {text}', file=sys.stderr)
     raise SystemExit(2) from error
-
-
-@contextmanager
-def _extended_argv(extra: list[str]) -> Iterator[None]:
-    """Add arguments to the command line for the time of the block."""
-    before = sys.argv
-    sys.argv = [*before, *extra]
-    try:
-        yield
-    finally:
-        sys.argv = before

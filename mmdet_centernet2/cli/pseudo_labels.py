@@ -10,6 +10,7 @@ import json
 import os
 import os.path as osp
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,11 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import DictAction
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from mmengine.utils import scandir
 from rich.progress import track
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mmdet_centernet2.checkpoint.match import classes_of_checkpoint, require_full_match
 from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
@@ -39,12 +39,7 @@ _DECIMALS = 4  # of pixels and of scores
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run on a command line.
-
-    Raises:
-        PreflightError: If an input is wrong, or an image cannot be read.
-        CheckpointError: If the checkpoint cannot be read or does not fit.
-    """
+    """Run on a command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('config', help='config file of the detector')
@@ -83,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the labels that the command line asks for."""
-    check_target(args.out)
     cfg = load_config(args)
     check_devices(args)
     folder, images, known = list_images(args.images, args.img_dir)
@@ -94,9 +88,8 @@ def run(args: argparse.Namespace) -> None:
         or (checkpoint.get('meta') or {}).get('CLASSES')  # of mmdet 2
         or DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
     )
-    model = init_detector(cfg, args.checkpoint, device=args.device or get_device())
     make_pseudo_labels(
-        model,
+        init_detector(cfg, args.checkpoint, device=args.device or get_device()),
         get_test_pipeline_cfg(cfg),
         folder,
         images,
@@ -120,9 +113,6 @@ def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict
     Returns:
         The folder; an entry with ``id`` and ``file_name`` for each image; the
         categories that came with the list.
-
-    Raises:
-        PreflightError: If there are no images.
     """
     if source.endswith('.json'):
         if img_dir is None:
@@ -151,14 +141,8 @@ def category_block(
 ) -> list[dict]:
     """The ``categories`` of the file, in the order of the model's classes.
 
-    Args:
-        classes: Names of the model's classes.
-        known: Categories to take the ids from, if they name all classes;
-            without, ids count from 1.
-        path: A COCO file to take them from instead.
-
-    Raises:
-        PreflightError: If the file lacks a class.
+    Ids are those of ``known`` if it names all classes, else 1, 2, ...; or those of
+    the COCO file at ``path``, which must name all.
     """
     if path:
         known = _read_coco(path).get('categories', [])
@@ -201,28 +185,31 @@ def make_pseudo_labels(
             be written into the file.
 
     Raises:
-        PreflightError: If ``out`` exists, or earlier results do not fit.
+        PreflightError: If ``out`` exists, or earlier results are of other settings.
         ImageReadError: If an image cannot be read.
     """
-    check_target(out)
-    partial = f'{out}.partial'
+    if osp.exists(out):
+        raise PreflightError(f'{out} exists already; move it away or give another name.')
+    if not osp.isdir(osp.dirname(osp.abspath(out))):
+        raise PreflightError(f'{out}: its folder does not exist; make it first.')
+    partial_file = f'{out}.partial'
+    names = [category['name'] for category in categories]
     settings = dict(
-        settings or {},
-        score_thr=score_thr,
-        folder=osp.abspath(folder),
-        categories=[category['name'] for category in categories],
+        settings or {}, score_thr=score_thr, folder=osp.abspath(folder), categories=names
     )
-    records = {r['image']['file_name']: r for r in _resume(partial, settings)}
+    records = {r['image']['file_name']: r for r in _resume(partial_file, settings)}
     if records:
-        print_log(
-            f'{len(records)} of {len(images)} images are done already, see {partial}', 'current'
-        )
-    left = [i for i in images if i['file_name'] not in records]
+        print(f'{len(records)} of {len(images)} images are done already, see {partial_file}')
+    left = [image for image in images if image['file_name'] not in records]
     loader = DataLoader(
-        _Images(folder, left, pipeline),
+        # no instances: for LoadAnnotations, which test pipelines have
+        [
+            dict(img_path=osp.join(folder, i['file_name']), img_id=i['id'], instances=[])
+            for i in left
+        ],
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=pseudo_collate,
+        collate_fn=partial(_load, Compose(pipeline)),
     )
     with torch.no_grad():
         found = (sample for batch in loader for sample in model.test_step(batch))
@@ -230,7 +217,8 @@ def make_pseudo_labels(
             height, width = sample.ori_shape
             labels = annotations_of(sample.pred_instances, image['id'], categories, score_thr)
             record = dict(image=dict(image, height=height, width=width), annotations=labels)
-            _append(partial, record)
+            with open(partial_file, 'a') as file:
+                file.write(json.dumps(record) + '\n')
             records[image['file_name']] = record
     listed = [records[image['file_name']] for image in images]
     labels = [label for record in listed for label in record['annotations']]
@@ -242,9 +230,24 @@ def make_pseudo_labels(
     )
     with write_atomically(out) as file:
         file.write(json.dumps(content).encode())
-    os.remove(partial)
+    os.remove(partial_file)
     labelled = sum(bool(record['annotations']) for record in listed)
     print(f'{out}: {len(labels)} labels on {labelled} of {len(listed)} images')
+
+
+def _load(pipeline: Compose, images: list[dict]) -> dict:
+    """A batch of images."""
+    batch = []
+    for image in images:
+        try:
+            batch.append(pipeline(image))
+        except ImageReadError:
+            raise
+        except Exception as error:  # mmcv's reader does not name the file
+            raise ImageReadError(
+                f'image {image["img_path"]}: {type(error).__name__}: {error}'
+            ) from error
+    return pseudo_collate(batch)
 
 
 def annotations_of(
@@ -259,73 +262,31 @@ def annotations_of(
 
     Returns:
         Best first; boxes that round to no area are left out.
-
-    Raises:
-        PreflightError: If a label has no category.
     """
     kept = instances[instances.scores >= score_thr]
     kept = kept[kept.scores.argsort(descending=True, stable=True)].cpu()
-    corners = get_box_tensor(kept.bboxes).double()
-    sizes = (corners[:, 2:] - corners[:, :2]).numpy().round(_DECIMALS)
-    corners = corners[:, :2].numpy().round(_DECIMALS)
-    scores = kept.scores.double().numpy().round(_DECIMALS)
+    if len(kept) and kept.labels.max() >= len(categories):
+        raise PreflightError(
+            f'the model detects class {kept.labels.max()}, but only {len(categories)} class names '
+            'are known; give the config the classes of its data set (metainfo).'
+        )
+    boxes = get_box_tensor(kept.bboxes).double().numpy()
+    boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).round(_DECIMALS)
     annotations = []
-    for i, label in enumerate(kept.labels.tolist()):
-        if label >= len(categories):
-            raise PreflightError(
-                f'the model detects class {label}, but only {len(categories)} class names are '
-                'known; give the config the classes of its data set (metainfo).'
-            )
-        if (sizes[i] <= 0).any():
-            continue
-        annotations.append(
-            dict(
-                image_id=image_id,
-                category_id=categories[label]['id'],
-                bbox=[*corners[i].tolist(), *sizes[i].tolist()],
-                area=float(sizes[i].prod().round(_DECIMALS)),
-                iscrowd=0,
-                score=float(scores[i]),
-            )
+    for i in np.flatnonzero((boxes[:, 2:] > 0).all(1)).tolist():
+        ann = dict(
+            image_id=image_id,
+            category_id=categories[kept.labels[i]]['id'],
+            bbox=boxes[i].tolist(),
+            area=round(float(boxes[i, 2:].prod()), _DECIMALS),
+            iscrowd=0,
+            score=round(float(kept.scores[i]), _DECIMALS),
         )
         if 'masks' in kept:
             (rle,) = encode_mask_results([np.asarray(kept.masks[i])])
-            rle['counts'] = rle['counts'].decode()
-            annotations[-1]['segmentation'] = rle
+            ann['segmentation'] = dict(rle, counts=rle['counts'].decode())
+        annotations.append(ann)
     return annotations
-
-
-def check_target(out: str) -> None:
-    """Refuse a place to write to before any work is done."""
-    if osp.exists(out):
-        raise PreflightError(f'{out} exists already; move it away or give another name.')
-    folder = osp.dirname(osp.abspath(out))
-    if not osp.isdir(folder):
-        raise PreflightError(f'{out}: the folder {folder} does not exist; make it first.')
-
-
-class _Images(Dataset):
-    """The images, loaded by a test pipeline."""
-
-    def __init__(self, folder: str, images: list[dict], pipeline: Sequence[dict]) -> None:
-        self.folder = folder
-        self.images = images
-        self.pipeline = Compose(pipeline)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        image = self.images[index]
-        path = osp.join(self.folder, image['file_name'])
-        # no instances: for LoadAnnotations, which test pipelines have
-        results = dict(img_path=path, img_id=image['id'], instances=[])
-        try:
-            return self.pipeline(results)
-        except ImageReadError:
-            raise
-        except Exception as error:  # mmcv's reader does not name the file
-            raise ImageReadError(f'image {path}: {type(error).__name__}: {error}') from error
 
 
 def _read_coco(path: str) -> dict:
@@ -343,31 +304,22 @@ def _read_coco(path: str) -> dict:
 
 def _resume(path: str, settings: dict) -> list[dict]:
     """What an earlier run wrote; the file is then ready for more lines."""
-    lines, end = [], 0
-    if osp.exists(path):
-        with open(path, 'rb') as file:
-            for line in file:
-                if not line.endswith(b'\n'):  # it was stopped here
-                    break
-                lines.append(json.loads(line))
-                end += len(line)
-        theirs = lines[0]['settings'] if lines else settings
-        if theirs != settings:
-            changed = ', '.join(
-                f'{key} was {theirs.get(key)!r}, is {settings.get(key)!r}'
-                for key in sorted({*theirs, *settings})
-                if theirs.get(key) != settings.get(key)
-            )
-            raise PreflightError(
-                f'{path} holds what an earlier run made with other settings: {changed}. Use its '
-                'settings to go on with it, or move it away to start anew.'
-            )
-        os.truncate(path, end)
-    if not lines:
-        _append(path, dict(settings=settings))
-    return lines[1:]
-
-
-def _append(path: str, line: dict) -> None:
-    with open(path, 'a') as file:
-        file.write(json.dumps(line) + '\n')
+    text = Path(path).read_bytes() if osp.exists(path) else b''
+    whole = text[: text.rfind(b'\n') + 1]  # it may have been stopped within a line
+    if not whole:
+        Path(path).write_text(json.dumps(dict(settings=settings)) + '\n')
+        return []
+    first, *records = map(json.loads, whole.splitlines())
+    before = first['settings']
+    changed = ', '.join(
+        f'{key} was {before.get(key)!r}, is {settings.get(key)!r}'
+        for key in sorted({*before, *settings})
+        if before.get(key) != settings.get(key)
+    )
+    if changed:
+        raise PreflightError(
+            f'{path} holds what an earlier run made with other settings: {changed}. Use its '
+            'settings to go on with it, or move it away to start anew.'
+        )
+    os.truncate(path, len(whole))
+    return records

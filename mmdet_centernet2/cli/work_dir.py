@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os.path as osp
 import socket
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,14 +18,10 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-#: In a work_dir; holds the process number of the last run.
-LOCK_FILE = '.running'
-
 
 def work_dir_of(args: Namespace, cfg: Config) -> str:
     """Where mmdet's ``tools/train.py`` will work."""
-    default = osp.join('./work_dirs', Path(args.config).stem)
-    return args.work_dir or cfg.get('work_dir') or default
+    return args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
 
 
 @contextmanager
@@ -35,19 +30,14 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
 
     The first process of a run holds the lock; it ends with the process,
     however that ends. File systems that cannot lock are used without.
-
-    Raises:
-        PreflightError: If another process trains there, or nothing can be
-            written there.
     """
     ranks = (os.environ.get('RANK'), os.environ.get('SLURM_PROCID'))
     if fcntl is None or any(int(rank or 0) for rank in ranks):
         yield
         return
-    path = osp.join(work_dir, LOCK_FILE)
     try:
         os.makedirs(work_dir, exist_ok=True)
-        file = open(path, 'a+')
+        file = open(Path(work_dir, '.running'), 'a+')  # holds the process number of the last run
     except OSError as error:
         raise PreflightError(
             f'work_dir {work_dir} cannot be written to ({error.strerror}). '

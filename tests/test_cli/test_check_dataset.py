@@ -46,12 +46,8 @@ def run(folder, capsys, monkeypatch, *options):
 
 @pytest.mark.slow
 def test_the_command(folder):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'five.py'],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'five.py']
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert '4 images (0 without objects), 12 objects, 0 crowds' in done.stdout
     assert 'perfect detections: coco/bbox_mAP 1.000' in done.stdout
@@ -59,14 +55,6 @@ def test_the_command(folder):
     assert done.stdout.rstrip().endswith('No faults.')
     with Image.open(folder / 'work_dirs/check_dataset/five.png') as picture:
         assert np.asarray(picture.convert('L')).std() > 10
-    broken = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'check_dataset.py'), 'no.py'],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert broken.returncode == 2
-    assert broken.stderr.count('\n') == 1 and 'no.py' in broken.stderr
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])

@@ -87,7 +87,7 @@ def test_missing_config_offers_one_like_it(run):
 def test_missing_base(run, base):
     (run / 'child.py').write_text(f'_base_ = {base!r}')
     said = message(checks.check_train, arguments(run, config=str(run / 'child.py')))
-    assert 'child.py: its _base_ is not there' in said and 'none.py' in said
+    assert 'child.py cannot be read' in said and 'none.py' in said
     (run / 'child.py').unlink()
 
 

@@ -25,14 +25,8 @@ def arguments(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.export
 def test_exports_and_compares(arguments, tmp_path, capsys):
-    main(
-        [
-            str(CONFIGS / 'deploy/detection_onnxruntime_dynamic.py'),
-            *arguments,
-            '--work-dir',
-            str(tmp_path),
-        ]
-    )
+    deploy_cfg = str(CONFIGS / 'deploy/detection_onnxruntime_dynamic.py')
+    main([deploy_cfg, *arguments, '--work-dir', str(tmp_path)])
     said = capsys.readouterr().out
     assert '0 only in onnxruntime, 0 only in PyTorch' in said
     assert (tmp_path / 'end2end.onnx').is_file()
