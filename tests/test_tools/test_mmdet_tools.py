@@ -36,6 +36,9 @@ from mmdet_centernet2.engine import CenterNet2Visualizer
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
 
+#: ``PYTHONPATH`` of processes; configs are not formatted there.
+PLAIN_YAPF = f'{ROOT / "tests/plain_yapf"}:{os.environ.get("PYTHONPATH", "")}'
+
 
 def run_tool(name, *args):
     """Run ``tools/NAME`` in this process; strings are split into words."""
@@ -211,7 +214,7 @@ def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
 def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint, folder, tmp_path):
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_test.sh', config, checkpoint, '2', '--work-dir', tmp_path],
-        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1'),
+        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1', PYTHONPATH=PLAIN_YAPF),
         cwd=tmp_path,
         text=True,
         capture_output=True,
@@ -254,7 +257,7 @@ def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder, tmp_path,
         (dict(inputs='nowhere.jpg'), 'nowhere.jpg does not exist'),
         (dict(inputs='.'), 'holds no image'),
         (dict(model='nowhere.py'), 'nowhere.py does not exist'),
-        (dict(weights='nowhere.pth'), 'nowhere.pth does not exist'),
+        (dict(weights='nowhere.pth'), 'nowhere.pth: does not exist'),
         (dict(device='cuda:0'), '--device cuda:0'),
     ],
 )
