@@ -68,20 +68,13 @@ class TreeTilesError(PinnedFileError):
 
 @dataclass
 class Tile:
-    """A part of a photo and the boxes whose centres it holds.
-
-    Attributes:
-        photo: Name of the photo.
-        x, y: Top left corner in the photo, in pixels.
-        image: (h, w, 3) uint8, BGR.
-        boxes: (n, 4) float64, x1 y1 x2 y2 in pixels of the tile.
-    """
+    """A part of a photo and the boxes whose centres it holds."""
 
     photo: str
-    x: int
+    x: int  # top left corner in the photo, in pixels
     y: int
-    image: np.ndarray
-    boxes: np.ndarray
+    image: np.ndarray  # (h, w, 3) uint8, BGR
+    boxes: np.ndarray  # (n, 4) float64, x1 y1 x2 y2 in pixels of the tile
 
     @property
     def split(self) -> str:
@@ -95,17 +88,11 @@ class Tile:
 
 @dataclass
 class Summary:
-    """What became of every box.
+    """What became of every box."""
 
-    Attributes:
-        tiles: Number of tiles per split.
-        boxes: Number of boxes per split.
-        dropped: Boxes left out, per reason.
-    """
-
-    tiles: dict[str, int] = field(default_factory=dict)
-    boxes: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
+    tiles: dict[str, int] = field(default_factory=dict)  # number per split
+    boxes: dict[str, int] = field(default_factory=dict)  # number per split
+    dropped: dict[str, int] = field(default_factory=dict)  # number per reason
 
     def lines(self) -> list[str]:
         """The summary as lines for a person."""
@@ -159,11 +146,10 @@ def coco_dict(tiles: list[Tile]) -> dict:
             box = dict(bbox=[x1, y1, x2 - x1, y2 - y1], area=(x2 - x1) * (y2 - y1), iscrowd=0)
             ids = dict(id=len(annotations) + 1, image_id=image_id, category_id=1)
             annotations.append({**ids, **box})
+    about = 'Tree crowns in NEON aerial photographs, 400-px tiles'
+    source = f'{DEEPFOREST.project} {DEEPFOREST.version} (MIT)'
     return dict(
-        info=dict(
-            description='Tree crowns in NEON aerial photographs, 400-px tiles',
-            source=f'{DEEPFOREST.project} {DEEPFOREST.version} (MIT)',
-        ),
+        info=dict(description=about, source=source),
         licenses=[dict(id=1, name='MIT')],
         categories=[dict(id=1, name='tree', supercategory='plant')],
         images=images,
