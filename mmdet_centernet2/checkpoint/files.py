@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet_centernet2.utils.errors import CheckpointError
 
 from ..utils.files import write_atomically
-from .safe_pickle import FETCH_AGAIN, load_arrays
+from .safe_pickle import FETCH_AGAIN, damaged, load_arrays
 
 # First bytes of the pickle that opens a file of torch.save before torch 1.6:
 # the number 0x1950a86a20f9469cfc6c.
@@ -54,8 +54,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    if path.is_dir():
-        raise CheckpointError('is a folder; give the checkpoint file in it.')
     if not path.exists():
         raise CheckpointError(f'does not exist (looked for {path.absolute()}).')
     try:
@@ -101,14 +99,12 @@ def _check_archive(file: BinaryIO) -> None:
     """Compare the checksums in a file of torch.save with its content."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names, damaged = archive.namelist(), archive.testzip()
+            names, wrong = archive.namelist(), archive.testzip()
     except Exception as error:  # damaged archives fail in many ways
-        raise CheckpointError(f'the file is damaged or cut off ({error}). {FETCH_AGAIN}') from error
+        raise damaged(error) from error
     file.seek(0)
-    if damaged is not None:
-        raise CheckpointError(
-            f'the file is damaged: the checksum of {damaged!r} in it is wrong. {FETCH_AGAIN}'
-        )
+    if wrong is not None:
+        raise damaged(f'the checksum of {wrong!r} in it is wrong')
     if any(name.endswith('/constants.pkl') for name in names):
         raise CheckpointError(
             'is a TorchScript program, not a checkpoint; save the state dict of the model instead.'
@@ -131,10 +127,7 @@ def load_torch(file: BinaryIO) -> Any:
                 f'was not read ({foreign[1]}). Take the file from its authors, or save its state '
                 'dict alone.'
             ) from error
-        reason = (str(error).strip().splitlines() or ['no reason given'])[0][:200]
-        raise CheckpointError(
-            f'the file is damaged or cut off ({type(error).__name__}: {reason}). {FETCH_AGAIN}'
-        ) from error
+        raise damaged(error) from error
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -150,7 +143,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path), device='cpu')
     except SafetensorError as error:
-        raise CheckpointError(f'the file is damaged or cut off ({error}). {FETCH_AGAIN}') from error
+        raise damaged(error) from error
 
 
 def tensors_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:

@@ -19,11 +19,6 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-try:
-    from numpy._core import multiarray
-except ImportError:  # numpy 1
-    from numpy.core import multiarray  # type: ignore[no-redef]
-
 # Every fixed-size number, plus text. Object and record dtypes stay refused.
 _DTYPE_CODES = '?bhilqBHILQefdgFDGSU'
 # numpy 2 moved the module; a file keeps the name its writer's numpy had.
@@ -55,23 +50,15 @@ def mmengine_safe_globals() -> tuple[tuple[Callable, str], ...]:
     As pairs with their names, also where torch knows the name: onedl-mmengine
     takes the bare classes off the list after each file that it has read.
     """
-    named = {
-        f'{known.__module__}.{known.__qualname__}': known
-        for known in (
-            HistoryBuffer,
-            OneCycleParamScheduler,
-            Counter,
-            encode,  # how pickle spells the bytes of a numpy array
-            np.ndarray,
-            np.dtype,
-            *{type(np.dtype(code)) for code in _DTYPE_CODES},
-        )
-    }
+    numbers = {type(np.dtype(code)) for code in _DTYPE_CODES}
+    known = (HistoryBuffer, OneCycleParamScheduler, Counter, np.ndarray, np.dtype, *numbers)
+    named = {f'{one.__module__}.{one.__qualname__}': one for one in known}
+    named['_codecs.encode'] = encode  # how pickle spells the bytes of a numpy array
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32().__reduce__()[0]
     for module in _NUMPY_MODULES:
-        for function in (multiarray._reconstruct, multiarray.scalar):
-            named[f'{module}.{function.__name__}'] = function
+        named |= {f'{module}._reconstruct': reconstruct, f'{module}.scalar': scalar}
     named['builtins.getattr'] = pickled_method
-    return tuple((known, name) for name, known in named.items())
+    return tuple((one, name) for name, one in named.items())
 
 
 def allow_mmengine_checkpoints() -> None:

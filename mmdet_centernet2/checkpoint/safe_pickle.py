@@ -17,6 +17,14 @@ import numpy as np
 from mmdet_centernet2.utils.errors import CheckpointError
 
 FETCH_AGAIN = 'Fetch the file again and compare its size or checksum.'
+
+
+def damaged(reason: object) -> CheckpointError:
+    """What to raise for a file that ends early or holds nonsense."""
+    text = (str(reason).strip().splitlines() or [type(reason).__name__])[0][:200]
+    return CheckpointError(f'the file is damaged or cut off ({text}). {FETCH_AGAIN}')
+
+
 # Element types that are read: kind and size in bytes.
 _NUMBERS = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'f2', 'f4', 'f8')
 
@@ -51,7 +59,7 @@ class _Array(np.ndarray):
         if not (isinstance(kind, _DType) and isinstance(raw, (bytes, bytearray))):
             raise CheckpointError('an array is made of something but bytes.')
         if min(shape, default=0) < 0:
-            raise CheckpointError(f'an array has the shape {shape}; the file is damaged.')
+            raise damaged(f'an array of shape {shape}')
         # numpy compares the number of bytes, and makes the byte order native.
         dtype = np.dtype(kind.order + kind.number)
         content = (1, tuple(shape), dtype, bool(fortran), bytes(raw))
@@ -108,9 +116,7 @@ def load_arrays(file: BinaryIO) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged pickle fails in any way
-        raise CheckpointError(
-            f'the pickle is damaged or cut off ({type(error).__name__}: {error}). {FETCH_AGAIN}'
-        ) from error
+        raise damaged(error) from error
     if file.read(1):
         raise CheckpointError(f'there is data after the end of the pickle. {FETCH_AGAIN}')
     return content

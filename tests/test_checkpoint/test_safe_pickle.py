@@ -344,7 +344,7 @@ def test_torchscript_is_refused(tmp_path):
     'path, hint',
     [
         ('absent.pth', 'does not exist'),
-        ('.', 'is a folder'),
+        ('.', 'cannot be read: Is a directory'),
         ('https://example.com/model.pth', 'Download the file first'),
         ('detectron2://ImageNetPretrained/MSRA/R-50.pkl', 'Download'),
     ],
