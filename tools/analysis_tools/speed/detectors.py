@@ -11,6 +11,9 @@ reach the last suppression.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import mmdet
@@ -21,6 +24,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from mmdet_centernet2.models.dense_heads import CenterNet2ProposalHead
 
@@ -101,12 +105,7 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
 
 def _pool_in_float32(model: nn.Module) -> None:
     """Let mmdet's detectors run in bfloat16: mmcv's CPU operators cannot."""
-
-    def to_float(value: object) -> object:
-        if isinstance(value, list | tuple):
-            return type(value)(map(to_float, value))
-        return value.float() if isinstance(value, Tensor) else value
-
+    to_float = partial(tree_map_only, Tensor, Tensor.float)
     if hasattr(model, 'roi_head'):
         for extractor in _listed(model.roi_head.bbox_roi_extractor):
             extractor.register_forward_pre_hook(lambda module, inputs: to_float(inputs))
@@ -131,16 +130,22 @@ def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
 def _spread_logits(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> None:
     """Let box heads be as sure as trained ones, not undecided."""
     heads = box_heads(model)
-    logits: list[Tensor] = []
-    hooks = [
-        head.fc_cls.register_forward_hook(lambda module, inputs, output: logits.append(output))
-        for head in heads
-    ]
-    if heads:
-        model.predict(images, samples, rescale=False)
-    for head, hook, seen in zip(heads, hooks, logits):
+    with _watch([head.fc_cls for head in heads]) as seen:
+        if heads:
+            model.predict(images, samples, rescale=False)
+    for head, (_, logits) in zip(heads, seen):
+        head.fc_cls.weight *= LOGIT_STD / logits.std()
+
+
+@contextmanager
+def _watch(modules: list[nn.Module]) -> Iterator[list[tuple]]:
+    """First input and output of each call of some modules."""
+    seen: list[tuple] = []
+    note = lambda module, inputs, output: seen.append((inputs[0], output))  # noqa: E731
+    hooks = [module.register_forward_hook(note) for module in modules]
+    yield seen
+    for hook in hooks:
         hook.remove()
-        head.fc_cls.weight *= LOGIT_STD / seen.std()
 
 
 def box_heads(model: nn.Module) -> list[nn.Module]:
@@ -187,12 +192,13 @@ class Prediction:
 
     def work(self) -> dict[str, int]:
         """What one call does, all images together."""
-        proposals: list = []
+        detections, proposals = self(), 0
         if getattr(self.model, 'with_rpn', False):
             with torch.no_grad(), self.autocast:
                 features = self.model.extract_feat(self.images)
-                proposals = self.model.rpn_head.predict(features, self.samples, rescale=False)
-        return dict(proposals=sum(map(len, proposals)), detections=self())
+                found = self.model.rpn_head.predict(features, self.samples, rescale=False)
+            proposals = sum(map(len, found))
+        return dict(proposals=proposals, detections=detections)
 
 
 class TrainingStep:
@@ -232,12 +238,7 @@ class TrainingStep:
 
     def rois(self) -> list[int]:
         """RoIs that each box head is trained on in a step; takes one."""
-        counts: list[int] = []
         # every box head has the layer, and calls it once
-        layers = [head.shared_fcs[0] for head in box_heads(self.model)]
-        count = lambda module, inputs: counts.append(len(inputs[0]))  # noqa: E731
-        hooks = [layer.register_forward_pre_hook(count) for layer in layers]
-        self()
-        for hook in hooks:
-            hook.remove()
-        return counts
+        with _watch([head.shared_fcs[0] for head in box_heads(self.model)]) as seen:
+            self()
+        return [len(features) for features, _ in seen]

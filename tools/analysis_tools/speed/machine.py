@@ -34,7 +34,8 @@ def environment() -> dict[str, str]:
     """Machine and versions; starts no CUDA in this process."""
     flags = _cpu_info('flags').split()
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    about = {
+    installed = {d.metadata['Name']: d.version for d in distributions()}
+    return {
         'date': time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
         'mmdet_centernet2': __version__,
         'CPU': _cpu_info('model name') or platform.processor() or 'unknown',
@@ -45,9 +46,8 @@ def environment() -> dict[str, str]:
         'GPU': _gpu() if has_gpu() else 'none',
         'Python': platform.python_version(),
         'torch': torch.__version__,
+        **{name: installed.get(name, 'not installed') for name in PACKAGES},
     }
-    installed = {d.metadata['Name']: d.version for d in distributions()}
-    return about | {name: installed.get(name, 'not installed') for name in PACKAGES}
 
 
 def has_gpu() -> bool:

@@ -14,7 +14,7 @@ Size = tuple[int, int]
 #: The network input of a photograph of COCO at test time.
 TEST_SIZE = (800, 1344)
 #: Instead of it, for trying out.
-QUICK_SIZE = (192, 256)
+QUICK_SIZE = (96, 128)
 STRIDES = (8, 16, 32, 64, 128)
 
 

@@ -40,16 +40,8 @@ def write_jpeg(path: Path, size: Sequence[int], seed: int) -> None:
 
 def _short_edge(resize_type: str, **options) -> Callable:
     """Resizing of the ms-1x configs."""
-    scales = [640, 672, 704, 736, 768, 800]
-    return TRANSFORMS.build(
-        dict(
-            type='RandomChoiceResize',
-            scales=scales,
-            resize_type=resize_type,
-            max_size=1333,
-            **options,
-        )
-    )
+    options |= dict(scales=[640, 672, 704, 736, 768, 800], max_size=1333)
+    return TRANSFORMS.build(dict(options, type='RandomChoiceResize', resize_type=resize_type))
 
 
 def _read(paths: Sequence[Path], *transforms: Callable) -> None:
@@ -78,17 +70,16 @@ def pipeline(context: Context) -> list[Row]:
                 if not path.exists():
                     write_jpeg(path, size, seed)
             if crop is None:
+                what = 'short edge 640 to 800'
                 resize = {kind: _short_edge('ResizeShortestEdge', backend=kind) for kind in load}
-                ours = checked, _short_edge('AntialiasShortestEdge')
+                ours = _short_edge('AntialiasShortestEdge')
             else:
+                what = f'crop {crop}'
                 resize = {kind: EfficientDetResizeCrop(crop, backend=kind) for kind in load}
-                ours = checked, EfficientDetResizeCrop(crop, backend='antialias')
+                ours = EfficientDetResizeCrop(crop, backend='antialias')
             calls = {kind: partial(_read, paths, load[kind], resize[kind]) for kind in load}
-            rows += context.compare(
-                f'{size[0]} x {size[1]}, '
-                + ('short edge 640 to 800' if crop is None else f'crop {crop}'),
-                dict(calls, ours=partial(_read, paths, *ours)),
-            )
+            calls['ours'] = partial(_read, paths, checked, ours)
+            rows += context.compare(f'{size[0]} x {size[1]}, {what}', calls)
     for row in rows:
         row.numbers['images/s'] = count / row.timing.median
     return rows
@@ -96,27 +87,22 @@ def pipeline(context: Context) -> list[Row]:
 
 def annotations(num_images: int, num_classes: int, num_objects: int) -> dict:
     """Content of an annotation file in the format of COCO and LVIS."""
-    lvis = dict(neg_category_ids=[1], not_exhaustive_category_ids=[])
-    height, width = SIZE
-    entries = []
+    common = dict(height=SIZE[0], width=SIZE[1])
+    common |= dict(neg_category_ids=[1], not_exhaustive_category_ids=[])  # of LVIS
+    counts = dict(image_count=1, instance_count=1)
+    images, entries = [], []
     for image in range(num_images):
+        images.append(dict(common, id=image, file_name=f'{image}.jpg'))
         boxes = random_boxes(num_objects, SIZE, image)
         boxes[:, 2:] -= boxes[:, :2]
         labels = random_labels(num_objects, num_classes, image)
         for box, label in zip(boxes.tolist(), labels.tolist()):
             about = dict(id=len(entries) + 1, image_id=image, category_id=label + 1, iscrowd=0)
             entries.append(dict(about, bbox=box, area=box[2] * box[3]))
-    return dict(
-        annotations=entries,
-        images=[
-            dict(lvis, id=image, file_name=f'{image}.jpg', height=height, width=width)
-            for image in range(num_images)
-        ],
-        categories=[
-            dict(id=i + 1, name=str(i), frequency='rcf'[i % 3], image_count=1, instance_count=1)
-            for i in range(num_classes)
-        ],
-    )
+    categories = [
+        dict(counts, id=i + 1, name=str(i), frequency='rcf'[i % 3]) for i in range(num_classes)
+    ]
+    return dict(images=images, annotations=entries, categories=categories)
 
 
 def detections(image: int, num: int, num_classes: int, num_objects: int) -> dict:
@@ -177,20 +163,15 @@ def evaluation(context: Context) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, f'{name}.json')
             file.write_text(json.dumps(annotations(images, *objects)))
-            calls = {
-                kind: _evaluator(kind, file, images, num, *objects)
-                for kind in (metric, f'CenterNet2{metric}')
-            }
+            kinds = (metric, f'CenterNet2{metric}')
+            calls = {kind: _evaluator(kind, file, images, num, *objects) for kind in kinds}
             work = f'{name}, {images} images, {num} detections each'
             timed = context.compare(work, calls, max_rounds=3)
             figures = [calls[row.contestant]() for row in timed]
         for row, found in zip(timed, figures):
             row.numbers['AP'] = found[key]
-        differences = [
-            abs(value - figures[-1][name])
-            for name, value in figures[0].items()
-            if isinstance(value, float)
-        ]
+        theirs, mine = figures
+        differences = [abs(v - mine[k]) for k, v in theirs.items() if isinstance(v, float)]
         timed[-1].numbers['largest difference (mmdet rounds to 0.001)'] = max(differences)
         rows += timed
     return rows
