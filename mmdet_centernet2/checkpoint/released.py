@@ -118,9 +118,8 @@ def _convert(source: Path, model: Model, target: Path) -> None:
         conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
         cfg = Config.fromfile(str(model.config))
         fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
-        if conversion.unplaced or not fit:
-            wrong = [*conversion.unplaced, *fit.missing, *fit.unexpected]
-            wrong += [item.name for item in fit.mismatched]
+        wrong = [*conversion.unplaced, *fit.unexpected, *fit.left_out]
+        if wrong:
             raise CheckpointError(
                 f'{source}: does not hold {model.original}; {len(wrong)} tensors do not fit, '
                 f'such as {wrong[0]!r}.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
 
     try:
         with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
-            return MODELS.build(part).state_dict()
+            return MODELS.build(copy.deepcopy(part)).state_dict()
     except Exception as error:  # as many ways as there are modules
         raise CheckpointError(
             f'{where}: its model cannot be built ({type(error).__name__}: {error})'
@@ -83,8 +84,8 @@ def dataset_meta(config: Config, classes: set[int]) -> dict | None:
 
     dataset = (config.get('test_dataloader') or {}).get('dataset', {})
     kind = DATASETS.get(dataset.type) if 'type' in dataset else None
-    meta = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
-    names, palette = tuple(meta.get('classes', ())), meta.get('palette', ())
+    meta = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    names, palette = tuple(meta.get('classes') or ()), meta.get('palette') or ()
     if {len(names)} != classes:
         return None
     if len(palette) < len(names):
