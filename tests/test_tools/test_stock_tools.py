@@ -17,7 +17,7 @@ import subprocess
 import sys
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -34,6 +34,7 @@ from mmdet_centernet2.datasets.transforms import CheckedLoadImageFromFile, Resiz
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import PICTURES, write_dataset
+from tests.test_tools.test_mmdet_tools import PLAIN_YAPF
 
 NAMES = sorted(shipped_configs())
 TOOLS = Path(mmdet.__file__).parent / '.mim/tools/analysis_tools'
@@ -123,10 +124,9 @@ def tool(name: str) -> ModuleType:
     return module
 
 
-def main(module: ModuleType, *arguments, monkeypatch) -> None:
+def main(monkeypatch, module: ModuleType, *arguments) -> None:
     """Run a tool with a command line."""
-    line = [module.__file__, *map(str, arguments)]
-    monkeypatch.setattr(sys, 'argv', line)
+    monkeypatch.setattr(sys, 'argv', [module.__file__, *map(str, arguments)])
     module.main()
 
 
@@ -148,7 +148,12 @@ for sys.argv in json.loads(sys.argv[1]):
 def run(*commands: tuple) -> str:
     """Run tools as users do."""
     lines = json.dumps([(TOOLS / f'{name}.py', *rest) for name, *rest in commands], default=str)
-    done = subprocess.run([sys.executable, '-c', FORK, lines], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', FORK, lines],
+        env=dict(os.environ, PYTHONPATH=PLAIN_YAPF),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -162,32 +167,21 @@ def figures_in(text: str) -> list:
 # -----eval_metric.py and coco_error_analysis.py-----
 @every_config
 def test_eval_metric_and_what_it_writes_for_the_error_analysis(case, tmp_path, monkeypatch, capsys):
-    main(
-        tool('eval_metric'),
-        case.path,
-        case.predictions,
-        '--cfg-options',
-        f'val_evaluator.outfile_prefix={tmp_path / "found"}',
-        monkeypatch=monkeypatch,
-    )
+    option = f'val_evaluator.outfile_prefix={tmp_path}/found'
+    arguments = (case.path, case.predictions, '--cfg-options', option)
+    main(monkeypatch, tool('eval_metric'), *arguments)
     metric = case.cfg.val_evaluator.metric
     kinds = [metric] if isinstance(metric, str) else metric
     assert figures_in(capsys.readouterr().out) == pytest.approx([1.0] * len(kinds))
 
     module, areas = tool('coco_error_analysis'), []
-    monkeypatch.setattr(
-        module,
-        'makeplot',
-        lambda rs, ps, *_: areas.append(ps[..., 0, 0].mean(axis=tuple(range(1, ps.ndim - 2)))),
-    )
-    main(
-        module,
-        tmp_path / 'found.bbox.json',
-        tmp_path / 'out',
-        '--ann',
-        few_categories(case.annotations, tmp_path / 'few.json'),
-        monkeypatch=monkeypatch,
-    )
+
+    def note(rs, ps, *_):
+        areas.append(ps[..., 0, 0].mean(axis=tuple(range(1, ps.ndim - 2))))
+
+    monkeypatch.setattr(module, 'makeplot', note)
+    few = few_categories(case.annotations, tmp_path / 'few.json')
+    main(monkeypatch, module, tmp_path / 'found.bbox.json', tmp_path / 'out', '--ann', few)
     for errors in areas:  # C75, C50, Loc, Sim, Oth, BG, FN
         assert errors == pytest.approx([1.0] * 7)
     assert areas
@@ -201,11 +195,8 @@ def few_categories(annotations: Path, file: Path) -> Path:
     """
     content = json.loads(annotations.read_text())
     used = {a['category_id'] for a in content['annotations']}
-    content['categories'] = [
-        dict(category, supercategory='thing')
-        for category in content['categories']
-        if category['id'] in used
-    ]
+    categories = content['categories']
+    content['categories'] = [dict(c, supercategory='thing') for c in categories if c['id'] in used]
     file.write_text(json.dumps(content))
     return file
 
@@ -216,12 +207,9 @@ def few_categories(annotations: Path, file: Path) -> Path:
 def test_analyze_results(case, tmp_path, monkeypatch):
     """All but the model, which the tool builds and does not use."""
     module = tool('analyze_results')
-    monkeypatch.setattr(
-        module.Runner,
-        'from_cfg',
-        lambda cfg: type('Runner', (), dict(test_evaluator=Evaluator(cfg.test_evaluator))),
-    )
-    main(module, case.path, case.predictions, tmp_path, monkeypatch=monkeypatch)
+    runner = lambda cfg: SimpleNamespace(test_evaluator=Evaluator(cfg.test_evaluator))  # noqa: E731
+    monkeypatch.setattr(module.Runner, 'from_cfg', runner)
+    main(monkeypatch, module, case.path, case.predictions, tmp_path)
     pictures = [file.name for file in tmp_path.rglob('*.jpg')]
     assert sorted(pictures) == [f'{0:012d}_1.0.jpg', f'{1:012d}_1.0.jpg']
 
@@ -230,12 +218,9 @@ def test_analyze_results(case, tmp_path, monkeypatch):
 @every_config
 def test_confusion_matrix(case, tmp_path, monkeypatch):
     """The matrix; a plot of many classes would take minutes and gigabytes."""
-    module = tool('confusion_matrix')
-    plots = []
-    monkeypatch.setattr(
-        module, 'plot_confusion_matrix', lambda matrix, labels, **_: plots.append((matrix, labels))
-    )
-    main(module, case.path, case.predictions, tmp_path, monkeypatch=monkeypatch)
+    module, plots = tool('confusion_matrix'), []
+    monkeypatch.setattr(module, 'plot_confusion_matrix', lambda *args, **_: plots.append(args))
+    main(monkeypatch, module, case.path, case.predictions, tmp_path)
     ((matrix, labels),) = plots
     assert labels[-1] == 'background' and matrix.shape == (len(labels),) * 2
     assert np.trace(matrix) == matrix.sum() == OBJECTS
@@ -263,22 +248,19 @@ def test_every_tool_as_a_command(case, tmp_path):
 # -----SAHI-----
 @pytest.mark.slow
 @every_config
-def test_sahi(case, tmp_path):
+def test_sahi(case, tmp_path, monkeypatch):
     """Slices of an image, resized to the size that SAHI is asked for."""
-    sahi = pytest.importorskip('sahi', reason='requirements/sahi.txt')
+    import sahi
     from sahi.predict import get_sliced_prediction
 
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')  # sahi sets it for all that follows
     torch.manual_seed(0)  # some detections in both slices
     checkpoint = tmp_path / 'untrained.pth'
     meta = DATASETS.build(dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
     torch.save(dict(state_dict={}, meta=dict(dataset_meta=meta)), checkpoint)
+    paths = dict(model_path=str(checkpoint), config_path=str(case.path))
     model = sahi.AutoDetectionModel.from_pretrained(
-        'mmdet',
-        model_path=str(checkpoint),
-        config_path=str(case.path),
-        device='cpu',
-        image_size=64,
-        confidence_threshold=0.0,
+        'mmdet', **paths, device='cpu', image_size=64, confidence_threshold=0.0
     )
     assert tuple(model.category_names) == tuple(meta['classes'])
     load, resize = (
