@@ -1,5 +1,6 @@
 """Every effective setting of the configs is that of the original."""
 
+import functools
 from fnmatch import fnmatch
 
 import pytest
@@ -69,18 +70,19 @@ def test_a_drifted_config_is_noticed():
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
-def _model(cfg):
-    """The model of a config, as shapes only."""
+@functools.cache
+def _config_and_model(name):
+    """A config and its model, as shapes only."""
+    cfg = Config.fromfile(CONFIGS / name)
     cfg.model.backbone.init_cfg = None
     with torch.device('meta'):
-        return MODELS.build(cfg.model)
+        return cfg, MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_norms_do_not_decay_everything_else_does(name):
     """Scales, biases and fusion weights included; one rate for all."""
-    cfg = Config.fromfile(CONFIGS / name)
-    model = _model(cfg)
+    cfg, model = _config_and_model(name)
     of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     seen = 0
@@ -100,8 +102,8 @@ def test_what_is_frozen(name):
     But for parameters that no output depends on, and the offsets'
     biases, which the original does not have.
     """
-    cfg = Config.fromfile(CONFIGS / name)
-    model = _model(cfg).train()
+    cfg, model = _config_and_model(name)
+    model.train()
     norms = [m for m in model.backbone.modules() if isinstance(m, NORMS)]
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert all(n.startswith('backbone.') for n in frozen)

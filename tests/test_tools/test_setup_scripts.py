@@ -1,6 +1,5 @@
 """The two setup scripts, and the lists of what they install."""
 
-import argparse
 import configparser
 import json
 import os
@@ -171,17 +170,18 @@ def test_gpu_that_mmcv_cannot_use_is_hidden(ready_clone):
 # --- The parts ---------------------------------------------------------------
 
 
-def environment(clone: Path) -> setup_env.Environment:
-    options = argparse.Namespace(script='quickstart.sh', active=False, stack='openmmlab')
-    made = setup_env.Environment(options)
+@pytest.fixture
+def here(clone, monkeypatch) -> setup_env.Environment:
+    """This Python as the environment of a clone."""
+    monkeypatch.setattr(sys, 'argv', ['setup_env.py', 'quickstart.sh'])
+    monkeypatch.setattr(setup_env, 'LISTS', clone / 'requirements')
+    made = setup_env.Environment(setup_env.parse()[0])
     made.folder, made.python, made.state = clone, sys.executable, clone
     made.logs, made.mark, made.record = clone, clone / 'mark', clone / 'state.json'
     return made
 
 
-def test_what_changed_is_noticed(clone, monkeypatch):
-    here = environment(clone)
-    monkeypatch.setattr(setup_env, 'LISTS', clone / 'requirements')
+def test_what_changed_is_noticed(here, clone):
     assert not here.up_to_date(), 'never set up'
     state = here.current()
 
@@ -214,9 +214,8 @@ def test_what_changed_is_noticed(clone, monkeypatch):
         ("global.no-binary='x'", None),
     ],
 )
-def test_uv_takes_the_settings_of_pip(clone, monkeypatch, settings, options):
+def test_uv_takes_the_settings_of_pip(here, monkeypatch, settings, options):
     """Of what only pip knows, pip is used."""
-    here = environment(clone)
     monkeypatch.setattr(setup_env, 'output_of', lambda *command: settings)
     monkeypatch.setattr(here, 'find_uv', lambda: 'uv')
     command = here.uv_command()
@@ -229,30 +228,26 @@ def test_uv_takes_the_settings_of_pip(clone, monkeypatch, settings, options):
     assert here.uv_command() == []
 
 
-def test_pip_installs_what_uv_cannot(clone, capsys):
-    here = environment(clone)
+def test_pip_installs_what_uv_cannot(here, clone):
     here.python, here.uv = str(stub(clone / 'python', 'echo "$@"\n')), ['false']
     here.install('libraries', 'numpy')
     assert '-m pip' in (clone / 'libraries.log').read_text()
     assert here.uv == []
 
 
-def test_a_torch_that_is_there_stays(clone, monkeypatch):
-    here = environment(clone)
-    for torch, kept in ((None, True), ('2.11.0', False)):
-        monkeypatch.setattr(setup_env, 'installed', lambda name, torch=torch: torch)
-        monkeypatch.setattr(here, 'require_compiler', lambda: None)
-        monkeypatch.setattr(here, 'uv_command', lambda: [sys.executable, '-c', '1/0'])
-        here.python = str(stub(clone / 'python', 'exit 1\n'))
-        monkeypatch.setattr(sys, 'argv', ['setup_env.py', 'quickstart.sh'])
-        with pytest.raises(SystemExit):
-            here.install_everything()
-        pins = (clone / 'constraints.txt').read_text()
-        assert ('\ntorch==' in pins) == kept and '\nnumpy==' in pins
+@pytest.mark.parametrize('torch, pinned', [(None, True), ('2.11.0', False)])
+def test_a_torch_that_is_there_stays(here, clone, monkeypatch, torch, pinned):
+    monkeypatch.setattr(setup_env, 'installed', lambda name: torch)
+    monkeypatch.setattr(here, 'require_compiler', lambda: None)
+    monkeypatch.setattr(here, 'uv_command', lambda: [sys.executable, '-c', '1/0'])
+    here.python = str(stub(clone / 'python', 'exit 1\n'))
+    with pytest.raises(SystemExit):
+        here.install_everything()
+    pins = (clone / 'constraints.txt').read_text()
+    assert ('\ntorch==' in pins) == pinned and '\nnumpy==' in pins
 
 
-def test_operators_for_the_cpu_only_are_marked(clone):
-    here = environment(clone)
+def test_operators_for_the_cpu_only_are_marked(here, clone):
     for cuda in ('13.0', None):
         (clone / 'mmcv.json').write_text(json.dumps(dict(wheel=None, why='for the CPU', cuda=cuda)))
         here.finish_mmcv(steps.Step('mmcv', clone / 'mmcv.log', ['true']))
@@ -290,18 +285,16 @@ def test_a_step_that_fails_ends_with_one_line(tmp_path, capsys, monkeypatch, log
 
 
 def test_what_runs_is_ended_with_its_children(tmp_path):
-    log = tmp_path / 'log'
+    log, end = tmp_path / 'log', time.monotonic() + 20
     steps.Step('sleep', log, ['sh', '-c', 'sleep 50 & echo $!; wait'])
     while not log.read_text().strip():
         time.sleep(0.05)
     steps.Step.end_all()
     steps.Step.running.clear()
     status = Path('/proc', log.read_text().strip(), 'status')
-    for _ in range(100):  # the signal has been sent; give it time to arrive
-        if not status.exists() or 'State:\tZ' in status.read_text():
-            return
+    while status.exists() and 'State:\tZ' not in status.read_text():
+        assert time.monotonic() < end, 'the child of the command is still there'
         time.sleep(0.1)
-    pytest.fail('the child of the command is still there')
 
 
 def test_progress_of_the_compiler(tmp_path):
@@ -309,8 +302,7 @@ def test_progress_of_the_compiler(tmp_path):
     step.log.write_text('Running command\nstill')
     assert steps.Step.progress(step) == 'Running command'
     step.log.write_text('  [1/77] c++ a.cpp\n  warning\n  [11/77] c++ b.cpp\n')
-    said = steps.Step.progress(step)
-    assert said == '11 of 77 files compiled, about 11:00 left'
+    assert steps.Step.progress(step) == '11 of 77 files compiled, about 11:00 left'
 
 
 # As in mmcv 2.1.0.

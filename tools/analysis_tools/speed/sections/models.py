@@ -99,7 +99,7 @@ def _repeat(call: Callable, times: int) -> None:
 def _step(
     context: Context, model: nn.Module, num_objects: int = FEW, amp: torch.dtype | None = None
 ) -> TrainingStep:
-    size = context.pick((640, 640), (128, 128))
+    size = context.pick((640, 640), (64, 64))
     return TrainingStep(model, size, num_objects, amp=amp)
 
 
