@@ -24,10 +24,7 @@ _SHOWN = 12  # tensors named in a message; the rest are counted
 
 
 def load_checkpoint(path: str) -> dict:
-    """Read a checkpoint of mmengine or a bare state dict.
-
-    Args:
-        path: A file, or what else mmengine loads from (URL, ``open-mmlab://``).
+    """Read a file, or what else mmengine loads from (URL, ``open-mmlab://``).
 
     Raises:
         CheckpointError: If the file cannot be read.

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.runner.checkpoint import get_external_models
 
 from mmdet_centernet2.checkpoint import (
@@ -23,8 +22,9 @@ from mmdet_centernet2.checkpoint import (
 )
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.released import released_checkpoint
+from mmdet_centernet2.cli import convert
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
-from mmdet_centernet2.cli.convert import build_parser, load_config, main, model_state
+from mmdet_centernet2.cli.convert import build_parser, main
 from tests.golden import golden_state_dict
 from tests.paths import CONFIGS, DATA, ROOT
 
@@ -74,7 +74,7 @@ def light(network):
 def fitting(network):
     """Names and shapes of our network that timm's weights are for."""
     state = convert_backbone(light(network)).state_dict
-    return model_state(imagenet_backbone(state), network)
+    return convert.model_state(imagenet_backbone(state), network)
 
 
 def features_error(network, backbone) -> float:
@@ -283,7 +283,9 @@ def test_only_offsets_are_new_in_deformable_networks(config, plain):
     """So mmdet's own files for the plain networks load."""
     with torch.device('meta'):
         plain = MODELS.build(plain).state_dict()
-    fit = check_against(model_state(load_config(config).model.backbone, config), plain)
+    fit = check_against(
+        convert.model_state(convert.load_config(config).model.backbone, config), plain
+    )
     assert not fit.unexpected and not fit.mismatched
     assert fit.missing
     assert all('.conv_offset.' in name for name in fit.missing)
@@ -336,7 +338,7 @@ def test_lost_statistics_are_not_made_up(lost):
     weights = _without('backbone.bottom_up.', R50)
     del weights[f'res3.1.conv2.norm.{lost}']
     state = convert_backbone(weights).state_dict
-    fit = check_against(model_state(imagenet_backbone(state), ''), state)
+    fit = check_against(convert.model_state(imagenet_backbone(state), ''), state)
     assert fit.missing == [f'layer2.1.bn2.{lost}']
 
 
@@ -388,7 +390,7 @@ def shipped_configs():
 def test_pretrained_weights_of_every_config_can_be_had(path, tmp_path, monkeypatch):
     """By a name that open-mmlab or we have, or by a command of ours."""
     monkeypatch.chdir(tmp_path)
-    config = Config.fromfile(path)
+    config = convert.load_config(path)
     address = config.model.backbone.init_cfg.checkpoint
     if address.startswith('centernet2://'):
         assert released_checkpoint(address).is_file()
@@ -424,7 +426,7 @@ def test_documented_input_is_that_of_the_configs():
     )
     fed = {}
     for path in shipped_configs():
-        given = Config.fromfile(path).model.data_preprocessor
+        given = convert.load_config(path).model.data_preprocessor
         fed[path.stem] = (
             'RGB' if given.bgr_to_rgb else 'BGR',
             '1' if given.std[0] == 1 else 'about 57',

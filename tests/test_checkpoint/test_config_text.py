@@ -5,16 +5,16 @@ from mmengine.config import Config
 
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint, parse_config
+from mmdet_centernet2.cli import convert
 from tests.paths import CONFIGS
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('centernet*/*.py')), ids=lambda p: p.stem)
 def test_what_mmengine_writes_is_read(path):
-    config = Config.fromfile(path)
-    assert (
-        parse_config(config.pretty_text) == Config.fromstring(config.pretty_text, '.py').to_dict()
-    )
-    found = config_of_checkpoint(dict(meta=dict(cfg=config.pretty_text)), 'x.pth')
+    config = convert.load_config(path)
+    text = config.pretty_text
+    assert parse_config(text) == Config.fromstring(text, '.py').to_dict()
+    found = config_of_checkpoint(dict(meta=dict(cfg=text)), 'x.pth')
     assert found.model.to_dict() == config.to_dict()['model']
 
 

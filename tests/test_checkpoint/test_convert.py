@@ -1,7 +1,5 @@
 """Conversion of whole state dicts, checked against real models."""
 
-from functools import cache
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +17,8 @@ from mmdet_centernet2.checkpoint import (
 from mmdet_centernet2.checkpoint.convert import Fit, Mismatch, not_finite
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.zoo import dataset_meta
-from mmdet_centernet2.cli.convert import class_advice, load_config, model_state, refuse_misfit
+from mmdet_centernet2.cli import convert
+from mmdet_centernet2.cli.convert import class_advice, refuse_misfit
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import RECIPES
 
@@ -37,14 +36,12 @@ KEYS = sorted(original_shapes()[FLAGSHIP])
 MODELS_OF_ZOO = [(recipe.original, CONFIGS / name) for name, recipe in RECIPES.items()]
 
 
-@cache
 def flagship_config() -> Config:
-    return load_config(FLAGSHIP_CONFIG)
+    return convert.load_config(FLAGSHIP_CONFIG)
 
 
-@cache
 def flagship_state():
-    return model_state(flagship_config().model, FLAGSHIP_CONFIG)
+    return convert.model_state(flagship_config().model, FLAGSHIP_CONFIG)
 
 
 def _refusal(official) -> str:
@@ -82,7 +79,7 @@ def test_flagship_has_the_parameters_of_the_original():
 
 @pytest.mark.parametrize('model, config', MODELS_OF_ZOO)
 def test_every_model_of_the_original_fits_its_config(model, config):
-    state = model_state(load_config(config).model, config)
+    state = convert.model_state(convert.load_config(config).model, config)
     conversion = convert_state_dict(synthetic(model))
     fit = check_against(state, conversion.state_dict)
     assert (fit.missing, fit.unexpected, fit.mismatched) == ([], [], [])
@@ -238,7 +235,7 @@ def test_imagenet_resnet_fits_mmdet_strictly(statistics):
     model = MODELS.build(dict(type='ResNet', depth=50, style='caffe'))
     assert check_against(model.state_dict(), conversion.state_dict)
     assert check_against(
-        model_state(imagenet_backbone(conversion.state_dict), ''), conversion.state_dict
+        convert.model_state(imagenet_backbone(conversion.state_dict), ''), conversion.state_dict
     )
     model.load_state_dict(conversion.state_dict, strict=True)
     norm = model.layer4[2].bn3
@@ -258,7 +255,7 @@ def test_imagenet_resnet_fits_mmdet_strictly(statistics):
 def test_imagenet_resnext_is_told_by_its_groups():
     weights = _imagenet('CenterNet2_X101-DCN_2x', statistics=True)
     state = convert_backbone(weights).state_dict
-    assert check_against(model_state(imagenet_backbone(state), ''), state)
+    assert check_against(convert.model_state(imagenet_backbone(state), ''), state)
 
 
 def test_other_networks_are_no_backbone():

@@ -58,7 +58,7 @@ def test_wherever_a_checkpoint_goes(original, cache):
 def test_a_photo_and_a_name(original, cache, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ('photo.jpg', 'photo.png'):
-        cv2.imwrite(name, np.zeros((40, 60, 3), np.uint8))
+        cv2.imwrite(name, np.zeros((8, 200, 3), np.uint8))  # long: small after resizing
     main(['predict', 'photo.jpg', 'photo.png', SMALL, '--device', 'cpu', '--pred-score-thr', '0'])
     found = json.loads((tmp_path / 'outputs/preds/photo.jpg.json').read_text())
     assert len(found['scores']) > 0
