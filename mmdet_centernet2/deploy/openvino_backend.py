@@ -13,7 +13,7 @@ import torch
 from mmdeploy.backend.base import BaseWrapper
 from torch import Tensor
 
-from mmdet_centernet2.runtime.backends import OpenVinoSession
+from mmdet_centernet2.runtime.backends import OpenVinoSession, openvino_core
 
 
 class OpenVINOWrapper(BaseWrapper):
@@ -35,7 +35,7 @@ def convert(onnx_file: str, folder: str) -> str:
     """Write an ONNX file in OpenVINO's format, with float32 weights; give the ``.xml`` file."""
     import openvino
 
-    model = openvino.convert_model(onnx_file)
+    model = openvino_core().read_model(onnx_file)
     # An input that is first cast to its own type would be known under the
     # name of the result, too, and be called by whichever comes first.
     graph = onnx.load(onnx_file, load_external_data=False).graph

@@ -1,5 +1,6 @@
 """Small models of every family, exported the way mmdeploy does it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,9 @@ from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from mmdet_centernet2.deploy import enable
+from mmdet_centernet2.deploy.metadata import write_metadata
 from mmdet_centernet2.deploy.task import CenterNet2Detection
+from mmdet_centernet2.runtime import KEY
 from tests.paths import CONFIGS
 
 enable()
@@ -151,6 +154,13 @@ def make_images(shapes: Sequence[tuple[int, int]], divisor: int = 128, seed: int
     return Images(inputs, list(shapes))
 
 
+def batches(family: str) -> list[Images]:
+    """One image, and two of different sizes: not what graphs are made from."""
+    divisor = 128 if 'P5' in family or 'Res2Net' in family else 32
+    shapes = [(96, 160)], [(122, 100), (128, 112)]
+    return [make_images(each, divisor, seed=3) for each in shapes]
+
+
 def tiny_cfg(family: str, **options: object) -> Config:
     """Config of a small model; options are keys of ``model`` with ``__`` for dots."""
     name, changes = FAMILIES[family]
@@ -162,6 +172,11 @@ def tiny_cfg(family: str, **options: object) -> Config:
     }
     cfg.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
     return cfg
+
+
+def kind_of(family: str) -> str:
+    """How the names of its deploy configs begin."""
+    return 'instance-seg' if family == 'masks' else 'detection'
 
 
 def deploy_cfg(name: str, **ir_config: object) -> Config:
@@ -199,6 +214,7 @@ def build(cfg: Config, deploy: Config) -> nn.Module:
     """A small model that finds something, in evaluation mode."""
     torch.manual_seed(0)
     model = CenterNet2Detection(cfg, deploy, 'cpu').build_pytorch_model()
+    torch.manual_seed(3)
     awaken(model)
     return model
 
@@ -274,6 +290,30 @@ def assert_same(
             ]
             assert match, (box, value, label)
             left.remove(match[0])
+
+
+def assert_same_masks(model: nn.Module, images: Images, ours: dict[str, Tensor]) -> None:
+    """Masks of the graph's own boxes, by PyTorch's mask branch."""
+    dets, labels = ours['dets'], ours['labels']
+    numbers = torch.arange(len(dets)).view(-1, 1, 1).expand(-1, dets.size(1), 1)
+    rois = torch.cat([numbers.float(), dets[..., :4]], -1).reshape(-1, 5)
+    with torch.no_grad():
+        feats = model.extract_feat(images.inputs)
+        logits = model.roi_head._mask_forward(feats, rois)['mask_preds']
+    probs = logits[torch.arange(len(rois)), labels.reshape(-1).clamp(min=0)]
+    wanted = probs.sigmoid().view_as(ours['masks'])
+    present = dets[..., 4] > 0
+    assert (ours['masks'] - wanted)[present].abs().max() < 1e-4
+
+
+def set_resize(path: str, target: Path, **resize: object) -> dict:
+    """Copy a file; in its metadata, which are returned, images are resized otherwise."""
+    model = onnx.load(path)
+    info = json.loads({entry.key: entry.value for entry in model.metadata_props}[KEY])
+    info['resize'].update(resize)
+    write_metadata(model, info)
+    onnx.save(model, target)
+    return info
 
 
 def find_node(path: str, start: str, kind: str) -> str | None:

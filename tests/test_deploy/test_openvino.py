@@ -1,5 +1,6 @@
-"""OpenVINO through mmdeploy, on the CPU, against PyTorch."""
+"""OpenVINO through mmdeploy, on the CPU, against PyTorch: every family."""
 
+import onnx
 import openvino
 import pytest
 import torch
@@ -8,10 +9,14 @@ from mmdeploy.apis.utils import to_backend
 from mmdet_centernet2.deploy.task import CenterNet2Detection
 from mmdet_centernet2.runtime.model_info import KEY
 from tests.test_deploy.exporting import (
+    FAMILIES,
     assert_same,
+    assert_same_masks,
+    batches,
     build,
     deploy_cfg,
     export_model,
+    kind_of,
     make_images,
     run_torch,
     tiny_cfg,
@@ -19,34 +24,48 @@ from tests.test_deploy.exporting import (
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
-FAMILIES = ('cascade', 'DLA, BiFPN, P5')
 
-
-@pytest.fixture(scope='module', params=FAMILIES)
-def converted(request, tmp_path_factory):
-    """A model of PyTorch, and what mmdeploy makes of it for OpenVINO."""
-    folder = tmp_path_factory.mktemp('openvino')
-    cfg = tiny_cfg(request.param)
-    deploy = deploy_cfg('detection_openvino_dynamic')
-    model = build(cfg, deploy)
-    file = export_model(model, deploy, make_images([(96, 120)]), folder)
-    files = to_backend('openvino', [file], work_dir=str(folder), deploy_cfg=deploy)
+def convert(family, path, folder):
+    """What mmdeploy makes of a graph for OpenVINO."""
+    deploy = deploy_cfg(f'{kind_of(family)}_openvino_dynamic')
+    files = to_backend('openvino', [path], work_dir=str(folder), deploy_cfg=deploy)
     assert [name.rsplit('.')[-1] for name in files] == ['xml']
-    task = CenterNet2Detection(cfg, deploy, 'cpu')
-    return model, task.build_backend_model(files)
+    return CenterNet2Detection(tiny_cfg(family), deploy, 'cpu').build_backend_model(files)
 
 
-@pytest.mark.parametrize('shapes', [[(96, 120)], [(200, 110), (130, 240)]])
-def test_same_detections_for_any_size_and_batch(converted, shapes):
-    model, deployed = converted
-    images = make_images(shapes, seed=len(shapes))
-    outputs = deployed.wrapper(dict(input=images.inputs, image_sizes=images.sizes))
-    assert_same(outputs, run_torch(model, images))
+@pytest.mark.parametrize('family', FAMILIES)
+def test_same_detections_for_any_size_and_batch(family, exported, tmp_path):
+    model, path = exported(family)
+    deployed = convert(family, path, tmp_path)
+    found = 0
+    for batch in batches(family):
+        outputs = deployed.wrapper(dict(input=batch.inputs, image_sizes=batch.sizes))
+        wanted = run_torch(model, batch)
+        assert_same(outputs, wanted)
+        found += sum(map(len, wanted))
+        if family == 'masks':
+            assert_same_masks(model, batch, outputs)
+    assert found > 10, 'the model finds too little to prove anything'
 
 
-def test_same_detections_in_the_original_image(converted):
+@pytest.fixture(scope='module')
+def cascade(exported, tmp_path_factory):
+    model, path = exported('cascade')
+    return model, convert('cascade', path, tmp_path_factory.mktemp('openvino'))
+
+
+def test_its_graph_is_that_for_onnxruntime(exported, tmp_path):
+    deploy = deploy_cfg('detection_openvino_dynamic')
+    model, path = exported('cascade')
+    own = export_model(
+        build(tiny_cfg('cascade'), deploy), deploy, make_images([(128, 128)]), tmp_path
+    )
+    assert onnx.load(own).graph == onnx.load(path).graph
+
+
+def test_same_detections_in_the_original_image(cascade):
     """Through the whole of mmdeploy's backend model."""
-    model, deployed = converted
+    model, deployed = cascade
     images = make_images([(96, 120)])
     (found,) = deployed(images.inputs, images.samples(), mode='predict')
     with torch.no_grad():
@@ -59,8 +78,8 @@ def test_same_detections_in_the_original_image(converted):
     )  # four times as large as the network's input
 
 
-def test_nothing_found_gives_nothing(converted):
-    _, deployed = converted
+def test_nothing_found_gives_nothing(cascade):
+    _, deployed = cascade
     images = make_images([(96, 120)])
     images.inputs.fill_(-1e4)
     (found,) = deployed(images.inputs, images.samples(), mode='predict')
@@ -68,8 +87,8 @@ def test_nothing_found_gives_nothing(converted):
     assert (found.pred_instances.scores > 0).all()
 
 
-def test_computes_in_float32_and_says_what_it_is(converted):
-    session = converted[1].wrapper.session
+def test_computes_in_float32_and_says_what_it_is(cascade):
+    session = cascade[1].wrapper.session
     precision = session.compiled.get_property('INFERENCE_PRECISION_HINT')
     assert precision == openvino.Type.f32
     assert set(session.input_shapes) == {'input', 'image_sizes'}

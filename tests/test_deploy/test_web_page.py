@@ -10,13 +10,12 @@ import threading
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 
-from mmdet_centernet2.runtime import KEY, Detector
+from mmdet_centernet2.runtime import Detector
 from tests.browser import BROWSER_MARKS, open_browser
 from tests.paths import ROOT
-from tests.test_deploy.exporting import build, deploy_cfg, export_model, make_images, tiny_cfg
+from tests.test_deploy.exporting import set_resize
 
 pytestmark = [*BROWSER_MARKS, pytest.mark.export]
 ORT_WEB = 'onnxruntime-web@1.30.0'
@@ -62,19 +61,11 @@ def browser():
 
 
 @pytest.mark.parametrize('family', SOME)
-def test_the_page_finds_what_the_runtime_finds(family, site, browser):
+def test_the_page_finds_what_the_runtime_finds(family, exported, site, browser):
     folder, address = site
-    kind = 'instance-seg' if family == 'masks' else 'detection'
-    deploy = deploy_cfg(f'{kind}_onnxruntime_dynamic')
-    images = make_images([(SIZE, SIZE)])
-    path = export_model(build(tiny_cfg(family), deploy), deploy, images, folder)
-    model = onnx.load(path)
-    (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
-    info = json.loads(entry.value)
-    info['resize'].update(scale=[SIZE, SIZE], short_side=True)
-    entry.value = json.dumps(info)
-    onnx.save(model, path)
-    (folder / 'model.json').write_text(entry.value)
+    path = folder / 'end2end.onnx'
+    info = set_resize(exported(family)[1], path, scale=[SIZE, SIZE], short_side=True)
+    (folder / 'model.json').write_text(json.dumps(info))
     blocks = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     photo = folder / 'photo.png'
     cv2.imwrite(str(photo), blocks.repeat(SIZE // 8, 0).repeat(SIZE // 8, 1))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mmdet_centernet2.deploy.parity import (
@@ -13,14 +12,7 @@ from mmdet_centernet2.deploy.parity import (
     torch_finder,
 )
 from mmdet_centernet2.runtime import Detector
-from tests.test_deploy.exporting import (
-    awaken,
-    build,
-    deploy_cfg,
-    export_model,
-    make_images,
-    tiny_cfg,
-)
+from tests.test_deploy.exporting import make_images, set_resize, tiny_cfg
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
@@ -28,19 +20,15 @@ SIZES = ((90, 140), (150, 80), (64, 64))  # height, width
 
 
 @pytest.fixture(scope='module')
-def case(tmp_path_factory):
+def case(exported, tmp_path_factory):
     """A small model with masks, its export and photographs."""
     folder = tmp_path_factory.mktemp('whole')
+    model, path = exported('masks')
+    set_resize(path, folder / 'small.onnx', scale=[120, 200])
     cfg = tiny_cfg('masks')
     for transform in cfg.test_dataloader.dataset.pipeline:
         if transform.type == 'Resize':
             transform.update(scale=(200, 120))
-    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
-    deploy = deploy_cfg('instance-seg_onnxruntime_dynamic')
-    model = build(cfg, deploy)
-    torch.manual_seed(3)  # something is found in all three
-    awaken(model)
-    path = export_model(model, deploy, make_images([(128, 160)]), folder)
     photos = folder / 'photos'
     photos.mkdir()
     for index, size in enumerate(SIZES):
@@ -48,7 +36,7 @@ def case(tmp_path_factory):
         pixels = pixels[:, : size[0], : size[1]].transpose(1, 2, 0) * 60 + 120
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f'{index}.jpg')
     images = TestImages(cfg, photos)
-    detector = Detector(path)
+    detector = Detector(folder / 'small.onnx')
     found = find_all(dict(torch=torch_finder(model), onnx=exported_finder(detector)), images, False)
     return detector, sorted(photos.iterdir()), found
 
