@@ -6,7 +6,9 @@ import logging
 import os.path as osp
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
+import hotcoco
 import numpy as np
 from mmdet.datasets.api_wrappers import COCOeval
 from mmdet.evaluation import CocoMetric, eval_recalls
@@ -18,12 +20,10 @@ from terminaltables import AsciiTable
 
 from mmdet_centernet2.datasets.annotation_file import AnnotationError, read_table
 
-from .average_precision import Detections, Objects, precision_and_recall
-
 
 @METRICS.register_module()
 class CenterNet2CocoMetric(CocoMetric):
-    """mmdet's ``CocoMetric``, evaluated many times as fast.
+    """mmdet's ``CocoMetric``, evaluated many times as fast by hotcoco.
 
     The figures have the same names, but are not rounded to three digits, and
     ``metric='proposal_fast'`` works on any numpy. The annotation file is read
@@ -44,6 +44,8 @@ class CenterNet2CocoMetric(CocoMetric):
     """
 
     FILE_KEY = 'file_name'
+    #: Whether only the categories that were looked for in an image count there.
+    FEDERATED = False
     #: Names of the figures, in the order of ``COCOeval.stats``.
     ITEMS: tuple[str, ...] = (
         *('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'),
@@ -148,35 +150,53 @@ class CenterNet2CocoMetric(CocoMetric):
     def _curves(
         self, results: Sequence[dict], metric: str, max_dets: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Precision (T, R, K, A, M) and recall (T, K, A, M) by label."""
-        masks, count = metric == 'segm', len(self.cat_ids)
-        objects, detections = self._objects(masks), self._rows(results, masks)
-        if metric == 'proposal':  # one category; equal scores rank by their labels
-            objects = objects[np.argsort(objects.labels, kind='stable')]
-            detections = detections[np.argsort(detections.labels, kind='stable')]
-            objects.labels[:] = detections.labels[:] = 0
-            count = 1
-        return precision_and_recall(objects, detections, count, self.iou_thrs, max_dets)
+        """Precision (T, R, K, A, M) and recall (T, K, A, M) by label, as pycocotools has them."""
+        masks = metric == 'segm'
+        truth = self._truth(masks)
+        evaluation = hotcoco.COCOeval(
+            truth,
+            self._detections(truth, results, masks),
+            'segm' if masks else 'bbox',
+            lvis_style=self.FEDERATED,
+        )
+        params = evaluation.params
+        params.iou_thrs, params.max_dets = list(self.iou_thrs), max_dets
+        params.use_cats = metric != 'proposal'
+        evaluation.evaluate()
+        evaluation.accumulate()
+        curves: Any = evaluation.eval
+        return curves['precision'], curves['recall']
 
-    def _objects(self, masks: bool) -> Objects:
-        """The ground truth of the classes."""
+    def _truth(self, masks: bool) -> hotcoco.COCO:
+        """The objects of the classes. Ids are the indices of images and labels."""
         truth = self._coco_api
-        shapes = truth.boxes
-        if masks:
-            sizes = [
-                (truth.images[i]['height'], truth.images[i]['width']) for i in truth.image_rows
-            ]
-            shapes = np.array(list(map(run_lengths, truth.masks, sizes)), object)
         labels = truth.labels(self.cat_ids)
-        objects = Objects(truth.image_rows, labels, truth.areas, shapes, *self._flags())
-        return objects[labels >= 0]
+        rows = np.flatnonzero(labels >= 0)
+        areas, crowds = self._areas_and_crowds()
+        return hotcoco.COCO.from_arrays(
+            self._images(),
+            [dict(id=label, name=str(label)) for label in range(len(self.cat_ids))],
+            truth.image_rows[rows],
+            labels[rows],
+            truth.boxes[rows],
+            area=areas[rows],
+            iscrowd=crowds[rows].astype(int),
+            segmentation=[truth.masks[row] for row in rows] if masks else None,
+        )
 
-    def _flags(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which objects are crowds, and which are ignored."""
-        return self._coco_api.crowds, self._coco_api.crowds
+    def _images(self) -> list[dict]:
+        images = self._coco_api.images
+        return [
+            dict(id=row, file_name='', height=image['height'], width=image['width'])
+            for row, image in enumerate(images)
+        ]
 
-    def _rows(self, results: Sequence[dict], masks: bool) -> Detections:
-        """The detections that count."""
+    def _areas_and_crowds(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._coco_api.areas, self._coco_api.crowds
+
+    def _detections(
+        self, truth: hotcoco.COCO, results: Sequence[dict], masks: bool
+    ) -> hotcoco.COCO:
         try:
             index = [self._image_index[result['img_id']] for result in results]
         except KeyError as error:
@@ -184,26 +204,22 @@ class CenterNet2CocoMetric(CocoMetric):
                 f"image id {error} was tested, but is not in the evaluator's ann_file: "
                 'give the data set and the evaluator the same one'
             ) from error
-        images = np.repeat(index, [len(result['labels']) for result in results])
-        labels = np.concatenate([result['labels'] for result in results]).astype(int)
         key = 'mask_scores' if masks and 'mask_scores' in results[0] else 'scores'
-        scores = np.concatenate([result[key] for result in results]).astype(float)
-        kept, lenient = self._select(images, labels, scores)
-        if masks:
-            shapes = np.array([m for result in results for m in result['masks']], object)[kept]
-            # pycocotools overflows at 255 square pixels if given a list
-            areas = np.array([mask_utils.area(mask) for mask in shapes], float)
-        else:
-            shapes = np.concatenate([result['bboxes'] for result in results])[kept].astype(float)
-            shapes[:, 2:] -= shapes[:, :2]
-            areas = shapes[:, 2] * shapes[:, 3]
-        return Detections(images[kept], labels[kept], areas, shapes, scores[kept], lenient)
-
-    def _select(
-        self, images: np.ndarray, labels: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that count, (n,), and which of them may be unmatched, (n,)."""
-        return np.arange(len(labels)), np.zeros(len(labels), bool)
+        boxes, scores, labels = (
+            np.concatenate([result[k] for result in results]) for k in ('bboxes', key, 'labels')
+        )
+        boxes = boxes.astype(float)
+        boxes[:, 2:] -= boxes[:, :2]
+        images = np.repeat(index, [len(result['labels']) for result in results])
+        rows = np.column_stack([images, boxes, scores, labels])
+        if not masks:
+            return truth.load_res(rows)
+        shapes = [mask for result in results for mask in result['masks']]
+        found = truth.load_res(rows, segmentation=shapes)
+        # not those of the boxes; pycocotools overflows at 255 square pixels if given a list
+        areas = [float(mask_utils.area(mask)) for mask in shapes]
+        found.update_anns(ids=np.arange(1, len(rows) + 1), area=areas)
+        return found
 
     def _classwise(self, precision: np.ndarray) -> dict[str, float]:
         """AP of each class from (IoU, recall, class, area), if asked for."""

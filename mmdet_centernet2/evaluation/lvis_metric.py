@@ -8,10 +8,11 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
-from .average_precision import rank_in_group
 from .coco_metric import CenterNet2CocoMetric, mean_of_known
 
 FREQUENCIES = ('r', 'c', 'f')
+#: Of an image: categories that are not in it, and those of which not all objects are labelled.
+CATEGORY_LISTS = ('neg_category_ids', 'not_exhaustive_category_ids')
 
 
 @METRICS.register_module()
@@ -39,6 +40,7 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
 
     default_prefix = 'lvis'
     FILE_KEY = 'coco_url'
+    FEDERATED = True
     MAX_DETS = 300
     ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 
@@ -78,37 +80,25 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
             figures[f'{metric}_{item}'] = stats[item]
         return figures
 
-    def _flags(self) -> tuple[np.ndarray, np.ndarray]:
-        """LVIS has no crowds."""
-        return np.zeros_like(self._coco_api.ignored), self._coco_api.ignored
-
-    def _select(
-        self, images: np.ndarray, labels: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best 300 of an image, of categories that were looked for."""
-        order = np.lexsort((-scores, images))
-        best = np.sort(order[rank_in_group(images[order]) < self.MAX_DETS])
-        truth, count = self._coco_api, len(self.cat_ids)
-        pairs = images[best] * count + labels[best]
+    def _images(self) -> list[dict]:
+        """With the labels that were looked for, or not all found, in each image."""
         label_of = {key: label for label, key in enumerate(self.cat_ids)}
-        known, lenient = (
-            [
-                row * count + label_of[category]
-                for row, image in enumerate(truth.images)
-                for category in image[key]
-                if category in label_of
-            ]
-            for key in ('neg_category_ids', 'not_exhaustive_category_ids')
-        )
-        known += (truth.image_rows * count + truth.labels(self.cat_ids)).tolist()
-        looked_for = np.isin(pairs, known)
-        return best[looked_for], np.isin(pairs[looked_for], lenient)
+        images = super()._images()
+        for image, given in zip(images, self._coco_api.images):
+            for key in CATEGORY_LISTS:
+                image[key] = [label_of[i] for i in given[key] if i in label_of]
+        return images
+
+    def _areas_and_crowds(self) -> tuple[np.ndarray, np.ndarray]:
+        """LVIS has no crowds. What is outside of all area ranges is ignored."""
+        truth = self._coco_api
+        return np.where(truth.ignored, 1e11, truth.areas), np.zeros_like(truth.ignored)
 
     def _check_ann_file(self, ann_file: str) -> None:
         """Find out before training, not after it, what is missing."""
         truth, ids = self._coco_api, self._ids_of_labels()
         for image in truth.images:
-            for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
+            for key in CATEGORY_LISTS:
                 if key not in image:
                     raise ValueError(
                         f'{ann_file}: image {image["id"]} has no "{key}", which LVIS evaluation '
