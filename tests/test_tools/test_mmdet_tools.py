@@ -229,19 +229,26 @@ def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint, folder, 
 
 
 # -----image_demo-----
-def test_demo_draws_every_image_of_a_folder(config, checkpoint, folder, tmp_path):
+def test_demo_draws_every_image_of_a_folder(checkpoint, folder, capfd, tmp_path):
+    """The checkpoint brings its config; images of one name are kept apart, other files named."""
     images, out = shutil.copytree(folder / 'data/images', tmp_path / 'images'), tmp_path / 'out'
     for path in images.iterdir():
         path.rename(images / path.name.upper())
-    options = f'--weights {checkpoint} --out-dir {out} --pred-score-thr 0.0 --batch-size 4'
-    run_tool('image_demo.py', images, config, options)
+    original = Image.open(images / '000.PNG')
+    for name in ('a.jpg', 'a.png', 'c.gif'):
+        original.save(images / name)
+    (images / 'd').write_bytes((images / 'a.png').read_bytes())
+    options = f'--out-dir {out} --pred-score-thr 0.0 --batch-size 4'
+    run_tool('image_demo.py', images, checkpoint, options)
+    names = [*(f'{i:03d}' for i in range(len(PICTURES))), 'a.jpg', 'a.png']
+    assert sorted(path.stem for path in (out / 'preds').iterdir()) == names
     drawn = sorted((out / 'vis').iterdir())
-    assert [p.stem for p in drawn] == [f'{i:03d}' for i in range(len(PICTURES))]
-    original = np.array(Image.open(images / '000.PNG'))
-    assert (np.array(Image.open(drawn[0])) != original).any()
+    assert len(drawn) == len(names)
+    assert (np.array(Image.open(drawn[0])) != np.array(original)).any()
     prediction = json.loads((out / 'preds/000.json').read_text())
     assert prediction.keys() == {'labels', 'scores', 'bboxes', 'label_names'}
     assert len(prediction['bboxes']) > 0
+    assert re.search('2 files of .* are skipped.* c.gif, d', ''.join(capfd.readouterr()))
 
 
 def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder, tmp_path, monkeypatch):
@@ -279,23 +286,6 @@ def test_demo_names_a_truncated_image_and_keeps_the_rest(
     said = refusal(capsys, 'image_demo.py', images, config, options)
     assert '001.png (5000 bytes) is truncated' in said
     assert (out / 'vis/000.png').is_file()
-
-
-def test_demo_keeps_images_of_one_name_apart_and_names_what_it_skips(
-    checkpoint, folder, capfd, tmp_path
-):
-    """The checkpoint brings its config."""
-    images = tmp_path / 'images'
-    images.mkdir()
-    picture = Image.open(folder / 'data/images/000.png')
-    for name in ('a.jpg', 'a.png', 'b.png', 'c.gif'):
-        picture.save(images / name)
-    (images / 'd').write_bytes((images / 'b.png').read_bytes())
-    run_tool('image_demo.py', images, checkpoint, '--out-dir', tmp_path / 'out')
-    written = sorted(path.name for path in (tmp_path / 'out/preds').iterdir())
-    assert written == ['a.jpg.json', 'a.png.json', 'b.json']
-    assert 'label_names' in json.loads((tmp_path / 'out/preds/a.jpg.json').read_text())
-    assert re.search('2 files of .* are skipped.* c.gif, d', ''.join(capfd.readouterr()))
 
 
 RUNS = "__import__('pathlib').Path('ran').touch()"

@@ -29,8 +29,8 @@ def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
         formatter_class=RawDescriptionHelpFormatter,
         epilog=f'sections:\n{names}',
     )
-    add, default = parser.add_argument, 'what to measure; default: all that this machine can'
-    add('--sections', nargs='+', choices=SECTIONS, metavar='NAME', help=default)
+    add, what = parser.add_argument, 'what to measure; default: all that this machine can'
+    add('--sections', nargs='+', choices=SECTIONS, metavar='NAME', help=what)
     add('--quick', action='store_true', help='everything in small: about a minute on two cores')
     add('--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2')
     add('--threads', type=int, help='of torch; default: its own choice')
