@@ -75,24 +75,12 @@ class Report:
 def main() -> int:
     """Run on this process' command line; 1 if something must be mended."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--out', help='picture of the statistics; work_dirs/check_dataset/CONFIG.png unless given'
-    )
-    parser.add_argument(
-        '--samples',
-        type=int,
-        default=100,
-        help='images that go through the training pipeline, to see which '
-        'levels their objects fall on (default: %(default)s)',
-    )
-    parser.add_argument('--no-images', action='store_true', help='look at the annotations only')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as in tools/train.py',
-    )
+    add = parser.add_argument
+    add('config', help='config file')
+    add('--out', help='picture of the statistics (work_dirs/check_dataset/CONFIG.png)')
+    add('--samples', type=int, default=100, help='images of which levels are counted (%(default)s)')
+    add('--no-images', action='store_true', help='look at the annotations only')
+    add('--cfg-options', nargs='+', action=DictAction, help='override settings, as key=value')
     args = parser.parse_args()
     picture = args.out or f'work_dirs/check_dataset/{Path(args.config).stem}.png'
     return int(check_config(load_config(args), picture, args.samples, not args.no_images) > 0)
@@ -216,9 +204,6 @@ def _find_suspicious(labels: Labels, cfg: Config, report: Report) -> None:
             f'{len(twice)} boxes stand more than once in an image with the same class, such as '
             f'{list(twice[0][2])} in {paths[twice[0][0]]}'
         )
-    again = [path for path, count in Counter(paths).items() if count > 1]
-    if again:
-        report.note(f'{len(again)} images are listed more than once, such as {again[0]}')
     test_cfg = cfg.model.get('test_cfg') or {}
     limit = (test_cfg.get('rcnn') or test_cfg).get('max_per_img')
     counts = np.bincount(labels.images, minlength=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 from collections import Counter
@@ -32,13 +31,8 @@ from mmdet_centernet2.checkpoint.key_maps import key_map, rename, reverse
 from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
 from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
 from mmdet_centernet2.checkpoint.zoo import detector_checkpoint, model_state, shipped_models
-
-_EPILOG = """
-Nothing in SRC is executed, whatever it holds. DST is written only when every
-tensor of SRC has its place in the model and every tensor of the model is
-there, in the same shape; otherwise all that is wrong is listed and the exit
-status is 1.
-"""
+from mmdet_centernet2.cli import checks
+from mmdet_centernet2.utils.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,31 +40,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='detectron2_to_mmdet.py',
         description='Convert a checkpoint of the original CenterNet2 (detectron2) to one that '
-        'mmdet loads, or back.',
-        epilog=_EPILOG,
+        'mmdet loads, or back. Nothing in SRC is executed. DST is only written if all tensors of '
+        'SRC and of the model fit; otherwise what is wrong is listed, and the exit status is 1.',
     )
-    parser.add_argument('src', metavar='SRC', help='checkpoint to read: .pth, .pkl or .safetensors')
-    parser.add_argument('dst', metavar='DST', help='checkpoint to write')
-    parser.add_argument(
-        '--config',
-        metavar='CFG',
-        help='config that the checkpoint must fit exactly (default: the '
-        'config of the same network, if this package has one)',
-    )
+    add = parser.add_argument
+    add('src', metavar='SRC', help='checkpoint to read: .pth, .pkl or .safetensors')
+    add('dst', metavar='DST', help='checkpoint to write')
+    add('--config', metavar='CFG', help='config that it must fit (default: of the same network)')
     way = parser.add_mutually_exclusive_group()
-    way.add_argument(
-        '--reverse',
-        action='store_true',
-        help="turn a checkpoint of this package into the original's format",
-    )
+    way.add_argument('--reverse', action='store_true', help="back to the original's format")
     way.add_argument(
         '--backbone-only',
         action='store_true',
-        help='SRC holds ImageNet weights of a ResNet, ResNeXt, Res2Net or DLA '
-        '(see docs/pretrained.md); DST can be used in '
-        "init_cfg=dict(type='Pretrained', checkpoint=DST)",
+        help='SRC holds ImageNet weights of a ResNet, ResNeXt, Res2Net or DLA, DST is for '
+        "init_cfg=dict(type='Pretrained', checkpoint=DST); see docs/pretrained.md",
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
+    add('--overwrite', action='store_true', help='replace DST if it exists')
     return parser
 
 
@@ -88,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             result = _convert_detector(tensors, args.src, args.config)
         save_checkpoint(result, args.dst)
-    except CheckpointError as error:
+    except UserError as error:
         print(f'error: {error}\n{args.dst} was not written.', file=sys.stderr)
         return 1
     size = Path(args.dst).stat().st_size / 2**20
@@ -152,9 +137,8 @@ def _reverse(
     reversion = revert_state_dict(state, _meta_of(content, src))
     if reversion.unplaced:
         raise CheckpointError(_listed('no place in the original for', reversion.unplaced))
-    print(
-        f'Network: {reversion.variant}\n  {len(reversion.state_dict)} tensors with original names'
-    )
+    print(f'Network: {reversion.variant}')
+    print(f'  {len(reversion.state_dict)} tensors with original names')
     if reversion.left_out:
         print(f'  {len(reversion.left_out)} tensors left out that the original does not have')
     return dict(model=reversion.state_dict, __author__='mmdet_centernet2')
@@ -176,14 +160,10 @@ def _meta_of(content: Mapping[str, Any], src: str) -> dict[str, Any]:
 
 
 def find_config(conversion: Conversion) -> Config:
-    """The config of this package that a checkpoint fits, or nearly fits.
-
-    Raises:
-        CheckpointError: If there is none with such parts and classes.
-    """
+    """The config of this package that a checkpoint fits, or nearly fits."""
     state, variant = conversion.state_dict, conversion.variant
     classes = num_classes(state)
-    nearest: tuple[float, str, Config | None] = (math.inf, '', None)
+    found: list[tuple[int, str, Config]] = []
     for model in shipped_models():
         cfg = load_config(model.config)
         # Building a model takes a second: look at the config first.
@@ -194,12 +174,12 @@ def find_config(conversion: Conversion) -> Config:
         wanted = model_state(cfg.model, cfg.filename)
         fit = check_against(wanted, state)
         wrong = len(fit.missing + fit.unexpected) + len(fit.mismatched)
-        if detect_ours(wanted) == variant and wrong < nearest[0]:
-            nearest = wrong, model.original, cfg
+        if detect_ours(wanted) == variant:
+            found.append((wrong, model.original, cfg))
         if fit:
             break
-    wrong, name, config = nearest
-    if config is not None:
+    if found:
+        wrong, name, config = min(found, key=lambda each: each[0])
         print(f'{"Nearest is" if wrong else "Found"} the network of {name}')
         return config
     unplaced = conversion.unplaced and _listed('\nno place for', conversion.unplaced)
@@ -210,19 +190,8 @@ def find_config(conversion: Conversion) -> Config:
 
 
 def load_config(path: str | Path) -> Config:
-    """Read a config and import what it needs.
-
-    Raises:
-        CheckpointError: If there is no such file, or it describes no model.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(f'{path}: no such config.')
-    try:
-        config = Config.fromfile(str(path))
-    except Exception as error:  # a config is a program: anything may happen
-        raise CheckpointError(
-            f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
-        ) from error
+    """Read a config of a model, and import what it needs."""
+    config = checks.load_config(argparse.Namespace(config=str(path)))
     if 'model' not in config:
         raise CheckpointError(f'{path}: describes no model.')
     return config
@@ -248,11 +217,7 @@ def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
 
 
 def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -> None:
-    """Say everything that is wrong, at once, and ``advice`` to mend it.
-
-    Raises:
-        CheckpointError: If anything is wrong.
-    """
+    """Say everything that is wrong, at once, and ``advice`` to mend it."""
 
     def official(name: str) -> str:
         source = conversion.sources.get(name)
@@ -296,7 +261,7 @@ def _describe(conversion: Conversion) -> None:
 
     for part, count in conversion.parts.items():
         row(part, count)
-    filled, idle = conversion.filled, conversion.idle
+    filled, idle, extras = conversion.filled, conversion.idle, conversion.extras
     added = [name for name in filled if name not in idle]
     if added:
         kinds = {f'{name.rpartition(".")[2]} = {filled[name]}': None for name in added}
@@ -304,8 +269,5 @@ def _describe(conversion: Conversion) -> None:
     if idle:
         why = f' that no output depends on, not in the file either; each is {filled[idle[0]]}: '
         row('unused', len(idle), why + ', '.join(idle))
-    if conversion.extras:
-        why = 'without a place in the model, for the way back'
-        if conversion.variant is None:
-            why = 'that no backbone has'
-        row('kept aside', len(conversion.extras), f' {why}: {", ".join(conversion.extras)}')
+    if extras:
+        row('kept aside', len(extras), f' without a place in the model: {", ".join(extras)}')

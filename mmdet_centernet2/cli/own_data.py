@@ -108,7 +108,9 @@ def _look(data: Path) -> tuple[str, list[Path]]:
     found = {
         'COCO': [path for path in sorted(data.rglob('*.json')) if coco <= _keys(path)],
         'YOLO': [path for path in sorted(data.rglob('*.y*ml')) if yolo <= _keys(path)],
-        'Pascal VOC': sorted({path.parent for path in data.rglob('*.xml') if _is_voc(path)}),
+        'Pascal VOC': sorted(
+            {p.parent for p in data.rglob('*.xml') if b'<annotation' in p.read_bytes()[:300]}
+        ),
     }
     if not any(found.values()) and (data / _NAMES_FILE).is_file():
         found['YOLO'] = [data / _NAMES_FILE]
@@ -138,11 +140,6 @@ def _keys(path: Path) -> set:
     except (OSError, ValueError, yaml.YAMLError):
         return set()
     return set(content) if isinstance(content, dict) else set()
-
-
-def _is_voc(path: Path) -> bool:
-    with path.open('rb') as file:
-        return b'<annotation' in file.read(300)
 
 
 def _part_of(path: Path, root: Path) -> str | None:
@@ -187,14 +184,12 @@ def _by_part(paths: list[Path], root: Path, what: str) -> dict[str, Path]:
 
 def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
     """The folder that the file names of a COCO file are relative to."""
-    names = [image.get('file_name') for image in content['images'][:50] if isinstance(image, dict)]
-    names = [name for name in names if isinstance(name, str)]
+    names = [image['file_name'] for image in content['images'][:50]]
     below = ['', 'images', 'img', 'JPEGImages', *_PARTS[part]]
-    below += [f'images/{name}' for name in _PARTS[part]]
+    below += [each for name in _PARTS[part] for each in (f'images/{name}', f'{name}/images')]
     folders = [base / name for base in (path.parent, root, path.parent.parent) for name in below]
-    folders += [root / name / 'images' for name in _PARTS[part]]
     counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
-    best = max(counts, key=lambda folder: counts[folder])
+    best = max(counts, key=counts.__getitem__)
     if names and not counts[best]:
         raise DataError(
             f'{path}: its image {names[0]!r} is in none of the usual places, such as '
@@ -294,7 +289,7 @@ def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, So
 def _voc_labels(path: Path) -> Labels:
     try:
         root = ElementTree.parse(path).getroot()
-        file = root.findtext('filename') or path.with_suffix('.jpg').name
+        file = root.findtext('filename', '')
         width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
         ends = [f'bndbox/{end}' for end in ('xmin', 'ymin', 'xmax', 'ymax')]
         boxes = [
@@ -328,7 +323,7 @@ def _to_coco(labels: Iterable[Labels], names: list | None = None) -> dict[str, A
     return dict(images=images, annotations=annotations, categories=categories)
 
 
-# --- splitting and writing -----------------------------------------------------------------------
+# --- splitting and writing ---
 
 
 def _finish(
@@ -382,9 +377,9 @@ def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
     """Names of the classes that have boxes, in the order of their ids."""
     names: Counter[str] = Counter()
     for content in contents:
-        counts = Counter(a.get('category_id') for a in content['annotations'])
-        for each in sorted(content['categories'], key=lambda c: str(c.get('id')).zfill(9)):
-            names[str(each.get('name'))] += counts[each.get('id')]
+        counts = Counter(ann['category_id'] for ann in content['annotations'])
+        for each in sorted(content['categories'], key=lambda c: str(c['id']).zfill(9)):
+            names[str(each['name'])] += counts[each['id']]
     empty = [name for name, count in names.items() if not count]
     if empty:
         notes.append(f'classes without a box are left out: {", ".join(empty)}')

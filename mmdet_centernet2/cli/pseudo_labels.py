@@ -44,18 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add('config', help='config file of the detector')
     add('checkpoint', help='checkpoint file of the detector')
-    add(
-        'images',
-        help='folder of images, or a COCO file that lists them, such as '
-        'image_info_unlabeled2017.json',
-    )
+    add('images', help='folder, or COCO file that lists them (image_info_unlabeled2017.json)')
     add('out', help='COCO file to write, with a score for each annotation')
     add('--img-dir', help='where the images are that a COCO file lists')
     add(
         '--categories',
-        help='COCO file to take the category ids from, such as that of the labelled images '
-        '(default: the one that lists the images, if it names all of the '
-        "model's classes; else 1, 2, ...)",
+        help='COCO file to take the category ids from, such as that of the labelled images; by '
+        "default that which lists the images, if it names all of the model's classes, or 1, 2, ...",
     )
     default = ' (default: %(default)s)'
     add('--score-thr', type=float, default=0.5, help='smallest score of a label' + default)

@@ -25,14 +25,6 @@ _CARDS = 12  # half of them the worst, half the best
 _PICTURE = 900  # pixels of the longer edge, at most
 _SHOWN = 0.3  # score of a box that counts as found
 _CURVES = 12  # classes with a curve of their own
-_ERRORS = {
-    'Loc': ('localisation', 'right class, box too far off (IoU 0.1 to 0.5)'),
-    'Cls': ('class', 'right place, wrong class'),
-    'Both': ('both', 'wrong class and box off'),
-    'Dupe': ('duplicate', 'a second box on a found object'),
-    'Bkg': ('background', 'nothing is labelled there'),
-    'Miss': ('missed', 'labelled, not found by any box'),
-}
 
 
 def render(template: str, **values: Any) -> str:
@@ -90,25 +82,19 @@ def write_report(
     result.accumulate()
     result.summary_lines()
     diagnostics = result.image_diagnostics()
-    metrics = result.results()['metrics']
     names = {image['id']: image['file_name'] for image in truth['images']}
     labels = path.with_name('labels.png')
     page = render(
         'report.html',
         title=path.resolve().parent.name,
         model=Path(cfg.filename).name,
-        ap=metrics['AP'],
-        ap50=metrics['AP50'],
-        images=len(truth['images']),
-        boxes=len(truth['annotations']),
+        metrics=result.results()['metrics'],
+        truth=truth,
         classes=_class_rows(result, classes, truth, training),
         cards=_cards(truth, found, samples, diagnostics, names, why),
-        errors=_error_rows(result),
-        doubtful=[  # labels that the model contradicts with a high score
-            f'{names[each["image_id"]]}: {each["type"].replace("_", " ")}, '
-            f'score {each["dt_score"]:.2f}'
-            for each in diagnostics['label_errors'][:10]
-        ],
+        errors=result.tide_errors(),
+        names=names,
+        doubtful=diagnostics['label_errors'][:10],
         confusion=_svg(plot.confusion_matrix(result.confusion_matrix(min_score=_SHOWN))[0]),
         pr_curve=_svg(plot.pr_curve(result, iou_thr=0.5, top_n=_CURVES)[0]),
         curves=_training_curves(history, cfg.train_cfg.val_interval),
@@ -165,15 +151,6 @@ def _class_rows(
         for i, name in enumerate(classes)
     ]
     return sorted(rows, key=lambda row: (row['boxes'] == 0, row['values'][0]))
-
-
-def _error_rows(result: COCOeval) -> list[dict]:
-    errors = result.tide_errors()
-    rows = [
-        dict(name=name, what=what, count=errors['counts'][key], lost=errors['delta_ap'][key])
-        for key, (name, what) in _ERRORS.items()
-    ]
-    return sorted(rows, key=lambda row: -row['lost'])
 
 
 def _cards(

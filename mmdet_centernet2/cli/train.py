@@ -39,27 +39,18 @@ Say = Callable[[str], None]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The command line of ``centernet2 train``."""
-    parser.add_argument('data', help='folder or file of labelled images: COCO, YOLO or Pascal VOC')
-    parser.add_argument('--out', help='folder of everything that is made (runs/NAME OF DATA)')
-    parser.add_argument(
-        '--model', help='name of a config of this package; a small one on a CPU, R50 on a GPU'
-    )
+    add = parser.add_argument
+    add('data', help='folder or file of labelled images: COCO, YOLO or Pascal VOC')
+    add('--out', help='folder of everything that is made (runs/NAME OF DATA)')
+    add('--model', help='name of a config of this package; a small one on a CPU, R50 on a GPU')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--time', type=_seconds, help='time for training, such as 90s, 20m or 2h')
     length.add_argument('--epochs', type=float, help='passes over the training images')
-    parser.add_argument(
-        '--from-above',
-        action='store_true',
-        help='aerial images, microscopy: no side is up, so training also turns images',
-    )
-    parser.add_argument('--seed', type=int, default=0, help='of split, weights and augmentation')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='override settings of the config, as in tools/train.py',
-    )
+    turns = 'aerial images, microscopy: no side is up, so training also turns images'
+    add('--from-above', action='store_true', help=turns)
+    add('--seed', type=int, default=0, help='of split, weights and augmentation')
+    options = 'override settings of the config, as in tools/train.py'
+    add('--cfg-options', nargs='+', action=DictAction, default={}, help=options)
 
 
 def _seconds(text: str) -> float:

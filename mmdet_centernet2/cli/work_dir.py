@@ -55,10 +55,7 @@ def lock_work_dir(work_dir: str | Path) -> Iterator[None]:
             ) from error
         except OSError:  # a network file system without locks
             pass
-        try:
-            file.truncate(0)
-            file.write(f'{os.getpid()} on {socket.gethostname()}\n')
-            file.flush()
-        except OSError as error:
-            raise PreflightError(f'work_dir {work_dir}: {error.strerror}.') from error
+        file.truncate(0)
+        file.write(f'{os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
         yield
