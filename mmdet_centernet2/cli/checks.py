@@ -1,8 +1,6 @@
-"""What can be known to fail is said before the work starts, in one message.
+"""What can be known to fail is said before the work starts, by one :class:`UserError`.
 
-No check writes or deletes anything but torch's cache of downloaded weights. They raise
-:class:`PreflightError`, or :class:`CheckpointError` for a checkpoint that cannot be read or
-does not fit.
+No check writes or deletes anything but torch's cache of downloaded weights.
 """
 
 from __future__ import annotations
@@ -66,11 +64,10 @@ def check_test(args: Namespace) -> None:
     check_devices(args)
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise PreflightError(f'--out {args.out} must end in .pkl or .pickle.')
-    if not _is_first_process():
-        return
-    check_data(cfg, ['test_dataloader'], ['test_evaluator'])
-    checkpoint = require_full_match(cfg, args.checkpoint)
-    check_datasets(cfg, ['test_dataloader'], ['test_evaluator'], checkpoint)
+    if _is_first_process():
+        check_data(cfg, ['test_dataloader'], ['test_evaluator'])
+        checkpoint = require_full_match(cfg, args.checkpoint)
+        check_datasets(cfg, ['test_dataloader'], ['test_evaluator'], checkpoint)
 
 
 def load_config(args: Namespace) -> Config:
@@ -175,7 +172,20 @@ def check_datasets(
         if sorted(trained) == sorted(classes):
             _compare_classes('the checkpoint', trained, key, classes, leaf)
     for name in evaluators:
-        _check_ann_files(cfg, name, name.replace('evaluator', 'dataloader'))
+        loader = name.replace('evaluator', 'dataloader')
+        read = [
+            osp.join(leaf.get('data_root') or '', leaf['ann_file'])
+            for _, leaf in leaf_datasets(cfg.get(loader), loader)
+            if leaf.get('ann_file')
+        ]
+        for _, evaluator in leaf_datasets(cfg.get(name), name):
+            ann_file = evaluator.get('ann_file')
+            if ann_file and read and osp.realpath(ann_file) not in map(osp.realpath, read):
+                raise PreflightError(
+                    f'{name}.ann_file = {ann_file!r} is not the file that {loader} reads, '
+                    f'{" or ".join(read)}: its images and objects would be compared with those of '
+                    'other ones. Set both to the same file'
+                )
 
 
 def check_num_classes(cfg: Config, classes: tuple, key: str) -> None:
@@ -222,22 +232,6 @@ def _compare_classes(
             f"{_short(classes)}. Use training's classes in training's order everywhere; labels "
             'are mapped by name, whatever the order in the annotation file'
         )
-
-
-def _check_ann_files(cfg: Config, name: str, loader: str) -> None:
-    read = [
-        osp.join(leaf.get('data_root') or '', leaf['ann_file'])
-        for _, leaf in leaf_datasets(cfg.get(loader), loader)
-        if leaf.get('ann_file')
-    ]
-    for _, evaluator in leaf_datasets(cfg.get(name), name):
-        ann_file = evaluator.get('ann_file')
-        if ann_file and read and osp.realpath(ann_file) not in map(osp.realpath, read):
-            raise PreflightError(
-                f'{name}.ann_file = {ann_file!r} is not the file that {loader} reads, '
-                f'{" or ".join(read)}: its images and objects would be compared with those of '
-                'other ones. Set both to the same file'
-            )
 
 
 def _short(names: tuple) -> str:
@@ -373,7 +367,16 @@ def _check_start(args: Namespace, cfg: Config) -> None:
     if resumed:
         _check_resume(cfg, resumed)
     elif start and args.resume is None:
-        _warn_about_fine_tuning(cfg)
+        checkpoint = load_checkpoint(start)
+        match = match_config(cfg, checkpoint, start)
+        if match.left_out:  # all are named: what starts untrained decides how to train on
+            reason = explain_mismatch(cfg, checkpoint, match).splitlines()[0]
+            names = '\n'.join(f'  {name}' for name in match.left_out)
+            text = (
+                f'{start}: {match.loaded} tensors fit, {len(match.left_out)} of the model keep '
+                f'their initial values; {reason}\n{names}'
+            )
+            print_log(text, 'current', logging.WARNING)
 
 
 def _check_resume(cfg: Config, path: str) -> None:
@@ -395,18 +398,3 @@ def _check_resume(cfg: Config, path: str) -> None:
             f'execute on resuming. Start from its weights: --cfg-options load_from={path}'
         )
     require_full_match(cfg, path)
-
-
-def _warn_about_fine_tuning(cfg: Config) -> None:
-    """The whole list: what starts untrained decides how to train on."""
-    checkpoint = load_checkpoint(cfg.load_from)
-    match = match_config(cfg, checkpoint, cfg.load_from)
-    if match.left_out:
-        reason = explain_mismatch(cfg, checkpoint, match).splitlines()[0]
-        names = '\n'.join(f'  {name}' for name in match.left_out)
-        print_log(
-            f'{cfg.load_from}: {match.loaded} tensors fit, {len(match.left_out)} of the model '
-            f'keep their initial values; {reason}\n{names}',
-            'current',
-            logging.WARNING,
-        )
