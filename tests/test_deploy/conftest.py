@@ -35,7 +35,8 @@ def exported(tmp_path_factory) -> Export:
 
 def export_once(folder: Path, family: str) -> tuple[nn.Module, str]:
     deploy = deploy_cfg(f'{kind_of(family)}_onnxruntime_dynamic')
-    model = build(tiny_cfg(family), deploy)
+    seed = 3 if family == 'masks' else 0  # with which it finds something in each photograph
+    model = build(tiny_cfg(family), deploy, seed)
     target = folder / family
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / 'lock'):

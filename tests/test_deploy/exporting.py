@@ -210,11 +210,10 @@ def awaken(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.1)
 
 
-def build(cfg: Config, deploy: Config) -> nn.Module:
+def build(cfg: Config, deploy: Config, seed: int = 0) -> nn.Module:
     """A small model that finds something, in evaluation mode."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = CenterNet2Detection(cfg, deploy, 'cpu').build_pytorch_model()
-    torch.manual_seed(3)
     awaken(model)
     return model
 
