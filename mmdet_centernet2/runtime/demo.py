@@ -101,6 +101,30 @@ def _where(args: Namespace) -> str:
     return f', see {osp.abspath(args.out_dir)}' if saves else ''
 
 
+def _detected(
+    detector: Detector, frames: Iterator[np.ndarray], size: int
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Run in batches; a frame that cannot be read fails after those before it."""
+    failed: ImageError | None = None
+    while failed is None:
+        batch: list[np.ndarray] = []
+        try:
+            for frame in islice(frames, size):
+                batch.append(frame)
+        except ImageError as error:
+            failed = error
+        if not batch:
+            break
+        yield from zip(batch, detector(batch))
+    if failed is not None:
+        raise failed
+
+
+def _as_json(found: Detections, detector: Detector, args: Namespace) -> str:
+    wanted = args.print_result or not args.no_save_pred  # masks need pycocotools
+    return json.dumps(found.as_dict(detector.info.classes)) if wanted else ''
+
+
 def _detect_video(detector: Detector, path: Path, name: str, args: Namespace) -> None:
     """Write the video with boxes, and a list of what is found in each frame."""
     video, folder, best = Video(path), Path(args.out_dir), []
@@ -113,41 +137,43 @@ def _detect_video(detector: Detector, path: Path, name: str, args: Namespace) ->
             results = files.enter_context(open(folder / 'preds' / f'{name}.json', 'w'))
             results.write(f'{{"fps": {video.fps}, "frames": [')
             files.callback(results.write, '\n]}\n')
-        progress = files.enter_context(
-            tqdm(total=video.count or None, desc=path.name, unit='frame')
-        )
-        frames = iter(video)
-        while batch := list(islice(frames, args.batch_size)):
-            for pixels, found in zip(batch, detector(batch)):
-                if not args.no_save_vis:
-                    writer.write(draw(pixels, found, detector.info, args.pred_score_thr))
-                if args.print_result or not args.no_save_pred:
-                    text = json.dumps(found.as_dict(detector.info.classes))
-                if not args.no_save_pred:
-                    results.write(f'{"," if best else ""}\n{text}')
-                if args.print_result:
-                    tqdm.write(f'{path}, frame {len(best)}: {text}')
-                best.append(float(max(found.scores, default=0)))
-            progress.update(len(batch))
+        found_in = _detected(detector, iter(video), args.batch_size)
+        progress = tqdm(found_in, path.name, video.count or None, unit='frame')
+        for pixels, found in progress:
+            if not args.no_save_vis:
+                writer.write(draw(pixels, found, detector.info, args.pred_score_thr))
+            text = _as_json(found, detector, args)
+            if not args.no_save_pred:
+                results.write(f'{"," if best else ""}\n{text}')
+            if args.print_result:
+                tqdm.write(f'{path}, frame {len(best)}: {text}')
+            best.append(float(max(found.scores, default=0)))
         rate = len(best) / progress.format_dict['elapsed']
     print(f'{path}: {len(best)} frames are done, {rate:.1f} a second{_where(args)}.')
     _tell_empty(best, args.pred_score_thr, 'frames')
 
 
 def _detect_images(detector: Detector, images: Mapping[Path, str], args: Namespace) -> None:
-    where = _where(args)
-    best = []  # score in each image
-    with tqdm(total=len(images), desc='Inference', unit='image') as progress:
-        try:
-            for batch in _batches(detector, list(images), args.batch_size):
-                paths, pixels = zip(*batch)
-                for found, *file in zip(detector(list(pixels)), paths, pixels):
-                    _write(found, *file, images[file[0]], detector, args)
-                    best.append(float(max(found.scores, default=0)))
-                progress.update(len(batch))
-        except ImageError as error:
-            raise ImageError(f'{error} The images before it are done{where}.') from error
-    print(f'{len(images)} images are done{where}.')
+    """Write a picture with boxes, and what is found, of each."""
+    folder, best = Path(args.out_dir), []
+    frames = (read_image(path, detector.info.decoder) for path in images)
+    found_in = _detected(detector, frames, args.batch_size)
+    progress = tqdm(found_in, 'Inference', len(images), unit='image')
+    try:
+        for (pixels, found), (path, name) in zip(progress, images.items()):
+            if not args.no_save_vis:
+                picture = draw(pixels, found, detector.info, args.pred_score_thr)
+                write_image(folder / 'vis' / path.name, picture)
+            text = _as_json(found, detector, args)
+            if not args.no_save_pred:
+                (folder / 'preds').mkdir(parents=True, exist_ok=True)
+                (folder / 'preds' / f'{name}.json').write_text(text)
+            if args.print_result:
+                tqdm.write(f'{path}: {text}')
+            best.append(float(max(found.scores, default=0)))
+    except ImageError as error:
+        raise ImageError(f'{error} The images before it are done{_where(args)}.') from error
+    print(f'{len(images)} images are done{_where(args)}.')
     _tell_empty(best, args.pred_score_thr, 'images')
 
 
@@ -160,45 +186,3 @@ def _tell_empty(best: list[float], score_thr: float, things: str) -> None:
             f'No box above {score_thr} in {len(below)} of {len(best)} {things}'
             f'{advice if max(below) else ""}.'
         )
-
-
-def _batches(
-    detector: Detector, images: Sequence[Path], size: int
-) -> Iterator[list[tuple[Path, np.ndarray]]]:
-    """Read images; one that cannot be read comes after those before it."""
-    batch = []
-    for path in images:
-        try:
-            batch.append((path, read_image(path, detector.info.decoder)))
-        except ImageError:
-            if batch:
-                yield batch
-            raise
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _write(
-    found: Detections,
-    path: Path,
-    pixels: np.ndarray,
-    stem: str,
-    detector: Detector,
-    args: Namespace,
-) -> None:
-    folder = Path(args.out_dir)
-    if not args.no_save_vis:
-        picture = draw(pixels, found, detector.info, args.pred_score_thr)
-        write_image(folder / 'vis' / path.name, picture)
-    if args.no_save_pred and not args.print_result:
-        return
-    result = found.as_dict(detector.info.classes)
-    if not args.no_save_pred:
-        file = folder / 'preds' / f'{stem}.json'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result))
-    if args.print_result:
-        tqdm.write(f'{path}: {json.dumps(result)}')
