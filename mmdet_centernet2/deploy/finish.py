@@ -52,25 +52,10 @@ PIPELINE_MANAGER.get_output_hooks(EXPORT).append(finish_export)
 def finish_file(path: str, metadata: dict, half: bool) -> None:
     """Add metadata to an ONNX file; with ``half``, see :func:`half_features`."""
     model = onnx.load(path)
-    drop_prefix(model.graph)
     if half:
         model = half_features(model)
     write_metadata(model, metadata)
     onnx.save(model, path)
-
-
-def drop_prefix(graph: onnx.GraphProto) -> None:
-    """Name nodes as without ``DetectorWithSizes``: ``/backbone/...``."""
-
-    def short(name: str) -> str:
-        return f'/{name[10:]}' if name.startswith('/detector/') else name.removeprefix('detector.')
-
-    for node in graph.node:
-        node.name = short(node.name)
-        node.input[:] = [short(name) for name in node.input]
-        node.output[:] = [short(name) for name in node.output]
-    for value in (*graph.initializer, *graph.value_info):
-        value.name = short(value.name)
 
 
 def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onnx.ModelProto:

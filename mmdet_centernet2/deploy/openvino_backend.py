@@ -31,29 +31,26 @@ class OpenVINOWrapper(BaseWrapper):
         return {name: torch.from_numpy(out) for name, out in outputs.items()}
 
 
-def convert(onnx_file: str, folder: str) -> str:
-    """Write an ONNX file in OpenVINO's format, with float32 weights; give the ``.xml`` file."""
-    import openvino
-
-    model = openvino_core().read_model(onnx_file)
-    # An input that is first cast to its own type would be known under the
-    # name of the result, too, and be called by whichever comes first.
-    graph = onnx.load(onnx_file, load_external_data=False).graph
-    for port in model.inputs:
-        names = port.get_names() & {value.name for value in graph.input}
-        if names:
-            port.get_tensor().set_names(names)
-    target = Path(folder) / f'{Path(onnx_file).stem}.xml'
-    target.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(model, str(target), compress_to_fp16=False)
-    return str(target)
-
-
 def to_backend(
     cls: type, ir_files: Sequence[str], work_dir: str, *args: Any, **kwargs: Any
 ) -> list[str]:
-    """See mmdeploy's ``BaseBackendManager``."""
-    return [convert(file, work_dir) for file in ir_files]
+    """Write ONNX files in OpenVINO's format, with float32 weights; give the ``.xml`` files."""
+    import openvino
+
+    written = []
+    for file in ir_files:
+        model = openvino_core().read_model(file)
+        # An input that is first cast to its own type would be known under the
+        # name of the result, too, and be called by whichever comes first.
+        graph = onnx.load(file, load_external_data=False).graph
+        for port in model.inputs:
+            names = port.get_names() & {value.name for value in graph.input}
+            if names:
+                port.get_tensor().set_names(names)
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        written.append(str(Path(work_dir, f'{Path(file).stem}.xml')))
+        openvino.save_model(model, written[-1], compress_to_fp16=False)
+    return written
 
 
 def build_wrapper(
@@ -65,5 +62,5 @@ def build_wrapper(
     *args: Any,
     **kwargs: Any,
 ) -> OpenVINOWrapper:
-    """See mmdeploy's ``BaseBackendManager``."""
+    """What runs a converted model."""
     return OpenVINOWrapper(backend_files[0], output_names, device)

@@ -20,20 +20,13 @@ class SuppressNonMaxima(Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        boxes: Tensor,
-        scores: Tensor,
-        max_per_class: int,
-        iou_threshold: float,
-        score_threshold: float,
-    ) -> Tensor:
+    def forward(ctx: Any, boxes: Tensor, scores: Tensor, *options: Any) -> Tensor:
         """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N); does not compute them."""
         return scores.clone()  # an export records the shape only
 
     @staticmethod
     def symbolic(g, boxes, scores, max_per_class, iou_threshold, score_threshold) -> Any:
-        """The nodes; names and order of arguments as in ``forward``."""
+        """The nodes; ``options`` of ``forward`` are the last three."""
 
         def constant(value: Any, dtype: torch.dtype = torch.float32) -> Any:
             return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))

@@ -24,14 +24,8 @@ def suppress(
 ) -> Tensor:
     """Scores (B, C, N) of boxes (B, N, 4) after NMS, class by class; -1 for what is dropped.
 
-    ``rewriters.tensorrt`` replaces it for TensorRT.
-
-    Args:
-        boxes: xyxy.
-        scores: By class.
-        iou_threshold: Boxes that overlap more compete.
-        score_threshold: Only scores above it take part.
-        max_num: More than that of a class may be dropped.
+    ``rewriters.tensorrt`` replaces it for TensorRT. More than ``max_num`` of a class may be
+    dropped.
     """
     return SuppressNonMaxima.apply(boxes, scores, max_num, iou_threshold, score_threshold)
 
@@ -44,14 +38,14 @@ def gather_rows(rows: Tensor, indices: Tensor) -> Tensor:
 def best_boxes(
     boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType, max_num: int
 ) -> tuple[Tensor, Tensor]:
-    """NMS of boxes that have one class each, then the best of each image.
+    """NMS of boxes that have one class each, then the ``max_num`` best of each image.
 
     Args:
         boxes: xyxy, shape (B, K, 4).
         scores: -1 for padding, shape (B, K).
         labels: Shape (B, K).
         nms: See :func:`nms_threshold`.
-        max_num: Number of results, N.
+        max_num: N.
 
     Returns:
         Boxes and scores (B, N, 5), best first, and labels (B, N); padding is
@@ -76,17 +70,9 @@ def best_boxes(
 def best_classes(
     boxes: Tensor, scores: Tensor, score_thr: float, nms: ConfigType, max_num: int
 ) -> tuple[Tensor, Tensor]:
-    """NMS of boxes that have a score for each class, class by class.
+    """The same of boxes (B, N, 4) that have scores (B, N, C) for each class, without background.
 
-    Args:
-        boxes: xyxy, shape (B, N, 4).
-        scores: Without background, shape (B, N, C).
-        score_thr: Only scores above it take part.
-        nms: See :func:`nms_threshold`.
-        max_num: Number of results.
-
-    Returns:
-        See :func:`best_boxes`.
+    Only scores above ``score_thr`` take part.
     """
     if nms.get('class_agnostic', False):
         raise ValueError(

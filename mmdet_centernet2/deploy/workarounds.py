@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.onnx import symbolic_opset9
 
 from . import openvino_backend
-from .rewriters.detectors import DetectorWithSizes
+from .rewriters.detectors import with_sizes
 from .task import CenterNet2Detection
 
 EXPORT = 'torch.onnx.export'
@@ -41,7 +41,7 @@ def enable() -> None:
     """
     MMDET_TASK.register_module(Task.OBJECT_DETECTION.value, force=True, module=CenterNet2Detection)
     for name in ('two_stage.TwoStageDetector', 'single_stage.SingleStageDetector'):
-        MODULE_REWRITER.register_rewrite_module(DETECTORS + name)(DetectorWithSizes)
+        MODULE_REWRITER.register_rewrite_module(DETECTORS + name)(with_sizes)
     FUNCTION_REWRITER.register_rewriter(EXPORT)(export__traced)
     for backend in (Backend.OPENVINO, Backend.ONNXRUNTIME):
         for name in (TOPK, 'torch.topk'):

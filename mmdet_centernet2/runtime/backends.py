@@ -25,9 +25,7 @@ class Session:
     metadata: Mapping[str, str]
     input_shapes: Mapping[str, tuple[int | None, ...]]
     output_names: tuple[str, ...]
-
-    def __call__(self, feeds: Arrays) -> Arrays:
-        raise NotImplementedError
+    __call__: Callable[[Arrays], Arrays]
 
 
 class OnnxRuntimeSession(Session):

@@ -1,5 +1,7 @@
 """The CenterNet heads in a graph: the same decoding, then constant shapes."""
 
+from typing import Any
+
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.utils import is_dynamic_shape
@@ -20,10 +22,11 @@ def decode_best(
     head: CenterNet2ProposalHead,
     heat_logits: list[Tensor],
     ltrbs: list[Tensor],
-    cfg: ConfigDict,
-    dynamic: bool,
+    cfg: ConfigDict | None,
 ) -> tuple[Tensor, Tensor]:
     """The ``max_per_img`` best boxes (B, N, 5) and their labels (B, N)."""
+    cfg = cfg or head.test_cfg
+    dynamic = is_dynamic_shape(FUNCTION_REWRITER.get_context(PROPOSE).cfg)
     maps = [[level.float() for level in levels] for levels in (heat_logits, ltrbs)]
     options = head.strides, cfg.score_thr, cfg.nms_pre, head.sqrt_score
     found = decode(*maps, *options, constant_k=dynamic)
@@ -35,13 +38,11 @@ def proposal_head__predict_by_feat(
     self: CenterNet2ProposalHead,
     heat_logits: list[Tensor],
     ltrbs: list[Tensor],
-    batch_img_metas: list[dict] | None = None,
     cfg: ConfigDict | None = None,
-    rescale: bool = False,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Proposals with scores (B, N, 5), not clipped, and labels (B, N)."""
-    ctx = FUNCTION_REWRITER.get_context(PROPOSE)
-    return decode_best(self, heat_logits, ltrbs, cfg or self.test_cfg, is_dynamic_shape(ctx.cfg))
+    return decode_best(self, heat_logits, ltrbs, cfg)
 
 
 @FUNCTION_REWRITER.register_rewriter(DETECT)
@@ -49,14 +50,11 @@ def head__predict_by_feat(
     self: CenterNet2ProposalHead,
     heat_logits: list[Tensor],
     ltrbs: list[Tensor],
-    batch_img_metas: list[dict] | None = None,
+    batch_img_metas: list[dict],
     cfg: ConfigDict | None = None,
-    rescale: bool = False,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Detections (B, N, 5), clipped to their images, and labels (B, N)."""
-    ctx = FUNCTION_REWRITER.get_context(DETECT)
-    dets, labels = decode_best(
-        self, heat_logits, ltrbs, cfg or self.test_cfg, is_dynamic_shape(ctx.cfg)
-    )
+    dets, labels = decode_best(self, heat_logits, ltrbs, cfg)
     boxes = clip_to_images(dets[..., :4], get_image_sizes(batch_img_metas, dets))
     return torch.cat([boxes, dets[..., 4:]], dim=-1), labels

@@ -4,6 +4,8 @@ Boxes are clipped to the image between the stages. In PyTorch its size is in
 the data samples; a graph needs it as an input.
 """
 
+import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,26 +17,25 @@ from torch import Tensor, nn
 IMAGE_SIZES = 'image_sizes'
 
 
-class DetectorWithSizes(nn.Module):
-    """A detector whose ``forward`` takes the images' sizes as a tensor."""
+def with_sizes(detector: nn.Module, deploy_cfg: Config) -> nn.Module:
+    """A copy of a detector whose ``forward`` takes the images' sizes as a second input."""
+    copied = copy.copy(detector)
+    copied.forward = partial(_forward, detector)
+    return copied
 
-    def __init__(self, module: nn.Module, deploy_cfg: Config) -> None:
-        super().__init__()
-        self.detector = module
-        self.training = module.training  # the exporter restores this one
 
-    def forward(
-        self,
-        batch_inputs: Tensor,
-        image_sizes: Tensor | None = None,
-        data_samples: list[DetDataSample] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Run the detector on images (B, 3, H, W) of sizes (B, 2), the inputs' unless given."""
-        samples = data_samples or [DetDataSample()]
-        for sample in samples:
-            sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
-        return self.detector(batch_inputs, data_samples=samples, **kwargs)
+def _forward(
+    detector: nn.Module,
+    batch_inputs: Tensor,
+    image_sizes: Tensor | None = None,
+    data_samples: list[DetDataSample] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Run a detector on images (B, 3, H, W) of sizes (B, 2), the inputs' unless given."""
+    samples = data_samples or [DetDataSample()]
+    for sample in samples:
+        sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
+    return detector.forward(batch_inputs, data_samples=samples, **kwargs)
 
 
 def get_image_sizes(batch_img_metas: list[dict], like: Tensor) -> Tensor:

@@ -33,17 +33,10 @@ def pool_levels(
     images: Tensor,
     levels: Tensor,
 ) -> Tensor:
-    """Pool boxes (n, 4), each from its level only: (n, C, h, w).
+    """Pool boxes (n, 4) of ``images`` (n, ), each from its level only: (n, C, h, w).
 
     The number of boxes on a level depends on the image, which TensorRT does
     not take: see ``rewriters.tensorrt``.
-
-    Args:
-        extractor: The extractor.
-        feats: Levels, each (B, C, H, W).
-        boxes: xyxy.
-        images: Image of each box, shape (n, ), int64.
-        levels: Level of each box, shape (n, ), int64.
     """
     rows = [(levels == level).nonzero().flatten() for level in range(len(feats))]
     parts = [
@@ -75,24 +68,15 @@ def extractor__forward(
 def run_stages(
     self: StandardRoIHead, feats: tuple[Tensor], boxes: Tensor, image_sizes: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and class probabilities after all stages, of a cascade or a single one.
+    """Boxes (B, N, 4), clipped, and probabilities (B * N, C + 1), background last.
 
-    Args:
-        self: The head.
-        feats: Levels, each (B, C, H, W).
-        boxes: Proposals, not clipped, shape (B, N, 4).
-        image_sizes: (height, width) of each image, shape (B, 2).
-
-    Returns:
-        Clipped boxes (B, N, 4); probabilities (B * N, C + 1), background last.
+    They are those after all stages, of a cascade or a single one.
     """
     cascade = isinstance(self, CenterNet2CascadeRoIHead)
     probs = []
     for stage, head in enumerate(self.bbox_head if cascade else [self.bbox_head]):
-        rois = to_rois(boxes)
-        outputs = (
-            self._bbox_forward(stage, feats, rois) if cascade else self._bbox_forward(feats, rois)
-        )
+        which = [stage] if cascade else []
+        outputs = self._bbox_forward(*which, feats, to_rois(boxes))
         probs.append(head.get_probs(outputs['cls_score']))
         deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
         boxes = clip_to_images(head.bbox_coder.decode(boxes, deltas), image_sizes)
@@ -105,8 +89,8 @@ def detect(
     """Detections of proposals (B, N, 5), as ``best_classes`` gives them."""
     boxes, probs = run_stages(self, feats, proposals[..., :4], image_sizes)
     scores = fuse_scores(probs, proposals[..., 4].reshape(-1))
-    num_proposals, columns = int(proposals.size(1)), int(scores.size(1))
-    scores = scores.reshape(-1, num_proposals, columns)[..., : columns - 1]
+    columns = int(scores.size(1))
+    scores = scores.reshape(-1, int(proposals.size(1)), columns)[..., : columns - 1]
     cfg = self.test_cfg
     return best_classes(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
 
@@ -120,8 +104,7 @@ def predict_masks(
     if int(logits.size(1)) > 1:
         own = labels.clamp(min=0).reshape(-1, 1, 1, 1)
         logits = logits.gather(1, own.expand(-1, -1, height, width))
-    num_dets = int(dets.size(1))
-    return logits.float().sigmoid().reshape(-1, num_dets, height, width)
+    return logits.float().sigmoid().reshape(-1, int(dets.size(1)), height, width)
 
 
 @FUNCTION_REWRITER.register_rewriter(HEADS + 'centernet2_roi_head.CenterNet2CascadeRoIHead.predict')
