@@ -139,18 +139,17 @@ def imagenet_backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
         return dict(type='DLA', depth=60 if deep else 34)
     blocks = {name.split('.')[1] for name in state if name.startswith('layer3.')}
     depth = _DEPTHS.get(len(blocks))
-    kernel = state.get('layer1.0.conv2.weight')
-    first = state.get('layer1.0.convs.0.weight')
-    if depth is not None and first is not None:
+    if depth and 'layer1.0.convs.0.weight' in state:
         splits = sum(name.startswith('layer1.0.convs.') for name in state)
-        return dict(type='Res2Net', depth=depth, scales=splits + 1, base_width=first.shape[0])
-    if depth is None or kernel is None:
-        raise CheckpointError(
-            'the weights are not those of a ResNet, ResNeXt or Res2Net of depth '
-            f'{", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, so it cannot be told what '
-            'they must fit. Give a config with such a backbone with --config.'
-        )
-    groups = kernel.shape[0] // kernel.shape[1]
-    if groups == 1:
-        return dict(type='ResNet', depth=depth)
-    return dict(type='ResNeXt', depth=depth, groups=groups, base_width=kernel.shape[1])
+        width = len(state['layer1.0.convs.0.weight'])
+        return dict(type='Res2Net', depth=depth, scales=splits + 1, base_width=width)
+    if depth and 'layer1.0.conv2.weight' in state:
+        outputs, width = state['layer1.0.conv2.weight'].shape[:2]
+        groups = outputs // width
+        wide = dict(groups=groups, base_width=width) if groups > 1 else {}
+        return dict(type='ResNeXt' if wide else 'ResNet', depth=depth, **wide)
+    raise CheckpointError(
+        'the weights are not those of a ResNet, ResNeXt or Res2Net of depth '
+        f'{", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, so it cannot be told what '
+        'they must fit. Give a config with such a backbone with --config.'
+    )
