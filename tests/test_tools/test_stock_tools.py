@@ -207,7 +207,10 @@ def few_categories(annotations: Path, file: Path) -> Path:
 def test_analyze_results(case, tmp_path, monkeypatch):
     """All but the model, which the tool builds and does not use."""
     module = tool('analyze_results')
-    runner = lambda cfg: SimpleNamespace(test_evaluator=Evaluator(cfg.test_evaluator))  # noqa: E731
+
+    def runner(cfg):
+        return SimpleNamespace(test_evaluator=Evaluator(cfg.test_evaluator))
+
     monkeypatch.setattr(module.Runner, 'from_cfg', runner)
     main(monkeypatch, module, case.path, case.predictions, tmp_path)
     pictures = [file.name for file in tmp_path.rglob('*.jpg')]

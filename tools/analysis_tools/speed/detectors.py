@@ -141,7 +141,10 @@ def _spread_logits(model: nn.Module, images: Tensor, samples: list[DetDataSample
 def _watch(modules: list[nn.Module]) -> Iterator[list[tuple]]:
     """First input and output of each call of some modules."""
     seen: list[tuple] = []
-    note = lambda module, inputs, output: seen.append((inputs[0], output))  # noqa: E731
+
+    def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        seen.append((inputs[0], output))
+
     hooks = [module.register_forward_hook(note) for module in modules]
     yield seen
     for hook in hooks:
