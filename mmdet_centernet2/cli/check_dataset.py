@@ -45,11 +45,6 @@ class Labels(NamedTuple):
     classes: np.ndarray  # (N, )
     crowds: np.ndarray  # boolean, (N, )
 
-    @property
-    def extents(self) -> np.ndarray:
-        """Widths and heights (N, 2) in pixels."""
-        return self.boxes[:, 2:] - self.boxes[:, :2]
-
 
 class Report:
     """Prints what is found and counts the faults, which must be mended."""
@@ -173,7 +168,8 @@ def _describe(labels: Labels, report: Report) -> None:
         f'{(~crowds).sum()} objects, {crowds.sum()} crowds, {len(names)} classes'
     )
     sides = np.array([(info['width'], info['height']) for info in infos])
-    for what, sizes in (('images', sides), ('objects', labels.extents)):
+    extents = labels.boxes[:, 2:] - labels.boxes[:, :2]
+    for what, sizes in (('images', sides), ('objects', extents)):
         if len(sizes):
             low, middle, high = np.percentile(np.sqrt(sizes.prod(1)), (0, 50, 100))
             report.say(
@@ -377,7 +373,8 @@ def _draw(found: dict[str, Labels], path: Path) -> None:
         bars.barh(np.arange(len(order)) + 0.4 * place, counts, 0.4, label=split)
         per_image = np.bincount(labels.images, minlength=len(labels.infos))
         numbers.hist(per_image, bins=30, alpha=0.6, label=split)
-        sizes.scatter(*labels.extents.T, s=4, alpha=0.3, label=split)
+        extents = labels.boxes[:, 2:] - labels.boxes[:, :2]
+        sizes.scatter(*extents.T, s=4, alpha=0.3, label=split)
     scale = np.array([(info['width'], info['height']) for info in first.infos])[first.images]
     middle = (first.boxes[:, :2] + first.boxes[:, 2:]) / 2 / scale
     centres.hist2d(*middle.T, bins=40, range=[(0, 1), (0, 1)], cmap='viridis')

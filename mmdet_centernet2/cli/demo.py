@@ -6,7 +6,7 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmdet.apis import DetInferencer
 from mmengine.device import get_device
@@ -16,11 +16,6 @@ from mmdet_centernet2.checkpoint.released import find_config
 from mmdet_centernet2.cli.checks import check_devices
 from mmdet_centernet2.cli.why import write_page
 from mmdet_centernet2.utils.errors import PreflightError
-
-if TYPE_CHECKING:
-    import gradio
-
-_INSTALL = "pip install 'gradio>=6,<7'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,7 +32,9 @@ def demo(args: Namespace) -> None:
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        raise PreflightError(f'centernet2 demo needs Gradio ({error}): {_INSTALL}') from error
+        raise PreflightError(
+            f"centernet2 demo needs Gradio ({error}): pip install 'gradio>=6,<7'"
+        ) from error
     check_devices(args)
     config, checkpoint = find_config(args.model, args.checkpoint)
     inferencer = DetInferencer(config, checkpoint, device=args.device or get_device())
@@ -46,8 +43,8 @@ def demo(args: Namespace) -> None:
     )
 
 
-def build_page(model: nn.Module, cfg: Any) -> gradio.Blocks:
-    """The page, which is not served yet: a picture, and the view of ``centernet2 why``."""
+def build_page(model: nn.Module, cfg: Any) -> Any:
+    """The ``gradio.Blocks``, not served yet: a picture, and the view of ``centernet2 why``."""
     import gradio
 
     def explain(picture: str | None) -> str:

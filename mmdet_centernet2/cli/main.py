@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from functools import partial
 
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
+    from mmdet_centernet2.checkpoint.released import released_checkpoint
     from mmdet_centernet2.cli import demo, predict, train, why
 
     parser = ArgumentParser(
@@ -29,14 +30,8 @@ def build_parser() -> ArgumentParser:
         each.set_defaults(run=run)
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
     each.add_argument('name', help='such as CenterNet2_R50_1x')
-    each.set_defaults(run=_weights)
+    each.set_defaults(run=lambda args: print(released_checkpoint(args.name)))
     return parser
-
-
-def _weights(args: Namespace) -> None:
-    from mmdet_centernet2.checkpoint.released import released_checkpoint
-
-    print(released_checkpoint(args.name))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

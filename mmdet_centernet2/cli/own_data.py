@@ -404,23 +404,22 @@ def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set
     if len(ids) < 2:
         raise DataError(f'{len(ids)} images cannot be split; two are the least.')
     random.Random(seed).shuffle(ids)
-    classes: dict[Any, set] = {image: set() for image in ids}
+    classes = defaultdict(set)
     for ann in content['annotations']:
         classes[ann['image_id']].add(ann['category_id'])
     having = defaultdict(list)
     for image in ids:
-        classes[image] = classes[image] or {None}  # without an object: a class of its own
-        for each in classes[image]:
+        for each in classes[image] or [None]:  # without an object: a class of its own
             having[each].append(image)
     val: set = set()
     held: Counter = Counter()
     for each, images in sorted(having.items(), key=lambda item: len(item[1])):
         wanted = min(max(round(share * len(images)), 1), len(images) - 1)
         for image in images:
-            spare = all(held[c] < len(having[c]) - 1 for c in classes[image])
+            spare = all(held[c] < len(having[c]) - 1 for c in classes[image] | {each})
             if held[each] < wanted and image not in val and spare:
                 val.add(image)
-                held.update(classes[image])
+                held.update(classes[image] | {each})
     val = val or {ids[0]}  # each class may have one image
     return set(ids) - val, val
 
