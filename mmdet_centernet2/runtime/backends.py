@@ -86,8 +86,12 @@ class OpenVinoSession(Session):
 def openvino_core():
     """OpenVINO, with ONNX's deformable convolution; its own reader lacks that one."""
     import openvino
-    from openvino import opset8
     from openvino.frontend.onnx import ConversionExtension
+
+    try:
+        from openvino import opset8
+    except ImportError:  # before 2025.0
+        from openvino.runtime import opset8
 
     def convert(node):
         data, weight, offset, bias, mask = map(node.get_input, range(5))
