@@ -59,21 +59,14 @@ def finish_file(path: str, metadata: dict, half: bool) -> None:
 
 
 def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onnx.ModelProto:
-    """Backbone and neck of an ONNX model in float16, the rest in float32.
+    """A copy of a float32 model; nodes whose names begin with ``scopes`` compute in float16.
 
     Box coordinates do not fit into float16: areas overflow, sides are rounded
     to a pixel. onnxconverter-common (1.16) is no help: it casts every value
     that several float32 nodes read to float16 and back.
 
-    Args:
-        model: In float32. Not changed.
-        scopes: Beginnings of the names of the nodes to convert.
-
-    Returns:
-        A model of the same inputs and outputs.
-
     Raises:
-        ValueError: If there is no node in the scopes.
+        ValueError: If there is no such node.
     """
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph

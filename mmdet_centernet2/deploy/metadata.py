@@ -94,9 +94,8 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
         if kind == 'LoadImageFromFile':
             info['decoder'] = transform.get('imdecode_backend', 'cv2')
         elif kind in ('Resize', 'ResizeShortestEdge'):
-            how = _resize if kind == 'Resize' else _resize_shortest_edge
             info['resize'] = dict(
-                **how(transform),
+                **_resize(kind, transform),
                 backend=transform.get('backend', 'cv2'),
                 interpolation=transform.get('interpolation', 'bilinear'),
             )
@@ -109,17 +108,16 @@ def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
     return info
 
 
-def _resize(transform: ConfigDict) -> dict:
-    """What a ``Resize`` does, mmdet's or ours."""
-    scale = [int(side) for side in transform['scale']]
+def _resize(kind: str, transform: ConfigDict) -> dict:
+    """What a ``ResizeShortestEdge`` or a ``Resize`` does, mmdet's or ours."""
+    scale = transform['scale']
+    if kind == 'ResizeShortestEdge':
+        short = int(scale if isinstance(scale, int) else min(scale))
+        scale = [short, transform.get('max_size') or 0]
+        return dict(scale=scale, keep_ratio=True, short_side=True)
+    scale = [int(side) for side in scale]
     keep_ratio = bool(transform.get('keep_ratio', False))
     ours = keep_ratio and transform.get('_scope_') == SCOPE
     if ours and transform.get('rounding', 'nearest') == 'nearest':
         return dict(scale=sorted(scale), keep_ratio=True, short_side=True)
     return dict(scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
-
-
-def _resize_shortest_edge(transform: ConfigDict) -> dict:
-    scale = transform['scale']
-    sides = [int(scale if isinstance(scale, int) else min(scale)), transform.get('max_size') or 0]
-    return dict(scale=sides, keep_ratio=True, short_side=True)

@@ -118,13 +118,11 @@ def dense_nms(
     at once, solved by iteration. Needs ``C * N * N`` values for each image.
 
     Args:
-        boxes: xyxy in pixels, float32 (the areas overflow float16), shape
-            (B, N, 4).
+        boxes: Float32 (the areas overflow float16), shape (B, N, 4).
         scores: Shape (B, C, N).
         iou_threshold: Boxes that overlap more suppress one another.
         score_threshold: Boxes up to this score do not take part.
-        steps: Where a chain of decisions is longer, boxes at its far end may
-            be kept or dropped wrongly.
+        steps: Where a chain of decisions is longer, its far end may be wrong.
 
     Returns:
         Whether each is kept, shape (B, C, N).

@@ -64,8 +64,9 @@ class Agreement:
     def add(self, reference: Detections, other: Detections) -> None:
         """Compare what both found in one image."""
         first, second = match(reference, other)
-        self.only_reference += self._count(np.delete(reference.scores, first))
-        self.only_other += self._count(np.delete(other.scores, second))
+        alone = np.delete(reference.scores, first), np.delete(other.scores, second)
+        self.only_reference += int((alone[0] >= self.score_thr).sum())
+        self.only_other += int((alone[1] >= self.score_thr).sum())
         counts = np.maximum(reference.scores[first], other.scores[second]) >= self.score_thr
         one, two = reference.keep(first[counts]), other.keep(second[counts])
         self.images += 1
@@ -82,18 +83,12 @@ class Agreement:
         alone = self.only_reference + self.only_other
         return alone == 0 and self.box <= box and self.score <= score
 
-    def _count(self, scores: np.ndarray) -> int:
-        return int((scores >= self.score_thr).sum())
-
 
 def match(reference: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections are the same object of the same class.
+    """Indices (k, ) in both of the k pairs that are the same object of the same class.
 
     The one-to-one assignment with the smallest total difference; boxes more
     than a pixel apart are never a pair.
-
-    Returns:
-        Indices of the k pairs in both, each (k, ).
     """
     distance = abs(reference.bboxes[:, None] - other.bboxes).max(-1, initial=0)
     possible = (distance <= _SAME_OBJECT) & (reference.labels[:, None] == other.labels)
@@ -190,20 +185,19 @@ def compare(
     folder: str | Path | None = None,
     score_thr: float | None = None,
 ) -> tuple[Agreement, dict[str, dict[str, float]]]:
-    """Compare a PyTorch model with what was exported from it.
+    """Compare a PyTorch model with the file that was exported from it.
 
     Args:
         cfg: Of the PyTorch model.
         checkpoint: Its weights.
-        model: The exported file.
-        backend: What runs that.
-        folder: Images to look at; the config's test data set by default,
-            and only that has a precision.
+        model: The file.
+        backend: What runs it.
+        folder: Images; the config's test data set by default.
         score_thr: Detections count from this score on; by default all.
 
     Returns:
-        How far they agree; all figures of the evaluator for ``reference`` and
-        ``other``, empty for a folder.
+        How far they agree; figures of the evaluator for ``reference`` and
+        ``other``, none for a folder.
     """
     detector = Detector(model, backend)
     score_thr = detector.info.score_thr if score_thr is None else score_thr

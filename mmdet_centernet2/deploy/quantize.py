@@ -5,8 +5,7 @@ The heads stay in float32: box regression and the ranking of scores need it.
 
 import logging
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,19 +36,14 @@ OPERATORS = frozenset(
 )
 
 
-class _Images(CalibrationDataReader):
-    """Images as the model's inputs, with a progress bar."""
+class _Inputs(CalibrationDataReader):
+    """Inputs of the graph, one image after the other."""
 
-    def __init__(self, detector: Detector, paths: Sequence[Path], progress: bool) -> None:
-        self.detector = detector
-        self.paths = iter(tqdm(paths, desc='Calibrating', unit='image', disable=not progress))
+    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]) -> None:
+        self.feeds = feeds
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """Inputs of the graph; None after the last image."""
-        path = next(self.paths, None)
-        if path is None:
-            return None
-        return self.detector.feeds([self.detector.prepare(path)])
+        return next(self.feeds, None)
 
 
 def quantize(
@@ -78,6 +72,7 @@ def quantize(
             names of its nodes do not say which are the backbone's.
     """
     detector = Detector(model)
+    paths = tqdm(images, desc='Calibrating', unit='image', disable=not progress)
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it recommends what is done already
@@ -90,7 +85,7 @@ def quantize(
             quantize_static(
                 prepared,
                 str(out),
-                _Images(detector, images, progress),
+                _Inputs(detector.feeds([detector.prepare(path)]) for path in paths),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=sorted({n.op_type for n in nodes}),
                 nodes_to_quantize=[n.name for n in nodes],
@@ -116,11 +111,8 @@ def quantised_nodes(model: onnx.ModelProto, path: str) -> list[onnx.NodeProto]:
         if any(scope in node.name for scope in SCOPES) and node.op_type in OPERATORS
     ]
     if not any(node.op_type == 'Conv' for node in nodes):
-        scopes = Counter(
-            node.name.split('/')[1] for node in model.graph.node if node.name.count('/') > 1
-        )
         raise ModelFileError(
-            f'{path} has no convolution whose name has {" or ".join(SCOPES)} in it (but '
-            f'{dict(scopes)}): another tool exported or renamed it. Use tools/deploy.py.'
+            f'{path} has no convolution whose name has {" or ".join(SCOPES)} in it: another tool '
+            'exported or renamed it. Use tools/deploy.py.'
         )
     return nodes

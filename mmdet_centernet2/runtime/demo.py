@@ -74,8 +74,8 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
     """Detect on images, then on videos; where one cannot be read, the results before it stay.
 
     Args:
-        detector: Called with a list of images, gives :class:`Detections` for
-            each; its ``info`` has ``classes``, ``palette`` and ``decoder``.
+        detector: Gives :class:`Detections` for each of a list of images; its
+            ``info`` has ``classes``, ``palette`` and ``decoder``.
         files: Images and videos.
         args: Of :func:`build_parser`.
 
@@ -88,11 +88,10 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
     stems = Counter(path.stem for path in files)
     # a.jpg and a.png do not share a file
     names = {path: path.stem if stems[path.stem] == 1 else path.name for path in files}
-    videos = [path for path in files if is_video(path)]
-    if len(videos) < len(files):
-        images = {path: name for path, name in names.items() if path not in videos}
+    images = {path: name for path, name in names.items() if not is_video(path)}
+    if images:
         _detect_images(detector, images, args)
-    for path in videos:
+    for path in filter(is_video, files):
         _detect_video(detector, path, names[path], args)
 
 

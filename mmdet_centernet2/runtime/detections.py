@@ -35,15 +35,9 @@ class Detections:
         return Detections(self.bboxes[chosen], self.scores[chosen], self.labels[chosen], masks)
 
     def as_dict(self, classes: Sequence[str] | None = None) -> dict:
-        """As mmdet's inferencer writes them.
+        """As mmdet's inferencer writes them, with ``label_names`` if ``classes`` are given.
 
-        Args:
-            classes: Names by label.
-
-        Returns:
-            Lists ``labels``, ``scores``, ``bboxes``, ``masks`` as COCO's run
-            lengths if there are masks, and ``label_names`` if ``classes`` are
-            given.
+        Masks are COCO's run lengths.
         """
         result = {key: getattr(self, key).tolist() for key in ('labels', 'scores', 'bboxes')}
         if self.masks is not None:
@@ -64,8 +58,7 @@ def finish(
     """Rescale to the original image, clip, drop empty boxes.
 
     Args:
-        dets: (n, 5), x1 y1 x2 y2 in pixels of the network's input, and the
-            score; 0 marks padding.
+        dets: (n, 5), in pixels of the network's input, and the score; 0 marks padding.
         labels: (n, ).
         masks: (n, h, w), probabilities inside each box.
         original_size: (height, width) of the image.
@@ -87,19 +80,10 @@ def finish(
 def paste_masks(
     masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float
 ) -> np.ndarray:
-    """Paste the masks of boxes onto the image.
+    """Masks (n, h, w) of boxes (n, 4), none empty, on an image of (height, width).
 
     As in mmdet, a pixel's probability is interpolated bilinearly at its
     centre, with zeros around the mask.
-
-    Args:
-        masks: (n, h, w), probabilities.
-        boxes: (n, 4), x1 y1 x2 y2 in pixels of the image, none empty.
-        size: (height, width) of the image.
-        threshold: Smallest probability that counts.
-
-    Returns:
-        (n, height, width), bool.
     """
     pasted = np.zeros((len(masks), *size), bool)
     for place, mask, (x1, y1, x2, y2) in zip(pasted, masks, boxes):

@@ -86,14 +86,7 @@ class Detector:
         return prepare(image, self.info, self._fixed)
 
     def feeds(self, images: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """The graph's inputs for a batch.
-
-        Args:
-            images: At least one; a fixed batch size is filled up with the last.
-
-        Returns:
-            ``input`` (B, 3, H, W) and maybe ``image_sizes`` (B, 2).
-        """
+        """The graph's inputs for at least one image; the last one fills up a fixed batch size."""
         missing = (self._fixed_batch or len(images)) - len(images)
         batch, sizes = to_batch([*images, *[images[-1]] * missing], self.info, self._fixed)
         feeds = dict(input=batch, image_sizes=sizes)

@@ -20,14 +20,7 @@ _FONT_SIZE, _SMALL_AREA = 18, 30000
 def draw(
     image: np.ndarray, found: Detections, info: ModelInfo, score_thr: float = 0.3
 ) -> np.ndarray:
-    """Draw detections above ``score_thr`` on a copy of an image, the best on top.
-
-    Args:
-        image: (h, w, 3), uint8, BGR.
-        found: In pixels of the image.
-        info: With the names and colours of the classes.
-        score_thr: Smallest score that is drawn.
-    """
+    """Draw detections above ``score_thr`` on a copy of an image (h, w, 3), BGR, the best on top."""
     found = found.keep(found.scores > score_thr)
     colours = class_colours(info)
     under = np.ascontiguousarray(image[..., ::-1])

@@ -128,11 +128,7 @@ class ModelInfo:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: str) -> ModelInfo:
-        """Read and check the entry :data:`KEY`; unknown keys are ignored.
-
-        Args:
-            metadata: All entries of a file.
-            path: The file, for messages.
+        """Read and check the entry :data:`KEY` of a file; unknown keys are ignored.
 
         Raises:
             ModelFileError: If there is no such entry, or it cannot be used;
@@ -145,7 +141,11 @@ class ModelInfo:
             )
         try:
             values = json.loads(metadata[KEY])
-            schema = _schema(values)
+            if not isinstance(values, dict):
+                raise ValueError('it is no JSON object')
+            schema = values.get('schema')
+            if not _number(1, 1e6, int)(schema):
+                raise ValueError(f"'schema' is {_short(schema)}, not a whole number")
             if schema <= SCHEMA:
                 return _build(values)
         except (ValueError, RecursionError) as error:
@@ -157,15 +157,6 @@ class ModelInfo:
             f'{path} was written by a newer mmdet_centernet2 ({values.get("package", "?")}, '
             f'metadata schema {schema}; this one reads up to {SCHEMA}). Update the package.'
         )
-
-
-def _schema(values: Any) -> int:
-    if not isinstance(values, dict):
-        raise ValueError('it is no JSON object')
-    schema = values.get('schema')
-    if not _number(1, 1e6, int)(schema):
-        raise ValueError(f"'schema' is {_short(schema)}, not a whole number")
-    return schema
 
 
 def _build(values: dict) -> ModelInfo:

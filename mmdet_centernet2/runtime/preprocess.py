@@ -45,15 +45,10 @@ class Prepared(NamedTuple):
 def resized_size(
     size: tuple[int, int], resize: ResizeInfo, limit: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """The size of an image after resizing; all sizes are (width, height).
+    """The size of an image after resizing, rounded as mmdet and mmcv do.
 
-    Args:
-        size: In pixels.
-        resize: How to resize.
-        limit: What a model of fixed shape takes; a larger image shrinks to fit.
-
-    Returns:
-        Rounded as mmdet and mmcv do; no side is less than one pixel.
+    All sizes are (width, height) in pixels. ``limit`` is what a model of
+    fixed shape takes; a larger image shrinks to fit.
     """
     if resize.short_side:
         resized = _short_side(size, *resize.scale)
@@ -87,12 +82,7 @@ def _within(size: tuple[int, int], scale: tuple[int, int], round_down: bool) -> 
 
 
 def prepare(image: np.ndarray, info: ModelInfo, limit: tuple[int, int] | None = None) -> Prepared:
-    """Resize and normalise an image.
-
-    Args:
-        image: (h, w, 3), uint8, BGR.
-        info: Of the model.
-        limit: (width, height) of a model of fixed shape.
+    """Resize and normalise an image (h, w, 3), uint8, BGR; ``limit`` as in ``resized_size``.
 
     Raises:
         ImageError: If the resized image would be longer than 32768 pixels.
@@ -129,11 +119,8 @@ def to_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pad images at the bottom and on the right, and stack them.
 
-    Args:
-        images: At least one.
-        info: Of the model.
-        fixed: (width, height) of a model of fixed shape; otherwise the largest
-            image decides, rounded up to ``info.pad_divisor``.
+    The shape is ``fixed``, (width, height), or else that of the largest image,
+    rounded up to ``info.pad_divisor``.
 
     Returns:
         Images (B, 3, H, W) and their sizes without the padding (B, 2) as

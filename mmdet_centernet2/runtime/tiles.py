@@ -19,11 +19,10 @@ class TiledDetector:
     in a crowd. There are no masks.
 
     Args:
-        detector: Called with a list of images, gives :class:`Detections` for
-            each; has ``info``.
+        detector: Gives :class:`Detections` for each of a list; has ``info``.
         size: Side of a tile in pixels.
         overlap: Of neighbours, as a part of the side.
-        score_thr: Boxes of smaller scores are left out.
+        score_thr: Boxes up to it are left out.
 
     Raises:
         DeployedModelError: If SAHI is missing, or for a size or an overlap

@@ -41,10 +41,8 @@ def _forward(
 def get_image_sizes(batch_img_metas: list[dict], like: Tensor) -> Tensor:
     """(height, width) of the images in pixels, (B, 2), inside a graph.
 
-    Args:
-        batch_img_metas: Given to the detector; without a second input, the
-            size of the inputs (``img_shape``) is taken.
-        like: Gives batch size, type and device, (B, ...).
+    Without a second input they are that of the inputs, ``img_shape``. ``like``
+    gives batch size, type and device, (B, ...).
     """
     meta = batch_img_metas[0]
     sizes = meta.get(IMAGE_SIZES)
