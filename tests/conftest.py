@@ -1,6 +1,7 @@
 """What every test starts from."""
 
 import gc
+import os
 from collections.abc import Iterator
 from unittest import mock
 
@@ -10,6 +11,7 @@ from mmdet.utils import register_all_modules
 from mmengine.visualization import Visualizer
 
 import mmdet_centernet2  # noqa: F401  registers everything
+from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -23,12 +25,15 @@ def _plain_config_text() -> Iterator[None]:
     """mmengine formats the config five times for a run's logs.
 
     It takes half of the time of a small run, and changes line breaks only.
+    Processes that tests start leave it out by tests/plain_yapf.
     """
-    with mock.patch(
+    here = mock.patch(
         'mmengine.config.config.FormatCode',
         lambda text, **kwargs: (text, True),
         create=True,  # onedl-mmengine imports it elsewhere
-    ):
+    )
+    folders = [str(ROOT / 'tests/plain_yapf'), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+    with here, mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, folders))):
         yield
 
 

@@ -115,7 +115,9 @@ def records(tmp_path_factory) -> dict[str, list[list[dict]]]:
         os.environ,
         OMP_NUM_THREADS='1',
         PYTHON=sys.executable,
-        PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
+        PYTHONPATH=os.pathsep.join(
+            [str(ROOT), str(Path(__file__).parent), os.environ['PYTHONPATH']]
+        ),
     )
     commands = {
         'one': [sys.executable, ROOT / 'tools/train.py', one],

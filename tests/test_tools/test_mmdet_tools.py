@@ -36,9 +36,6 @@ from mmdet_centernet2.engine import CenterNet2Visualizer
 from tests._tiny import PICTURES, SIZE, tiny_config, write_dataset
 from tests.paths import ROOT
 
-#: ``PYTHONPATH`` of processes; configs are not formatted there.
-PLAIN_YAPF = f'{ROOT / "tests/plain_yapf"}:{os.environ.get("PYTHONPATH", "")}'
-
 
 def run_tool(name, *args):
     """Run ``tools/NAME`` in this process; strings are split into words."""
@@ -214,7 +211,7 @@ def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
 def test_dist_test_gives_the_metrics_of_one_process(config, checkpoint, folder, tmp_path):
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_test.sh', config, checkpoint, '2', '--work-dir', tmp_path],
-        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1', PYTHONPATH=PLAIN_YAPF),
+        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1'),
         cwd=tmp_path,
         text=True,
         capture_output=True,

@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from tests.paths import CONFIGS, ROOT
-from tests.test_tools.test_mmdet_tools import PLAIN_YAPF, run_tool
+from tests.test_tools.test_mmdet_tools import run_tool
 from tests.wheels import tree_members, write_wheel
 from tools.quickstart.tree_tiles import DEEPFOREST, prepare_tree_tiles
 
@@ -40,7 +40,7 @@ def quickstart(*arguments):
         [sys.executable, str(ROOT / 'tools/quickstart.py'), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{PLAIN_YAPF}'),
+        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{os.environ["PYTHONPATH"]}'),
     )
 
 

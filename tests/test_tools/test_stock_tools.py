@@ -34,7 +34,6 @@ from mmdet_centernet2.datasets.transforms import CheckedLoadImageFromFile, Resiz
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.tiny_data import PICTURES, write_dataset
-from tests.test_tools.test_mmdet_tools import PLAIN_YAPF
 
 NAMES = sorted(shipped_configs())
 TOOLS = Path(mmdet.__file__).parent / '.mim/tools/analysis_tools'
@@ -148,12 +147,7 @@ for sys.argv in json.loads(sys.argv[1]):
 def run(*commands: tuple) -> str:
     """Run tools as users do."""
     lines = json.dumps([(TOOLS / f'{name}.py', *rest) for name, *rest in commands], default=str)
-    done = subprocess.run(
-        [sys.executable, '-c', FORK, lines],
-        env=dict(os.environ, PYTHONPATH=PLAIN_YAPF),
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, '-c', FORK, lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests._tiny import tiny_config, write_dataset
 from tests.paths import ROOT
-from tests.test_tools.test_mmdet_tools import PLAIN_YAPF, run_tool
+from tests.test_tools.test_mmdet_tools import run_tool
 
 #: Lines before the first loss.
 MAX_LINES = 60
@@ -43,7 +43,7 @@ def test_a_training_starts_in_few_lines(folder):
     done = subprocess.run(
         [sys.executable, ROOT / 'tools/train.py', 'tiny.py', '--work-dir', 'work'],
         cwd=folder,
-        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=PLAIN_YAPF),
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
