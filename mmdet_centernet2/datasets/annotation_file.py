@@ -6,8 +6,10 @@ category); what cannot be right is refused before anything is trained on it.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,14 +22,17 @@ from mmengine.logging import print_log
 
 from mmdet_centernet2.utils.errors import UserError
 
-from .json_parts import read_members
-
 BAD_BOXES = ('error', 'drop')
 #: This share of bad boxes is dropped with a warning rather than refused: two
 #: of the 860,001 boxes of COCO train2017 have no height.
 TOLERATED_SHARE = 1e-5
 _SHOWN = 10  # entries listed in a message; the rest are counted
-_PARTS = ('images', 'annotations', 'categories')
+_BLOCK = 1 << 22  # characters read at a time
+# a list of numbers, nested or not, and what must follow it
+_NUMBERS = re.compile(
+    r'"segmentation":\s*\[[\s\[]*[^\s\[\]"{}][^"{}]*\](?=\s*(?:,\s*"[^"]*"\s*:|\}))'
+)
+_NEEDED = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'ignore')  # of annotations
 _FLAGS = {None: False, '': False, 0: False, '0': False, 1: True, '1': True}
 
 
@@ -133,6 +138,7 @@ class _Reader:
     def __post_init__(self) -> None:
         if self.bad_boxes not in BAD_BOXES:
             raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {self.bad_boxes!r}')
+        self.keep_masks |= self.masks
         # what is wrong, by the index of the annotation: some of `bad` is tolerated or dropped
         self.bad: dict[int, str] = {}
         self.faults: dict[int, str] = {}
@@ -189,54 +195,73 @@ class _Reader:
         )
 
     def _load(self, path: str | Path) -> None:
-        missing = {'images', 'categories'}  # lists of images without labels have no annotations
-        keep_masks = self.masks or self.keep_masks
         try:
-            for key, value in read_members(path, None if keep_masks else 'segmentation'):
-                if key not in _PARTS or (key == 'annotations' and value is None):
-                    continue
-                if not isinstance(value, list) or not all(type(e) is dict for e in value):
+            content = json.loads(self._text(path), object_pairs_hook=self._entry)
+            if type(content) is not dict:
+                raise ValueError('it is something else')
+            if content.get('annotations') is None:  # lists of images without labels
+                content['annotations'] = []
+            for key in ('images', 'categories', 'annotations'):
+                if key not in content:
+                    raise ValueError(f'it has no "{key}"')
+                entries = content[key]
+                if not isinstance(entries, list) or not all(
+                    type(e) in (dict, tuple) for e in entries
+                ):
                     raise ValueError(f'"{key}" is not a list of objects')
-                missing.discard(key)
-                if key == 'annotations':
-                    self._add(value)
-                else:
-                    getattr(self, key).extend(value)
-            if missing:
-                raise ValueError(f'it has no "{min(missing)}"')
         except (ValueError, RecursionError) as error:
             raise AnnotationError(
                 f'{self.name} is not a COCO annotation file, a JSON object with "images", '
                 f'"annotations" and "categories": {error}'
             ) from error
+        self.images, self.categories = content['images'], content['categories']
+        for index, ann in enumerate(content['annotations']):
+            self._add(index, *(self._needed(ann) if type(ann) is dict else ann))
 
-    def _add(self, annotations: list[dict]) -> None:
-        """Take what is needed of some annotations."""
-        for ann in annotations:
-            index = len(self.ids)
-            self.ids.append(ann.get('id'))
-            self.image_ids.append(ann.get('image_id'))
-            self.category_ids.append(ann.get('category_id'))
-            box, area, mask = ann.get('bbox'), ann.get('area'), ann.get('segmentation')
-            if type(box) is not list or len(box) != 4 or not all(map(_is_number, box)):
-                self.bad[index] = f'"bbox" must be four finite numbers, x, y, w, h, got {box!r}'
-                box = [math.nan] * 4
-            self.numbers.extend(box)
-            if area is None or (area == 0 and not mask):
-                area = math.nan
-            elif not _is_number(area) or area < 0:
-                self.faults[index] = f'"area" is {area!r}; it must be square pixels, or left out'
-                area = math.nan
-            self.areas.append(area)
-            for key, flags in self.flags.items():
-                value = ann.get(key)
-                try:
-                    flags.append(_FLAGS[value])
-                except (KeyError, TypeError):
-                    self.faults[index] = f'"{key}" is {value!r}; it must be 0 or 1'
-                    flags.append(False)
-            if self.masks or self.keep_masks:
-                self.segmentations.append(mask)
+    def _text(self, path: str | Path) -> str:
+        """The file, without lists of numbers where no masks are kept."""
+        with open(path, 'rb') as file:
+            encoding = json.detect_encoding(file.read(4))
+        with open(path, encoding=encoding, errors='surrogatepass', newline='') as file:
+            blocks = iter(lambda: file.read(_BLOCK), '')
+            if not self.keep_masks:  # one that two blocks share may stay
+                blocks = (_NUMBERS.sub('"segmentation":[0]', block) for block in blocks)
+            return ''.join(blocks)
+
+    def _entry(self, pairs: list[tuple[str, Any]]) -> dict | tuple:
+        """A JSON object; annotations become tuples, which take less memory."""
+        entry = dict(pairs)
+        if len(entry) < len(pairs) and 'images' in entry:
+            raise ValueError('a key is repeated')
+        return self._needed(entry) if 'image_id' in entry and 'bbox' in entry else entry
+
+    def _needed(self, ann: dict) -> tuple:
+        mask = ann.get('segmentation')
+        return *map(ann.get, _NEEDED), mask if self.keep_masks else bool(mask)
+
+    def _add(self, index: int, key, image_id, category_id, box, area, crowd, ignore, mask) -> None:
+        """Take an annotation; note what is wrong with it."""
+        self.ids.append(key)
+        self.image_ids.append(image_id)
+        self.category_ids.append(category_id)
+        if type(box) is not list or len(box) != 4 or not all(map(_is_number, box)):
+            self.bad[index] = f'"bbox" must be four finite numbers, x, y, w, h, got {box!r}'
+            box = [math.nan] * 4
+        self.numbers.extend(box)
+        if area is None or (area == 0 and not mask):
+            area = math.nan
+        elif not _is_number(area) or area < 0:
+            self.faults[index] = f'"area" is {area!r}; it must be square pixels, or left out'
+            area = math.nan
+        self.areas.append(area)
+        for name, value in (('iscrowd', crowd), ('ignore', ignore)):
+            try:
+                self.flags[name].append(_FLAGS[value])
+            except (KeyError, TypeError):
+                self.faults[index] = f'"{name}" is {value!r}; it must be 0 or 1'
+                self.flags[name].append(False)
+        if self.keep_masks:
+            self.segmentations.append(mask)
 
     # -----images, categories and ids-----
     def _check_images(self) -> None:

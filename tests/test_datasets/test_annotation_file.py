@@ -1,10 +1,11 @@
-"""Values of a wrong JSON type are errors that name the entry."""
+"""Any JSON text is read; values of a wrong type are errors that name the entry."""
 
 import json
+import math
 
 import pytest
 
-from mmdet_centernet2.datasets import AnnotationError, read_annotations
+from mmdet_centernet2.datasets import AnnotationError, annotation_file, read_annotations, read_table
 
 from .exports import content
 
@@ -46,3 +47,48 @@ def test_more_digits_than_python_reads(tmp_path):
     path.write_text(json.dumps(content()).replace('"width": 160', f'"width": {"9" * 5000}', 1))
     with pytest.raises(AnnotationError, match='not a COCO annotation file'):
         read_annotations(path)
+
+
+@pytest.mark.parametrize('block', [50, 1 << 20])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-32-le'])
+@pytest.mark.parametrize('options', [{}, dict(indent=1), dict(ensure_ascii=False)])
+def test_any_encoding_and_block(tmp_path, monkeypatch, block, encoding, options):
+    monkeypatch.setattr(annotation_file, '_BLOCK', block)
+    js = content()
+    js['images'][0]['file_name'] = 'bär "0", [{}]\\n'
+    path = tmp_path / 'a.json'
+    path.write_bytes(json.dumps(js, **options).encode(encoding))
+    for keep_masks in (False, True):
+        table = read_table(path, keep_masks=keep_masks)
+        assert table.images == js['images']
+        assert table.boxes.tolist() == [ann['bbox'] for ann in js['annotations']]
+        assert table.masks == [ann['segmentation'] for ann in js['annotations'] if keep_masks]
+
+
+@pytest.mark.parametrize('block', [5, 1 << 20])
+@pytest.mark.parametrize(
+    'value',
+    [[], [[]], [[1], 'a'], [1, '2'], dict(counts=[1]), None, '[1]', [dict(a=[1])]]
+    + [[1], [[1, 2], [-3.5e2]], [math.inf], '"segmentation": [1], "b": 2'],
+)
+def test_masks_that_are_not_kept_do_not_matter(tmp_path, monkeypatch, block, value):
+    monkeypatch.setattr(annotation_file, '_BLOCK', block)
+    js = content()
+    path = tmp_path / 'a.json'
+    for ann in js['annotations']:
+        ann.update(segmentation=value, attributes=dict(segmentation=value), area=5)
+    path.write_text(json.dumps(js))
+    table = read_table(path)
+    assert table.boxes.tolist() == [ann['bbox'] for ann in js['annotations']]
+    assert set(table.areas) == {5} and table.masks == []
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '[1]', '{', '{"a":1}{', '{"a":1,}', '{"a":[1,2', '{"a":tru}', '{a:1}', '{"a":"\x01"}']
+    + ['{"images":[],"images":[],"categories":[]}', '{"images":[1],"categories":[]}'],
+)
+def test_what_is_no_object_of_lists_is_refused(tmp_path, text):
+    (tmp_path / 'a.json').write_text(text)
+    with pytest.raises(AnnotationError, match='not a COCO annotation file'):
+        read_table(tmp_path / 'a.json')
