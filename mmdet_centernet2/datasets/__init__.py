@@ -8,7 +8,6 @@ from .centernet2_coco import (
     StrictCocoMixin,
 )
 from .centernet2_lvis import CenterNet2LVISDataset
-from .image_counts import count_images
 from .samplers import *  # noqa: F401,F403
 from .transforms import *  # noqa: F401,F403
 
@@ -20,7 +19,6 @@ __all__ = [
     'CenterNet2Objects365Dataset',
     'NuImagesDataset',
     'StrictCocoMixin',
-    'count_images',
     'read_annotations',
     'read_table',
 ]

@@ -5,7 +5,6 @@ import runpy
 
 import pytest
 
-from mmdet_centernet2.datasets import count_images
 from mmdet_centernet2.models.losses import load_image_counts
 from tests.paths import DATA, ROOT
 
@@ -34,7 +33,7 @@ def test_an_image_counts_once_for_a_category(tmp_path):
             ],
         ),
     )
-    assert count_images(ann_file) == [
+    assert runpy.run_path(str(TOOL))['count_images'](ann_file) == [
         dict(id=2, name='often', image_count=2),
         dict(id=5, name='rare', image_count=1),
         dict(id=9, name='never', image_count=0),

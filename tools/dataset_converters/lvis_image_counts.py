@@ -10,7 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from mmdet_centernet2.datasets.image_counts import count_images
+import numpy as np
+
+from mmdet_centernet2.datasets import read_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +22,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('ann_file', type=Path, help='annotations of the training set')
     parser.add_argument('out', type=Path, help='JSON file to write')
     return parser.parse_args()
+
+
+def count_images(ann_file: Path) -> list[dict]:
+    """``id``, ``name`` and ``image_count`` of each category, sorted by ``id``."""
+    table = read_table(ann_file, evaluation=True)
+    pairs = np.unique(np.stack([table.category_rows, table.image_rows]), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(table.categories)).tolist()
+    entries = [
+        dict(id=category['id'], name=category['name'], image_count=count)
+        for category, count in zip(table.categories, counts)
+    ]
+    return sorted(entries, key=lambda entry: entry['id'])
 
 
 def main() -> int:
