@@ -41,7 +41,7 @@ class Operators(TorchDispatchMode):
         out = func(*args, **kwargs)
         self.calls += 1
         name = func.overloadpacket.__name__
-        if self._waits(name, args, kwargs):
+        if self.waits_for(name, args, kwargs):
             self.waits.append(name)
         given = {
             x.untyped_storage().data_ptr()
@@ -54,7 +54,7 @@ class Operators(TorchDispatchMode):
         return out
 
     @staticmethod
-    def _waits(name: str, args: tuple, kwargs: dict) -> bool:
+    def waits_for(name: str, args: tuple, kwargs: dict) -> bool:
         """Whether a call makes the host wait."""
         if name == 'repeat_interleave':
             return kwargs.get('output_size') is None

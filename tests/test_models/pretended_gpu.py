@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.test_models.operators import Operators
+
 GPU = torch.device('meta')
 aten = torch.ops.aten
 _COPIES = {aten.copy_.default, aten._to_copy.default}
@@ -28,6 +30,10 @@ _INDEXING = {
     aten.index_put_.default,
     aten._index_put_impl_.default,
 }
+#: Operators that neither compute nor copy, beside views.
+_NO_WORK = {'empty', 'empty_like', 'new_empty', 'empty_strided', 'detach', '_unsafe_view', 'set_'}
+#: Those that count what is called now.
+_counts: list['Counts'] = []
 #: Of mmcv's compiled functions, what the detectors call.
 _COMPILED = (
     'nms',
@@ -36,6 +42,38 @@ _COMPILED = (
     'modulated_deform_conv_forward',
     'modulated_deform_conv_backward',
 )
+
+
+class Counts:
+    """What a training step pays on a GPU.
+
+    Attributes:
+        calls (int): Operators with a tensor there, mmcv's included, but for views
+            and empty tensors, for which it has nothing to do.
+        waits (list[str]): Those that the host waits for.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.waits: list[str] = []
+
+    def add(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
+        if not any(isinstance(x, OnGPU) for x in tree_leaves((args, kwargs, result))):
+            return
+        name = func.overloadpacket.__name__
+        self.calls += not func.is_view and name not in _NO_WORK
+        if func in _COPIES:
+            target, source = (args[0], args[1]) if name == 'copy_' else (result, args[0])
+            blocking = not (kwargs.get('non_blocking') or args[2:] == (True,))
+            leaves = isinstance(source, OnGPU)
+            waits = leaves != isinstance(target, OnGPU) and (leaves or blocking)
+        else:  # indices of the host are copied
+            on_host = func in _INDEXING and any(
+                isinstance(i, Tensor) and not isinstance(i, OnGPU) for i in args[1]
+            )
+            waits = on_host or Operators.waits_for(name, args, kwargs)
+        if waits:
+            self.waits.append(name)
 
 
 class OnGPU(Tensor):
@@ -103,10 +141,14 @@ def _run(func: Callable, args: tuple, kwargs: dict) -> Any:
         on_gpu = torch.device(kwargs['device']) == GPU
         kwargs = dict(kwargs, device='cpu')
     result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-    if not on_gpu:
-        return result
-    known = {id(_inner(t)): t for t in tensors}  # what works in place gives its argument back
-    return tree_map(lambda t: known.get(id(t), OnGPU(t)) if isinstance(t, Tensor) else t, result)
+    if on_gpu:
+        known = {id(_inner(t)): t for t in tensors}  # what works in place gives its argument back
+        result = tree_map(
+            lambda t: known.get(id(t), OnGPU(t)) if isinstance(t, Tensor) else t, result
+        )
+    for counts in _counts:
+        counts.add(func, args, kwargs, result)
+    return result
 
 
 def _compiled(function: Callable) -> Callable:
@@ -116,9 +158,24 @@ def _compiled(function: Callable) -> Callable:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         _refuse_mixture(function.__name__, tensors)
         result = function(*map(_inner, args), **{k: _inner(v) for k, v in kwargs.items()})
+        for counts in _counts:
+            counts.calls += 1
+            if function.__name__ == 'nms':  # its result has as many boxes as it finds
+                counts.waits.append('nms')
         return OnGPU(result) if isinstance(result, Tensor) and tensors[0].device == GPU else result
 
     return call
+
+
+@contextmanager
+def counted() -> Iterator[Counts]:
+    """Count what is called on the pretended GPU."""
+    counts = Counts()
+    _counts.append(counts)
+    try:
+        yield counts
+    finally:
+        _counts.remove(counts)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_centernet2.models.roi_heads import CenterNet2BBoxHead
 from tests.paths import CONFIGS
-from tests.test_models.pretended_gpu import GPU, OnGPU, pretended_gpu
+from tests.test_models.pretended_gpu import GPU, OnGPU, counted, pretended_gpu
 
 FAMILIES = [
     'centernet/centernet_r50-caffe_fpn_ms-1x_coco',
@@ -31,16 +31,19 @@ def build(name: str) -> torch.nn.Module:
         cfg.backbone.depth = 50
     if 'roi_head' in cfg:
         cfg.roi_head.bbox_head.fc_out_channels = 16
+        rcnn = cfg.train_cfg.rcnn
+        (rcnn[0] if isinstance(rcnn, list) else rcnn).sampler.num = 32
     torch.manual_seed(0)
     model = MODELS.build(cfg)
     model.init_weights()
     return model
 
 
-def batch() -> dict:
+def batch(pairs: int = 1) -> dict:
+    """Images with two objects and with none, by turns."""
     meta = dict(img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE), scale_factor=(1.0, 1.0))
     samples = []
-    for boxes in ([[8, 8, 40, 30], [20, 20, 60, 64]], []):
+    for boxes in ([[8, 8, 40, 30], [20, 20, 60, 64]], []) * pairs:
         sample = DetDataSample(metainfo=meta)
         sample.gt_instances = InstanceData(
             bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
@@ -69,16 +72,44 @@ def test_loss_backward_and_predict(name):
         assert all(each.pred_instances.scores.device == GPU for each in found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('name, waits, calls', [(FAMILIES[1], 34, 2150), (FAMILIES[2], 22, 1650)])
+def test_waits_and_operators_of_a_training_step(name, waits, calls):
+    """With 16 images, but for the optimizer. 16 waits are for NMS, none for the data."""
+    model = build(name).train()
+    with pretended_gpu():
+        model.to(GPU)
+        with counted() as counts:
+            data = model.data_preprocessor(batch(8), True)
+            model.parse_losses(model(**data, mode='loss'))[0].backward()
+    assert counts.waits.count('nms') == 16
+    assert len(counts.waits) <= waits, counts.waits
+    assert counts.calls <= calls, counts.calls
+
+
+def test_counting_sees_what_it_should():
+    host = torch.tensor([2.0, 0.0])
+    with pretended_gpu():
+        with counted() as counts:
+            x = host.to(GPU, non_blocking=True)
+            x[torch.arange(1, device=GPU)] + 1
+        assert counts.waits == [] and counts.calls >= 4
+        with counted() as counts:
+            host.to(GPU), x.cpu(), x.nonzero(), x[x > 1], x[torch.tensor([0])]
+            x.new_tensor([1.0]), x.sum().item()
+        assert len(counts.waits) == 7
+
+
 def test_a_mixture_is_caught(monkeypatch):
     name = 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco'
     model = build(name).train()
-    get_targets = CenterNet2BBoxHead.get_targets
+    loss_and_target = CenterNet2BBoxHead.loss_and_target
 
-    def planted(self, *args, **kwargs):
-        labels, *rest = get_targets(self, *args, **kwargs)
-        return labels + torch.zeros(len(labels), dtype=torch.long), *rest
+    def planted(self, cls_score, **kwargs):
+        cls_score = cls_score + torch.zeros(cls_score.shape)
+        return loss_and_target(self, cls_score=cls_score, **kwargs)
 
-    monkeypatch.setattr(CenterNet2BBoxHead, 'get_targets', planted)
+    monkeypatch.setattr(CenterNet2BBoxHead, 'loss_and_target', planted)
     with pretended_gpu(), pytest.raises(RuntimeError, match='tensors on several devices'):
         model.to(GPU)
         model(**model.data_preprocessor(batch(), True), mode='loss')

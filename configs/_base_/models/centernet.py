@@ -8,6 +8,7 @@ model = dict(
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         pad_size_divisor=32,
+        non_blocking=True,
     ),
     bbox_head=dict(
         type='CenterNet2Head',

@@ -18,6 +18,7 @@ model = dict(
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         pad_size_divisor=32,
+        non_blocking=True,
     ),
     rpn_head=dict(
         type='CenterNet2ProposalHead',

@@ -1,5 +1,7 @@
 """The class-wise CenterNet head, a detector of one stage."""
 
+import math
+
 import torch
 from mmdet.models.dense_heads import AnchorFreeHead
 from mmdet.registry import MODELS
@@ -26,6 +28,7 @@ class CenterNet2Head(CenterNet2ProposalHead):
 
     heat_predictor = 'conv_cls'
     heat_loss_name = ''
+    max_classes = math.inf
     sqrt_score = False
 
     def __init__(
@@ -36,10 +39,6 @@ class CenterNet2Head(CenterNet2ProposalHead):
         **kwargs,
     ) -> None:
         super().__init__(num_classes=num_classes, more_pos=more_pos, loss_cls=loss_cls, **kwargs)
-
-    def _check_num_classes(self, num_classes: int) -> None:
-        if num_classes < 1:
-            raise ValueError(f'num_classes must be positive, got {num_classes}')
 
     def _init_cls_convs(self) -> None:
         """Build the class tower."""
@@ -60,11 +59,7 @@ class CenterNet2Head(CenterNet2ProposalHead):
         cfg: ConfigDict | None = None,
         rescale: bool = False,
     ) -> InstanceList:
-        """Decode detections: NMS, then rescaling, then clipping.
-
-        Args as in :class:`CenterNet2ProposalHead`, and of ``rescale`` and
-        ``batch_img_metas`` as in :func:`rescale_and_clip`.
-        """
+        """Decode detections: NMS, then rescaling, then clipping; see :func:`rescale_and_clip`."""
         cfg = cfg or self.test_cfg
         results = super().predict_by_feat(heat_logits, ltrbs, cfg=cfg)
         if not cfg.get('explain'):

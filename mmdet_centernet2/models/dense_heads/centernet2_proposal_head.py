@@ -78,6 +78,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
 
     heat_predictor = 'conv_agn'  # in the state dict
     heat_loss_name = 'agn_'  # in the names of the losses
+    max_classes: float = 1
     sqrt_score = True  # proposals carry the square root of the objectness
 
     def __init__(
@@ -109,7 +110,11 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             )
         if any(stride % 2 for stride in strides):
             raise ValueError(f'strides must be even, got {tuple(strides)}')
-        self._check_num_classes(num_classes)
+        if num_classes < 1 or num_classes > self.max_classes:
+            raise ValueError(
+                f'{type(self).__name__}: num_classes must be '
+                f'{"1" if self.max_classes == 1 else "positive"}, got {num_classes}'
+            )
         super().__init__(
             num_classes=num_classes,
             in_channels=in_channels,
@@ -141,12 +146,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                 dict(normal, name='conv_reg', bias=bbox_bias),
             ],
         )
-
-    def _check_num_classes(self, num_classes: int) -> None:
-        if num_classes != 1:
-            raise ValueError(
-                f'{type(self).__name__} is class-agnostic: num_classes must be 1, got {num_classes}'
-            )
 
     def init_weights(self) -> None:
         """Initialise, offsets of deformable convolutions too: docs/differences.md, 3."""
@@ -211,15 +210,10 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Tensor]:
-        """Positive, negative and box loss of a batch.
+        """Positive, negative and box loss of what :meth:`forward` returns.
 
-        Args:
-            heat_logits: See :meth:`forward`.
-            ltrbs: See :meth:`forward`.
-            batch_gt_instances: ``bboxes`` (n, 4) in pixels of the network
-                input and ``labels`` (n, ) of each image.
-            batch_img_metas: Not used.
-            batch_gt_instances_ignore: Not used: the original drops crowds.
+        Objects have ``bboxes`` (n, 4) in pixels of the network input and
+        ``labels`` (n, ). As in the original, crowds are not looked at.
         """
         ltrb_rows = flatten_levels(ltrbs)
         layout, targets = self.get_targets(heat_logits, ltrb_rows, batch_gt_instances)
@@ -273,16 +267,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
     ) -> InstanceList:
         """Decode proposals; they are **not clipped** to the image.
 
-        Args:
-            heat_logits: See :meth:`forward`.
-            ltrbs: See :meth:`forward`.
-            batch_img_metas: Not used.
-            cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
-            rescale: Not supported.
-
-        Returns:
-            ``bboxes`` in pixels of the network input, ``scores`` and
-            ``labels`` of each image, best first.
+        ``cfg`` has ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``; for the
+        results see :func:`select`, boxes are in pixels of the network input.
 
         Raises:
             ValueError: If ``rescale`` is set.

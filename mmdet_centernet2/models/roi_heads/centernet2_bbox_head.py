@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -15,7 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..ops import gather_rows, multiclass_nms
-from ..task_modules import rescale_and_clip
+from ..task_modules import rescale_and_clip, to_device
 
 
 @TASK_UTILS.register_module()
@@ -29,6 +30,17 @@ class OneSidedDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, add_ctr_clamp=True, ctr_clamp=math.inf, **kwargs)
+
+    def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
+        """FP32 deltas (n, 4) from boxes to objects, both (n, 4).
+
+        mmdet's numbers, but the host does not wait for means and deviations.
+        """
+        corners = [each.float().unflatten(1, (2, 2)).unbind(1) for each in (bboxes, gt_bboxes)]
+        (center, size), (gt_center, gt_size) = [((a + b) * 0.5, b - a) for a, b in corners]
+        deltas = torch.cat([(gt_center - center) / size, (gt_size / size).log()], 1)
+        means, stds = to_device(np.array([self.means, self.stds], np.float32), deltas.device)
+        return (deltas - means) / stds
 
 
 @MODELS.register_module()
@@ -90,7 +102,8 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         """Logits (n, num_classes + 1) and deltas (n, 4) of features (n, C, 7, 7).
 
         In training with a :class:`FederatedLoss` the classifier's input (n, D)
-        stands for the logits: :meth:`loss` computes those of sampled classes.
+        stands for the logits: :meth:`loss_and_target` computes those of sampled
+        classes.
         """
         if not self._defers_scores:
             return super().forward(x)
@@ -101,83 +114,70 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
             x = self.relu(shared_fc(x))
         return x, self.fc_reg(x)
 
-    def loss(
+    def loss_and_target(
         self,
         cls_score: Tensor,
         bbox_pred: Tensor,
         rois: Tensor,
-        labels: Tensor,
-        label_weights: Tensor,
-        *args,
-        **kwargs,
-    ) -> dict:
-        """See mmdet's ``BBoxHead.loss``, and :meth:`forward`."""
-        if not len(rois):  # the same keys and graph in all processes of a run
-            if self._defers_scores:
-                cls_score = self.fc_cls(cls_score)
-            return dict(
-                loss_cls=cls_score.sum(), acc=cls_score.new_zeros(1), loss_bbox=bbox_pred.sum()
-            )
-        if not self._defers_scores:
-            return super().loss(cls_score, bbox_pred, rois, labels, label_weights, *args, **kwargs)
-        classes = self.loss_cls.sample_classes(labels, self.num_classes)
-        logits = F.linear(
-            cls_score,
-            gather_rows(self.fc_cls.weight, classes),
-            gather_rows(self.fc_cls.bias, classes),
-        )
-        num_weighted = max((label_weights > 0).sum().item(), 1)
-        loss_cls = self.loss_cls(
-            logits,
-            labels,
-            label_weights,
-            num_weighted,
-            classes=classes,
-            reduction_override=kwargs.get('reduction_override'),
-        )
-        return dict(
-            loss_cls=loss_cls,
-            **self.loss_cls.get_accuracy(logits, labels, classes),
-            **super().loss(None, bbox_pred, rois, labels, label_weights, *args, **kwargs),
-        )
-
-    def get_targets(
-        self,
         sampling_results: list[SamplingResult],
         rcnn_train_cfg: ConfigDict,
-        concat: bool = True,
-    ) -> tuple:
-        """See mmdet's ``BBoxHead``; the targets of all images are encoded at once."""
-        if not concat or self.reg_decoded_bbox:
-            return super().get_targets(sampling_results, rcnn_train_cfg, concat)
-        priors = torch.cat([res.pos_priors for res in sampling_results])
-        is_pos = np.concatenate(
-            [
-                np.arange(len(res.pos_priors) + len(res.neg_priors)) < len(res.pos_priors)
-                for res in sampling_results
-            ]
+    ) -> dict:
+        """See mmdet's ``BBoxHead``; all images at once, without a device-host sync.
+
+        What :meth:`forward` returns is ``cls_score`` and ``bbox_pred``.
+        """
+        deferred = self._defers_scores
+        if not len(rois):  # the same keys and graph in all processes of a run
+            cls_score = self.fc_cls(cls_score) if deferred else cls_score
+            acc = cls_score.new_zeros(1)
+            return dict(
+                loss_bbox=dict(loss_cls=cls_score.sum(), acc=acc, loss_bbox=bbox_pred.sum())
+            )
+        priors, gt_bboxes, gt_labels = (
+            torch.cat([getattr(res, name) for res in sampling_results])
+            for name in ('pos_priors', 'pos_gt_bboxes', 'pos_gt_labels')
         )
-        pos_inds = torch.from_numpy(is_pos.nonzero()[0]).to(priors.device, non_blocking=True)
-        labels = pos_inds.new_full((len(is_pos),), self.num_classes)
-        label_weights = priors.new_ones(len(is_pos))
-        bbox_targets = priors.new_zeros(len(is_pos), self.bbox_coder.encode_size)
-        bbox_weights = torch.zeros_like(bbox_targets)
-        if len(priors):
-            gt_bboxes = torch.cat([res.pos_gt_bboxes for res in sampling_results])
-            gt_labels = torch.cat([res.pos_gt_labels for res in sampling_results])
-            labels.index_copy_(0, pos_inds, gt_labels.long())
-            deltas = self.bbox_coder.encode(priors, gt_bboxes)
-            bbox_targets.index_copy_(0, pos_inds, deltas.to(bbox_targets.dtype))
-            bbox_weights.index_fill_(0, pos_inds, 1)
-            if rcnn_train_cfg.pos_weight > 0:
-                label_weights.index_fill_(0, pos_inds, rcnn_train_cfg.pos_weight)
-        return labels, label_weights, bbox_targets, bbox_weights
+        counts = [
+            len(part) for res in sampling_results for part in (res.pos_priors, res.neg_priors)
+        ]
+        is_pos = np.repeat(np.arange(len(counts)) % 2 == 0, counts)
+        pos_inds = to_device(is_pos.nonzero()[0], rois.device)
+        labels = pos_inds.new_full((len(rois),), self.num_classes)
+        labels.index_copy_(0, pos_inds, gt_labels.long())
+        weights = None
+        if rcnn_train_cfg.pos_weight > 0:
+            weights = rois.new_ones(len(rois)).index_fill_(0, pos_inds, rcnn_train_cfg.pos_weight)
+        options = {}
+        if deferred:
+            classes = self.loss_cls.sample_classes(labels, self.num_classes)
+            options = dict(classes=classes)
+            cls_score = F.linear(
+                cls_score,
+                gather_rows(self.fc_cls.weight, classes),
+                gather_rows(self.fc_cls.bias, classes),
+            )
+        loss = self.loss_cls(cls_score, labels, weights, avg_factor=len(rois), **options)
+        losses = loss if isinstance(loss, dict) else dict(loss_cls=loss)
+        if self.custom_activation:
+            losses.update(self.loss_cls.get_accuracy(cls_score, labels, **options))
+        else:
+            losses['acc'] = accuracy(cls_score, labels)
+        pred = bbox_pred.index_select(0, pos_inds)
+        if not len(priors):
+            losses['loss_bbox'] = pred.sum()
+        elif self.reg_decoded_bbox:
+            pred = self.bbox_coder.decode(priors, pred)
+            losses['loss_bbox'] = self.loss_bbox(pred, gt_bboxes, avg_factor=len(rois))
+        else:
+            targets = self.bbox_coder.encode(priors, gt_bboxes).to(rois.dtype)
+            losses['loss_bbox'] = self.loss_bbox(pred, targets, avg_factor=len(rois))
+        return dict(loss_bbox=losses)
 
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Refine RoIs (n, 5) by deltas (n, 4) and clip them to unpadded images."""
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
-        shapes = rois.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
-        limits = shapes[rois[:, 0].long()].flip(-1).repeat(1, 2)
+        sizes = np.array([meta['img_shape'][1::-1] * 2 for meta in batch_img_metas])
+        limits = to_device(sizes, rois.device).to(rois.dtype).index_select(0, rois[:, 0].long())
         boxes = torch.min(boxes.clamp(min=0), limits)
         return torch.cat([rois[:, :1], boxes], dim=1)
 
@@ -190,12 +190,10 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         """Boxes of the next training stage, in pixels: all but empty ones."""
         rois = self.decode_rois(bbox_results['rois'], bbox_results['bbox_pred'], batch_img_metas)
         kept = (rois[:, 3:] > rois[:, 1:3]).all(-1).cpu().numpy()
-        counts = [len(res.priors) for res in sampling_results]
-        parts = np.split(kept, np.cumsum(counts)[:-1])
-        kept_counts = [int(part.sum()) for part in parts]
-        indices = torch.from_numpy(kept.nonzero()[0]).to(rois.device, non_blocking=True)
-        boxes = rois[:, 1:].index_select(0, indices)
-        return [InstanceData(bboxes=each) for each in boxes.split(kept_counts)]
+        ends = np.cumsum([len(res.priors) for res in sampling_results])
+        counts = [int(part.sum()) for part in np.split(kept, ends[:-1])]
+        boxes = rois[:, 1:].index_select(0, to_device(kept.nonzero()[0], rois.device))
+        return [InstanceData(bboxes=each) for each in boxes.split(counts)]
 
     def _predict_by_feat_single(
         self,

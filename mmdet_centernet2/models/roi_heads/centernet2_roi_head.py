@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.models.utils import empty_instances, unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -59,19 +58,6 @@ def prepare_gt(batch_data_samples: SampleList) -> SampleList:
         sample.gt_instances = gt
         prepared.append(sample)
     return prepared
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.factor, None
 
 
 @MODELS.register_module()
@@ -138,7 +124,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         samples = prepare_gt(batch_data_samples)
         if not all(map(can_sample_batch, self.bbox_assigner, self.bbox_sampler)):
             return super().loss(x, rpn_results_list, samples)
-        gts, _, metas = unpack_gt_instances(samples)
+        gts = [sample.gt_instances for sample in samples]
+        metas = [sample.metainfo for sample in samples]
         proposals = [each.bboxes for each in rpn_results_list]
         losses = {}
         for stage, weight in enumerate(self.stage_loss_weights):
@@ -162,8 +149,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
         extractor = self.bbox_roi_extractor[stage]
         bbox_feats = extractor(x[: extractor.num_inputs], rois)
-        if self.training:
-            bbox_feats = _ScaleGradient.apply(bbox_feats, 1.0 / self.num_stages)
+        if self.training and bbox_feats.requires_grad:
+            bbox_feats.register_hook(lambda grad: grad * (1.0 / self.num_stages))
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
@@ -259,8 +246,18 @@ class CenterNet2RoIHead(StandardRoIHead):
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``StandardRoIHead``."""
-        return super().loss(x, rpn_results_list, prepare_gt(batch_data_samples))
+        """See mmdet's ``StandardRoIHead``, and :meth:`CenterNet2CascadeRoIHead.loss`."""
+        samples = prepare_gt(batch_data_samples)
+        if not can_sample_batch(self.bbox_assigner, self.bbox_sampler):
+            return super().loss(x, rpn_results_list, samples)
+        gts = [sample.gt_instances for sample in samples]
+        proposals = [each.bboxes for each in rpn_results_list]
+        sampled = sample_batch(self.bbox_assigner, self.bbox_sampler, proposals, gts)
+        results = self.bbox_loss(x, sampled)
+        losses = results['loss_bbox']
+        if self.with_mask:
+            losses.update(self.mask_loss(x, sampled, results['bbox_feats'], gts)['loss_mask'])
+        return losses
 
     def predict_bbox(
         self,
@@ -272,8 +269,6 @@ class CenterNet2RoIHead(StandardRoIHead):
     ) -> InstanceList:
         """See :class:`CenterNet2CascadeRoIHead`."""
         rois = bbox2roi([p.bboxes for p in rpn_results_list])
-        if not len(rois):
-            return empty_instances(batch_img_metas, rois.device, task_type='bbox')
         outputs = self._bbox_forward(x, rois)
         probs = self.bbox_head.get_probs(outputs['cls_score'])
         scores = fuse_scores(probs, torch.cat([p.scores for p in rpn_results_list]))

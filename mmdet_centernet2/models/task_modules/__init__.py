@@ -11,6 +11,7 @@ from .center_targets import (
     flatten_levels,
     mine_positives,
 )
+from .to_device import to_device
 
 __all__ = [
     'can_sample_batch',
@@ -26,4 +27,5 @@ __all__ = [
     'mine_positives',
     'rescale_and_clip',
     'select',
+    'to_device',
 ]

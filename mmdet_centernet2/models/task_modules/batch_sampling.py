@@ -10,6 +10,11 @@ from mmdet.models.task_modules.samplers import BaseSampler, PseudoSampler, Rando
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from .to_device import to_device
+
+#: Pairs of boxes and objects that are compared at once.
+MAX_PAIRS = 2**24
+
 
 @dataclass
 class SampledRoIs:
@@ -56,17 +61,14 @@ def sample_batch(
         gts: ``bboxes`` (k_i, 4) and ``labels`` (k_i, ) of each image.
     """
     gt_boxes = [gt.bboxes for gt in gts]
-    num_gts = [len(boxes) for boxes in gt_boxes]
     matches = _match(assigner, proposals, gt_boxes)
-    adds_gt = type(sampler) is RandomSampler and sampler.add_gt_as_proposals
-    if adds_gt:
-        priors = torch.cat([boxes for pair in zip(gt_boxes, proposals) for boxes in pair])
-        matches = [np.append(np.arange(1, k + 1), each) for k, each in zip(num_gts, matches)]
-    else:
-        priors = torch.cat(list(proposals))
+    boxes = list(proposals)
+    if type(sampler) is RandomSampler and sampler.add_gt_as_proposals:
+        boxes = [each for pair in zip(gt_boxes, proposals) for each in pair]
+        matches = [np.append(np.arange(1, len(gt) + 1), each) for gt, each in zip(gts, matches)]
     rows, counts, assigned, matched = [], [], [], []
     prior_start = gt_start = 0
-    for match, k in zip(matches, num_gts):
+    for match, gt in zip(matches, gts):
         pos, neg = np.flatnonzero(match > 0), np.flatnonzero(match == 0)
         if type(sampler) is RandomSampler:
             pos = _choose(pos, int(sampler.num * sampler.pos_fraction))
@@ -76,11 +78,11 @@ def sample_batch(
         assigned.append(match[pos] - 1)
         matched.append(gt_start + assigned[-1])
         prior_start += len(match)
-        gt_start += k
+        gt_start += len(gt)
     parts = [np.concatenate(each) for each in (rows, assigned, matched)]
-    indices = _to_device(np.concatenate(parts), priors.device)
+    indices = to_device(np.concatenate(parts), boxes[0].device)
     row_inds, assigned_inds, matched_inds = indices.split([len(part) for part in parts])
-    sampled = priors.index_select(0, row_inds)
+    sampled = torch.cat(boxes).index_select(0, row_inds)
     by_sign = sampled.split(counts)
     num_pos = counts[::2]
     columns = (
@@ -104,32 +106,42 @@ def _choose(indices: np.ndarray, num: int) -> np.ndarray:
 def _match(
     assigner: MaxIoUAssigner, proposals: Sequence[Tensor], gt_boxes: Sequence[Tensor]
 ) -> list[np.ndarray]:
-    """For each proposal 0 for background, -1 for none, or 1 + the object's index."""
-    counts = [len(boxes) for boxes in proposals]
-    if not max(counts):
-        return [np.zeros(0, dtype=np.int64) for _ in counts]
-    if not sum(map(len, gt_boxes)):
-        return [np.zeros(count, dtype=np.int64) for count in counts]
+    """For each proposal 0 for background, -1 for none, or 1 + the object's index.
+
+    Images are padded to one size, but not if a crowd would make that large.
+    """
+    counts, num_gts = ([len(each) for each in boxes] for boxes in (proposals, gt_boxes))
+    size = max(counts) * max(num_gts) * len(counts)
+    step = len(counts) if size <= MAX_PAIRS else 1
+    found = [
+        _match_padded(assigner, proposals[i : i + step], gt_boxes[i : i + step])
+        for i in range(0, len(counts), step)
+    ]
+    rows = torch.cat([each.flatten() for each in found]).cpu().numpy()
+    widths = np.repeat([each.size(1) for each in found], step)
+    parts = np.split(rows, widths.cumsum()[:-1])
+    return [part[:count] for part, count in zip(parts, counts)]
+
+
+def _match_padded(
+    assigner: MaxIoUAssigner, proposals: Sequence[Tensor], gt_boxes: Sequence[Tensor]
+) -> Tensor:
+    """:func:`_match`, (B, n) with anything at the ends of rows."""
     boxes, _ = _pad(proposals)
     gts, is_gt = _pad(gt_boxes)
     overlaps = assigner.iou_calculator(gts, boxes)
     best, index = overlaps.masked_fill(~is_gt[:, :, None], -1).max(dim=1)
     negative = ((best >= 0) & (best < assigner.neg_iou_thr)) | ~is_gt[:, :1]
-    match = torch.where(best >= assigner.pos_iou_thr, index + 1, negative.long() - 1)
-    return [row[:count] for row, count in zip(match.cpu().numpy(), counts)]
+    return torch.where(best >= assigner.pos_iou_thr, index + 1, negative.long() - 1)
 
 
 def _pad(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Boxes (B, n, 4), with zeros at the end, and which are real (B, n)."""
+    """Boxes (B, n, 4), with zeros at the end, and which are real (B, n); n is not 0."""
     counts = np.array([len(each) for each in boxes])
-    rows = np.arange(counts.max())[None]
+    rows = np.arange(max(counts.max(), 1))[None]
     is_real = rows < counts[:, None]
     starts = (counts.cumsum() - counts)[:, None]
-    indices = _to_device(np.where(is_real, starts + rows, counts.sum()), boxes[0].device)
+    indices = to_device(np.where(is_real, starts + rows, counts.sum()), boxes[0].device)
     flat = torch.cat([*boxes, boxes[0].new_zeros(1, 4)])
     padded = flat.index_select(0, indices.flatten()).unflatten(0, indices.shape)
     return padded, indices < len(flat) - 1
-
-
-def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device, non_blocking=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.structures.bbox import scale_boxes
@@ -10,7 +11,9 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers import disable_compile
 from ..ops import batched_nms
+from .to_device import to_device
 
 #: Decoded boxes are at least this wide and high, in pixels.
 MIN_BOX_SIZE = 0.01
@@ -37,55 +40,25 @@ def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
     return torch.cat([top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
 
 
-def _best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _best_pairs(logits: Tensor, count: int, padded: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, classes and cells of the best (class, cell) pairs, (B, count).
 
-    Which of equal logits are taken may differ between memory formats.
+    Which of equal logits are taken may differ between memory formats. If
+    ``padded``, there may be less of them and no shape depends on the image's size.
     """
     num_classes, area = logits.size(1), logits.size(2) * logits.size(3)
-    if num_classes > 1 and logits.stride(1) == 1:  # channels-last
+    if not padded and num_classes > 1 and logits.stride(1) == 1:  # channels-last
         best, inds = logits.permute(0, 2, 3, 1).flatten(1).topk(count, dim=1)
         cells = torch.div(inds, num_classes, rounding_mode='floor')
         return best, inds - cells * num_classes, cells
-    best, inds = logits.flatten(1).topk(count, dim=1)
-    labels = torch.div(inds, area, rounding_mode='floor')
-    return best, labels, inds - labels * area
-
-
-def _padded_best_pairs(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`_best_pairs`, padded: no shape depends on the image's size."""
-    area = logits.size(2) * logits.size(3)
-    pairs = F.pad(logits.flatten(1), (0, count), value=PAD_LOGIT)
+    pairs = logits.flatten(1)
+    if padded:
+        pairs = F.pad(pairs, (0, count), value=PAD_LOGIT)
     best, inds = pairs.topk(count, dim=1)
-    inds = inds.clamp(max=logits.size(1) * area - 1)
+    if padded:
+        inds = inds.clamp(max=num_classes * area - 1)
     labels = torch.div(inds, area, rounding_mode='floor')
     return best, labels, inds - labels * area
-
-
-def _decode_level(
-    level: int,
-    logits: Tensor,
-    ltrb: Tensor,
-    stride: int,
-    score_thr: float,
-    nms_pre: int,
-    constant_k: bool,
-) -> Candidates:
-    """:func:`decode` for one level: only the best logits become boxes."""
-    height, width = logits.shape[-2:]
-    if constant_k:
-        best, labels, cells = _padded_best_pairs(logits, nms_pre)
-    else:
-        best, labels, cells = _best_pairs(logits, min(nms_pre, logits.size(1) * height * width))
-    scores = best.float().sigmoid()
-    scores = torch.where(scores > score_thr, scores, -1.0)
-    distances = (
-        ltrb.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2).float() * stride
-    )
-    ys = torch.div(cells, width, rounding_mode='floor')
-    points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
-    boxes = ltrb_to_boxes(points.to(distances), distances)
-    return Candidates(boxes, scores, labels, torch.full_like(labels, level))
 
 
 def decode(
@@ -97,7 +70,7 @@ def decode(
     sqrt_score: bool,
     constant_k: bool = False,
 ) -> Candidates:
-    """Best (location, class) pairs of all levels, in FP32.
+    """Best (location, class) pairs of all levels, in FP32; only they become boxes.
 
     Args:
         heat_logits: Raw scores of each level, (B, C, H, W).
@@ -113,65 +86,84 @@ def decode(
     Returns:
         Levels joined along K, each ``min(nms_pre, C * H * W)`` long.
     """
-    levels = [
-        _decode_level(level, *maps, score_thr, nms_pre, constant_k)
-        for level, maps in enumerate(zip(heat_logits, ltrbs, strides))
-    ]
-    boxes, scores, labels, numbers = (torch.cat(parts, 1) for parts in zip(*levels))
+    found = []
+    for level, (logits, ltrb, stride) in enumerate(zip(heat_logits, ltrbs, strides)):
+        height, width = logits.shape[-2:]
+        count = nms_pre if constant_k else min(nms_pre, logits.size(1) * height * width)
+        best, labels, cells = _best_pairs(logits, count, constant_k)
+        scores = best.float().sigmoid()
+        scores = torch.where(scores > score_thr, scores, -1.0)
+        distances = ltrb.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        distances = distances.float() * stride
+        ys = torch.div(cells, width, rounding_mode='floor')
+        points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
+        boxes = ltrb_to_boxes(points.to(distances), distances)
+        found.append((boxes, scores, labels, torch.full_like(labels, level)))
+    boxes, scores, labels, levels = (torch.cat(parts, 1) for parts in zip(*found))
     if sqrt_score:
         scores = torch.where(scores > 0, scores.clamp(min=0).sqrt(), scores)
-    return Candidates(boxes, scores, labels, numbers)
+    return Candidates(boxes, scores, labels, levels)
 
 
-def topk_with_ties(scores: Tensor, max_num: int) -> Tensor:
-    """Mask of the ``max_num`` best of descending scores (n, ); **ties keep more**.
-
-    Negative scores are padding. Zero or less keeps all others. Source:
-    docs/differences.md, 37.
-    """
-    if 0 < max_num <= len(scores):
-        return scores >= scores[max_num - 1].clamp(min=0)
-    return scores >= 0
-
-
+@disable_compile  # another number of boxes in each image
 def select(
     candidates: Candidates, nms: ConfigType | None, max_per_img: int, keep_ties: bool = True
 ) -> list[InstanceData]:
     """``bboxes``, ``scores``, ``labels``, ``levels`` of each image after NMS, best first.
 
-    ``nms`` is a config of :func:`mmcv.ops.batched_nms`; None skips it. For
-    ``max_per_img`` see :func:`topk_with_ties`; without ``keep_ties`` there are
-    never more.
+    One device-host sync, and that of each image's NMS.
+
+    Args:
+        candidates: From :func:`decode`.
+        nms: A config of :func:`mmcv.ops.batched_nms`; None skips it.
+        max_per_img: How many to keep; **ties keep more**, zero or less keeps
+            all. Source: docs/differences.md, 37.
+        keep_ties: Whether they do.
     """
-    return [_select_one(*image, nms, max_per_img, keep_ties) for image in zip(*candidates)]
-
-
-def _select_one(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor,
-    levels: Tensor,
-    nms: ConfigType | None,
-    max_per_img: int,
-    keep_ties: bool,
-) -> InstanceData:
-    """:func:`select` for one image."""
-    if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
-        valid = scores >= 0
-        boxes, scores, labels, levels = (each[valid] for each in (boxes, scores, labels, levels))
-    if nms is None or not len(scores):
-        scores, keep = scores.sort(descending=True)
-        boxes = boxes[keep]
-    else:
-        dets, keep = batched_nms(boxes, scores, labels, nms, max_per_img)
-        boxes, scores = dets[:, :4], dets[:, 4]
-    top = topk_with_ties(scores, max_per_img).nonzero().squeeze(1)
-    if not keep_ties and max_per_img > 0:
-        top = top[:max_per_img]
-    keep = keep[top]
-    return InstanceData(
-        bboxes=boxes[top], scores=scores[top], labels=labels[keep], levels=levels[keep]
+    found = [_suppress(*image, nms, max_per_img) for image in zip(*candidates[:3])]
+    dets, inds = (torch.cat(parts) for parts in zip(*found))
+    ends = np.cumsum([len(each) for each, _ in found])
+    kept: list[int] = []
+    places: list[np.ndarray] = []
+    for scores in np.split(dets[:, 4].cpu().numpy(), ends[:-1]):
+        kept.append(_num_best(scores, max_per_img, keep_ties))
+        places.append(np.arange(kept[-1]) + ends[len(places)] - len(scores))
+    offsets = np.repeat(np.arange(len(kept)) * candidates.labels.size(1), kept)
+    rows, starts = to_device(np.stack([np.concatenate(places), offsets]), dets.device).unbind()
+    inds = inds.index_select(0, rows) + starts
+    columns = (
+        dets[:, :4].index_select(0, rows),
+        dets[:, 4].index_select(0, rows),
+        candidates.labels.flatten().index_select(0, inds),
+        candidates.levels.flatten().index_select(0, inds),
     )
+    return [
+        InstanceData(bboxes=boxes, scores=scores, labels=labels, levels=levels)
+        for boxes, scores, labels, levels in zip(*(each.split(kept) for each in columns))
+    ]
+
+
+def _suppress(
+    boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType | None, max_num: int
+) -> tuple[Tensor, Tensor]:
+    """(x1, y1, x2, y2, score) of one image, best first, (m, 5), and their indices, (m, )."""
+    rows = None
+    if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
+        rows = (scores >= 0).nonzero().squeeze(1)
+        boxes, scores, labels = (each.index_select(0, rows) for each in (boxes, scores, labels))
+    if nms is None:
+        scores, keep = scores.sort(descending=True)
+        dets = torch.cat([boxes[keep], scores[:, None]], 1)
+    else:
+        dets, keep = batched_nms(boxes, scores, labels, nms, max_num)
+    return dets, keep if rows is None else rows[keep]
+
+
+def _num_best(scores: np.ndarray, max_num: int, keep_ties: bool) -> int:
+    """How many of an image's descending scores :func:`select` keeps; negative ones are padding."""
+    limit = scores[max_num - 1] if 0 < max_num <= len(scores) else 0
+    num = int((scores >= max(limit, 0)).sum())
+    return num if keep_ties or max_num <= 0 else min(num, max_num)
 
 
 def rescale_and_clip(results: InstanceData, img_meta: dict, rescale: bool) -> InstanceData:

@@ -13,17 +13,19 @@ What may surprise is the original's: docs/differences.md, 17 to 21.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..losses.ltrb_iou_loss import ltrb_iou_loss
+from .to_device import to_device
 
 #: Heat-map values below this are set to zero.
 MIN_HEAT = 1e-4
-#: Index of the cell itself in :func:`_offsets_3x3`.
+#: Columns and rows from a cell to those around it, and the index of the cell itself.
+AROUND = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
 CENTER = 4
 #: Cost of cells that cannot be positives.
 NO_MATCH = 1e8
@@ -32,23 +34,14 @@ OFF_MAP = -1e7
 
 
 class LevelLayout(NamedTuple):
-    """Shapes and row offsets of a batch of multi-level maps.
+    """Shapes and row offsets of a batch of multi-level maps, as int64."""
 
-    Args:
-        sizes: (H, W) of each level's map in cells, shape (L, 2), int64.
-        strides: Pixels per cell of each level, shape (L, ), int64.
-        starts: First row of each level, shape (L, ), int64.
-        areas: Cells of each level's map, shape (L, ), int64.
-        batch_size: Number of images, B.
-        num_rows: Total number of rows, ``M = B * sum(H * W)``.
-    """
-
-    sizes: Tensor
-    strides: Tensor
-    starts: Tensor
-    areas: Tensor
+    sizes: Tensor  # (H, W) of each level's map in cells, (L, 2)
+    strides: Tensor  # pixels per cell of each level, (L, )
+    starts: Tensor  # first row of each level, (L, )
+    areas: Tensor  # cells of each level's map, (L, )
     batch_size: int
-    num_rows: int
+    num_rows: int  # ``M = B * sum(H * W)``
 
     @classmethod
     def build(
@@ -58,7 +51,7 @@ class LevelLayout(NamedTuple):
         batch_size: int,
         device: torch.device,
     ) -> 'LevelLayout':
-        """The layout for maps of sizes (H, W), cached: do not change its tensors.
+        """The layout for maps of sizes (H, W).
 
         Raises:
             ValueError: If the numbers of levels differ.
@@ -68,24 +61,21 @@ class LevelLayout(NamedTuple):
                 f'got {len(featmap_sizes)} feature maps but {len(strides)} strides; `strides` '
                 'of the head must name one stride for each level that the neck returns'
             )
-        sizes = tuple((int(h), int(w)) for h, w in featmap_sizes)
-        return _layout(sizes, tuple(strides), batch_size, device)
+        sizes = np.array(featmap_sizes).reshape(-1, 2).T
+        areas = sizes.prod(0)
+        ends = batch_size * areas.cumsum()
+        table = to_device(np.stack([*sizes, strides, ends - batch_size * areas, areas]), device)
+        return cls(table[:2].T, table[2], table[3], table[4], batch_size, int(ends[-1]))
 
     def rows(self, levels: Tensor, images: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
         """Rows of cells; all arguments broadcast, no range check."""
         return self.starts[levels] + images * self.areas[levels] + ys * self.sizes[levels, 1] + xs
 
     def elements(self, rows: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """Indices into the flattened and concatenated (B, C, H, W) heat maps.
+        """Indices into the flattened and concatenated (B, C, H, W) heat maps, or -1, (K, ).
 
-        Args:
-            rows: Shape (K, ), -1 for none.
-            labels: Classes, shape (K, ).
-            num_classes: Channels of the maps, C.
-
-        Returns:
-            ``C * start + (image * C + label) * H * W + y * W + x`` with the
-            start and size of the row's level, -1 for none, shape (K, ), int64.
+        ``C * start + (image * C + label) * H * W + y * W + x`` with the start and
+        size of the level of each of ``rows`` (K, ).
         """
         if num_classes == 1:
             return rows
@@ -96,27 +86,6 @@ class LevelLayout(NamedTuple):
         others = (images * (num_classes - 1) + labels) * areas
         elements = rows + starts * (num_classes - 1) + others
         return torch.where(rows < 0, rows, elements)
-
-
-@lru_cache(maxsize=1024)
-def _layout(
-    sizes: tuple[tuple[int, int], ...],
-    strides: tuple[int, ...],
-    batch_size: int,
-    device: torch.device,
-) -> LevelLayout:
-    """See :meth:`LevelLayout.build`."""
-    areas = [height * width for height, width in sizes]
-    starts = [batch_size * sum(areas[:i]) for i in range(len(areas))]
-    with torch.inference_mode(False):  # to be used in training, too
-        return LevelLayout(
-            sizes=torch.tensor(sizes, device=device).view(-1, 2),
-            strides=torch.tensor(strides, device=device),
-            starts=torch.tensor(starts, device=device),
-            areas=torch.tensor(areas, device=device),
-            batch_size=batch_size,
-            num_rows=batch_size * sum(areas),
-        )
 
 
 def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
@@ -138,15 +107,13 @@ class BatchBoxes(NamedTuple):
         Boxes without area are moved off the maps, where they take no part:
         leaving them out would cost a device-host sync.
         """
-        images = [
-            torch.full((len(b),), i, dtype=torch.long, device=b.device) for i, b in enumerate(boxes)
-        ]
-        joined = torch.cat([b.reshape(-1, 4) for b in boxes]).float()
+        images = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
+        joined = torch.cat([each.reshape(-1, 4) for each in boxes]).float()
         has_area = (joined[:, 2:] > joined[:, :2]).all(1, keepdim=True)
         return cls(
             torch.where(has_area, joined, OFF_MAP),
-            torch.cat([lab.reshape(-1) for lab in labels]).long(),
-            torch.cat(images),
+            torch.cat(list(labels)).long(),
+            to_device(images, joined.device),
         )
 
     @property
@@ -175,7 +142,10 @@ class CenterTargets:
 
 
 def _squared_radii(boxes: Tensor, min_overlap: float, min_radius: float) -> Tensor:
-    """Squared Gaussian radius of each box in square pixels, (N, )."""
+    """Squared Gaussian radius of each box in square pixels, (N, ).
+
+    A box shifted by the radius keeps an IoU of about ``min_overlap``.
+    """
     delta = (1 - min_overlap) / (1 + min_overlap)
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(-1)
     return (delta**2 * 2 * (width * height)).clamp(min=min_radius**2)
@@ -197,23 +167,20 @@ def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
     return (half_diagonal >= ranges[..., 0]) & (half_diagonal <= ranges[..., 1])
 
 
-@cache
-def _offsets_3x3(device: torch.device) -> Tensor:
-    """(dx, dy) of the 3x3 cells around a cell, dx running fastest, (9, 2)."""
-    with torch.inference_mode(False):
-        return torch.tensor([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)
+def _cells_around(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
+    """(x, y) of the 3x3 cells around each centre, (N, L, 9, 2), and their rows, unchecked."""
+    offsets = to_device(AROUND, gt.boxes.device)
+    cells = _center_cells(gt.centers, layout.strides)[:, :, None] + offsets
+    levels = torch.arange(len(layout.strides), device=cells.device)[:, None]
+    return cells, layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
 
 
-class _Windows(NamedTuple):
-    """The cells that the heat of N objects may reach on L levels."""
+def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells with heat of each object on each level, and at most a cell or so more.
 
-    low: Tensor  # first column and row, (N, L, 2), float
-    spans: Tensor  # columns and rows, 0 if none, (N, L, 2), float
-    peaks: Tensor  # index of the centre's cell in the window, or -1, (N, L)
-
-
-def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
-    """Cells with a value in the heat map, and at most a cell or so more."""
+    Returns the first column and row, and how many there are, both (N, L, 2) and
+    float, and the index of the centre's cell among them, -1 for none, (N, L).
+    """
     centers, strides = gt.centers[:, None], layout.strides[:, None]
     # exp(-d^2 / r^2) >= MIN_HEAT  <=>  d <= r * sqrt(-log(MIN_HEAT))
     reach = (radii2 * -math.log(MIN_HEAT)).sqrt()[:, None, None] + 1e-2
@@ -225,28 +192,17 @@ def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> _Windows:
     spans = (torch.min(high, last.to(high)) - low + 1).clamp(min=0)
     peaks = (cells[..., 1] - low[..., 1]) * spans[..., 0] + (cells[..., 0] - low[..., 0])
     inside = ((cells >= 0) & (cells <= last)).all(-1)
-    return _Windows(low, spans, torch.where(inside, peaks, -1).long())
+    return low, spans, torch.where(inside, peaks, -1).long()
 
 
-def gaussian_heat(
-    gt: BatchBoxes, layout: LevelLayout, min_overlap: float = 0.8, min_radius: float = 4.0
-) -> SparseHeat:
-    """Heat of all objects on all levels.
+def gaussian_heat(gt: BatchBoxes, layout: LevelLayout, radii2: Tensor) -> SparseHeat:
+    """Heat of all objects on all levels; those of one class share a map.
 
-    ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds
-    the centre, zero below 1e-4, with
-    ``r^2 = max(2 delta^2 area, min_radius^2)`` and
-    ``delta = (1 - min_overlap) / (1 + min_overlap)``.
-
-    Args:
-        gt: The objects; those of one class share a map.
-        layout: Layout of the batch.
-        min_overlap: IoU that a box shifted by the radius keeps.
-        min_radius: Smallest radius in pixels, on all levels.
+    ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds the
+    centre, zero below 1e-4.
     """
-    radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
-    windows = _windows(gt, radii2, layout)
-    counts = (windows.spans[..., 0] * windows.spans[..., 1]).long().flatten()
+    low, spans, peaks = _windows(gt, radii2, layout)
+    counts = (spans[..., 0] * spans[..., 1]).long().flatten()
     total = int(counts.sum())  # the one device-host sync
     begins = counts.cumsum(0) - counts
     pairs = torch.repeat_interleave(counts, output_size=total)
@@ -257,8 +213,8 @@ def gaussian_heat(
         torch.stack(
             [
                 begins.view_as(first_rows),
-                *windows.spans[..., :1].long().unbind(-1),
-                *windows.low.long().unbind(-1),
+                *spans[..., :1].long().unbind(-1),
+                *low.long().unbind(-1),
                 layout.strides.expand_as(first_rows),
                 first_rows,
                 layout.sizes[:, 1].expand_as(first_rows),
@@ -280,32 +236,22 @@ def gaussian_heat(
     heat = dist2.new_empty(total + 1)  # the last takes peaks off the maps
     torch.exp(-dist2 / radius2, out=heat[:total])
     heat = torch.where(heat < MIN_HEAT, 0.0, heat)
-    peaks = windows.peaks.flatten()
+    peaks = peaks.flatten()
     heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.0)
     return SparseHeat(row + y * row_width + x, gt.labels.index_select(0, objects), heat[:total])
 
 
-def center_positives(gt: BatchBoxes, layout: LevelLayout, ranges: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and classes (N * L, ) of each object's centre on its levels.
-
-    The cell may lie outside the box, or off the map: only rows that do not
-    exist are left out, with -1. ``ranges`` (L, 2) are closed, in pixels.
-    """
-    extents = gt.boxes[:, 2:] - gt.boxes[:, :2]
-    assigned = _assigned_levels(extents[:, None], ranges)
-    xs, ys = _center_cells(gt.centers, layout.strides).unbind(-1)
-    levels = torch.arange(len(ranges), device=ranges.device)
-    rows = layout.rows(levels, gt.images[:, None], ys, xs)
-    exists = assigned & (rows >= 0) & (rows < layout.num_rows)
-    return (torch.where(exists, rows, -1).flatten(), gt.labels[:, None].expand_as(rows).flatten())
+def _positives(
+    gt: BatchBoxes, layout: LevelLayout, rows: Tensor, chosen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows (N, ...), -1 where not chosen or where there is none, and classes, both flat."""
+    chosen = chosen & (rows >= 0) & (rows < layout.num_rows)
+    labels = gt.labels[:, None].expand_as(rows.flatten(1))
+    return torch.where(chosen, rows, -1).flatten(), labels.flatten()
 
 
 def regression_targets(
-    gt: BatchBoxes,
-    layout: LevelLayout,
-    ranges: Tensor,
-    min_overlap: float = 0.8,
-    min_radius: float = 4.0,
+    gt: BatchBoxes, layout: LevelLayout, ranges: Tensor, cells: Tensor, rows: Tensor, radii2: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Distances to the box sides for the 3x3 cells around each centre.
 
@@ -319,30 +265,19 @@ def regression_targets(
         Rows, -1 for none, shape (N * L * 9, ), and their ltrb in stride units,
         ones for none, shape (N * L * 9, 4).
     """
-    around = _offsets_3x3(gt.boxes.device)
-    center = _center_cells(gt.centers, layout.strides)
-    cells = center[:, :, None] + around  # (N, L, 9, 2)
     strides = layout.strides[:, None, None]
     points = (cells * strides + strides // 2).to(gt.boxes)
     boxes = gt.boxes[:, None, None]
     ltrb = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
-
-    extents = ltrb[..., :2] + ltrb[..., 2:]
     candidate = (
         _cells_inside(cells, layout.sizes[:, None])
         & (ltrb.amin(-1) > 0)
-        & _assigned_levels(extents, ranges[:, None])
+        & _assigned_levels(ltrb[..., :2] + ltrb[..., 2:], ranges[:, None])
     )
     dist2 = ((points - gt.centers[:, None, None]) ** 2).sum(-1)
     dist2[:, :, CENTER].zero_()
-    radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
-    costs = dist2 / radii2[:, None, None]
-
-    levels = torch.arange(len(ranges), device=ranges.device)[:, None]
-    images = gt.images[:, None, None]
-    rows = layout.rows(levels, images, cells[..., 1], cells[..., 0])
     rows = torch.where(candidate, rows, -1)
-    wins = _cheapest_of_row(rows, costs, layout.num_rows)
+    wins = _cheapest_of_row(rows, dist2 / radii2[:, None, None], layout.num_rows)
     targets = torch.where(wins[..., None], ltrb / strides, 1.0)
     return torch.where(wins, rows, -1).flatten(), targets.view(-1, 4)
 
@@ -374,28 +309,20 @@ def center_targets(
         layout: Layout of the batch.
         ranges: Half-diagonal ranges in pixels, both ends inclusive, shape (L, 2).
         num_classes: Number of heat maps; with one, labels are ignored.
-        min_overlap: See :func:`gaussian_heat`.
-        min_radius: See :func:`gaussian_heat`.
+        min_overlap: IoU that a box shifted by the Gaussian radius keeps.
+        min_radius: Smallest radius in pixels, on all levels.
 
     Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
     if num_classes == 1:
         gt = gt._replace(labels=torch.zeros_like(gt.labels))
-    pos_inds, pos_labels = center_positives(gt, layout, ranges)
-    reg_inds, reg_targets = regression_targets(gt, layout, ranges, min_overlap, min_radius)
-    heat = gaussian_heat(gt, layout, min_overlap, min_radius)
-    return CenterTargets(heat, pos_inds, pos_labels, reg_inds, reg_targets)
-
-
-def _shifted_cells(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
-    """The 3x3 cells (x, y) around each centre and their ltrb in stride units."""
-    strides = layout.strides[:, None]
-    center = _center_cells(gt.centers, layout.strides)
-    points = (center * strides + strides // 2).to(gt.boxes)
-    ltrb = torch.cat([points - gt.boxes[:, None, :2], gt.boxes[:, None, 2:] - points], -1) / strides
-    shift = _offsets_3x3(center.device)
-    ltrb = ltrb[:, :, None] + torch.cat([shift, -shift], -1)
-    return center[:, :, None] + shift, ltrb
+    radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
+    cells, rows = _cells_around(gt, layout)
+    assigned = _assigned_levels((gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None], ranges)
+    # The cell may lie outside the box, or off the map: any row that exists is one.
+    positives = _positives(gt, layout, rows[:, :, CENTER], assigned)
+    regression = regression_targets(gt, layout, ranges, cells, rows, radii2)
+    return CenterTargets(gaussian_heat(gt, layout, radii2), *positives, *regression)
 
 
 @torch.no_grad()
@@ -428,18 +355,21 @@ def mine_positives(
 
     Source: the original's ``centernet.py``; docs/differences.md, 22.
     """
-    cells, ltrb = _shifted_cells(gt, layout)
-    levels = torch.arange(len(layout.strides), device=cells.device)[:, None]
-    rows = layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
+    cells, rows = _cells_around(gt, layout)
+    strides = layout.strides[:, None]
+    points = (cells[:, :, CENTER] * strides + strides // 2).to(gt.boxes)
+    boxes = gt.boxes[:, None]
+    center_ltrb = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / strides
+    shifts = to_device(np.concatenate([AROUND, -AROUND], 1), cells.device)
+    ltrb = center_ltrb[:, :, None] + shifts
     valid = _cells_inside(cells, layout.sizes[:, None]) & (ltrb >= 0).all(-1)
     preds = ltrb_preds[torch.where(valid, rows, 0)]
     costs = ltrb_iou_loss(preds.reshape(-1, 4).float(), ltrb.clamp(min=0).reshape(-1, 4))
     costs = torch.where(valid, costs.view(rows.shape), NO_MATCH)
 
     extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
-    centered = _assigned_levels(extents, ranges) & (ltrb[:, :, CENTER] >= 0).all(-1)
+    centered = _assigned_levels(extents, ranges) & (center_ltrb >= 0).all(-1)
     costs[:, :, CENTER].masked_fill_(centered, 0.0)
     costs, rows = costs.flatten(1), rows.flatten(1)
     limit = costs.topk(min(topk, costs.size(1)), largest=False).values[:, -1:]
-    mined = (costs < limit.clamp(max=thresh)) & (rows >= 0) & (rows < layout.num_rows)
-    return (torch.where(mined, rows, -1).flatten(), gt.labels[:, None].expand_as(rows).flatten())
+    return _positives(gt, layout, rows, costs < limit.clamp(max=thresh))

@@ -17,6 +17,7 @@ from tests.reference.cases import SETTINGS, cases
 from tests.reference.layout import half_diagonal
 from tests.test_models.crowds import CROWD
 from tests.test_models.operators import Operators
+from tests.test_models.pretended_gpu import GPU, counted, pretended_gpu
 
 CHANNELS = 16
 LOSSES = ['loss_centernet_loc', 'loss_centernet_agn_pos', 'loss_centernet_agn_neg']
@@ -279,12 +280,13 @@ class TestOnAcceleratorsToo:
     def test_a_gpu_is_waited_for_once(self, make):
         """For the number of cells near objects; forward and backward."""
         head = make()
-        maps = head(features(100, 150))
         gt = instances(CROWD, ())
-        head.loss_by_feat(*maps, gt, [{}] * 2)  # leaves what is kept
-        with Operators() as operators:
-            sum(head.loss_by_feat(*maps, gt, [{}] * 2).values()).backward()
-        assert operators.waits == ['_local_scalar_dense']
+        with pretended_gpu():
+            maps = head.to(GPU)([x.to(GPU) for x in features(100, 150)])
+            gt = [each.to(GPU) for each in gt]
+            with counted() as counts:
+                sum(head.loss_by_feat(*maps, gt, [{}] * 2).values()).backward()
+        assert counts.waits == ['_local_scalar_dense']
 
     def test_counting_sees_what_it_should(self):
         x = torch.ones(3)

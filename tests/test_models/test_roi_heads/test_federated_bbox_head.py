@@ -1,6 +1,7 @@
 """Box heads with the federated loss: ours and mmdet's."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,6 +68,23 @@ def test_losses_and_tensors(head):
     assert used.tolist() == [True, False, True, False, False]
 
 
+def train(head, feats, labels):
+    """Losses of RoIs in one image; the first ones have these labels."""
+    xy = torch.rand(len(feats), 2) * 50
+    boxes = torch.cat([xy, xy + 9], 1)
+    num = len(labels)
+    sampled = SimpleNamespace(
+        pos_priors=boxes[:num],
+        neg_priors=boxes[num:],
+        pos_gt_bboxes=boxes[:num] + torch.rand(num, 4),
+        pos_gt_labels=labels,
+    )
+    cls_score, bbox_pred = head(feats)
+    rois = torch.cat([boxes[:, :1] * 0, boxes], 1)
+    cfg = ConfigDict(pos_weight=-1)
+    return head.loss_and_target(cls_score, bbox_pred, rois, [sampled], cfg)['loss_bbox']
+
+
 def both_ways(num_classes, num_rois, num_foreground, **loss):
     """Losses and gradients, of the chosen columns and of all with a mask."""
     torch.manual_seed(0)
@@ -74,21 +92,13 @@ def both_ways(num_classes, num_rois, num_foreground, **loss):
     head.num_classes = num_classes
     head.fc_cls = torch.nn.Linear(64, num_classes + 1)
     head.loss_cls = MODELS.build(dict(type='FederatedLoss', **loss))
-    labels = torch.full((num_rois,), num_classes)
-    labels[:num_foreground] = torch.randint(num_classes, (num_foreground,))
-    rest = (
-        torch.zeros(num_rois, 5),
-        labels,
-        torch.ones(num_rois),
-        torch.randn(num_rois, 4),
-        torch.ones(num_rois, 4),
-    )
+    labels = torch.randint(num_classes, (num_foreground,))
     feats = torch.randn(num_rois, 4, 7, 7, requires_grad=True)
     results = []
     for training in (True, False):
         head.train(training)
         torch.manual_seed(1)
-        losses = head.loss(*head(feats), *rest)
+        losses = train(head, feats, labels)
         wanted = [feats, *head.parameters()]
         results.append(
             (losses, torch.autograd.grad(losses['loss_cls'] + losses['loss_bbox'], wanted))
@@ -137,16 +147,8 @@ def test_no_logit_of_another_class_exists():
     head.fc_cls = torch.nn.Linear(64, num_classes + 1)
     head.loss_cls = MODELS.build(dict(type='FederatedLoss', cat_freq=range(1, num_classes + 1)))
     labels = torch.arange(num_rois) * 200
-    rest = (
-        torch.zeros(num_rois, 5),
-        labels,
-        torch.ones(num_rois),
-        torch.zeros(num_rois, 4),
-        torch.ones(num_rois, 4),
-    )
     with Sizes() as made:
-        scores, deltas = head(torch.randn(num_rois, 4, 7, 7))
-        losses = head.loss(scores, deltas, *rest)
+        losses = train(head, torch.randn(num_rois, 4, 7, 7), labels)
         losses['loss_cls'].backward()
     weight = head.fc_cls.weight
     assert weight.grad.shape == weight.shape

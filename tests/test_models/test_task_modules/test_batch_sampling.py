@@ -6,7 +6,7 @@ from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
 from mmengine.structures import InstanceData
 
-from mmdet_centernet2.models.task_modules import can_sample_batch, sample_batch
+from mmdet_centernet2.models.task_modules import batch_sampling, can_sample_batch, sample_batch
 from tests.test_models.operators import Operators
 
 SAMPLERS = {
@@ -32,8 +32,10 @@ def _batch(num_images: int) -> tuple[list[torch.Tensor], list[InstanceData]]:
 
 
 @pytest.mark.parametrize('sampler', SAMPLERS.values(), ids=SAMPLERS)
-@pytest.mark.parametrize('neg_iou_thr', [0.4, 0.6])
-def test_result_and_random_numbers_are_those_of_mmdet(sampler, neg_iou_thr):
+@pytest.mark.parametrize('neg_iou_thr, max_pairs', [(0.4, 10**6), (0.6, 10**6), (0.6, 100)])
+def test_result_and_random_numbers_are_those_of_mmdet(sampler, neg_iou_thr, max_pairs, monkeypatch):
+    """Above ``max_pairs`` image by image: most batches, if it is 100."""
+    monkeypatch.setattr(batch_sampling, 'MAX_PAIRS', max_pairs)
     assigner = MaxIoUAssigner(0.6, neg_iou_thr, match_low_quality=False)
     assert can_sample_batch(assigner, sampler)
     for seed in range(30):

@@ -296,15 +296,6 @@ def test_no_row_is_no_element():
     assert layout.elements(rows, labels, 3).tolist() == [-1, 0, 119]
 
 
-def test_layout_of_the_next_batch_is_the_same_one():
-    """Also if the first was one of inference."""
-    with torch.inference_mode():
-        first = layout_of(LEVELS, 3)
-    assert layout_of(LEVELS, 3) is first
-    assert layout_of(LEVELS, 4) is not first
-    assert not any(part.is_inference() for part in first[:4])
-
-
 def mined(case: Case, predicted: torch.Tensor) -> list:
     """Positives of the package, chosen by the predicted boxes."""
     rows, labels = mine_positives(*inputs(case), predicted)
