@@ -150,7 +150,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
 def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
     """Time all in turn; see ``speed.timing.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
-    total, done = (rounds + 2) * len(calls), []
+    total, done = (rounds + 1) * len(calls), []
 
     def progress(name: str) -> None:
         done.append(name)
@@ -158,11 +158,7 @@ def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
         time.sleep(PAUSE)
 
     timings = paired(
-        calls,
-        rounds,
-        warmup=2,
-        progress=progress,
-        clock=time.process_time if cpu_time else time.perf_counter,
+        calls, rounds, progress=progress, clock=time.process_time if cpu_time else time.perf_counter
     )
     print()
     return {
