@@ -60,6 +60,19 @@ def prepare_gt(batch_data_samples: SampleList) -> SampleList:
     return prepared
 
 
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.factor, None
+
+
 @MODELS.register_module()
 class CenterNet2CascadeRoIHead(CascadeRoIHead):
     """Cascade second stage that weighs its classes by the proposals' scores.
@@ -149,8 +162,8 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
         extractor = self.bbox_roi_extractor[stage]
         bbox_feats = extractor(x[: extractor.num_inputs], rois)
-        if self.training and bbox_feats.requires_grad:
-            bbox_feats.register_hook(lambda grad: grad * (1.0 / self.num_stages))
+        if self.training:
+            bbox_feats = _ScaleGradient.apply(bbox_feats, 1.0 / self.num_stages)
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
