@@ -29,13 +29,8 @@ def bifpn_graph(num_levels: int) -> list[Node]:
 
     The last ``num_levels`` results are the cell's outputs.
 
-    Raises:
-        ValueError: If there are fewer than 3 levels.
-
     Source: "EfficientDet", figure 3.
     """
-    if num_levels < 3:
-        raise ValueError(f'a BiFPN needs at least 3 levels, got {num_levels}')
     nodes, latest = [], list(range(num_levels))
 
     def add(level: int, *inputs: int) -> None:
@@ -66,23 +61,137 @@ def resize(x: Tensor, size: Sequence[int], halve: Callable[[Tensor], Tensor]) ->
     return F.interpolate(x, size=tuple(size), mode='nearest')
 
 
-def _max_pool_2x2(x: Tensor) -> Tensor:
-    """To half the size, rounded up, as :func:`_max_pool_3x3`."""
+def max_pool_2x2(x: Tensor) -> Tensor:
+    """To half the size, rounded up, as :func:`max_pool_3x3`."""
     return F.max_pool2d(x, 2, ceil_mode=True)
 
 
-def _max_pool_3x3(x: Tensor) -> Tensor:
+def max_pool_3x3(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
-class BiFPNBase(BaseModule):
-    """What both flavours share.
+class NormedConv2d(nn.Conv2d):
+    """Convolution that owns its norm, so that names are ``weight, norm.*``."""
+
+    def __init__(self, norm_cfg: ConfigType, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.norm = build_norm_layer(norm_cfg, self.out_channels)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        return self.norm(super().forward(x))
+
+
+def conv_bn(norm_cfg: ConfigType, *args, **kwargs) -> nn.Sequential:
+    """Convolution, then norm, under the names ``conv.weight, bn.*``."""
+    conv = nn.Conv2d(*args, **kwargs)
+    return nn.Sequential(
+        OrderedDict(conv=conv, bn=build_norm_layer(norm_cfg, conv.out_channels)[1])
+    )
+
+
+class Flavour(NamedTuple):
+    """How the layers of a BiFPN are made, and their names in the state dict.
+
+    In the names stand a node's ``index``, ``level`` and ``inputs``, the
+    ``input`` that is projected, and the number of inputs of the neck, ``ins``.
+    """
+
+    conv: Callable[..., nn.Module]
+    halve: Callable[[Tensor], Tensor]
+    cells: str
+    extra: str  # projection before the first extra level
+    always_extra: bool  # also where channels agree
+    lateral: str
+    lateral_bias: bool
+    weights: str
+    output: str
+
+
+EFFDET = Flavour(
+    conv=conv_bn,
+    halve=max_pool_2x2,
+    cells='cell',
+    extra='resample.{ins}.conv',
+    always_extra=False,
+    lateral='fnode.{index}.combine.resample.{input}.conv',
+    lateral_bias=False,
+    weights='fnode.{index}.combine.edge_weights',
+    output='fnode.{index}.after_combine.conv',
+)
+FCOS = Flavour(
+    conv=NormedConv2d,
+    halve=max_pool_3x3,
+    cells='cells',
+    extra='reduction',
+    always_extra=True,
+    lateral='lateral_{input}_f{level}',
+    lateral_bias=True,
+    weights='weights_f{level}_{inputs}',
+    output='outputs_f{level}_{inputs}',
+)
+
+
+def _add(module: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
+    """Put a layer below a module, under a name with dots."""
+    *parents, name = path.split('.')
+    for parent in parents:
+        if not hasattr(module, parent):
+            module.add_module(parent, nn.Module())
+        module = module.get_submodule(parent)
+    setattr(module, name, value)
+
+
+class Cell(nn.Module):
+    """One repetition: every node projects, fuses, activates and convolves."""
+
+    def __init__(
+        self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType, flavour: Flavour
+    ) -> None:
+        super().__init__()
+        self.halve, self.graph = flavour.halve, bifpn_graph(len(channels))
+        #: Names of each node's layers; those of projections by input.
+        self.names: list[tuple[dict[int, str], str, str]] = []
+        widths = [*channels, *[out_channels] * len(self.graph)]
+        for index, (level, inputs) in enumerate(self.graph):
+            fill = dict(index=index, level=level, inputs='_'.join(map(str, inputs)))
+            projected = [i for i in inputs if widths[i] != out_channels]
+            laterals = {i: flavour.lateral.format(input=i, **fill) for i in projected}
+            weights, output = flavour.weights.format(**fill), flavour.output.format(**fill)
+            for i, name in laterals.items():
+                if name not in dict(self.named_modules()):  # of an earlier node
+                    sizes = widths[i], out_channels, 1
+                    _add(self, name, flavour.conv(norm_cfg, *sizes, bias=flavour.lateral_bias))
+            _add(self, weights, nn.Parameter(torch.ones(len(inputs))))
+            sizes = out_channels, out_channels, 3
+            _add(self, output, flavour.conv(norm_cfg, *sizes, padding=1, bias=False))
+            self.names.append((laterals, weights, output))
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Outputs of the same sizes as the inputs."""
+        maps = list(inputs)
+        for node, (laterals, weights, output) in zip(self.graph, self.names):
+            size, read = inputs[node.level].shape[-2:], []
+            for i in node.inputs:
+                x = self.get_submodule(laterals[i])(maps[i]) if i in laterals else maps[i]
+                read.append(resize(x, size, self.halve))
+            fused = fuse(read, self.get_parameter(weights))
+            maps.append(self.get_submodule(output)(F.silu(fused)))
+        return maps[-len(inputs) :]
+
+
+@MODELS.register_module()
+class BiFPN(BaseModule):
+    """BiFPN in the flavour of EfficientDet.
+
+    Every node projects its own inputs; down-sampling is max-pooling with a
+    2x2 kernel.
 
     Args:
         in_channels: Of each input, finest first.
         out_channels: Of all outputs.
-        num_outs: Number of levels; those beyond the inputs are made from the
-            coarsest one.
+        num_outs: Number of levels, at least 3; those beyond the inputs are
+            made from the coarsest one.
         num_cells: How often the cell is repeated.
         norm_cfg: Of all norms. Defaults to 32-group GN.
         with_cp: Trade time for memory in training: every cell is computed a
@@ -90,12 +199,12 @@ class BiFPNBase(BaseModule):
         init_cfg: Initialisation; PyTorch's by default, as in the original.
 
     Raises:
-        ValueError: If there are no inputs or cells, or fewer outputs than
-            inputs or than 3.
+        ValueError: If a number is too small.
+
+    Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
     """
 
-    cells_name: str  # in the state dict
-    cell_type: type[nn.Module]
+    flavour = EFFDET
 
     def __init__(
         self,
@@ -108,31 +217,25 @@ class BiFPNBase(BaseModule):
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not in_channels:
-            raise ValueError('in_channels must name at least one input')
-        if num_cells < 1:
-            raise ValueError(f'num_cells must be at least 1, got {num_cells}')
-        if num_outs < len(in_channels):
+        self.num_ins = len(in_channels)
+        if not 1 <= self.num_ins <= num_outs or num_outs < 3 or num_cells < 1:
             raise ValueError(
-                f'num_outs={num_outs} is less than the number of inputs, {len(in_channels)}'
+                'a BiFPN needs in_channels of 1 to num_outs inputs, at least 3 num_outs and at '
+                f'least 1 num_cells, got {in_channels=}, {num_outs=}, {num_cells=}'
             )
-        self.with_cp = with_cp
-        self.num_ins, self.num_outs = len(in_channels), num_outs
-        self.num_extra = num_outs - len(in_channels)
-        first_cell = list(in_channels) + [out_channels] * self.num_extra
-        widths = [first_cell] + [[out_channels] * num_outs] * (num_cells - 1)
-        if self.num_extra:
-            self._init_projection(in_channels[-1], out_channels, norm_cfg)
-        cells = [self.cell_type(channels, out_channels, norm_cfg) for channels in widths]
-        self.add_module(self.cells_name, nn.Sequential(*cells))
-
-    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
-        """Build the projection before the first extra level."""
-        raise NotImplementedError
-
-    def _coarser(self, x: Tensor, project: bool) -> Tensor:
-        """The next coarser level; only the first extra one is projected."""
-        raise NotImplementedError
+        self.with_cp, self.num_extra = with_cp, num_outs - self.num_ins
+        flavour, coarsest = self.flavour, in_channels[-1]
+        self.projection = None
+        if self.num_extra and (flavour.always_extra or coarsest != out_channels):
+            self.projection = flavour.extra.format(ins=self.num_ins)
+            conv = flavour.conv(norm_cfg, coarsest, out_channels, 1, bias=False)
+            _add(self, self.projection, conv)
+        cells = nn.Sequential()
+        channels = [*in_channels, *[out_channels] * self.num_extra]
+        for _ in range(num_cells):
+            cells.append(Cell(channels, out_channels, norm_cfg, flavour))
+            channels = [out_channels] * num_outs
+        self.add_module(flavour.cells, cells)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Maps (B, C_i, H_i, W_i), finest first, to ``num_outs`` of ``out_channels``."""
@@ -140,180 +243,27 @@ class BiFPNBase(BaseModule):
             raise ValueError(
                 f'{type(self).__name__} was built for {self.num_ins} inputs, got {len(inputs)}'
             )
-        maps = list(inputs)
-        for i in range(self.num_extra):
-            maps.append(self._coarser(maps[-1], project=i == 0))
-        for cell in getattr(self, self.cells_name):
+        maps, x = list(inputs), inputs[-1]
+        if self.projection:
+            x = self.get_submodule(self.projection)(x)
+        for _ in range(self.num_extra):
+            x = self.flavour.halve(x)
+            maps.append(x)
+        for cell in self.get_submodule(self.flavour.cells):
             maps = recompute(cell, maps) if self.with_cp else cell(maps)
         return tuple(maps)
 
 
-class ConvBN(nn.Module):
-    """Convolution without bias, then norm, under those two names."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, norm_cfg: ConfigType
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-        self.bn = build_norm_layer(norm_cfg, out_channels)[1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H, W)."""
-        return self.bn(self.conv(x))
-
-
-def _resample(in_channels: int, out_channels: int, norm_cfg: ConfigType) -> nn.Sequential:
-    """1x1 projection, or nothing where channels agree."""
-    layer = nn.Sequential()
-    if in_channels != out_channels:
-        layer.add_module('conv', ConvBN(in_channels, out_channels, 1, norm_cfg))
-    return layer
-
-
-class _Combine(nn.Module):
-    """Bring inputs to one size and width, and fuse them."""
-
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        channels: Sequence[int],
-        out_channels: int,
-        norm_cfg: ConfigType,
-    ) -> None:
-        super().__init__()
-        self.resample = nn.ModuleDict(
-            {str(i): _resample(channels[i], out_channels, norm_cfg) for i in inputs}
-        )
-        self.edge_weights = nn.Parameter(torch.ones(len(inputs)))
-
-    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
-        """Fuse those of ``maps`` that this node reads, at ``size``."""
-        inputs = [
-            resize(project(maps[int(i)]), size, _max_pool_2x2)
-            for i, project in self.resample.items()
-        ]
-        return fuse(inputs, self.edge_weights)
-
-
-class _EffdetCell(nn.Module):
-    """All nodes of one repetition."""
-
-    def __init__(self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType) -> None:
-        super().__init__()
-        self.graph = bifpn_graph(len(channels))
-        widths = list(channels) + [out_channels] * len(self.graph)
-        self.fnode = nn.ModuleList()
-        for node in self.graph:
-            combine = _Combine(node.inputs, widths, out_channels, norm_cfg)
-            conv = ConvBN(out_channels, out_channels, 3, norm_cfg)
-            after = nn.Sequential(OrderedDict(act=nn.SiLU(), conv=conv))
-            self.fnode.append(nn.ModuleDict(dict(combine=combine, after_combine=after)))
-
-    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Outputs of the same sizes as the inputs."""
-        maps = list(inputs)
-        for node, layers in zip(self.graph, self.fnode):
-            size = inputs[node.level].shape[-2:]
-            combined = layers['combine'](maps, size)  # type: ignore[index]
-            maps.append(layers['after_combine'](combined))  # type: ignore[index]
-        return maps[-len(inputs) :]
-
-
 @MODELS.register_module()
-class BiFPN(BiFPNBase):
-    """BiFPN in the flavour of EfficientDet.
-
-    Every node projects its own inputs; down-sampling is max-pooling with a
-    2x2 kernel. Args: see :class:`BiFPNBase`.
-
-    Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
-    """
-
-    cells_name, cell_type = 'cell', _EffdetCell
-
-    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
-        projection = _resample(in_channels, out_channels, norm_cfg)
-        self.resample = nn.ModuleDict({str(self.num_ins): projection})
-
-    def _coarser(self, x: Tensor, project: bool) -> Tensor:
-        return _max_pool_2x2(self.resample[str(self.num_ins)](x) if project else x)
-
-
-class NormedConv2d(nn.Conv2d):
-    """Convolution that owns its norm, so that names are ``weight, norm.*``."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, norm_cfg: ConfigType, bias: bool
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
-        self.norm = build_norm_layer(norm_cfg, out_channels)[1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H, W)."""
-        return self.norm(super().forward(x))
-
-
-class _FCOSCell(nn.Module):
-    """One repetition; inputs of one level share their projection."""
-
-    def __init__(self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType) -> None:
-        super().__init__()
-        self.graph = bifpn_graph(len(channels))
-        widths = list(channels) + [out_channels] * len(self.graph)
-        for node in self.graph:
-            name = self._name(node)
-            for i in node.inputs:
-                lateral = f'lateral_{i}_f{node.level}'
-                if widths[i] != out_channels and not hasattr(self, lateral):
-                    self.add_module(
-                        lateral, NormedConv2d(widths[i], out_channels, 1, norm_cfg, True)
-                    )
-            self.register_parameter(f'weights_{name}', nn.Parameter(torch.ones(len(node.inputs))))
-            self.add_module(
-                f'outputs_{name}', NormedConv2d(out_channels, out_channels, 3, norm_cfg, False)
-            )
-
-    @staticmethod
-    def _name(node: Node) -> str:
-        return '_'.join([f'f{node.level}', *map(str, node.inputs)])
-
-    def _read(self, x: Tensor, index: int, level: int, size: torch.Size) -> Tensor:
-        """Input ``index`` of a node of ``level``, projected, at ``size``."""
-        lateral = f'lateral_{index}_f{level}'
-        if hasattr(self, lateral):
-            x = getattr(self, lateral)(x)
-        return resize(x, size, _max_pool_3x3)
-
-    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Outputs of the same sizes as the inputs."""
-        maps = list(inputs)
-        for node in self.graph:
-            name, size = self._name(node), inputs[node.level].shape[-2:]
-            fused = fuse(
-                [self._read(maps[i], i, node.level, size) for i in node.inputs],
-                getattr(self, f'weights_{name}'),
-            )
-            maps.append(getattr(self, f'outputs_{name}')(F.silu(fused)))
-        return maps[-len(inputs) :]
-
-
-@MODELS.register_module()
-class FCOSBiFPN(BiFPNBase):
+class FCOSBiFPN(BiFPN):
     """BiFPN in the flavour that the original's other DLA models use.
 
     Against :class:`BiFPN`: projections have a bias and are shared by the
     nodes of a level, down-sampling is max-pooling with a 3x3 kernel. The
-    weights of the two do not fit each other. Args: see :class:`BiFPNBase`.
+    weights of the two do not fit each other. Args: see :class:`BiFPN`.
 
     Source: the tensors of the original's checkpoints; docs/differences.md, 10
     and 11.
     """
 
-    cells_name, cell_type = 'cells', _FCOSCell
-
-    def _init_projection(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
-        self.reduction = NormedConv2d(in_channels, out_channels, 1, norm_cfg, False)
-
-    def _coarser(self, x: Tensor, project: bool) -> Tensor:
-        return _max_pool_3x3(self.reduction(x) if project else x)
+    flavour = FCOS

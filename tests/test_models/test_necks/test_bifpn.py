@@ -1,5 +1,7 @@
 """Both BiFPNs against slow references, and what one may rely on."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,17 +166,13 @@ def test_negative_edge_weights_do_not_subtract(neck_type) -> None:
 
 @both
 @pytest.mark.parametrize(
-    'change, message',
-    [
-        (dict(num_outs=2), 'num_outs=2 is less than the number of inputs, 3'),
-        (dict(in_channels=[4], num_outs=2), 'at least 3 levels, got 2'),
-        (dict(num_cells=0), 'num_cells'),
-        (dict(in_channels=[]), 'in_channels'),
-    ],
+    'change',
+    [dict(num_outs=2), dict(in_channels=[4], num_outs=2), dict(num_cells=0), dict(in_channels=[])],
 )
-def test_bad_arguments(neck_type, change: dict, message: str) -> None:
-    options = dict(in_channels=[4, 4, 4], out_channels=4, num_outs=5, norm_cfg=GN2)
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(neck_type, change: dict) -> None:
+    options = dict(in_channels=[4, 4, 4], out_channels=4, num_outs=5, num_cells=3)
+    shown = [f'{k}={v}' for k, v in {**options, **change}.items() if k != 'out_channels']
+    with pytest.raises(ValueError, match=re.escape(f'got {", ".join(shown)}')):
         neck_type(**{**options, **change})
 
 
