@@ -57,12 +57,8 @@ def _check_counts(counts: Sequence[float], where: str) -> list[float]:
     if not counts:
         raise ValueError(f'{where} is empty')
     for label, count in enumerate(counts):
-        if (
-            isinstance(count, bool)
-            or not isinstance(count, (int, float))
-            or not math.isfinite(count)
-            or count < 0
-        ):
+        number = isinstance(count, (int, float)) and not isinstance(count, bool)
+        if not number or not 0 <= count < math.inf:
             raise ValueError(
                 f'{where}: the image count of label {label} is '
                 f'{count!r}; it must be a number of at least 0'

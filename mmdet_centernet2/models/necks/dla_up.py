@@ -69,32 +69,6 @@ class IDAUp(nn.Module):
         return outs
 
 
-class DLAUp(nn.Module):
-    """Aggregate from the coarsest pair of maps to all; ``channels`` finest first."""
-
-    def __init__(self, channels: Sequence[int], norm_cfg: ConfigType) -> None:
-        super().__init__()
-        incoming = list(channels)
-        for i in range(len(channels) - 1):
-            first = len(channels) - 2 - i
-            out = channels[first]
-            count = len(channels) - first
-            self.add_module(
-                f'ida_{i}', IDAUp(out, incoming[first:], [1] + [2] * (count - 1), norm_cfg)
-            )
-            incoming[first + 1 :] = [out] * (count - 1)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of the same sizes, finest first, each an aggregate."""
-        maps = list(maps)
-        outs = [maps[-1]]
-        for i in range(len(maps) - 1):
-            first = len(maps) - 2 - i
-            maps[first:] = getattr(self, f'ida_{i}')(maps[first:])
-            outs.insert(0, maps[-1])
-        return outs
-
-
 @MODELS.register_module()
 class DLAUpNeck(BaseModule):
     """The two aggregations on top of a stride-4 DLA: one map, stride 4.
@@ -119,12 +93,23 @@ class DLAUpNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_fused = num_fused
-        self.dla_up = DLAUp(in_channels, norm_cfg)
+        self.dla_up = nn.ModuleDict()
+        widths = list(in_channels)
+        for i, first in enumerate(reversed(range(len(widths) - 1))):
+            count = len(widths) - first
+            ida = IDAUp(widths[first], widths[first:], [1] + [2] * (count - 1), norm_cfg)
+            self.dla_up[f'ida_{i}'] = ida
+            widths[first:] = [widths[first]] * count
         self.ida_up = IDAUp(
             in_channels[0], in_channels[:num_fused], [2**i for i in range(num_fused)], norm_cfg
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Maps (B, C_i, H_i, W_i), finest first, to one like the first."""
-        maps = self.dla_up(inputs)
-        return (self.ida_up(maps[: self.num_fused])[-1],)
+        maps = list(inputs)
+        aggregates = [maps[-1]]  # finest first
+        for i, ida in enumerate(self.dla_up.values()):
+            first = len(maps) - 2 - i
+            maps[first:] = ida(maps[first:])
+            aggregates.insert(0, maps[-1])
+        return (self.ida_up(aggregates[: self.num_fused])[-1],)
