@@ -1,7 +1,7 @@
 """Hooks, schedules and what else drives a run."""
 
 from .hooks import CompileHook, CPUSpeedHook, FastInferenceHook, speed_up
-from .optimizers import BF16OptimWrapper
+from .optimizers import BF16OptimWrapper, GroupedOptimWrapperConstructor
 from .schedulers import RepeatedMultiStepLR, WarmupCosineLR
 from .train_loop import FastResumeTrainLoop
 from .visualizer import CenterNet2Visualizer
@@ -13,6 +13,7 @@ __all__ = [
     'CompileHook',
     'FastInferenceHook',
     'FastResumeTrainLoop',
+    'GroupedOptimWrapperConstructor',
     'RepeatedMultiStepLR',
     'WarmupCosineLR',
     'speed_up',

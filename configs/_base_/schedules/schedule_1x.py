@@ -24,6 +24,7 @@ param_scheduler = [warmup, steps]
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
+    constructor='GroupedOptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0.0),
     # each element of each gradient is clamped: not the norm
     clip_grad=dict(type='value', clip_value=1.0),
