@@ -163,7 +163,7 @@ class FederatedLoss(nn.Module):
         if missing > 0:
             drawn = weights.multinomial(missing, generator=_rank_generator())
             classes = torch.cat([classes, drawn])
-        return classes.to(labels.device)
+        return classes.to(labels.device, non_blocking=True)
 
     def forward(
         self,
