@@ -30,13 +30,13 @@ def config(tmp_path_factory):
 @pytest.fixture
 def dtypes(monkeypatch):
     """Types of the features that box heads compute, as a training goes on."""
-    seen, original = [], CenterNet2BBoxHead.loss
+    seen, original = [], CenterNet2BBoxHead.loss_and_target
 
-    def loss(self, cls_score, *args, **kwargs):
+    def loss_and_target(self, cls_score, *args, **kwargs):
         seen.append(cls_score.dtype)
         return original(self, cls_score, *args, **kwargs)
 
-    monkeypatch.setattr(CenterNet2BBoxHead, 'loss', loss)
+    monkeypatch.setattr(CenterNet2BBoxHead, 'loss_and_target', loss_and_target)
     return seen
 
 

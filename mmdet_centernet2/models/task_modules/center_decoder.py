@@ -128,7 +128,8 @@ def select(
     for scores in np.split(dets[:, 4].cpu().numpy(), ends[:-1]):
         kept.append(_num_best(scores, max_per_img, keep_ties))
         places.append(np.arange(kept[-1]) + ends[len(places)] - len(scores))
-    offsets = np.repeat(np.arange(len(kept)) * candidates.labels.size(1), kept)
+    size = int(candidates.labels.size(1))  # a tensor while FLOPs are counted
+    offsets = np.repeat(np.arange(len(kept)) * size, kept)
     rows, starts = to_device(np.stack([np.concatenate(places), offsets]), dets.device).unbind()
     inds = inds.index_select(0, rows) + starts
     columns = (
