@@ -25,14 +25,17 @@ def _plain_config_text() -> Iterator[None]:
     """mmengine formats the config five times for a run's logs.
 
     It takes half of the time of a small run, and changes line breaks only.
-    Processes that tests start leave it out by tests/plain_yapf.
+    Processes that tests start leave it out by tests/quick_processes.
     """
     here = mock.patch(
         'mmengine.config.config.FormatCode',
         lambda text, **kwargs: (text, True),
         create=True,  # onedl-mmengine imports it elsewhere
     )
-    folders = [str(ROOT / 'tests/plain_yapf'), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+    folders = [
+        str(ROOT / 'tests/quick_processes'),
+        *os.environ.get('PYTHONPATH', '').split(os.pathsep),
+    ]
     with here, mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, folders))):
         yield
 

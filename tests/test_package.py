@@ -122,12 +122,12 @@ def test_editable_install_links_to_the_clone(sources, editable_wheel):
 # site folders, then the installed one, then those of the libraries.
 ISOLATED = """
 import json, runpy, site, sys
-installed, libraries, plain_yapf, commands = json.loads(sys.argv[1])
+installed, libraries, quick_processes, commands = json.loads(sys.argv[1])
 sys.path[:] = [path for path in sys.path if path]
 site.addsitedir(installed)
 sys.path += [path for path in libraries if path not in sys.path]
 import setuptools  # has distutils, as its site folder has; Python 3.12 lacks it
-runpy.run_path(plain_yapf)
+runpy.run_path(quick_processes)
 for sys.argv in commands:
     runpy.run_path(sys.argv[0], run_name='__main__')
 """
@@ -139,8 +139,8 @@ def run_isolated(installed: Path, *commands: list, cwd: Path) -> str:
         for path in sys.path
         if Path(path).is_dir() and not (Path(path) / 'mmdet_centernet2').exists()
     ]
-    plain_yapf = ROOT / 'tests/plain_yapf/sitecustomize.py'
-    spec = json.dumps([installed, libraries, plain_yapf, commands], default=str)
+    quick_processes = ROOT / 'tests/quick_processes/sitecustomize.py'
+    spec = json.dumps([installed, libraries, quick_processes, commands], default=str)
     env = {**os.environ, 'PYTHONPATH': ''}
     return run_python('-S', '-c', ISOLATED, spec, cwd=cwd, env=env)
 
