@@ -16,6 +16,7 @@ from mmdet.apis import DetInferencer
 from mmdet.visualization import get_palette
 from mmengine import fileio
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 
 from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint
 from mmdet_centernet2.checkpoint.match import load_checkpoint, num_classes_of, require_full_match
@@ -97,9 +98,13 @@ class TorchDetector:
 
     def __init__(self, args: Namespace):
         model, weights = _checked_model(args)
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
         self._inferencer = DetInferencer(
             model, weights, device=args.device or get_device(), palette=args.palette
         )
+        logger.setLevel(level)
         if args.fast:
             speed_up(self._inferencer.model, args.fast)
         self._show, self._score_thr = args.show, args.pred_score_thr
