@@ -8,12 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmdet.apis import DetInferencer
-from mmengine.device import get_device
 from torch import nn
 
 from mmdet_centernet2.checkpoint.released import find_config
 from mmdet_centernet2.cli.checks import check_devices
+from mmdet_centernet2.cli.image_demo import build_inferencer
 from mmdet_centernet2.cli.why import write_page
 from mmdet_centernet2.utils.errors import PreflightError
 
@@ -37,7 +36,7 @@ def demo(args: Namespace) -> None:
         ) from error
     check_devices(args)
     config, checkpoint = find_config(args.model, args.checkpoint)
-    inferencer = DetInferencer(config, checkpoint, device=args.device or get_device())
+    inferencer = build_inferencer(config, checkpoint, args.device)
     build_page(inferencer.model, inferencer.cfg).launch(
         server_name=args.host, server_port=args.port
     )

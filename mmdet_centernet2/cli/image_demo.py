@@ -89,6 +89,19 @@ def _fetched(source: str, folder: str) -> str | Path:
     return path
 
 
+def build_inferencer(
+    model: str, weights: str | None, device: str | None, **options: Any
+) -> DetInferencer:
+    """mmdet's inferencer, on the GPU if there is one and ``device`` does not say otherwise."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
+    try:
+        return DetInferencer(model, weights, device=device or get_device(), **options)
+    finally:
+        logger.setLevel(level)
+
+
 class TorchDetector:
     """The model of the arguments, with the interface of the runtime's ``Detector``.
 
@@ -98,13 +111,7 @@ class TorchDetector:
 
     def __init__(self, args: Namespace):
         model, weights = _checked_model(args)
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
-        self._inferencer = DetInferencer(
-            model, weights, device=args.device or get_device(), palette=args.palette
-        )
-        logger.setLevel(level)
+        self._inferencer = build_inferencer(model, weights, args.device, palette=args.palette)
         if args.fast:
             speed_up(self._inferencer.model, args.fast)
         self._show, self._score_thr = args.show, args.pred_score_thr

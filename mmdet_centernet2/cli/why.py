@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from markupsafe import Markup
 from mmcv.transforms import Compose
-from mmdet.apis import DetInferencer
 from mmdet.structures.bbox import bbox_overlaps, scale_boxes
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
@@ -23,6 +22,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet_centernet2.checkpoint.released import find_config
+from mmdet_centernet2.cli.image_demo import build_inferencer
 from mmdet_centernet2.cli.report import data_uri, embedded_photo, render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
@@ -66,7 +66,7 @@ def why(args: Namespace, say: Callable[[str], None] = print) -> None:
     """Write a page for each image, and say so."""
     images, config, checkpoint = split_words(args.words)
     with redirect_stdout(StringIO()):
-        inferencer = DetInferencer(config, checkpoint, device=args.device, show_progress=False)
+        inferencer = build_inferencer(config, checkpoint, args.device, show_progress=False)
     out = Path(args.out)
     for path in map(Path, images):
         page = out if out.suffix == '.html' and len(images) == 1 else out / f'{path.name}.html'

@@ -236,6 +236,14 @@ def test_jpegs_have_pillows_pixels(tmp_path, monkeypatch, size, subsampling, pro
     np.testing.assert_array_equal(found[..., ::-1], np.asarray(Image.open(path)))
 
 
+def test_a_photo_without_loss_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / 'image.png'
+    pixels = colours(RAMP >> 8).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    monkeypatch.delattr(LoadImageFromFile, 'transform')  # mmcv's way
+    np.testing.assert_array_equal(load(path)['img'][..., ::-1], pixels)
+
+
 def test_a_turned_jpeg_is_left_to_mmcv(tmp_path):
     path = tmp_path / 'image.jpg'
     image = Image.fromarray(colours(RAMP >> 8).astype(np.uint8))

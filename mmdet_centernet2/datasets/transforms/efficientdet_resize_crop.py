@@ -119,7 +119,7 @@ class EfficientDetResizeCrop(BaseTransform):
         factor, y, x = self._random_draws()
         height, width = results['img'].shape[:2]
         plan = plan_resize_crop((height, width), self.size, factor, (y, x))
-        results['img'] = np.ascontiguousarray(self._resize_image(results['img'], plan))
+        results['img'] = self._resize_image(results['img'], plan)
         results['img_shape'] = plan.crop_size
         results['scale_factor'] = (plan.scaled_size[1] / width, plan.scaled_size[0] / height)
         if results.get('gt_bboxes') is not None:
@@ -136,9 +136,10 @@ class EfficientDetResizeCrop(BaseTransform):
         """The window of the scaled image, of shape ``crop_size``."""
         height, width = plan.scaled_size
         if self.backend == 'antialias':
-            return resize_antialiased(image, height, width)[plan.window]
-        scaled = mmcv.imresize(image, (width, height), backend=self.backend)
-        return scaled[plan.window]
+            scaled = resize_antialiased(image, height, width)
+        else:
+            scaled = mmcv.imresize(image, (width, height), backend=self.backend)
+        return np.ascontiguousarray(scaled[plan.window])
 
     def _resize_labels(self, labels: np.ndarray, plan: ResizeCrop) -> np.ndarray:
         """:meth:`_resize_image` without interpolation."""

@@ -69,16 +69,16 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         return results
 
     def _decode(self, path: str) -> np.ndarray | None:
-        """Whole upright JPEGs, and grey images of 16 bits; None for what mmcv reads as well."""
+        """Upright RGB images, and grey ones of 16 bits; None for what mmcv reads as well."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
             image = Image.open(io.BytesIO(content))
+            if image.mode == 'RGB' and image.getexif().get(_ORIENTATION, 1) == 1:
+                if image.format == 'JPEG' and content.endswith(_JPEG_END):
+                    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+                return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
             if image.mode[0] not in 'IF':
-                upright = image.getexif().get(_ORIENTATION, 1) == 1
-                whole = image.format == 'JPEG' and content.endswith(_JPEG_END)
-                if not (image.mode == 'RGB' and upright and whole):
-                    return None
-                return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+                return None
             image.load()
         except Exception:  # mmcv's turn, which tries once more and says why
             return None

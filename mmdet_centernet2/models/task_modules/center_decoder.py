@@ -122,16 +122,14 @@ def select(
     """
     found = [_suppress(*image, nms, max_per_img) for image in zip(*candidates[:3])]
     dets, inds = (torch.cat(parts) for parts in zip(*found))
-    ends = np.cumsum([len(each) for each, _ in found])
-    kept: list[int] = []
-    places: list[np.ndarray] = []
-    for scores in np.split(dets[:, 4].cpu().numpy(), ends[:-1]):
-        kept.append(_num_best(scores, max_per_img, keep_ties))
-        places.append(np.arange(kept[-1]) + ends[len(places)] - len(scores))
+    starts = np.cumsum([0, *(len(each) for each, _ in found)])[:-1]
+    scores = np.split(dets[:, 4].cpu().numpy(), starts[1:])
+    kept = [_num_best(each, max_per_img, keep_ties) for each in scores]
+    places = np.concatenate([start + np.arange(num) for start, num in zip(starts, kept)])
     size = int(candidates.labels.size(1))  # a tensor while FLOPs are counted
     offsets = np.repeat(np.arange(len(kept)) * size, kept)
-    rows, starts = to_device(np.stack([np.concatenate(places), offsets]), dets.device).unbind()
-    inds = inds.index_select(0, rows) + starts
+    rows, shifts = to_device(np.stack([places, offsets]), dets.device).unbind()
+    inds = inds.index_select(0, rows) + shifts
     columns = (
         dets[:, :4].index_select(0, rows),
         dets[:, 4].index_select(0, rows),
