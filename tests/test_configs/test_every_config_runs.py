@@ -1,7 +1,7 @@
 """Every config builds, trains and is tested on data of its own kind.
 
-Of ResNets with 101 layers, those with 50 are taken; images are small, and
-nothing is downloaded. mmdet's analyze_logs.py reads the log of each.
+Models have fewer layers and channels, but every kind of part; images are small,
+and nothing is downloaded. mmdet's analyze_logs.py reads the log of each.
 """
 
 import gc
@@ -13,7 +13,7 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -64,8 +64,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
     cfg.train_cfg.update(max_iters=ITERATIONS)
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.model.backbone.init_cfg = cfg.load_from = None
-    if cfg.model.backbone.get('depth') == 101:  # more of the same blocks
-        cfg.model.backbone.depth = 50
+    shrink_model(cfg.model)
     cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = SCORE_THR
     cfg.default_hooks.checkpoint.update(interval=-1, save_last=False)
     cfg.default_hooks.logger.update(interval=1)
@@ -73,6 +72,17 @@ def shrink(cfg: Config, folder: Path) -> Config:
     # one of that name would be shared by all runs of a process
     cfg.visualizer.update(name=str(folder), vis_backends=[dict(type='LocalVisBackend')])
     return cfg
+
+
+def shrink_model(model: ConfigDict) -> None:
+    """Fewer layers and channels; every kind of part is there."""
+    if model.backbone.get('depth') in (50, 101):
+        model.backbone.update(depth=50, base_channels=16)
+        model.neck.in_channels = [128, 256, 512]
+    if 'BiFPN' in model.neck.type:
+        model.neck.num_cells = 2
+    if 'roi_head' in model:
+        model.roi_head.bbox_head.fc_out_channels = 32
 
 
 def _shrink_transform(transform: dict) -> None:

@@ -35,18 +35,6 @@ from tests.test_configs.test_every_config_runs import ITERATIONS, shrink
 SAME_SEED = 7
 
 
-def shrink_model(cfg: Config) -> None:
-    """Fewer layers and channels; every kind of part is there."""
-    model = cfg.model
-    if model.backbone.get('depth') in (50, 101):
-        model.backbone.update(depth=50, base_channels=16)
-        model.neck.in_channels = [128, 256, 512]
-    if 'BiFPN' in model.neck.type:
-        model.neck.num_cells = 2
-    if 'roi_head' in model:
-        model.roi_head.bbox_head.fc_out_channels = 32
-
-
 def train(name: str, folder: Path) -> list[float]:
     """The loss of two iterations, then the sum of all weights.
 
@@ -54,7 +42,6 @@ def train(name: str, folder: Path) -> list[float]:
     runner: it formats a config four times, which takes longer than the rest.
     """
     cfg = shrink(Config.fromfile(CONFIGS / name), folder)
-    shrink_model(cfg)
     for option in cpu_options(cfg):
         key, value = option.split('=')
         cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
