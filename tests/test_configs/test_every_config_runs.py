@@ -83,6 +83,8 @@ def shrink_model(model: ConfigDict) -> None:
         model.neck.num_cells = 2
     if 'roi_head' in model:
         model.roi_head.bbox_head.fc_out_channels = 32
+        if 'mask_head' in model.roi_head:
+            model.roi_head.mask_head.update(num_convs=1, conv_out_channels=16)
 
 
 def _shrink_transform(transform: dict) -> None:
