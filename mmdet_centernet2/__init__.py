@@ -24,6 +24,6 @@ from .checkpoint.safe_globals import allow_mmengine_checkpoints  # noqa: E402
 allow_mmengine_checkpoints()
 
 from . import datasets, engine, evaluation, models, registry  # noqa: E402
-from .checkpoint import released  # noqa: E402, F401  registers centernet2://
+from .checkpoint import zoo  # noqa: E402, F401  registers centernet2://
 
 __all__ = ['__version__', 'version_info', 'datasets', 'engine', 'evaluation', 'models', 'registry']

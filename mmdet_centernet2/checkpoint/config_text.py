@@ -37,8 +37,8 @@ def config_of_checkpoint(checkpoint: dict, path: str) -> Config:
         CheckpointError: If there is no config, if it holds more than plain
             values, or if a ``type`` is not in mmengine's registries.
     """
-    runtime = _dict(_dict(checkpoint.get('message_hub')).get('runtime_info'))
-    text = runtime.get('cfg', _dict(checkpoint.get('meta')).get('cfg'))
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
     instead = f'Give the config file, then --weights {path}.'
     if not isinstance(text, str):
         raise CheckpointError(f'checkpoint {path} holds no config. {instead}')
@@ -94,10 +94,6 @@ class _Literals(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """``inf`` and ``nan``."""
         return ast.Constant(float(node.id)) if node.id in ('inf', 'nan') else node
-
-
-def _dict(value: object) -> dict:
-    return value if isinstance(value, dict) else {}
 
 
 def _registered() -> set[str]:

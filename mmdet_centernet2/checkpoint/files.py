@@ -25,6 +25,15 @@ _ZIP = b'PK\x03\x04'
 _MAX_SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
 # What detectron2 and Caffe2 write beside the tensors.
 _NOTES = ('__author__', 'matching_heuristics', 'lr', 'weight_order', 'cfg')
+# How a file begins that is mistaken for a checkpoint, in small letters -> what to say.
+_MISTAKEN = {
+    r'[\xef\xbb\xbf\s]*<(!doctype|html|\?xml|head)': 'is a web page, not a checkpoint: the '
+    'download got an error or log-in page. Download the file itself.',
+    r'version https://git-lfs': 'is a Git LFS pointer, not the file; run `git lfs pull`.',
+    r'(?s).{257}ustar': 'is a tar archive. Unpack it first; a checkpoint in the tar format of '
+    'torch before 0.1.10 cannot be read safely.',
+    r'[^\x80(}\]c]': f'is neither a file of torch.save nor a pickle. {FETCH_AGAIN}',
+}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -33,16 +42,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Kinds are told by content, not by name: files of ``torch.save``, old and
     new, of ``safetensors``, and pickles of numpy arrays.
 
-    Args:
-        path: A local file.
-
     Raises:
         CheckpointError: If it cannot be read, with the path in the message.
     """
+    if '://' in str(path):
+        raise CheckpointError(f'{path}: is an address. Download the file first.')
+    path = Path(path)
     try:
-        if '://' in str(path):
-            raise CheckpointError('is an address. Download the file first.')
-        content = _read(Path(path))
+        with path.open('rb') as file:
+            content = _read(file, path)
+    except FileNotFoundError as error:
+        where = path.absolute()
+        raise CheckpointError(f'{path}: does not exist (looked for {where}).') from error
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read: {error.strerror or error}') from error
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error.__cause__
     if not isinstance(content, Mapping):
@@ -53,62 +66,33 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read(path: Path) -> Any:
-    if not path.exists():
-        raise CheckpointError(f'does not exist (looked for {path.absolute()}).')
-    try:
-        with path.open('rb') as file:
-            head = file.read(512)
-            file.seek(0)
-            if not head:
-                raise CheckpointError(f'the file is empty. {FETCH_AGAIN}')
-            if head.startswith(_ZIP):
-                _check_archive(file)
-            if head.startswith(_ZIP) or _TORCH_LEGACY in head[:32]:
-                return load_torch(file)
-            if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= _MAX_SAFETENSORS_HEADER:
-                return _load_safetensors(path)
-            _must_be_pickle(head)
-            return load_arrays(file)
-    except OSError as error:
-        raise CheckpointError(f'cannot be read: {error.strerror or error}') from error
-
-
-def _must_be_pickle(head: bytes) -> None:
-    """Name the usual things that are mistaken for a checkpoint."""
-    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-    if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
-        raise CheckpointError(
-            'is a web page, not a checkpoint: the download got an error or log-in page. '
-            'Download the file itself.'
-        )
-    if text.startswith(b'version https://git-lfs'):
-        raise CheckpointError('is a Git LFS pointer, not the file; run `git lfs pull`.')
-    if head[257:262] == b'ustar':
-        raise CheckpointError(
-            'is a tar archive. Unpack it first; a checkpoint in the tar format of torch before '
-            '0.1.10 cannot be read safely.'
-        )
-    if not head.startswith(b'\x80') and head[:1] not in b'(}]c':
-        raise CheckpointError(
-            f'starts with {head[:8]!r}: neither a file of torch.save nor a pickle. {FETCH_AGAIN}'
-        )
+def _read(file: BinaryIO, path: Path) -> Any:
+    head = file.read(512)
+    file.seek(0)
+    if not head:
+        raise CheckpointError(f'the file is empty. {FETCH_AGAIN}')
+    if head.startswith(_ZIP):
+        _check_archive(file)
+    if head.startswith(_ZIP) or _TORCH_LEGACY in head[:32]:
+        return load_torch(file)
+    if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= _MAX_SAFETENSORS_HEADER:
+        return _load_safetensors(path)
+    for start, what in _MISTAKEN.items():
+        if re.match(start, head.decode('latin1').lower()):
+            raise CheckpointError(what)
+    return load_arrays(file)
 
 
 def _check_archive(file: BinaryIO) -> None:
     """Compare the checksums in a file of torch.save with its content."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names, wrong = archive.namelist(), archive.testzip()
+            wrong = archive.testzip()
     except Exception as error:  # damaged archives fail in many ways
         raise damaged(error) from error
     file.seek(0)
     if wrong is not None:
         raise damaged(f'the checksum of {wrong!r} in it is wrong')
-    if any(name.endswith('/constants.pkl') for name in names):
-        raise CheckpointError(
-            'is a TorchScript program, not a checkpoint; save the state dict of the model instead.'
-        )
 
 
 def load_torch(file: BinaryIO) -> Any:
@@ -133,7 +117,6 @@ def load_torch(file: BinaryIO) -> Any:
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file with its own package, if that is installed."""
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
         raise CheckpointError(
@@ -142,7 +125,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
     try:
         return load_file(str(path), device='cpu')
-    except SafetensorError as error:
+    except Exception as error:  # damaged files fail in many ways
         raise damaged(error) from error
 
 

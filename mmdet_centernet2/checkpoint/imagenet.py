@@ -10,7 +10,7 @@ projections that are never used.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,18 +23,17 @@ from .key_maps import RES2NET, RESNET, Names
 
 # Detectron's Caffe2 files hold a norm layer as scale and shift only: mean 0
 # and variance 1 - eps make it exactly that. Only norm layers have a bias.
-_STATISTICS = (
+_STATISTICS = [
     Fill(r'\.bias$', '.running_mean', torch.zeros_like, '0'),
     Fill(r'\.bias$', '.running_var', lambda bias: torch.full_like(bias, 1 - 1e-5), '1 - 1e-5'),
-)
+]
 
 # In a DLA tree deeper than one only the innermost projection is used.
 _UNUSED_PROJECTIONS = Fill(
     r'^(level[2-5](\.tree1)*)\.tree1\.project\.',
     r'\1.project.',
     Tensor.clone,
-    'a copy of the projection in the tree below',
-    idle=True,
+    'a copy of the projection in the tree below (no output depends on it)',
 )
 
 # Classifiers, and the bias of Caffe's first convolution, which the original
@@ -65,62 +64,36 @@ def _caffe2() -> Names:
 _RES2NET = {'conv1.': 'stem.', 'bn1': 'stem.7'} | {f'layer{i}.': f'layer{i}.' for i in range(1, 5)}
 _DLA = {'base_layer.': 'base_layer.'} | {f'level{i}.': f'level{i}.' for i in range(6)}
 
-# Tensors of mmdet's ResNet and ResNeXt, and of its Res2Net.
-_MMDET_SIGNS = (
-    {'conv1.weight', 'layer1.0.conv1.weight'},
-    {'stem.0.weight', 'layer1.0.convs.0.weight'},
-)
-
-
-def _names_and_fills(names: Collection[str]) -> tuple[Names, tuple[Fill, ...]] | None:
-    """How to convert a file with these names, None if unknown."""
-    if 'base_layer.0.weight' in names:
-        unused = (new for name in names for new, _ in filled(name, [_UNUSED_PROJECTIONS]))
-        timms = not any(name in names for name in unused)
-        return _DLA, (COUNTER, *[_UNUSED_PROJECTIONS] * timms)
-    if 'stem.conv1.0.weight' in names:
-        return RES2NET, (COUNTER,)
-    if 'conv1.0.weight' in names and any('.convs.' in name for name in names):
-        return _RES2NET, (COUNTER,)
-    if 'stem.conv1.weight' in names or 'conv1_w' in names:
-        counted = any(re.search(r'_rm$|_riv$|running_(mean|var)$', name) for name in names)
-        table = RESNET if 'stem.conv1.weight' in names else _caffe2()
-        return table, (COUNTER,) if counted else (*_STATISTICS, COUNTER)
-    return None
-
 
 def convert_backbone(official: Mapping[str, Tensor]) -> Conversion:
-    """Give the tensors of an ImageNet backbone our names.
-
-    Args:
-        official: Name in the file to tensor: a ResNet or ResNeXt in
-            detectron2's or Caffe2's manner, a Res2Net in detectron2's, in
-            that of its authors or of timm, or a DLA, timm's included.
-
-    Returns:
-        With names that fit the backbone itself, without ``backbone.``.
+    """Give the tensors of an ImageNet backbone our names, without ``backbone.``.
 
     Raises:
-        CheckpointError: If it is none of these.
+        CheckpointError: If it is no ResNet, ResNeXt, Res2Net or DLA in a known spelling.
     """
-    found = _names_and_fills(official)
-    if found is None:
-        raise CheckpointError(_unknown(official))
-    table, fills = found
-    return apply_names(official, table | _NOT_LOADED, fills)
-
-
-def _unknown(names: Mapping[str, Tensor]) -> str:
-    if any(signs <= names.keys() for signs in _MMDET_SIGNS):
-        return (
-            "the weights already have the names of mmdet's ResNets: nothing to convert. Give the "
-            "file itself to init_cfg=dict(type='Pretrained', checkpoint=...)."
+    fills = [COUNTER]
+    if 'base_layer.0.weight' in official:
+        table = _DLA
+        unused = (new for name in official for new, _ in filled(name, [_UNUSED_PROJECTIONS]))
+        if not any(name in official for name in unused):  # timm's
+            fills.append(_UNUSED_PROJECTIONS)
+    elif 'stem.conv1.0.weight' in official:
+        table = RES2NET
+    elif 'conv1.0.weight' in official:
+        table = _RES2NET
+    elif 'stem.conv1.weight' in official or 'conv1_w' in official:
+        table = RESNET if 'stem.conv1.weight' in official else _caffe2()
+        if not any(re.search(r'_rm$|_riv$|running_(mean|var)$', name) for name in official):
+            fills += _STATISTICS
+    else:
+        raise CheckpointError(
+            'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the original names: none of '
+            'stem.conv1.weight (or conv1_w), stem.conv1.0.weight (or conv1.0.weight) and '
+            f'base_layer.0.weight is there; the first names are {list(official)[:3]}. Weights '
+            "with mmdet's names need no conversion: give the file to "
+            "init_cfg=dict(type='Pretrained', checkpoint=...)."
         )
-    return (
-        'not the weights of a ResNet, ResNeXt, Res2Net or DLA in the original names: none of '
-        'stem.conv1.weight (or conv1_w), stem.conv1.0.weight (or conv1.0.weight) and '
-        f'base_layer.0.weight is there; the first names are {list(names)[:3]}.'
-    )
+    return apply_names(official, table | _NOT_LOADED, fills)
 
 
 # Blocks in the third stage -> depth.
@@ -149,7 +122,6 @@ def imagenet_backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
         wide = dict(groups=groups, base_width=width) if groups > 1 else {}
         return dict(type='ResNeXt' if wide else 'ResNet', depth=depth, **wide)
     raise CheckpointError(
-        'the weights are not those of a ResNet, ResNeXt or Res2Net of depth '
-        f'{", ".join(map(str, _DEPTHS.values()))}, nor of a DLA, so it cannot be told what '
-        'they must fit. Give a config with such a backbone with --config.'
+        f'it cannot be told which ResNet, ResNeXt, Res2Net or DLA of depth {[*_DEPTHS.values()]} '
+        'the weights must fit. Give a config with such a backbone with --config.'
     )

@@ -1,16 +1,17 @@
-"""Names of the original's modules and of ours: one table for each network.
+"""The original's networks, and the names of their modules there and here.
 
-A key is a module of the original, whose tensors keep their names. One that
-ends in a dot stands for all that is below it, the name of a tensor for that
-tensor. The value is our name, empty where there is no counterpart here.
+In a table a key is a module of the original, whose tensors keep their names.
+One that ends in a dot stands for all that is below it, the name of a tensor for
+that tensor. The value is our name, empty where there is no counterpart here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
-from .variants import Variant
+from mmdet_centernet2.utils.errors import CheckpointError
 
 Names = dict[str, str]
 
@@ -18,6 +19,68 @@ _TENSOR = re.compile(
     r'weight|bias|scale|running_mean|running_var|num_batches_tracked|edge_weights|weights_f[\d_]+'
 )
 _HEAD = 'proposal_generator.centernet_head.'
+# Part -> kind -> how the name of a tensor begins, in the original or here, where it is of this
+# kind; the first kind that is found counts.
+_SIGNS = {
+    'backbone': {
+        'dla': r'backbone\.((base|bottom_up|backbone)\.)*(base_layer|level\d)\.',
+        'res2net': r'backbone\.(bottom_up\.)?(res|layer)\d\.\d+\.convs\.',
+        'resnet': r'backbone\.(bottom_up\.)?(res|layer)\d\.',
+    },
+    'neck': {
+        'fcos-bifpn': r'backbone\.repeated_bifpn\.|neck\.cells\.',
+        'bifpn': r'(backbone|neck)\.cell\.',
+        'dla-up': r'(backbone|neck)\.dla_up\.',
+        'fpn': r'backbone\.fpn_output|neck\.fpn_convs\.',
+    },
+    'stages': {
+        'cascaded second stage': r'roi_heads?\.(box|bbox)_head\.\d+\.',
+        'one second stage': r'roi_heads?\.',
+        'one stage': '',
+    },
+    'masks': {', masks': r'roi_heads?\.mask_head\.', '': ''},
+}
+
+
+class Network(NamedTuple):
+    """The parts that a detector is made of; ``resnet`` is ResNeXt, too."""
+
+    backbone: str
+    neck: str
+    stages: str
+    masks: str
+
+    def __str__(self) -> str:
+        return f'{self.backbone} backbone, {self.neck} neck, {self.stages}{self.masks}'
+
+
+def find_network(names: Collection[str], ours: bool = False) -> Network:
+    """The network of a state dict with the original's names, or with ours.
+
+    Raises:
+        CheckpointError: If it is not a CenterNet2 detector, or has the other names.
+    """
+    named = f'among its {len(names)} tensors, such as {", ".join(map(repr, [*names][:3]))}'
+    original = next((name for name in names if name.startswith(_HEAD)), None)
+    if ours and original:
+        raise CheckpointError(
+            f'the checkpoint has the original names (such as {original!r}): there is nothing to '
+            'turn back. Leave out --reverse to convert it.'
+        )
+    if not ours and not original:
+        raise CheckpointError(
+            f'not a CenterNet or CenterNet2 detector with the original names: no {_HEAD}* '
+            f'{named}. A checkpoint of this package is turned back with --reverse, the weights of '
+            'a backbone alone are converted with --backbone-only.'
+        )
+    found = []
+    for part, signs in _SIGNS.items():
+        kinds = (k for k, sign in signs.items() if any(re.match(sign, name) for name in names))
+        kind = next(kinds, None)
+        if kind is None:
+            raise CheckpointError(f'no {" or ".join(signs)} {part} of CenterNet2 found {named}.')
+        found.append(kind)
+    return Network(*found)
 
 
 def rename(name: str, table: Mapping[str, str]) -> str | None:
@@ -115,42 +178,27 @@ for _stage in ('', *(f'{k}.' for k in range(8))):
     _ROI |= under(_boxes, 'roi_heads.box', f'roi_head.bbox_head.{_stage}')
 
 
-def _dense_head(head: str, names: Collection[str]) -> Names:
-    """The CenterNet head, ``rpn_head`` or (one-stage models) ``bbox_head``."""
-    table = {
-        f'{_HEAD}bbox_pred': f'{head}.conv_reg',
-        f'{_HEAD}agn_hm': f'{head}.conv_agn',
-        f'{_HEAD}cls_logits': f'{head}.conv_cls',
-        f'{_HEAD}scales.': f'{head}.scales.',
-        # One-stage models persist them; here the data preprocessor has them.
-        'pixel_mean': '',
-        'pixel_std': '',
-    }
-    towers = dict(cls_tower='cls_convs', bbox_tower='reg_convs').items()
-    for tower, convs in ((_HEAD + old, f'{head}.{new}') for old, new in towers):
-        for i in range(8):  # units of convolution (3i), norm (3i+1), ReLU
-            unit, conv = f'{tower}.{3 * i}', f'{convs}.{i}.conv'
-            table[f'{tower}.{3 * i + 1}'] = f'{convs}.{i}.gn'
-            if f'{unit}.offset.weight' in names or f'{conv}.conv_offset.weight' in names:
-                table[f'{unit}.offset'] = f'{conv}.conv_offset'
-                unit += '.conv'
-            table[unit] = conv
-    return table
-
-
-def key_map(variant: Variant, names: Collection[str]) -> Names:
-    """The table of a detector.
-
-    Args:
-        variant: Its parts.
-        names: Its tensors, with the original's names or ours. They tell where
-            a tower's convolution is deformable.
-    """
-    neck, dla = _NECKS[variant.neck]
-    if variant.backbone == 'dla':
+def key_map(network: Network, names: Collection[str]) -> Names:
+    """The table of a detector, whose tensors have the original's ``names`` or ours."""
+    neck, dla = _NECKS[network.neck]
+    if network.backbone == 'dla':
         # The ImageNet classifier, kept unused in every stride-4 checkpoint.
         backbone = {dla: 'backbone.', f'{dla}fc': ''}
     else:
-        modules = RESNET if variant.backbone == 'resnet' else RES2NET
+        modules = RESNET if network.backbone == 'resnet' else RES2NET
         backbone = under(modules, 'backbone.bottom_up.', 'backbone.')
-    return backbone | neck | _dense_head(variant.head, names) | _ROI
+    head = dict(bbox_pred='conv_reg', agn_hm='conv_agn', cls_logits='conv_cls')
+    head['scales.'] = 'scales.'
+    ours = 'bbox_head.' if network.stages == 'one stage' else 'rpn_head.'
+    for tower, convs in dict(cls_tower='cls_convs', bbox_tower='reg_convs').items():
+        for i in range(8):  # units of convolution (3i), norm (3i+1), ReLU
+            unit, conv = f'{tower}.{3 * i}', f'{convs}.{i}.conv'
+            head[f'{tower}.{3 * i + 1}'] = f'{convs}.{i}.gn'
+            # the last one may be deformable
+            if {f'{_HEAD}{unit}.offset.weight', f'{ours}{conv}.conv_offset.weight'} & {*names}:
+                head[f'{unit}.offset'] = f'{conv}.conv_offset'
+                unit += '.conv'
+            head[unit] = conv
+    # One-stage models persist them; here the data preprocessor has them.
+    pixels = dict(pixel_mean='', pixel_std='')
+    return backbone | neck | under(head, _HEAD, ours) | _ROI | pixels

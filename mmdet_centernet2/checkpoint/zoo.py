@@ -1,36 +1,43 @@
-"""The models of this package, as its metafiles list them."""
+"""The models of this package, and released weights by name: ``centernet2://NAME``.
+
+Files of the original's zoo are fetched from where its authors keep them,
+converted, and kept in the user's cache.
+"""
 
 from __future__ import annotations
 
-import copy
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import mmengine
 import torch
+from filelock import FileLock
+from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from torch import Tensor
+from mmengine.runner import CheckpointLoader
 
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.utils.errors import CheckpointError
+from mmdet_centernet2.utils.pinned_wheel import downloads_dir
 
-from .convert import Conversion
-from .variants import num_classes
+from .convert import Conversion, convert_state_dict
+from .files import read_checkpoint, save_checkpoint, tensors_of
+from .match import check_against, model_state, num_classes, require_fit
+from .mobilenet_v2 import prepare_mobilenet_v2
+
+SCHEME = 'centernet2://'
+#: A folder that holds the original's files, instead of the network.
+FOLDER_VARIABLE = 'CENTERNET2_WEIGHTS'
 
 
 class Model(NamedTuple):
-    """A config of this package and the original's model that it is.
-
-    Attributes:
-        original: Name in the original's zoo.
-        drive_id: Google Drive id of the original's weights, if there are any.
-    """
+    """A config of this package and the original's model that it is."""
 
     name: str
-    original: str
+    original: str  # name in the original's zoo
     config: Path
-    drive_id: str | None
+    drive_id: str | None  # of the original's weights on Google Drive, if there are any
 
 
 def shipped_models() -> list[Model]:
@@ -52,55 +59,119 @@ def shipped_models() -> list[Model]:
     ]
 
 
-def model_state(part: dict, where: str | Path) -> dict[str, Tensor]:
-    """Names and shapes of the tensors of a detector or backbone, built without memory.
-
-    Args:
-        part: Its config.
-        where: Where it stands, for messages.
+def find_model(name: str) -> Model:
+    """The model of this name, which may be the original's or the config's.
 
     Raises:
-        CheckpointError: If it cannot be built.
+        CheckpointError: If there is none; lists those that have weights.
     """
-    import mmdet.models  # noqa: F401  fills the registry
-    from mmdet.registry import MODELS
+    models = shipped_models()
+    for model in models:
+        if name.removeprefix(SCHEME).lower() in (model.original.lower(), model.name.lower()):
+            return model
+    known = ', '.join(model.original for model in models if model.drive_id)
+    raise CheckpointError(f'no model is called {name!r}. Weights are released for: {known}.')
 
+
+def find_config(name: str, checkpoint: str | None = None) -> tuple[str, str]:
+    """Config and checkpoint of a config file, which needs a ``checkpoint``, or of a model's name.
+
+    Raises:
+        CheckpointError: If there is no such model, or no checkpoint.
+    """
+    if not name.endswith('.py'):
+        model = find_model(name)
+        return str(model.config), checkpoint or f'{SCHEME}{model.original}'
+    if checkpoint is None:
+        raise CheckpointError(f'{name} is a config: give a checkpoint, too.')
+    return name, checkpoint
+
+
+def released_checkpoint(name: str) -> Path:
+    """Path of released weights in the cache; fetched and converted at the first call.
+
+    Args:
+        name: One that :func:`find_model` knows, or ``'mobilenet_v2'``
+            (torchvision's ImageNet weights). ``centernet2://`` may stand before it.
+
+    Raises:
+        CheckpointError: If there is no such model, no released file, no
+            network, or the file does not fit the model.
+    """
+    if name.removeprefix(SCHEME) == 'mobilenet_v2':
+        return prepare_mobilenet_v2()
+    model = find_model(name)
+    folder = downloads_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f'{model.original}_mmdet.pth'
+    with FileLock(f'{target}.lock'):  # the other processes of a run wait
+        if not target.is_file():
+            source = _original(model, folder)
+            try:
+                save_checkpoint(_converted(source, model), target)
+            finally:
+                if source.parent == folder:  # a download: used up, or a page instead of the file
+                    source.unlink(missing_ok=True)
+    return target
+
+
+def _original(model: Model, folder: Path) -> Path:
+    """The original's file: from the user's folder, or downloaded."""
+    own = os.environ.get(FOLDER_VARIABLE)
+    if own:
+        path = Path(own).expanduser() / f'{model.original}.pth'
+        if not path.is_file():
+            raise CheckpointError(f'{path}: no such file; {FOLDER_VARIABLE} names its folder.')
+        return path
+    if model.drive_id is None:
+        raise CheckpointError(f'the authors have released no weights of {model.original}.')
+    import gdown  # here: it is slow to import
+
+    path = folder / f'{model.original}.pth'
+    print(f'Fetching the weights of {model.original}, once; they are kept in {folder}', flush=True)
     try:
-        with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
-            return MODELS.build(copy.deepcopy(part)).state_dict()
-    except Exception as error:  # as many ways as there are modules
+        gdown.download(id=model.drive_id, output=str(path), resume=True)
+    except Exception as error:  # gdown's, requests' and the system's
         raise CheckpointError(
-            f'{where}: its model cannot be built ({type(error).__name__}: {error})'
+            f'the weights of {model.original} could not be fetched '
+            f'({" ".join(str(error).split()) or type(error).__name__}). Get '
+            f'https://drive.google.com/file/d/{model.drive_id} in a browser, save it as '
+            f'{path.name} and name its folder: {FOLDER_VARIABLE}=FOLDER'
         ) from error
+    return path
 
 
-def dataset_meta(config: Config, classes: set[int]) -> dict | None:
-    """``classes`` and ``palette`` of a config's data set, for the tools that draw them.
-
-    None if it has no classes, or another number than ``classes``.
-    """
-    import mmdet.datasets  # noqa: F401  fills the registry
-    from mmdet.registry import DATASETS
-
-    dataset = (config.get('test_dataloader') or {}).get('dataset', {})
-    kind = DATASETS.get(dataset.type) if 'type' in dataset else None
-    meta = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-    names, palette = tuple(meta.get('classes') or ()), meta.get('palette') or ()
-    if {len(names)} != classes:
-        return None
-    if len(palette) < len(names):
-        palette = distinct_palette(len(names))
-    return dict(classes=names, palette=[tuple(colour) for colour in palette])
+def _converted(source: Path, model: Model) -> dict:
+    """One of the original's files, converted strictly."""
+    conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
+    cfg = Config.fromfile(str(model.config))
+    try:
+        fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
+        require_fit(conversion, fit)
+    except CheckpointError as error:
+        raise CheckpointError(f'{source}: does not hold {model.original}: {error}') from error
+    return detector_checkpoint(conversion, cfg, source)
 
 
 def detector_checkpoint(conversion: Conversion, config: Config, source: str | Path) -> dict:
     """A converted detector, of the original's file ``source``, as mmengine's checkpoint.
 
     ``meta`` holds what the way back needs and, where the config has the right
-    number of them, the names of the classes.
+    number of them, the names and colours of the classes.
     """
     meta = dict(conversion.meta(), source=Path(source).name)
-    names = dataset_meta(config, num_classes(conversion.state_dict))
-    if names is not None:
-        meta['dataset_meta'] = names
+    dataset = (config.get('test_dataloader') or {}).get('dataset', {})
+    kind = DATASETS.get(dataset.type) if 'type' in dataset else None
+    info = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    classes, palette = tuple(info.get('classes') or ()), info.get('palette') or ()
+    if {len(classes)} == num_classes(conversion.state_dict):
+        if len(palette) < len(classes):
+            palette = distinct_palette(len(classes))
+        meta['dataset_meta'] = dict(classes=classes, palette=[tuple(rgb) for rgb in palette])
     return dict(state_dict=conversion.state_dict, meta=meta)
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME)
+def load_from_centernet2(filename: str, map_location: str | torch.device | None = None) -> dict:
+    """What mmengine calls for ``centernet2://NAME``."""
+    return torch.load(released_checkpoint(filename), map_location=map_location, weights_only=True)

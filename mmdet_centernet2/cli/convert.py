@@ -6,17 +6,15 @@ import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from torch import Tensor
 
 from mmdet_centernet2.checkpoint import (
     CheckpointError,
     Conversion,
-    Fit,
     check_against,
     convert_backbone,
     convert_state_dict,
@@ -24,13 +22,18 @@ from mmdet_centernet2.checkpoint import (
     revert_state_dict,
     tensors_of,
 )
-from mmdet_centernet2.checkpoint.convert import EXTRAS, KEYS, StateDict, not_finite
+from mmdet_centernet2.checkpoint.convert import StateDict, listed
 from mmdet_centernet2.checkpoint.files import check_target, save_checkpoint
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
-from mmdet_centernet2.checkpoint.key_maps import key_map, rename, reverse
-from mmdet_centernet2.checkpoint.match import class_keys, num_classes_of
-from mmdet_centernet2.checkpoint.variants import detect_ours, num_classes
-from mmdet_centernet2.checkpoint.zoo import detector_checkpoint, model_state, shipped_models
+from mmdet_centernet2.checkpoint.key_maps import find_network
+from mmdet_centernet2.checkpoint.match import (
+    class_mismatch,
+    model_state,
+    num_classes,
+    num_classes_of,
+    require_fit,
+)
+from mmdet_centernet2.checkpoint.zoo import detector_checkpoint, shipped_models
 from mmdet_centernet2.cli import checks
 from mmdet_centernet2.utils.errors import UserError
 
@@ -65,9 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_target(args.dst, args.src, args.overwrite)
         content = read_checkpoint(args.src)
-        tensors = _checked_tensors(content, args.src)
+        tensors = tensors_of(content, args.src)
+        count = sum(value.numel() for value in tensors.values())
+        print(f'Read {len(tensors)} tensors with {count:,} values from {args.src}')
+        broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if broken:
+            print(listed('WARNING: NaN or infinite values in', broken), file=sys.stderr)
         if args.reverse:
-            result = _reverse(content, tensors, args.src, args.config)
+            result = _reverse(tensors, content.get('meta'), args.config)
         elif args.backbone_only:
             result = _convert_backbone(tensors, args.src, args.config)
         else:
@@ -81,87 +89,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _checked_tensors(content: Mapping[str, Any], src: str) -> StateDict:
-    """Tensors of a file, with a word about it and its values."""
-    tensors = tensors_of(content, src)
-    count = sum(value.numel() for value in tensors.values())
-    print(f'Read {len(tensors)} tensors with {count:,} values from {src}')
-    broken = not_finite(tensors)
-    if broken:
-        print(_listed('WARNING: NaN or infinite values in', broken), file=sys.stderr)
-    return tensors
-
-
 def _convert_detector(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:
     """The converted checkpoint of a detector."""
     conversion = convert_state_dict(tensors)
     cfg = load_config(path) if path else find_config(conversion)
     print(f'Checking it against {cfg.filename}')
-    classes = num_classes(conversion.state_dict)
-    fit = check_against(model_state(cfg.model, cfg.filename), conversion.state_dict)
-    refuse_misfit(conversion, fit, class_advice(cfg, fit, classes))
-    _describe(conversion)
+    _check_fit(conversion, cfg)
+    print(f'Network: {conversion.network}')
+    parts = Counter(name.partition('.')[0] for name in conversion.sources)
+    _describe(conversion, parts)
     return detector_checkpoint(conversion, cfg, src)
 
 
 def _convert_backbone(tensors: StateDict, src: str, path: str | None) -> dict[str, Any]:
     """The converted checkpoint of ImageNet weights."""
     conversion = convert_backbone(tensors)
-    part = load_config(path).model.get('backbone') if path else None
-    if path and part is None:
-        raise CheckpointError(f'{path}: has no model.backbone.')
-    part = part or imagenet_backbone(conversion.state_dict)
-    print(f'Checking it against {f"the backbone of {path}" if path else part}')
-    fit = check_against(model_state(part, path or str(part)), conversion.state_dict)
+    state = conversion.state_dict
+    part = load_config(path).model.get('backbone') if path else imagenet_backbone(state)
+    name = f'the backbone of {path}' if path else str(part)
+    print(f'Checking it against {name}')
+    fit = check_against(model_state(part, name), state)
     # Deformable convolutions learn their offsets after ImageNet.
     new = [name for name in fit.missing if '.conv_offset.' in name]
     fit.missing = [name for name in fit.missing if name not in new]
-    refuse_misfit(conversion, fit)
-    _describe(conversion)
+    require_fit(conversion, fit)
+    _describe(conversion, {'backbone': len(conversion.sources)})
     kinds = Counter(re.sub(r'\.\d+(?=\.)', '.*', name) for name in new)
     for kind, count in kinds.items():
         print(f'  left new: {kind} ({count} tensors), zero before training')
-    meta = dict(conversion.meta(), source=Path(src).name)
-    return dict(state_dict=conversion.state_dict, meta=meta)
+    return dict(state_dict=state, meta=dict(conversion.meta(), source=Path(src).name))
 
 
-def _reverse(
-    content: Mapping[str, Any], state: StateDict, src: str, path: str | None
-) -> dict[str, Any]:
+def _reverse(state: StateDict, meta: Any, path: str | None) -> dict[str, Any]:
     """The checkpoint with the original's names, as detectron2 has it."""
+    network = find_network(state, ours=True)
     if path is not None:
-        cfg = load_config(path)
-        same = Conversion(state_dict=state, variant=detect_ours(state))
-        fit = check_against(model_state(cfg.model, path), state)
-        refuse_misfit(same, fit, class_advice(cfg, fit, num_classes(state)))
-    reversion = revert_state_dict(state, _meta_of(content, src))
-    if reversion.unplaced:
-        raise CheckpointError(_listed('no place in the original for', reversion.unplaced))
-    print(f'Network: {reversion.variant}')
-    print(f'  {len(reversion.state_dict)} tensors with original names')
-    if reversion.left_out:
-        print(f'  {len(reversion.left_out)} tensors left out that the original does not have')
-    return dict(model=reversion.state_dict, __author__='mmdet_centernet2')
+        _check_fit(Conversion(network, [], state), load_config(path))
+    official = revert_state_dict(state, meta)
+    print(f'Network: {network}')
+    print(f'  {len(official)} tensors with original names, from {len(state)}')
+    return dict(model=official, __author__='mmdet_centernet2')
 
 
-def _meta_of(content: Mapping[str, Any], src: str) -> dict[str, Any]:
-    """What a conversion kept for the way back, checked."""
-    meta = content.get('meta')
-    meta = meta if isinstance(meta, Mapping) else {}
-    extras, keys = meta.get(EXTRAS, {}), meta.get(KEYS, [])
-    if not (
-        isinstance(extras, Mapping)
-        and isinstance(keys, list)
-        and all(isinstance(value, Tensor) for value in extras.values())
-        and all(isinstance(key, str) for key in keys)
-    ):
-        raise CheckpointError(f'{src}: meta[{EXTRAS!r}] or meta[{KEYS!r}] is damaged.')
-    return {EXTRAS: extras, KEYS: keys}
+def _check_fit(conversion: Conversion, cfg: Config) -> None:
+    """Check that a detector fits a config; say what to do about another number of classes."""
+    state = conversion.state_dict
+    fit = check_against(model_state(cfg.model, cfg.filename), state)
+    differ, options = class_mismatch(cfg, fit, num_classes(state))
+    advice = differ and (
+        f'{differ}\n  Set {options} to convert. To train on other classes, convert with the '
+        'config of the original classes first, then give the result as load_from: layers of '
+        'another size start anew.'
+    )
+    require_fit(conversion, fit, advice)
 
 
 def find_config(conversion: Conversion) -> Config:
     """The config of this package that a checkpoint fits, or nearly fits."""
-    state, variant = conversion.state_dict, conversion.variant
+    state, network = conversion.state_dict, conversion.network
     classes = num_classes(state)
     found: list[tuple[int, str, Config]] = []
     for model in shipped_models():
@@ -169,23 +154,20 @@ def find_config(conversion: Conversion) -> Config:
         # Building a model takes a second: look at the config first.
         kind = cfg.model.backbone.type.lower().replace('resnext', 'resnet')
         counts = {count for _, count in num_classes_of(cfg.model)}
-        if not kind.endswith(variant.backbone) or not classes & counts:
-            continue
-        wanted = model_state(cfg.model, cfg.filename)
-        fit = check_against(wanted, state)
-        wrong = len(fit.missing + fit.unexpected) + len(fit.mismatched)
-        if detect_ours(wanted) == variant:
-            found.append((wrong, model.original, cfg))
-        if fit:
-            break
+        if kind.endswith(network.backbone) and classes & counts:
+            wanted = model_state(cfg.model, cfg.filename)
+            if find_network(wanted, ours=True) == network:
+                fit = check_against(wanted, state)
+                found.append((len(fit.left_out + fit.unexpected), model.original, cfg))
+                if fit:
+                    break
     if found:
         wrong, name, config = min(found, key=lambda each: each[0])
         print(f'{"Nearest is" if wrong else "Found"} the network of {name}')
         return config
-    unplaced = conversion.unplaced and _listed('\nno place for', conversion.unplaced)
     raise CheckpointError(
-        f'found: {variant}; num_classes={", ".join(map(str, classes))}. No config of this '
-        f'package is for this network, so give one with --config.{unplaced or ""}'
+        f'found: {network}; num_classes={", ".join(map(str, classes))}. No config of this '
+        'package is for this network, so give one with --config.'
     )
 
 
@@ -197,77 +179,18 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
-def class_advice(config: Config, fit: Fit, found: set[int]) -> str | None:
-    """What to change when a config has another number of classes.
-
-    ``found`` are the numbers in the checkpoint. None when they agree, or when
-    it cannot be told.
-    """
-    keys = class_keys(config, (item.name for item in fit.mismatched))
-    if len(found) != 1 or not keys or set(keys.values()) == found:
-        return None
-    (number,) = found
-    said = '\n'.join(f'    {key} = {value}' for key, value in keys.items())
-    return (
-        f'The checkpoint is for {number} classes, the config is not:\n{said}\n'
-        f'  Set {"it" if len(keys) == 1 else "them"} to {number} to convert. To train on other '
-        'classes, convert with the config of the original classes first, then give the result as '
-        'load_from: layers of another size start anew.'
-    )
-
-
-def refuse_misfit(conversion: Conversion, fit: Fit, advice: str | None = None) -> None:
-    """Say everything that is wrong, at once, and ``advice`` to mend it."""
-
-    def official(name: str) -> str:
-        source = conversion.sources.get(name)
-        return f'{name} (from {source})' if source else name
-
-    state, variant = conversion.state_dict, conversion.variant
-    names = reverse(key_map(variant, state)) if variant else {}
-
-    def wanted(name: str) -> str:
-        source = rename(name, names)
-        return f'{name} (original name: {source})' if source else name
-
-    problems = {
-        'no place for': conversion.unplaced,
-        'not in the model': list(map(official, fit.unexpected)),
-        'missing in the checkpoint': list(map(wanted, fit.missing)),
-        'wrong shape': [
-            f'{official(name)}: {found}, the model has {expected}'
-            for name, found, expected in fit.mismatched
-        ],
-    }
-    lines = [_listed(title, names) for title, names in problems.items() if names]
-    if lines:
-        lines += [advice] if advice else []
-        raise CheckpointError('the checkpoint does not fit the model.\n' + '\n'.join(lines))
-
-
-def _listed(title: str, names: Iterable[str]) -> str:
-    names = list(names)
-    return '\n    '.join([f'{title} ({len(names)}):', *names])
-
-
-def _describe(conversion: Conversion) -> None:
+def _describe(conversion: Conversion, parts: Mapping[str, int]) -> None:
     """Say what became of the tensors."""
-    if conversion.variant is not None:
-        print(f'Network: {conversion.variant}')
-    width = max(map(len, conversion.parts), default=0)
+    width = max(map(len, parts), default=0)
 
     def row(what: str, count: int, text: str = '') -> None:
         print(f'  {what:<{width}}  {count:>5} tensors{text}')
 
-    for part, count in conversion.parts.items():
+    for part, count in parts.items():
         row(part, count)
-    filled, idle, extras = conversion.filled, conversion.idle, conversion.extras
-    added = [name for name in filled if name not in idle]
-    if added:
-        kinds = {f'{name.rpartition(".")[2]} = {filled[name]}': None for name in added}
-        row('added', len(added), f' that the original does not have: {", ".join(kinds)}')
-    if idle:
-        why = f' that no output depends on, not in the file either; each is {filled[idle[0]]}: '
-        row('unused', len(idle), why + ', '.join(idle))
-    if extras:
+    for value in dict.fromkeys(conversion.filled.values()):
+        names = [name for name, each in conversion.filled.items() if each == value]
+        kinds = ', '.join(dict.fromkeys(name.rpartition('.')[2] for name in names))
+        row('added', len(names), f' that the original does not have: {kinds} = {value}')
+    if extras := conversion.extras:
         row('kept aside', len(extras), f' without a place in the model: {", ".join(extras)}')

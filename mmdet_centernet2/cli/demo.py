@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from mmdet_centernet2.checkpoint.released import find_config
+from mmdet_centernet2.checkpoint.zoo import find_config
 from mmdet_centernet2.cli.checks import check_devices
 from mmdet_centernet2.cli.image_demo import build_inferencer
 from mmdet_centernet2.cli.why import write_page

@@ -11,7 +11,7 @@ from functools import partial
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.checkpoint.released import released_checkpoint
+    from mmdet_centernet2.checkpoint.zoo import released_checkpoint
     from mmdet_centernet2.cli import demo, predict, train, why
 
     parser = ArgumentParser(

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
-from mmdet_centernet2.checkpoint.released import SCHEME
-from mmdet_centernet2.checkpoint.zoo import Model, shipped_models
+from mmdet_centernet2.checkpoint.zoo import SCHEME, Model, shipped_models
 from mmdet_centernet2.cli.own_data import OwnData
 from mmdet_centernet2.cli.report import render
 from mmdet_centernet2.datasets.palette import distinct_palette

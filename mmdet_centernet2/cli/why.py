@@ -21,7 +21,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet_centernet2.checkpoint.released import find_config
+from mmdet_centernet2.checkpoint.zoo import find_config
 from mmdet_centernet2.cli.image_demo import build_inferencer
 from mmdet_centernet2.cli.report import data_uri, embedded_photo, render
 from mmdet_centernet2.datasets.palette import distinct_palette

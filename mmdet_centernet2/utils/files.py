@@ -29,25 +29,22 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f'.{path.name}.', delete=False
-    ) as file:
-        try:
+    # eight digits: SafeCheckpointHook knows by them what a killed run left
+    part = path.with_name(f'.{path.name}.{os.getpid():08}')
+    try:
+        with part.open('wb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(file.name, 0o666 & ~mask)  # until here only for us
-            os.replace(file.name, path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name outlives a loss of power
-            finally:
-                os.close(folder)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name outlives a loss of power
+    finally:
+        os.close(folder)
 
 
 @contextmanager

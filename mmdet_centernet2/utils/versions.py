@@ -22,18 +22,7 @@ FAMILIES = {
     },
 }
 TORCH = '2.6'
-
-
-def check_versions() -> None:
-    """Check torch, mmengine, mmcv with its operators, and mmdet.
-
-    Raises:
-        ImportError: With the package, the version found, the versions that
-            work and the command that installs one.
-    """
-    problem = _find_problem()
-    if problem:
-        raise ImportError(f'mmdet_centernet2 cannot be used here: {problem}')
+_UNFIT = 'mmdet_centernet2 cannot be used here: '
 
 
 def installed_of(family: str) -> list[str]:
@@ -47,49 +36,45 @@ def installed_of(family: str) -> list[str]:
     return found
 
 
-def _find_problem() -> str | None:
-    """What is wrong, None if nothing is."""
+def check_versions() -> None:
+    """Check torch, mmengine, mmcv with its operators, and mmdet.
+
+    Raises:
+        ImportError: With the package, the version found, the versions that
+            work and the command that installs one.
+    """
     first, second = (installed_of(family) for family in FAMILIES)
     if first and second:
         every = ' '.join(name for family in FAMILIES.values() for name, _, _ in family.values())
-        return (
-            f'found {", ".join(first)} and {", ".join(second)}, which overwrite each other or do '
-            f'not fit: pip uninstall -y {every}, then install one family (docs/install.md)'
+        raise ImportError(
+            f'{_UNFIT}found {", ".join(first)} and {", ".join(second)}, which overwrite each other '
+            f'or do not fit: pip uninstall -y {every}, then install one family (docs/install.md)'
         )
     if not second and find_spec('pkg_resources') is None:
-        return (
-            "pkg_resources is missing, which mmengine needs for bases such as 'mmdet::...' "
-            '(setuptools 81 dropped it): pip install "setuptools<81"'
+        raise ImportError(
+            f"{_UNFIT}pkg_resources is missing, which mmengine needs for bases such as 'mmdet::...'"
+            ' (setuptools 81 dropped it): pip install "setuptools<81"'
         )
-    wanted = FAMILIES['OneDL' if second else 'OpenMMLab']
-    problem = _problem('torch', 'torch', TORCH, None, f'pip install "torch>={TORCH}"')
-    for module, (name, minimum, below) in wanted.items():
+    _check('torch', f'torch>={TORCH}', f'pip install "torch>={TORCH}"', TORCH)
+    for module, (name, minimum, below) in FAMILIES['OneDL' if second else 'OpenMMLab'].items():
         fix = f'pip install "{name}=={minimum}"'
         if module == 'mmcv':
             fix = (
                 'pip install "setuptools<81" wheel ninja && pip install --no-build-isolation '
                 f'--no-cache-dir --force-reinstall --no-deps --no-binary {name} "{name}=={minimum}"'
             )
-        problem = problem or _problem(module, name, minimum, below, fix)
+        _check(module, f'{name}>={minimum},<{below}', fix, minimum, below)
         if module == 'mmcv':
             fix = f'pip uninstall -y mmcv-lite; {fix}'
-            problem = problem or _problem('mmcv._ext', name, None, None, fix)
-    return problem
+            _check('mmcv._ext', "mmcv's compiled operators", fix)
 
 
-def _problem(
-    module: str, name: str, minimum: str | None, below: str | None, fix: str
-) -> str | None:
-    """What is wrong with a module, None if nothing is."""
+def _check(module: str, wanted: str, fix: str, minimum: str = '0', below: str = '999') -> None:
+    """Check that a module can be imported, and its version."""
     from packaging.version import Version
 
-    wanted = (
-        f'{name}>={minimum}' + (f',<{below}' if below else '')
-        if minimum
-        else "mmcv's compiled operators"
-    )
     if find_spec(module) is None:
-        return f'{module} is missing, {wanted} is needed: {fix}'
+        raise ImportError(f'{_UNFIT}{module} is missing, {wanted} is needed: {fix}')
     try:
         version = getattr(importlib.import_module(module), '__version__', '0')
     except ImportError as error:
@@ -98,11 +83,8 @@ def _problem(
                 'OpenCV lacks a system library: pip uninstall -y opencv-python && '
                 'pip install opencv-python-headless'
             )
-        return f'{module} cannot be imported ({error}): {fix}'
+        raise ImportError(f'{_UNFIT}{module} cannot be imported ({error}): {fix}') from error
     # vendors label their builds 2.1.0a0+32f93b1 or 2.13.0+cpu
-    release = Version(str(version)).release
-    if minimum and (
-        release < Version(minimum).release or (below and release >= Version(below).release)
-    ):
-        return f'found {name} {version}, {wanted} is needed: {fix}'
-    return None
+    if not Version(minimum).release <= Version(str(version)).release < Version(below).release:
+        name = wanted.partition('>')[0]
+        raise ImportError(f'{_UNFIT}found {name} {version}, {wanted} is needed: {fix}')

@@ -21,7 +21,7 @@ from mmdet_centernet2.checkpoint import (
     read_checkpoint,
 )
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
-from mmdet_centernet2.checkpoint.released import released_checkpoint
+from mmdet_centernet2.checkpoint.zoo import released_checkpoint
 from mmdet_centernet2.cli import convert
 from mmdet_centernet2.cli.checks import PreflightError, check_pretrained
 from mmdet_centernet2.cli.convert import build_parser, main
@@ -121,8 +121,7 @@ def test_converted_timm_weights_give_timms_features(network, tmp_path, capsys):
     part, unused = NETWORKS[network]
     assert f'Checking it against {part}' in said
     assert 'fc.weight, fc.bias' in said  # kept aside
-    for tree in unused:
-        assert f'{tree}.project.0.weight' in said
+    assert (f'{6 * len(unused)} tensors that the original does not have: ' in said) == bool(unused)
     assert ('no output depends on' in said) == bool(unused)
     assert features_error(network, built(network, target)) < 1e-4
 
@@ -141,13 +140,12 @@ def test_wrong_weights_give_other_features():
 def test_projections_that_timm_leaves_out(network):
     conversion = convert_backbone(timm_weights(network))
     unused = NETWORKS[network][1]
-    assert {name.split('.project.')[0] for name in conversion.idle} == set(unused)
-    assert len(conversion.idle) == 6 * len(unused)
-    assert set(conversion.filled) == set(conversion.idle)
+    assert {name.split('.project.')[0] for name in conversion.filled} == set(unused)
+    assert len(conversion.filled) == 6 * len(unused)
     model = MODELS.build(dict(NETWORKS[network][0], out_indices=(2, 3, 4, 5)))
     model.load_state_dict(conversion.state_dict, strict=True)
     parameters = dict(model.named_parameters())
-    for name in set(conversion.idle) & set(parameters):
+    for name in set(conversion.filled) & set(parameters):
         assert not parameters[name].requires_grad
         parameters[name].data.fill_(float('nan'))
     assert features_error(network, model) < 1e-4
@@ -348,7 +346,7 @@ def test_lost_statistics_are_not_made_up(lost):
 def test_weights_with_mmdets_names_need_no_conversion(part):
     with torch.device('meta'):
         state = MODELS.build(part).state_dict()
-    with pytest.raises(CheckpointError, match='nothing to convert'):
+    with pytest.raises(CheckpointError, match='need no conversion'):
         convert_backbone(state)
 
 
@@ -375,7 +373,7 @@ class TestSafetensors:
             read_checkpoint(source)
 
     def test_without_the_package(self, source, monkeypatch):
-        monkeypatch.setitem(sys.modules, 'safetensors', None)
+        monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
         with pytest.raises(CheckpointError, match='pip install safetensors'):
             read_checkpoint(source)
 

@@ -14,11 +14,9 @@ from mmdet_centernet2.checkpoint import (
     convert_state_dict,
     revert_state_dict,
 )
-from mmdet_centernet2.checkpoint.convert import Fit, Mismatch, not_finite
 from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
-from mmdet_centernet2.checkpoint.zoo import dataset_meta
+from mmdet_centernet2.checkpoint.match import Fit, class_mismatch, require_fit
 from mmdet_centernet2.cli import convert
-from mmdet_centernet2.cli.convert import class_advice, refuse_misfit
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import RECIPES
 
@@ -49,7 +47,7 @@ def _refusal(official) -> str:
     conversion = convert_state_dict(official)
     fit = check_against(flagship_state(), conversion.state_dict)
     with pytest.raises(CheckpointError) as caught:
-        refuse_misfit(conversion, fit)
+        require_fit(conversion, fit)
     return str(caught.value)
 
 
@@ -61,7 +59,7 @@ def test_flagship_loads_strictly_and_comes_back_bit_for_bit():
     assert check_against(model.state_dict(), conversion.state_dict)
     model.load_state_dict(conversion.state_dict, strict=True)
     back = revert_state_dict(model.state_dict(), conversion.meta())
-    assert same_bits(back.state_dict, official)
+    assert same_bits(back, official)
 
 
 def test_flagship_has_the_parameters_of_the_original():
@@ -82,7 +80,7 @@ def test_every_model_of_the_original_fits_its_config(model, config):
     state = convert.model_state(convert.load_config(config).model, config)
     conversion = convert_state_dict(synthetic(model))
     fit = check_against(state, conversion.state_dict)
-    assert (fit.missing, fit.unexpected, fit.mismatched) == ([], [], [])
+    assert (fit.missing, fit.unexpected, fit.mismatched) == ([], [], {})
 
 
 def test_every_model_of_the_original_has_a_config():
@@ -106,9 +104,13 @@ def test_a_tensor_too_much_is_named_and_refused(name, ending, renamed):
     value = official.pop(name) if renamed else official[name]
     official[name + ending] = value
     said = _refusal(official)
-    unknown, extra = f'no place for (1):\n    {name}{ending}\n', f'(from {name}{ending})\n'
-    assert unknown in said + '\n' or ('not in the model (1):' in said and extra in said + '\n')
-    assert (f'(original name: {name})' in said) == renamed
+    lines = [line.strip() for line in said.splitlines()]
+    if 'no place for (1):' in lines:
+        assert name + ending in lines
+    else:
+        assert 'not in the model (1):' in lines
+        assert any(line.endswith(f'(original name: {name}{ending})') for line in lines)
+    assert any(line.endswith(f'(original name: {name})') for line in lines) == renamed
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,7 +124,7 @@ def test_a_tensor_of_another_shape_is_named_and_refused(name, data):
     official[name] = torch.zeros(()).expand(shape)
     said = _refusal(official)
     assert 'wrong shape (1)' in said
-    assert f'(from {name}): {shape}, the model has ' in said
+    assert f'(original name: {name}): {shape}, the model has ' in said
 
 
 @settings(max_examples=20, deadline=None)
@@ -133,7 +135,7 @@ def test_the_order_of_tensors_does_not_matter(keys):
     conversion = convert_state_dict(shuffled)
     assert check_against(flagship_state(), conversion.state_dict)
     back = revert_state_dict(conversion.state_dict, conversion.meta())
-    assert same_bits(back.state_dict, shuffled)
+    assert same_bits(back, shuffled)
 
 
 def test_integers_in_place_of_floats_are_refused():
@@ -147,21 +149,7 @@ def test_half_precision_is_kept():
     official = {name: value.half() for name, value in random_state('CenterNet2-F_R50_1x').items()}
     conversion = convert_state_dict(official)
     back = revert_state_dict(conversion.state_dict, conversion.meta())
-    assert same_bits(back.state_dict, official)
-
-
-def test_values_that_are_not_finite_are_found():
-    nan, inf = float('nan'), float('inf')
-    state = {
-        'good': torch.tensor([1.0, -2.0]),
-        'nan': torch.tensor([1.0, nan, 2.0]),
-        'inf': torch.tensor([1.0, -inf]),
-        'half': torch.tensor([inf, 1.0], dtype=torch.half),
-        'fine half': torch.tensor([1.0], dtype=torch.bfloat16),
-        'empty': torch.zeros(0),
-        'number': torch.tensor(3),
-    }
-    assert not_finite(state) == ['nan', 'inf', 'half']
+    assert same_bits(back, official)
 
 
 def test_a_fit_counts_every_kind_strictly():
@@ -170,7 +158,7 @@ def test_a_fit_counts_every_kind_strictly():
     fit = check_against(model, {'scale': torch.ones(1), 'good': torch.ones(()), 'more': 1})
     assert not fit
     assert fit.missing == ['bn.num_batches_tracked']
-    assert fit.mismatched == [('scale', '[1]', '[]')]
+    assert fit.mismatched == {'scale': ('[1]', '[]')}
     assert fit.left_out == ['scale', 'bn.num_batches_tracked']
     assert (fit.unexpected, fit.loaded) == (['more'], 1)
 
@@ -187,29 +175,15 @@ def test_class_advice_names_the_keys_that_matter():
             )
         )
     )
-    fit = Fit(
-        [],
-        [],
-        [
-            Mismatch('roi_head.bbox_head.1.fc_cls.bias', '', ''),
-            Mismatch('roi_head.mask_head.logits.bias', '', ''),
-        ],
+    wrong = ('roi_head.bbox_head.1.fc_cls.bias', 'roi_head.mask_head.logits.bias')
+    fit = Fit([], [], dict.fromkeys(wrong, ('', '')))
+    said, options = class_mismatch(config, fit, {80})
+    assert 'trained for 80 classes, the config has 4' in said
+    assert options == (
+        'model.roi_head.bbox_head.1.num_classes=80 model.roi_head.mask_head.num_classes=80'
     )
-    advice = class_advice(config, fit, {80})
-    assert 'model.roi_head.bbox_head.1.num_classes = 4' in advice
-    assert 'model.roi_head.mask_head.num_classes = 4' in advice
-    assert 'bbox_head.0' not in advice and 'rpn_head' not in advice
-    assert 'Set them to 80' in advice
-    assert class_advice(config, fit, {4}) is None
-    assert class_advice(config, fit, set()) is None
-    assert class_advice(config, Fit([], [], []), {80}) is None
-
-
-def test_class_names_of_the_data_set_are_kept():
-    meta = dataset_meta(flagship_config(), {80})
-    assert meta['classes'][:2] == ('person', 'bicycle')
-    assert len(meta['palette']) == 80
-    assert dataset_meta(flagship_config(), {3}) is None
+    for same, found in ((fit, {4}), (fit, set()), (Fit([], [], {}), {80})):
+        assert class_mismatch(config, same, found) == ('', '')
 
 
 def _imagenet(model: str, statistics: bool):

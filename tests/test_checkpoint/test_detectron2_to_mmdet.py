@@ -49,6 +49,8 @@ def test_summary_says_what_became_of_the_tensors(source, tmp_path, capsys):
     content = torch.load(tmp_path / 'new.pth', weights_only=True)
     assert sorted(content) == ['meta', 'state_dict']
     assert content['meta']['source'] == 'original.pth'
+    names = content['meta']['dataset_meta']
+    assert names['classes'][:2] == ('person', 'bicycle') and len(names['palette']) == 80
     said = capsys.readouterr().out
     assert 'Read 330 tensors' in said
     assert 'resnet backbone, fpn neck, cascaded second stage' in said
@@ -67,8 +69,8 @@ def test_wrong_number_of_classes(source, tmp_path, capsys):
     config = _config_with_classes(3, tmp_path / 'three.json')
     target = tmp_path / 'new.pth'
     said = _refused(capsys, target, source, target, '--config', config)
-    assert 'The checkpoint is for 80 classes' in said
-    assert 'model.roi_head.bbox_head.num_classes = 3' in said
+    assert 'trained for 80 classes, the config has 3' in said
+    assert 'model.roi_head.bbox_head.num_classes=80' in said
     assert '[81, 1024], the model has [4, 1024]' in said
 
 
@@ -84,9 +86,7 @@ def test_every_problem_is_told_at_once(source, tmp_path, capsys):
     said = _refused(capsys, target, source, target)
     assert f'rpn_head.conv_agn.bias (original name: {lost})' in said
     assert 'no place for (1):\n    roi_heads.new_head.weight' in said
-    assert (
-        'neck.fpn_convs.0.conv.bias (from backbone.fpn_output3.bias): [1, 256], the model has [256]'
-    ) in said
+    assert 'backbone.fpn_output3.bias): [1, 256], the model has [256]' in said
     assert f'{target} was not written' in said
 
 
@@ -103,6 +103,7 @@ def test_network_without_a_config_asks_for_one(tmp_path, capsys):
     assert 'num_classes=77' in said and '--config' in said
     config = _config_with_classes(77, tmp_path / 'mine.json')
     assert _convert(source, target, '--config', config) == 0
+    assert 'dataset_meta' not in torch.load(target)['meta']  # 80 names for 77 classes
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path, capsys):
@@ -110,7 +111,7 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, capsys):
     torch.save(synthetic('CenterNet2_DLA-BiFPN-P5_640_16x'), source)
     said = _refused(capsys, target, source, target, '--config', FLAGSHIP_CONFIG)
     assert 'not in the model' in said
-    assert ('neck.resample.3.conv.bn.bias (from backbone.resample.3.conv.bn.bias)') in said
+    assert 'neck.resample.3.conv.bn.bias (original name: backbone.resample.' in said
     assert 'neck.lateral_convs.0.conv.weight' in said
 
 
@@ -168,23 +169,6 @@ def test_reverse_refuses_names_without_a_place(tmp_path, capsys):
     torch.save(dict(state_dict=ours), source)
     said = _refused(capsys, target, source, target, '--reverse')
     assert 'roi_head.iou_head.weight' in said
-
-
-@pytest.mark.parametrize(
-    'meta',
-    [
-        dict(original_extras=[1]),
-        dict(original_extras=dict(a='text')),
-        dict(original_keys='text'),
-        dict(original_keys=[1]),
-    ],
-)
-def test_damaged_meta_is_refused(tmp_path, capsys, meta):
-    ours = convert_state_dict(synthetic(FLAGSHIP)).state_dict
-    source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
-    torch.save(dict(state_dict=ours, meta=meta), source)
-    said = _refused(capsys, target, source, target, '--reverse')
-    assert 'is damaged' in said
 
 
 def test_existing_target_is_kept(source, tmp_path, capsys):

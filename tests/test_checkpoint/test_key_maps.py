@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from mmdet_centernet2.checkpoint import CheckpointError, convert_state_dict, revert_state_dict
-from mmdet_centernet2.checkpoint.key_maps import key_map, rename, reverse
-from mmdet_centernet2.checkpoint.variants import Variant, detect_official, detect_ours
+from mmdet_centernet2.checkpoint.key_maps import find_network, key_map, rename, reverse
 from mmdet_centernet2.cli.convert import find_config
 from tests.paths import ROOT
 
@@ -19,8 +18,8 @@ from ._synthetic import original_shapes, same_bits, synthetic
 MODELS = sorted(original_shapes())
 HEAD = 'proposal_generator.centernet_head.'
 
-# Model, backbone, neck, second stage; entry of the zoo if another one has the network.
-VARIANTS = """
+# Model, its network; entry of the zoo if another one has the network.
+NETWORKS = """
 CenterNet-FPN_R50_1x resnet fpn none
 CenterNet-S4_DLA_8x dla dla-up none
 CenterNet2-F_R50_1x resnet fpn single
@@ -147,7 +146,7 @@ def test_rename(name, new):
 @pytest.mark.parametrize('model', BY_HAND)
 def test_names_written_by_hand(model):
     shapes = original_shapes()[model]
-    table = key_map(detect_official(shapes), shapes)
+    table = key_map(find_network(shapes), shapes)
     for official, ours in BY_HAND[model]:
         assert official in shapes, 'the pair itself is wrong'
         assert rename(official, table) == ours
@@ -163,23 +162,22 @@ def test_every_name_has_a_place_and_comes_back(model):
     # One name here for each tensor there, and back the same bits in order.
     placed = len(official) - len(conversion.extras)
     assert len(conversion.state_dict) == placed + len(conversion.filled)
-    back = revert_state_dict(conversion.state_dict, conversion.meta())
-    assert back.unplaced == []
-    assert same_bits(back.state_dict, official)
+    assert same_bits(revert_state_dict(conversion.state_dict, conversion.meta()), official)
     # Without the meta only the extras are lost.
-    back = revert_state_dict(conversion.state_dict)
     kept = {name: value for name, value in official.items() if name not in conversion.extras}
-    assert same_bits(back.state_dict, kept)
+    assert same_bits(revert_state_dict(conversion.state_dict), kept)
 
 
-@pytest.mark.parametrize('row', VARIANTS.split('\n')[1:-1])
-def test_variant_and_config_are_found(row, capsys):
+@pytest.mark.parametrize('row', NETWORKS.split('\n')[1:-1])
+def test_network_and_config_are_found(row, capsys):
     model, backbone, neck, roi, *entry = row.split()
-    variant = Variant(backbone, neck, roi, mask=model.startswith('nuImages'))
+    stages = dict(none='one stage', single='one second stage', cascade='cascaded second stage')
+    masks = ', masks' if model.startswith('nuImages') else ''
+    network = (backbone, neck, stages[roi], masks)
     official = synthetic(model)
-    assert detect_official(official) == variant
+    assert find_network(official) == network
     conversion = convert_state_dict(official)
-    assert detect_ours(conversion.state_dict) == variant
+    assert find_network(conversion.state_dict, ours=True) == network
     find_config(conversion)
     assert capsys.readouterr().out == f'Found the network of {(entry or [model])[0]}\n'
 
@@ -211,8 +209,7 @@ def test_counters_of_the_original_are_kept():
         conversion = convert_state_dict(official)
         state = conversion.state_dict
         assert state['backbone.bn1.num_batches_tracked'] == count
-        back = revert_state_dict(state, conversion.meta())
-        assert same_bits(back.state_dict, official)
+        assert same_bits(revert_state_dict(state, conversion.meta()), official)
 
 
 def test_res2net_offsets_get_a_zero_bias_and_lose_it_again():
@@ -226,24 +223,19 @@ def test_res2net_offsets_get_a_zero_bias_and_lose_it_again():
 
 
 @pytest.mark.parametrize(
-    'names, hint',
+    'names, ours, hint',
     [
-        (['layer1.weight'], 'not a CenterNet'),
-        ([], 'it holds none'),
-        (['stem.conv1.weight', 'res2.0.conv1.weight'], '--backbone-only'),
-        (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'], '--reverse'),
-        ([HEAD + 'agn_hm.bias'], 'no backbone'),
-        ([HEAD + 'agn_hm.bias', 'backbone.bottom_up.res2.0.conv1.weight'], 'no neck'),
+        ([], False, 'not a CenterNet'),
+        (['stem.conv1.weight', 'res2.0.conv1.weight'], False, '--backbone-only'),
+        (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'], False, '--reverse'),
+        ([HEAD + 'agn_hm.bias'], False, 'backbone of CenterNet2 found'),
+        ([HEAD + 'agn_hm.bias', 'backbone.bottom_up.res2.0.conv1.weight'], False, 'neck of'),
+        (original_shapes()['CenterNet2_R50_1x'], True, 'Leave out --reverse'),
     ],
 )
-def test_other_checkpoints_are_named(names, hint):
+def test_other_checkpoints_are_named(names, ours, hint):
     with pytest.raises(CheckpointError, match=hint):
-        detect_official(names)
-
-
-def test_original_names_cannot_be_reverted():
-    with pytest.raises(CheckpointError, match='Leave out --reverse'):
-        detect_ours(original_shapes()['CenterNet2_R50_1x'])
+        find_network(names, ours)
 
 
 def _pattern(name: str) -> str:
@@ -259,7 +251,7 @@ def test_documented_names_are_those_of_the_models():
     for model in set(MODELS) - {'CenterNet2-F_R50_1x'}:  # without stage numbers
         shapes = original_shapes()[model]
         modules = {name[: dot.start()] for name in shapes for dot in re.finditer(r'\.', name)}
-        for old, new in key_map(detect_official(shapes), shapes).items():
+        for old, new in key_map(find_network(shapes), shapes).items():
             if new and old.rstrip('.') in modules:
                 used.add((_pattern(old), _pattern(new)))
     found = [(_pattern(old), _pattern(new)) for old, new in documented]

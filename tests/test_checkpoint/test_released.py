@@ -11,8 +11,12 @@ from mmdet.apis import DetInferencer
 from mmengine.runner import CheckpointLoader
 
 from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint
-from mmdet_centernet2.checkpoint.released import FOLDER_VARIABLE, find_model, released_checkpoint
-from mmdet_centernet2.checkpoint.zoo import shipped_models
+from mmdet_centernet2.checkpoint.zoo import (
+    FOLDER_VARIABLE,
+    find_model,
+    released_checkpoint,
+    shipped_models,
+)
 from mmdet_centernet2.cli.main import main
 from tests.test_checkpoint.test_every_model import weights_of
 

