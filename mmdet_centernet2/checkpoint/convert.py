@@ -26,7 +26,7 @@ class Fill(NamedTuple):
     add: str  # what stands in its place in the new tensor's name
     make: Callable[[Tensor], Tensor]  # its value, from the tensor it stands beside
     text: str  # the value in words
-    required: bool = False  # whether any other value cannot be turned back
+    required: bool = False  # whether it must be zero to be turned back
 
 
 # FrozenBN has no such buffer, the batch norm of mmdet's ResNets has.
@@ -154,13 +154,17 @@ def revert_state_dict(
     meta = meta or {}
     order = dict.fromkeys(meta.get(KEYS, ()))
     fills = _FILLS[network.backbone]
-    added = {new: (state[name], fill) for name in state for new, fill in filled(name, fills)}
+    added = {new: fill for name in state for new, fill in filled(name, fills)}
     official, unplaced = dict(meta.get(EXTRAS, {})), []
     for name, value in state.items():
         new = rename(name, table)
-        if new not in order and name in added and _is_fill(name, value, *added[name]):
-            continue
-        if new is None:
+        if name in added and new not in order:
+            if added[name].required and value.any():
+                raise CheckpointError(
+                    f'{name!r} cannot go back to the original, which has no such tensor and '
+                    f'computes with zeros: it holds values up to {value.abs().max().item():.3g}.'
+                )
+        elif new is None:
             unplaced.append(name)
         else:
             scalar = name.endswith('.scale') and value.dim() == 0
@@ -168,18 +172,6 @@ def revert_state_dict(
     if unplaced:
         raise CheckpointError(listed('no place in the original for', unplaced))
     return {name: official[name] for name in order if name in official} | official
-
-
-def _is_fill(name: str, value: Tensor, beside: Tensor, fill: Fill) -> bool:
-    """Whether a tensor is what :func:`apply_names` would have added."""
-    if torch.equal(value, fill.make(beside).to(value)):
-        return True
-    if fill.required:
-        raise CheckpointError(
-            f'{name!r} cannot go back to the original, which has no such tensor and computes with '
-            f'{fill.text}: it holds other values, up to {value.abs().max().item():.3g}.'
-        )
-    return False
 
 
 def listed(title: str, names: Iterable[str]) -> str:

@@ -47,16 +47,14 @@ def _caffe2() -> Names:
     norms |= dict(gamma='weight', beta='bias')
     norms |= dict(running_mean='running_mean', running_var='running_var')
     table = dict.fromkeys(('conv1_b', 'fc1000_w', 'fc1000_b', 'pred_w', 'pred_b'), '')
-    table |= {f'res_conv1_bn_{theirs}': f'bn1.{tensor}' for theirs, tensor in norms.items()}
-    table['conv1_w'] = 'conv1.weight'
-    branches = dict(branch2a='conv1', branch2b='conv2', branch2c='conv3', branch1='shortcut')
-    for branch, layer in branches.items():
-        for s in range(2, 6):
-            for b in range(36):
-                theirs, ours = f'res{s}_{b}_{branch}', f'res{s}.{b}.{layer}'
-                table[f'{theirs}_w'] = f'{RESNET[ours]}.weight'
-                for norm, tensor in norms.items():
-                    table[f'{theirs}_bn_{norm}'] = f'{RESNET[f"{ours}.norm"]}.{tensor}'
+    words = dict(conv1='branch2a', conv2='branch2b', conv3='branch2c', shortcut='branch1')
+    for theirs, ours in RESNET.items():
+        name = '_'.join(words.get(word, word) for word in theirs.removesuffix('.norm').split('.'))
+        if theirs.endswith('.norm'):
+            name = name.replace('stem_branch2a', 'res_conv1')
+            table |= {f'{name}_bn_{norm}': f'{ours}.{tensor}' for norm, tensor in norms.items()}
+        else:
+            table[f'{name.replace("stem_branch2a", "conv1")}_w'] = f'{ours}.weight'
     return table
 
 
