@@ -8,7 +8,8 @@ import logging
 import os.path as osp
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from mmdet_centernet2.cli.checks import PreflightError, check_devices
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy import enable
 from mmdet_centernet2.deploy.backend_model import from_instances
-from mmdet_centernet2.deploy.parity import Agreement
+from mmdet_centernet2.deploy.parity import agreement
 from mmdet_centernet2.deploy.task import pad_to_shape
+from mmdet_centernet2.runtime import DeployedModelError
 
 MODULE = 'mmdet_centernet2.deploy'
 say = partial(print, flush=True)
@@ -52,20 +54,27 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@contextmanager
+def quietly(log_level: str = 'WARNING') -> Iterator[None]:
+    """Run a tool on registered modules, with few logs and its users' errors in one line."""
+    register_all_modules()
+    MMLogger.get_current_instance().setLevel(log_level)
+    with errors_as_exit(DeployedModelError):
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Export, convert, run and compare."""
     args = _parse(argv)
-    register_all_modules()
     enable()
     get_root_logger().setLevel(args.log_level)
-    MMLogger.get_current_instance().setLevel(args.log_level)
     warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
     warnings.filterwarnings('ignore', 'Constant folding')
-    with errors_as_exit():
+    with quietly(args.log_level):
         export_all(args, *load_configs(args))
 
 
-def load_configs(args: argparse.Namespace) -> list[Config]:
+def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
     """Load both configs, and find what cannot work before the work starts."""
     files = (args.deploy_cfg, args.model_cfg, args.checkpoint, args.img, *(args.test_img or []))
     for path in files:
@@ -94,7 +103,7 @@ def load_configs(args: argparse.Namespace) -> list[Config]:
             f'not {args.deploy_cfg}'
         )
     require_full_match(model_cfg, args.checkpoint)
-    return [deploy_cfg, model_cfg]
+    return deploy_cfg, model_cfg
 
 
 def export_all(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) -> None:
@@ -138,21 +147,19 @@ def compare(args: argparse.Namespace, task: BaseTask, files: Sequence[str], back
             'group norms see the padding and results differ from those of an unpadded image'
         )
     say(f'running {backend} and PyTorch on {len(images)} image(s) ...')
-    exported = task.build_backend_model(files)
-    original = task.build_pytorch_model(args.checkpoint)
-    agreement = Agreement(0.0)
-    for image in images:
-        found = []
-        for name, model in (('pytorch', original), (backend, exported)):
-            sample = _run(model, task, image)
-            found.append(from_instances(sample.pred_instances))
+    original, exported = task.build_pytorch_model(args.checkpoint), task.build_backend_model(files)
+    found = []
+    for name, model in (('pytorch', original), (backend, exported)):
+        samples = [_run(model, task, image) for image in images]
+        for image, sample in zip(images, samples):
             picture = osp.join(args.work_dir, f'output_{name}_{Path(image).stem}.jpg')
             task.visualize(image, sample, picture, window_name=name, show_result=args.show)
-        agreement.add(*found)
+        found.append([from_instances(sample.pred_instances) for sample in samples])
+    result = agreement(*found)
     say(
-        f'{backend} against PyTorch: {agreement.pairs} detections in both, '
-        f'{agreement.only_other} only in {backend}, {agreement.only_reference} only in PyTorch; '
-        f'boxes differ by at most {agreement.box:.2g} px, scores by {agreement.score:.2g}'
+        f'{backend} against PyTorch: {result.pairs} detections in both, '
+        f'{result.only_other} only in {backend}, {result.only_reference} only in PyTorch; '
+        f'boxes differ by at most {result.box:.2g} px, scores by {result.score:.2g}'
     )
 
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import onnx
 from mmdeploy.codebase.mmdet.deploy.object_detection import _get_dataset_metainfo
-from mmdeploy.utils import get_codebase_config, is_dynamic_shape
+from mmdeploy.utils import get_codebase_config
 from mmengine.config import Config, ConfigDict
 
 from mmdet_centernet2.runtime.errors import ModelFileError
 from mmdet_centernet2.runtime.model_info import KEY, SCHEMA, ModelInfo
 
+from ..checkpoint.match import num_classes_of
 from ..registry import SCOPE
 from ..version import __version__
 
@@ -25,25 +26,22 @@ def build_metadata(model_cfg: Config, deploy_cfg: Config) -> dict:
     model = model_cfg.model
     preprocessor = model.data_preprocessor
     cfg = model.test_cfg.get('rcnn', model.test_cfg)
+    masks = bool(model.get('roi_head', {}).get('mask_head'))
     info = dict(
         schema=SCHEMA,
         package=__version__,
         **_classes(model_cfg),
         **_pipeline(test_pipeline(model_cfg)),
-        **{
-            key: preprocessor.get(key) and [float(v) for v in preprocessor[key]]
-            for key in ('mean', 'std')
-        },
-        bgr_to_rgb=bool(preprocessor.get('bgr_to_rgb', False)),
-        pad_divisor=int(preprocessor.get('pad_size_divisor', 1)),
-        pad_value=float(preprocessor.get('pad_value', 0)),
-        task='bbox',
-        score_thr=float(cfg.get('score_thr', 0)),
+        mean=preprocessor.get('mean'),
+        std=preprocessor.get('std'),
+        bgr_to_rgb=preprocessor.get('bgr_to_rgb', False),
+        pad_divisor=preprocessor.get('pad_size_divisor', 1),
+        pad_value=preprocessor.get('pad_value', 0),
+        task='mask' if masks else 'bbox',
+        score_thr=cfg.get('score_thr', 0),
+        mask_thr=cfg.get('mask_thr_binary', 0.5),
         image_size_input=wants_image_sizes(deploy_cfg),
-        dynamic=is_dynamic_shape(deploy_cfg),
     )
-    if model.get('roi_head', {}).get('mask_head'):
-        info.update(task='mask', mask_thr=float(cfg.mask_thr_binary))
     try:
         ModelInfo.from_metadata({KEY: json.dumps(info)}, 'the file to write')
     except ModelFileError as error:
@@ -69,9 +67,7 @@ def test_pipeline(model_cfg: Config) -> list[ConfigDict]:
 
 def _classes(model_cfg: Config) -> dict:
     """Names and colours; numbers where the config names no data set."""
-    model = model_cfg.model
-    head = model.roi_head.bbox_head if 'roi_head' in model else model.bbox_head
-    num_classes = int((head[0] if isinstance(head, list) else head).num_classes)
+    num_classes = max(count for _, count in num_classes_of(model_cfg.model))
     info = _get_dataset_metainfo(model_cfg) or {}
     names = info.get('classes') or [str(i) for i in range(num_classes)]
     names = [names] if isinstance(names, str) else list(names)
@@ -81,43 +77,37 @@ def _classes(model_cfg: Config) -> dict:
             'metainfo=dict(classes=...) of the test data set, or num_classes of the head'
         )
     palette = info.get('palette')
-    if not isinstance(palette, (list, tuple)) or len(palette) < len(names):
-        return dict(classes=names, palette=None)
-    return dict(classes=names, palette=[[int(c) for c in p] for p in palette])
+    fits = isinstance(palette, (list, tuple)) and len(palette) >= len(names)
+    return dict(classes=names, palette=[list(map(int, c)) for c in palette] if fits else None)
 
 
 def _pipeline(transforms: Sequence[ConfigDict]) -> dict:
     """How a test image is read and resized."""
-    info = dict(decoder='cv2')
-    for transform in transforms:
-        kind = transform['type'].split('.')[-1]
-        if kind == 'LoadImageFromFile':
-            info['decoder'] = transform.get('imdecode_backend', 'cv2')
-        elif kind in ('Resize', 'ResizeShortestEdge'):
-            info['resize'] = dict(
-                **_resize(kind, transform),
-                backend=transform.get('backend', 'cv2'),
-                interpolation=transform.get('interpolation', 'bilinear'),
-            )
-    if 'resize' not in info:
+    steps = {transform['type'].split('.')[-1]: transform for transform in transforms}
+    resize = steps.get('ResizeShortestEdge') or steps.get('Resize')
+    if resize is None:
         raise ValueError(
-            'the test pipeline has neither Resize nor ResizeShortestEdge '
-            f'({", ".join(t["type"] for t in transforms)}): the exported file could not say how '
-            'to prepare images'
+            f'the test pipeline has neither Resize nor ResizeShortestEdge ({", ".join(steps)}): '
+            'the exported file could not say how to prepare images'
         )
-    return info
+    return dict(
+        decoder=steps.get('LoadImageFromFile', {}).get('imdecode_backend', 'cv2'),
+        resize=dict(
+            **_sides(resize),
+            backend=resize.get('backend', 'cv2'),
+            interpolation=resize.get('interpolation', 'bilinear'),
+        ),
+    )
 
 
-def _resize(kind: str, transform: ConfigDict) -> dict:
-    """What a ``ResizeShortestEdge`` or a ``Resize`` does, mmdet's or ours."""
-    scale = transform['scale']
-    if kind == 'ResizeShortestEdge':
-        short = int(scale if isinstance(scale, int) else min(scale))
-        scale = [short, transform.get('max_size') or 0]
-        return dict(scale=scale, keep_ratio=True, short_side=True)
-    scale = [int(side) for side in scale]
-    keep_ratio = bool(transform.get('keep_ratio', False))
-    ours = keep_ratio and transform.get('_scope_') == SCOPE
-    if ours and transform.get('rounding', 'nearest') == 'nearest':
+def _sides(resize: ConfigDict) -> dict:
+    """The sizes that a ``ResizeShortestEdge`` or a ``Resize`` gives, mmdet's or ours."""
+    scale = resize['scale']
+    if resize['type'].endswith('ResizeShortestEdge'):
+        short = scale if isinstance(scale, int) else min(scale)
+        return dict(scale=[short, resize.get('max_size') or 0], keep_ratio=True, short_side=True)
+    keep_ratio = resize.get('keep_ratio', False)
+    ours = keep_ratio and resize.get('_scope_') == SCOPE
+    if ours and resize.get('rounding', 'nearest') == 'nearest':
         return dict(scale=sorted(scale), keep_ratio=True, short_side=True)
-    return dict(scale=scale, keep_ratio=keep_ratio, short_side=False, round_down=ours)
+    return dict(scale=list(scale), keep_ratio=keep_ratio, short_side=False, round_down=ours)

@@ -11,19 +11,18 @@ from typing import Any
 import onnx
 import torch
 from mmdeploy.backend.base import BaseWrapper
+from mmdeploy.backend.openvino import OpenVINOManager
 from torch import Tensor
 
-from mmdet_centernet2.runtime.backends import OpenVinoSession, openvino_core
+from mmdet_centernet2.runtime.backends import open_session, openvino_core
 
 
 class OpenVINOWrapper(BaseWrapper):
     """Runs a converted model (``.xml``) for mmdeploy, in float32."""
 
-    def __init__(
-        self, model_file: str, output_names: Sequence[str] | None = None, device: str = 'cpu'
-    ) -> None:
-        self.session = OpenVinoSession(model_file, device)
-        super().__init__(output_names or self.session.output_names)
+    def __init__(self, model_file: str, device: str = 'cpu') -> None:
+        self.session = open_session(model_file, 'openvino', device)
+        super().__init__(self.session.output_names)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run it; tensors by name."""
@@ -31,36 +30,34 @@ class OpenVINOWrapper(BaseWrapper):
         return {name: torch.from_numpy(out) for name, out in outputs.items()}
 
 
-def to_backend(
-    cls: type, ir_files: Sequence[str], work_dir: str, *args: Any, **kwargs: Any
-) -> list[str]:
-    """Write ONNX files in OpenVINO's format, with float32 weights; give the ``.xml`` files."""
-    import openvino
+class CurrentOpenVINOManager(OpenVINOManager):
+    """Converts and runs by OpenVINO's Python API."""
 
-    written = []
-    for file in ir_files:
-        model = openvino_core().read_model(file)
-        # An input that is first cast to its own type would be known under the
-        # name of the result, too, and be called by whichever comes first.
-        graph = onnx.load(file, load_external_data=False).graph
-        for port in model.inputs:
-            names = port.get_names() & {value.name for value in graph.input}
-            if names:
-                port.get_tensor().set_names(names)
-        Path(work_dir).mkdir(parents=True, exist_ok=True)
-        written.append(str(Path(work_dir, f'{Path(file).stem}.xml')))
-        openvino.save_model(model, written[-1], compress_to_fp16=False)
-    return written
+    @classmethod
+    def to_backend(
+        cls, ir_files: Sequence[str], work_dir: str, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Write ONNX files in OpenVINO's format, with float32 weights; give the ``.xml`` files."""
+        import openvino
 
+        written = []
+        for file in ir_files:
+            model = openvino_core().read_model(file)
+            # An input that is first cast to its own type would be known under the
+            # name of the result, too, and be called by whichever comes first.
+            graph = onnx.load(file, load_external_data=False).graph
+            for port in model.inputs:
+                names = port.get_names() & {value.name for value in graph.input}
+                if names:
+                    port.get_tensor().set_names(names)
+            Path(work_dir).mkdir(parents=True, exist_ok=True)
+            written.append(str(Path(work_dir, f'{Path(file).stem}.xml')))
+            openvino.save_model(model, written[-1], compress_to_fp16=False)
+        return written
 
-def build_wrapper(
-    cls: type,
-    backend_files: Sequence[str],
-    device: str = 'cpu',
-    input_names: Sequence[str] | None = None,
-    output_names: Sequence[str] | None = None,
-    *args: Any,
-    **kwargs: Any,
-) -> OpenVINOWrapper:
-    """What runs a converted model."""
-    return OpenVINOWrapper(backend_files[0], output_names, device)
+    @classmethod
+    def build_wrapper(
+        cls, backend_files: Sequence[str], device: str = 'cpu', *args: Any, **kwargs: Any
+    ) -> OpenVINOWrapper:
+        """What runs a converted model."""
+        return OpenVINOWrapper(backend_files[0], device)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import torch
-from mmcv.ops import roi_align
-from torch import Tensor
+from mmdet.structures.bbox import bbox_overlaps
+from torch import Tensor, nn
 from torch.autograd import Function
 
 #: Twice the longest chain of decisions that crowds of random boxes have
@@ -31,14 +31,9 @@ class SuppressNonMaxima(Function):
         def constant(value: Any, dtype: torch.dtype = torch.float32) -> Any:
             return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
 
-        picked = g.op(
-            'NonMaxSuppression',
-            boxes,
-            scores,
-            constant(max_per_class, torch.int64),
-            constant(iou_threshold),
-            constant(score_threshold),
-        )
+        limit = constant(max_per_class, torch.int64)
+        thresholds = constant(iou_threshold), constant(score_threshold)
+        picked = g.op('NonMaxSuppression', boxes, scores, limit, *thresholds)
         dropped = g.op('ConstantOfShape', g.op('Shape', scores), value_t=torch.tensor([-1.0]))
         kept = g.op('ScatterND', dropped, picked, g.op('GatherND', scores, picked))
         kept.setType(scores.type())
@@ -46,56 +41,31 @@ class SuppressNonMaxima(Function):
 
 
 class RoIAlign(Function):
-    """mmcv's RoIAlign, exported as the operator of that name (opset 16)."""
+    """A layer of mmcv's ``RoIAlign``, exported as the operator of that name (opset 16)."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        feats: Tensor,
-        boxes: Tensor,
-        images: Tensor,
-        output_size: tuple[int, int],
-        scale: float,
-        sampling_ratio: int,
-        aligned: bool,
-    ) -> Tensor:
-        """Pool boxes (n, 4) of ``images`` (n, ): (n, C, *output_size)."""
-        rois = torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1)
-        return roi_align(feats, rois, output_size, scale, sampling_ratio, 'avg', aligned)
+    def forward(ctx: Any, feats: Tensor, boxes: Tensor, images: Tensor, layer: nn.Module) -> Tensor:
+        """Pool boxes (n, 4) of ``images`` (n, ): (n, C, h, w)."""
+        return layer(feats, torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1))
 
     @staticmethod
-    def symbolic(g, feats, boxes, images, output_size, scale, sampling_ratio, aligned) -> Any:
-        """The node; names and order of arguments as in ``forward``."""
+    def symbolic(g, feats, boxes, images, layer) -> Any:
+        """The node."""
         return g.op(
             'RoiAlign',
-            feats,
-            boxes,
-            images,
-            output_height_i=output_size[0],
-            output_width_i=output_size[1],
-            spatial_scale_f=scale,
-            sampling_ratio_i=sampling_ratio,
+            *(feats, boxes, images),
+            output_height_i=layer.output_size[0],
+            output_width_i=layer.output_size[1],
+            spatial_scale_f=float(layer.spatial_scale),
+            sampling_ratio_i=int(layer.sampling_ratio),
             mode_s='avg',
-            coordinate_transformation_mode_s='half_pixel' if aligned else 'output_half_pixel',
+            coordinate_transformation_mode_s='half_pixel' if layer.aligned else 'output_half_pixel',
         )
-
-
-def pairwise_iou(boxes: Tensor) -> Tensor:
-    """IoU of all pairs of boxes (..., N, 4), shape (..., N, N)."""
-    one, other = boxes.unsqueeze(-2), boxes.unsqueeze(-3)
-    top_left = torch.max(one[..., :2], other[..., :2])
-    bottom_right = torch.min(one[..., 2:], other[..., 2:])
-    sides = (bottom_right - top_left).clamp(min=0)
-    inter = sides[..., 0] * sides[..., 1]
-    sides = boxes[..., 2:] - boxes[..., :2]
-    areas = sides[..., 0] * sides[..., 1]
-    union = areas.unsqueeze(-1) + areas.unsqueeze(-2) - inter
-    return inter / union.clamp(min=1e-9)
 
 
 def suppression(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """[..., j, i]: whether box j, if kept, suppresses i; (B, C, N, N)."""
-    overlap = pairwise_iou(boxes.unsqueeze(1)) > iou_threshold
+    overlap = (bbox_overlaps(boxes, boxes) > iou_threshold).unsqueeze(1)
     index = torch.arange(scores.size(-1), device=scores.device)
     earlier = index.unsqueeze(-1) < index
     one, other = scores.unsqueeze(-1), scores.unsqueeze(-2)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 from tqdm import tqdm
@@ -61,27 +61,32 @@ class Agreement:
     score: float = 0.0
     mask: float = 0.0
 
-    def add(self, reference: Detections, other: Detections) -> None:
-        """Compare what both found in one image."""
-        first, second = match(reference, other)
-        alone = np.delete(reference.scores, first), np.delete(other.scores, second)
-        self.only_reference += int((alone[0] >= self.score_thr).sum())
-        self.only_other += int((alone[1] >= self.score_thr).sum())
-        counts = np.maximum(reference.scores[first], other.scores[second]) >= self.score_thr
-        one, two = reference.keep(first[counts]), other.keep(second[counts])
-        self.images += 1
-        self.pairs += len(one)
-        self.box = max(self.box, float(abs(one.bboxes - two.bboxes).max(initial=0)))
-        self.score = max(self.score, float(abs(one.scores - two.scores).max(initial=0)))
-        if one.masks is not None and two.masks is not None:
-            union = np.maximum((one.masks | two.masks).sum((1, 2)), 1)
-            shares = (one.masks ^ two.masks).sum((1, 2)) / union
-            self.mask = max(self.mask, float(shares.max(initial=0)))
-
     def within(self, box: float = 0.1, score: float = 1e-3) -> bool:
         """Whether nothing is left over and pairs are so close (box in pixels)."""
         alone = self.only_reference + self.only_other
         return alone == 0 and self.box <= box and self.score <= score
+
+
+def agreement(
+    reference: Iterable[Detections], other: Iterable[Detections], score_thr: float = 0.0
+) -> Agreement:
+    """Compare what two models found in the same images."""
+    result = Agreement(score_thr)
+    for one, two in zip(reference, other):
+        first, second = match(one, two)
+        result.images += 1
+        result.only_reference += int((np.delete(one.scores, first) >= score_thr).sum())
+        result.only_other += int((np.delete(two.scores, second) >= score_thr).sum())
+        counts = np.maximum(one.scores[first], two.scores[second]) >= score_thr
+        one, two = one.keep(first[counts]), two.keep(second[counts])
+        result.pairs += len(one)
+        result.box = max(result.box, float(abs(one.bboxes - two.bboxes).max(initial=0)))
+        result.score = max(result.score, float(abs(one.scores - two.scores).max(initial=0)))
+        if one.masks is not None and two.masks is not None:
+            union = np.maximum((one.masks | two.masks).sum((1, 2)), 1)
+            shares = (one.masks ^ two.masks).sum((1, 2)) / union
+            result.mask = max(result.mask, float(shares.max(initial=0)))
+    return result
 
 
 def match(reference: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
@@ -100,27 +105,24 @@ def match(reference: Detections, other: Detections) -> tuple[np.ndarray, np.ndar
     return first[kept], second[kept]
 
 
-class TestImages:
-    """Items of a folder's images, or else of a config's test data set."""
+class Folder(BaseDataset):
+    """Images of a folder, for a test pipeline."""
 
-    __test__ = False  # pytest would take it for a test
+    def load_data_list(self) -> list[dict]:
+        """As ``BaseDataset`` wants it."""
+        return [dict(img_path=str(p), img_id=i) for i, p in enumerate(list_images(self.data_root))]
 
-    def __init__(self, cfg: Config, folder: str | Path | None = None):
-        data = cfg.test_dataloader.dataset
-        self.dataset = DATASETS.build(data) if folder is None else None
-        self.paths = [] if folder is None else list_images(folder)
-        steps = [step for step in data.pipeline if not step['type'].endswith('LoadAnnotations')]
-        self.pipeline = Compose(steps)
 
-    def __len__(self) -> int:
-        return len(self.paths if self.dataset is None else self.dataset)
+def test_images(cfg: Config, folder: str | Path | None = None) -> BaseDataset:
+    """A folder's images, or else a config's test data set."""
+    data = cfg.test_dataloader.dataset
+    if folder is None:
+        return DATASETS.build(data)
+    steps = [step for step in data.pipeline if not step['type'].endswith('LoadAnnotations')]
+    return Folder(data_root=str(folder), pipeline=steps, test_mode=True)
 
-    def __iter__(self) -> Iterator[dict]:
-        for i in range(len(self)):
-            if self.dataset is not None:
-                yield self.dataset[i]
-            else:
-                yield self.pipeline(dict(img_path=str(self.paths[i]), img_id=i))
+
+test_images.__test__ = False  # pytest would take it for a test
 
 
 def torch_finder(model: nn.Module) -> Finder:
@@ -139,72 +141,29 @@ def exported_finder(detector: Detector) -> Finder:
     return lambda item: detector(item['data_samples'].img_path)
 
 
-def build_model(cfg: Config, checkpoint: str | Path | None, device: str = 'cpu') -> nn.Module:
-    """A PyTorch model that is ready to detect."""
-    return init_detector(
-        copy.deepcopy(cfg), checkpoint and str(checkpoint), device=device, palette='none'
-    )
-
-
 def find_all(
-    finders: Mapping[str, Finder], images: TestImages, progress: bool = True
-) -> dict[str, list[Detections]]:
-    """Run every model on every image; detections by the models' names."""
+    finders: Mapping[str, Finder], images: Sequence[dict]
+) -> tuple[dict[str, list[Detections]], dict[str, list[float]]]:
+    """Run the models in turn on every image; detections and seconds by the models' names."""
     found: dict[str, list[Detections]] = {name: [] for name in finders}
-    for item in tqdm(images, desc='Images', disable=not progress):
+    seconds: dict[str, list[float]] = {name: [] for name in finders}
+    for item in tqdm(images, desc='Images'):
         for name, find in finders.items():
+            start = time.perf_counter()
             found[name].append(find(item))
-    return found
+            seconds[name].append(time.perf_counter() - start)
+    return found, seconds
 
 
-def agreement(reference: list[Detections], other: list[Detections], score_thr: float) -> Agreement:
-    """Compare two models over many images."""
-    result = Agreement(score_thr)
-    for pair in zip(reference, other):
-        result.add(*pair)
-    return result
-
-
-def average_precision(cfg: Config, images: TestImages, found: list[Detections]) -> dict[str, float]:
+def average_precision(
+    cfg: Config, images: BaseDataset, found: list[Detections]
+) -> dict[str, float]:
     """Figures of the config's test evaluator, such as ``coco/bbox_mAP``."""
     metric = METRICS.build(copy.deepcopy(cfg.test_evaluator))
-    metric.dataset_meta = images.dataset.metainfo
+    metric.dataset_meta = images.metainfo
     for item, detections in zip(images, found):
         sample = item['data_samples'].clone()
         sample.pred_instances = to_instances(detections)
         metric.process({}, [sample.to_dict()])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools' tables
         return metric.evaluate(len(found))
-
-
-def compare(
-    cfg: Config,
-    checkpoint: str | Path,
-    model: str | Path,
-    backend: str = 'onnxruntime',
-    folder: str | Path | None = None,
-    score_thr: float | None = None,
-) -> tuple[Agreement, dict[str, dict[str, float]]]:
-    """Compare a PyTorch model with the file that was exported from it.
-
-    Args:
-        cfg: Of the PyTorch model.
-        checkpoint: Its weights.
-        model: The file.
-        backend: What runs it.
-        folder: Images; the config's test data set by default.
-        score_thr: Detections count from this score on; by default all.
-
-    Returns:
-        How far they agree; figures of the evaluator for ``reference`` and
-        ``other``, none for a folder.
-    """
-    detector = Detector(model, backend)
-    score_thr = detector.info.score_thr if score_thr is None else score_thr
-    images = TestImages(cfg, folder)
-    reference = torch_finder(build_model(cfg, checkpoint))
-    found = find_all(dict(reference=reference, other=exported_finder(detector)), images)
-    aps = {}
-    if images.dataset is not None:
-        aps = {name: average_precision(cfg, images, each) for name, each in found.items()}
-    return agreement(found['reference'], found['other'], score_thr), aps

@@ -51,11 +51,6 @@ def best_boxes(
         Boxes and scores (B, N, 5), best first, and labels (B, N); padding is
         zero, its label -1.
     """
-    missing = max_num - int(scores.size(1))
-    if missing > 0:
-        boxes = F.pad(boxes, (0, 0, 0, missing))
-        scores = F.pad(scores, (0, missing), value=-1.0)
-        labels = F.pad(labels, (0, missing))
     moved = boxes
     if not nms.get('class_agnostic', False):
         # the shift of mmcv's batched_nms: classes do not meet
@@ -63,8 +58,8 @@ def best_boxes(
         largest = torch.where(present, boxes, torch.zeros_like(boxes)).amax((1, 2), keepdim=True)
         moved = boxes + labels[..., None].to(boxes.dtype) * (largest + 1)
     kept = suppress(moved, scores[:, None], nms_threshold(nms), 0.0, max_num)
-    top, indices = kept.flatten(1).topk(max_num, dim=1)
-    return pack(gather_rows(boxes, indices), top, labels.gather(1, indices))
+    top, rows, _ = _best(kept, max_num)
+    return _pack(gather_rows(boxes, rows), top, labels.gather(1, rows))
 
 
 def best_classes(
@@ -79,18 +74,24 @@ def best_classes(
             'class-agnostic NMS of the second stage cannot be exported: '
             'drop class_agnostic from test_cfg.rcnn'
         )
-    num_boxes = int(boxes.size(1))
     kept = suppress(boxes, scores.transpose(1, 2), nms_threshold(nms), score_thr, max_num)
-    kept = kept.flatten(1)
-    missing = max_num - int(kept.size(1))
+    top, rows, labels = _best(kept, max_num)
+    return _pack(gather_rows(boxes, rows), top, labels)
+
+
+def _best(scores: Tensor, max_num: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of (B, C, N), padded with -1, their boxes and classes, each (B, max_num)."""
+    num_boxes = int(scores.size(2))
+    scores = scores.flatten(1)
+    missing = max_num - int(scores.size(1))
     if missing > 0:
-        kept = F.pad(kept, (0, missing), value=-1.0)
-    top, indices = kept.topk(max_num, dim=1)
+        scores = F.pad(scores, (0, missing), value=-1.0)
+    top, indices = scores.topk(max_num, dim=1)
     labels = torch.div(indices, num_boxes, rounding_mode='trunc')
-    return pack(gather_rows(boxes, indices - labels * num_boxes), top, labels)
+    return top, indices - labels * num_boxes, labels
 
 
-def pack(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _pack(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Join boxes and scores; what has no score becomes zeros, label -1."""
     present = scores > 0
     dets = torch.cat([boxes, scores[..., None]], dim=-1)

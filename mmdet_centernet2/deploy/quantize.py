@@ -3,20 +3,13 @@
 The heads stay in float32: box regression and the ranking of scores need it.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
@@ -24,11 +17,6 @@ from mmdet_centernet2.runtime import Detector, ModelFileError
 
 from .finish import SCOPES
 
-METHODS = {
-    'minmax': CalibrationMethod.MinMax,
-    'entropy': CalibrationMethod.Entropy,
-    'percentile': CalibrationMethod.Percentile,
-}
 # What onnxruntime has INT8 kernels for and a backbone consists of. Between
 # two convolutions, one of another kind would mean a conversion to float and back.
 OPERATORS = frozenset(
@@ -46,13 +34,7 @@ class _Inputs(CalibrationDataReader):
         return next(self.feeds, None)
 
 
-def quantize(
-    model: str | Path,
-    out: str | Path,
-    images: Sequence[Path],
-    method: str = 'minmax',
-    progress: bool = True,
-) -> int:
+def quantize(model: str | Path, out: str | Path, images: Sequence[Path]) -> int:
     """Quantise the backbone and the neck of an exported model.
 
     Weights get a scale for each channel, activations one for each tensor.
@@ -61,8 +43,6 @@ def quantize(
         model: An ONNX file that ``tools/deploy.py`` wrote.
         out: The file to write, with the same metadata.
         images: Some dozens for calibration, like those to come.
-        method: How ranges of activations are chosen, a key of :data:`METHODS`.
-        progress: Whether to show it.
 
     Returns:
         Number of quantised convolutions.
@@ -72,33 +52,24 @@ def quantize(
             names of its nodes do not say which are the backbone's.
     """
     detector = Detector(model)
-    paths = tqdm(images, desc='Calibrating', unit='image', disable=not progress)
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it recommends what is done already
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            prepared = str(Path(folder) / 'prepared.onnx')
-            # folds batch norms into convolutions where that is not done yet
-            quant_pre_process(str(model), prepared, skip_symbolic_shape=True)
-            nodes = quantised_nodes(onnx.load(prepared), str(model))
-            quantize_static(
-                prepared,
-                str(out),
-                _Inputs(detector.feeds([detector.prepare(path)]) for path in paths),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=sorted({n.op_type for n in nodes}),
-                nodes_to_quantize=[n.name for n in nodes],
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=METHODS[method],
-            )
-    finally:
-        logger.setLevel(level)
-    entries = onnx.load(str(model), load_external_data=False).metadata_props
+    paths = tqdm(images, desc='Calibrating', unit='image')
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = str(Path(folder) / 'prepared.onnx')
+        # folds batch norms into convolutions where that is not done yet
+        quant_pre_process(str(model), prepared, skip_symbolic_shape=True)
+        nodes = quantised_nodes(onnx.load(prepared), str(model))
+        quantize_static(
+            prepared,
+            str(out),
+            _Inputs(detector.feeds([detector.prepare(path)]) for path in paths),
+            op_types_to_quantize=sorted({n.op_type for n in nodes}),
+            nodes_to_quantize=[n.name for n in nodes],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
     quantised = onnx.load(str(out))
-    onnx.helper.set_model_props(quantised, {e.key: e.value for e in entries})
+    onnx.helper.set_model_props(quantised, dict(detector.session.metadata))
     onnx.save(quantised, str(out))
     return sum(node.op_type == 'Conv' for node in nodes)
 

@@ -1,22 +1,20 @@
 """What replaces parts of mmdeploy 1.3.1, and why; see :func:`enable`."""
 
 import functools
-import inspect
 import sys
 from importlib import import_module
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmdeploy.backend.openvino import OpenVINOManager
+from mmdeploy.backend.base import BACKEND_MANAGERS
 from mmdeploy.codebase.mmdet.deploy.object_detection import MMDET_TASK
 from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER
 from mmdeploy.core.rewriters import function_rewriter, rewriter_utils, symbolic_rewriter
 from mmdeploy.utils import IR, Backend, Task, get_ir_config
 from torch import Tensor
-from torch.onnx import symbolic_opset9
 
-from . import openvino_backend
+from .openvino_backend import CurrentOpenVINOManager
 from .rewriters.detectors import with_sizes
 from .task import CenterNet2Detection
 
@@ -52,17 +50,7 @@ def enable() -> None:
     SYMBOLIC_REWRITER.register_symbolic(
         'mmcv.ops.modulated_deform_conv.ModulatedDeformConv2dFunction', ir=IR.ONNX
     )(modulated_deform_conv)
-    OpenVINOManager.to_backend = classmethod(openvino_backend.to_backend)
-    OpenVINOManager.build_wrapper = classmethod(openvino_backend.build_wrapper)
-    fix_rewriters()
-
-
-def fix_rewriters() -> None:
-    """Let mmdeploy's rewriters find their functions, and quickly."""
-    # mmdeploy's symbolic of RoIAlign imports a name that torch 2 removed.
-    if not hasattr(symbolic_opset9, '_cast_Long'):
-        int64 = torch.onnx.TensorProtoDataType.INT64
-        symbolic_opset9._cast_Long = lambda g, value, _: g.op('Cast', value, to_i=int64)
+    BACKEND_MANAGERS.register('openvino')(CurrentOpenVINOManager)
     # inspect.stack() reads the sources of all frames: half an export's time.
     for module in (function_rewriter, symbolic_rewriter):
         module.get_frame_func = _calling_function
@@ -80,10 +68,7 @@ def _calling_function(top: int = 1) -> Any:
 
 def export__traced(*args: Any, **kwargs: Any) -> Any:
     """Keep to the tracing exporter, the only one that mmdeploy rewrites."""
-    export = FUNCTION_REWRITER.get_context(EXPORT).origin_func
-    if 'dynamo' in inspect.signature(export).parameters:
-        kwargs.setdefault('dynamo', False)
-    return export(*args, **kwargs)
+    return FUNCTION_REWRITER.get_context(EXPORT).origin_func(*args, dynamo=False, **kwargs)
 
 
 def topk__constant(input: Tensor, k: int, *args: Any, **kwargs: Any) -> Any:

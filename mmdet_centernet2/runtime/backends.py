@@ -31,19 +31,15 @@ class Session:
 class OnnxRuntimeSession(Session):
     """Runs an ONNX file with onnxruntime."""
 
-    def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
+    def __init__(self, path: str, device: str, threads: int):
         import onnxruntime as ort
 
         ort.set_default_logger_severity(3)  # errors
         options = ort.SessionOptions()
-        # Its default counts the machine's cores, not those it may use. Not
-        # set_denormal_as_zero: it would change the caller's thread, too.
-        options.intra_op_num_threads = threads or _cores()
-        providers = _ort_providers(ort, device)
-        try:
-            self.session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its classes have no base of their own
-            raise _not_a_model(path, error) from error
+        # Not set_denormal_as_zero: it would change the caller's thread, too.
+        options.intra_op_num_threads = threads
+        providers = _ort_providers(ort.get_available_providers(), device)
+        self.session = ort.InferenceSession(path, options, providers=providers)
         self.metadata = self.session.get_modelmeta().custom_metadata_map
         self.input_shapes = {
             v.name: tuple(n if isinstance(n, int) else None for n in v.shape)
@@ -58,20 +54,20 @@ class OnnxRuntimeSession(Session):
 class OpenVinoSession(Session):
     """Runs an ONNX file or OpenVINO's own ``.xml`` with OpenVINO."""
 
-    def __init__(self, path: str | Path, device: str = 'cpu', threads: int | None = None):
+    def __init__(self, path: str, device: str, threads: int):
         core = openvino_core()
         # by default it takes bfloat16 where the CPU has it
         options = dict(
             INFERENCE_PRECISION_HINT='f32',
             PERFORMANCE_HINT='LATENCY',
-            INFERENCE_NUM_THREADS=threads or _cores(),
+            INFERENCE_NUM_THREADS=threads,
         )
-        try:
-            model = core.read_model(str(path))
-            self.metadata = _openvino_metadata(model)
-            self.compiled = core.compile_model(model, device.upper(), options)
-        except RuntimeError as error:
-            raise _not_a_model(path, error) from error
+        model = core.read_model(path)
+        self.metadata = {}  # of an ONNX file, or of the one that an .xml was made from
+        if model.has_rt_info(['framework']):
+            info = model.get_rt_info(['framework']).value
+            self.metadata = {key: str(value) for key, value in info.items()}
+        self.compiled = core.compile_model(model, device.upper(), options)
         self.input_shapes = {
             p.any_name: tuple(n.get_length() if n.is_static else None for n in p.partial_shape)
             for p in self.compiled.inputs
@@ -112,7 +108,7 @@ def openvino_core():
 #: More would only wait for one another, if the system can start them at all.
 MAX_THREADS = max(256, os.cpu_count() or 1)
 #: Engines by name.
-BACKENDS: dict[str, Callable[..., Session]] = dict(
+BACKENDS: dict[str, Callable[[str, str, int], Session]] = dict(
     onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession
 )
 
@@ -126,8 +122,8 @@ def open_session(
         path: The file.
         backend: A key of :data:`BACKENDS`.
         device: Such as ``cpu`` or ``cuda:0``.
-        threads: Threads of the CPU, at most :data:`MAX_THREADS`; all cores
-            unless given.
+        threads: Of the CPU, at most :data:`MAX_THREADS`; all cores that this process
+            may use unless given.
 
     Raises:
         ModelFileError: If the file is missing or not a model.
@@ -140,15 +136,25 @@ def open_session(
         raise DeployedModelError(
             f'there is no backend {backend!r}; there are {", ".join(BACKENDS)}.'
         )
-    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
+    if threads is None:
+        cores = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))
+        threads = len(cores(0))
+    elif not (type(threads) is int and 1 <= threads <= MAX_THREADS):
         raise DeployedModelError(f'threads is {threads!r}; give 1 to {MAX_THREADS}.')
     try:
-        return BACKENDS[backend](path, device, threads)
+        return BACKENDS[backend](str(path), device, threads)
     except ModuleNotFoundError as error:
         raise DeployedModelError(f'{error}: pip install {backend}') from error
+    except DeployedModelError:
+        raise
+    except Exception as error:  # onnxruntime's have no base of their own
+        raise ModelFileError(
+            f'{path} ({path.stat().st_size} bytes) is not a model that can '
+            f'be run here: {" ".join(str(error).split())[:400]}'
+        ) from error
 
 
-def _ort_providers(ort, device: str) -> list:
+def _ort_providers(available: list[str], device: str) -> list:
     kind, _, index = device.partition(':')
     if kind == 'cpu':
         return ['CPUExecutionProvider']
@@ -156,29 +162,9 @@ def _ort_providers(ort, device: str) -> list:
         raise DeployedModelError(
             f'onnxruntime knows no device {device!r}; give cpu, cuda or cuda:N.'
         )
-    if 'CUDAExecutionProvider' not in ort.get_available_providers():
+    if 'CUDAExecutionProvider' not in available:
         raise DeployedModelError(
             f'--device {device}: this onnxruntime runs on CPUs only. '
             'Install onnxruntime-gpu, or leave --device out.'
         )
     return [('CUDAExecutionProvider', dict(device_id=int(index or 0))), 'CPUExecutionProvider']
-
-
-def _openvino_metadata(model) -> dict[str, str]:
-    """Of an ONNX file, or of the one that an ``.xml`` was made from."""
-    if not model.has_rt_info(['framework']):
-        return {}
-    return {k: str(v) for k, v in model.get_rt_info(['framework']).value.items()}
-
-
-def _not_a_model(path: str | Path, error: Exception) -> ModelFileError:
-    return ModelFileError(
-        f'{path} ({Path(path).stat().st_size} bytes) is not a model that can '
-        f'be run here: {" ".join(str(error).split())[:400]}'
-    )
-
-
-def _cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

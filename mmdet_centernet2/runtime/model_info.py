@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from PIL import Image
+
 from .errors import ModelFileError
 
 #: Name of the metadata's entry.
@@ -17,9 +19,11 @@ KEY = 'mmdet_centernet2'
 #: The newest layout of the entry that this code reads.
 SCHEMA = 1
 
-INTERPOLATIONS = dict(
-    cv2=('nearest', 'bilinear', 'bicubic', 'area', 'lanczos'),
-    pillow=('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'),
+#: Ways to resize, by library and name in mmcv.
+INTERPOLATIONS: dict[str, dict[str, int]] = dict(
+    # cv2.INTER_NEAREST to cv2.INTER_LANCZOS4
+    cv2=dict(nearest=0, bilinear=1, bicubic=2, area=3, lanczos=4),
+    pillow={method.name.lower(): method for method in Image.Resampling},
 )
 
 Check = Callable[[Any], bool]
@@ -57,6 +61,10 @@ _FLAG = (_is(bool), 'true or false')
 _SHARE = (_number(0, 1), 'a number from 0 to 1')
 _SIDES = (_list(_number(0, 2**15, int), 2), 'two whole numbers of pixels, up to 32768')
 _COLOURS = (_or_null(_list(_list(_number(0, 255, int), 3))), 'a list of RGB colours from 0 to 255')
+_MEAN = (_or_null(_list(_number(-1e6, 1e6), 3)), 'three numbers')
+_STD = (_or_null(_list(_number(1e-6, 1e6), 3)), 'three positive numbers')
+_LIBRARY = (_one_of(*INTERPOLATIONS), 'cv2 or pillow')
+_VERSION = f'a whole number up to {SCHEMA}; a newer one needs a newer mmdet_centernet2'
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,16 @@ class ResizeInfo:
             ``ResizeShortestEdge``. Without: ``scale`` of mmdet's ``Resize``,
             (width, height) in pixels.
         keep_ratio: As in mmdet's ``Resize``; ``short_side`` always does.
-        short_side: See ``scale``.
         round_down: With ``keep_ratio``, not ``short_side``: sides are cut to
             whole pixels instead of rounded.
         backend: ``cv2`` or ``pillow``; they interpolate differently.
-        interpolation: Its name in mmcv, such as ``bilinear``.
     """
 
     scale: tuple[int, int] = _entry(*_SIDES)
     keep_ratio: bool = _entry(*_FLAG, True)
     short_side: bool = _entry(*_FLAG, False)
     round_down: bool = _entry(*_FLAG, False)
-    backend: str = _entry(_one_of(*INTERPOLATIONS), 'cv2 or pillow', 'cv2')
+    backend: str = _entry(*_LIBRARY, 'cv2')
     interpolation: str = _entry(_is(str), 'the name of one', 'bilinear')
 
 
@@ -90,38 +96,33 @@ class ModelInfo:
 
     Attributes:
         classes: Names, by label.
-        resize: How images are resized.
-        palette: RGB colours from 0 to 255, by label; None if there are none.
+        palette: RGB colours from 0 to 255, by label.
         mean: Of each channel, subtracted; None: not normalised.
         std: Of each channel, divided by after that.
         bgr_to_rgb: Whether the channels are swapped before.
         pad_divisor: Height and width are padded to a multiple of it, at the
             bottom and on the right.
         pad_value: Of normalised pixels.
-        task: ``bbox`` or ``mask``.
         image_size_input: Whether the graph has the input ``image_sizes``:
             height and width of each image without the padding.
-        decoder: What decodes image files, ``cv2`` or ``pillow``.
+        decoder: What decodes image files.
         score_thr: The model gives no detection with a lower score.
         mask_thr: Pixels of a mask are those of at least this probability.
         package: Version of the package that exported the file.
     """
 
+    schema: int = _entry(_number(1, SCHEMA, int), _VERSION)
     classes: tuple[str, ...] = _entry(_list(_is(str)), 'a list of names')
     resize: ResizeInfo = _entry(_is(dict), 'an object')
     palette: tuple[tuple[int, int, int], ...] | None = _entry(*_COLOURS, None)
-    mean: tuple[float, ...] | None = _entry(
-        _or_null(_list(_number(-1e6, 1e6), 3)), 'three numbers', None
-    )
-    std: tuple[float, ...] | None = _entry(
-        _or_null(_list(_number(1e-6, 1e6), 3)), 'three positive numbers', None
-    )
+    mean: tuple[float, ...] | None = _entry(*_MEAN, None)
+    std: tuple[float, ...] | None = _entry(*_STD, None)
     bgr_to_rgb: bool = _entry(*_FLAG, False)
     pad_divisor: int = _entry(_number(1, 2**12, int), 'a whole number from 1 to 4096', 1)
     pad_value: float = _entry(_number(-1e6, 1e6), 'a number', 0)
     task: str = _entry(_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
     image_size_input: bool = _entry(*_FLAG, False)
-    decoder: str = _entry(_one_of('cv2', 'pillow'), 'cv2 or pillow', 'cv2')
+    decoder: str = _entry(*_LIBRARY, 'cv2')
     score_thr: float = _entry(*_SHARE, 0.0)
     mask_thr: float = _entry(*_SHARE, 0.5)
     package: str = _entry(_is(str), 'a version', '')
@@ -139,53 +140,38 @@ class ModelInfo:
                 f'{path} has no metadata {KEY!r}: it does not say which classes it knows and how '
                 'its images are prepared. Export it with tools/deploy.py.'
             )
+        faults: list[str] = []
         try:
             values = json.loads(metadata[KEY])
             if not isinstance(values, dict):
                 raise ValueError('it is no JSON object')
-            schema = values.get('schema')
-            if not _number(1, 1e6, int)(schema):
-                raise ValueError(f"'schema' is {_short(schema)}, not a whole number")
-            if schema <= SCHEMA:
-                return _build(values)
+            info = _checked(cls, values, faults)
+            faults.extend(() if faults else _conflicts(info))
         except (ValueError, RecursionError) as error:
+            faults.append(str(error))
+        if faults:
             raise ModelFileError(
-                f'the metadata {KEY!r} of {path} cannot be used ({error}). '
+                f'the metadata {KEY!r} of {path} cannot be used ({"; ".join(faults)}). '
                 'Export the model again with tools/deploy.py.'
-            ) from error
-        raise ModelFileError(
-            f'{path} was written by a newer mmdet_centernet2 ({values.get("package", "?")}, '
-            f'metadata schema {schema}; this one reads up to {SCHEMA}). Update the package.'
-        )
+            )
+        return info
 
 
-def _build(values: dict) -> ModelInfo:
-    """Check every value, then those that depend on one another."""
-    faults: list[str] = []
-    known = _checked(ModelInfo, values, faults)
-    if 'resize' in known:
-        resize = _checked(ResizeInfo, values['resize'], faults, 'resize.')
-    if not faults:
-        info = ModelInfo(**{**known, 'resize': ResizeInfo(**resize)})
-        faults.extend(_conflicts(info))
-    if faults:
-        raise ValueError('; '.join(faults))
-    return info
-
-
-def _checked(cls: type, values: dict, faults: list[str], where: str = '') -> dict[str, Any]:
-    """The good values of a dataclass; the others are added to ``faults``."""
+def _checked(cls: type, values: dict, faults: list[str], where: str = '') -> Any:
+    """The dataclass of such values, if there are no ``faults``; they are added there."""
     good = {}
     for entry in fields(cls):
         name, value = f'{where}{entry.name}', values.get(entry.name)
         if entry.name not in values:
             if entry.default is MISSING:
                 faults.append(f'{name!r} is missing')
-        elif entry.metadata['check'](value):
-            good[entry.name] = _as_tuples(value)
-        else:
+        elif not entry.metadata['check'](value):
             faults.append(f'{name!r} is {_short(value)}, not {entry.metadata["wanted"]}')
-    return good
+        elif entry.name == 'resize':
+            good[entry.name] = _checked(ResizeInfo, value, faults, 'resize.')
+        else:
+            good[entry.name] = _as_tuples(value)
+    return None if faults else cls(**good)
 
 
 def _conflicts(info: ModelInfo) -> Iterator[str]:

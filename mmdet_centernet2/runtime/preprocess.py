@@ -12,11 +12,6 @@ from PIL import Image
 from .errors import ImageError
 from .model_info import INTERPOLATIONS, ModelInfo, ResizeInfo
 
-_CV2 = dict(bilinear='LINEAR', bicubic='CUBIC', lanczos='LANCZOS4')  # other names are the same
-_METHODS = dict(
-    cv2={n: getattr(cv2, f'INTER_{_CV2.get(n, n).upper()}') for n in INTERPOLATIONS['cv2']},
-    pillow={n: Image.Resampling[n.upper()] for n in INTERPOLATIONS['pillow']},
-)
 _LONGEST_SIDE = 2**15  # of a resized image: more would fill the memory
 
 
@@ -94,7 +89,7 @@ def prepare(image: np.ndarray, info: ModelInfo, limit: tuple[int, int] | None = 
             f'an image of {width}x{height} pixels would be resized to {size[0]}x{size[1]}; '
             f'no side may be longer than {_LONGEST_SIDE}. Cut it into parts.'
         )
-    method = _METHODS[info.resize.backend][info.resize.interpolation]
+    method = INTERPOLATIONS[info.resize.backend][info.resize.interpolation]
     if info.resize.backend == 'pillow':
         resized = np.asarray(Image.fromarray(image).resize(size, method))
     else:

@@ -27,7 +27,6 @@ INFO = dict(
     pad_value=0,
     task='bbox',
     image_size_input=True,
-    dynamic=True,
 )
 #: In pixels of the network's input; the second is empty once clipped.
 FIXED_BOX, OUTSIDE_BOX = (8.0, 16.0, 40.0, 48.0), (-9.0, -9.0, -2.0, -2.0)

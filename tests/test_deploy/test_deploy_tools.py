@@ -70,7 +70,7 @@ def test_compare_refuses_what_is_no_model(case, run_tool, capsys):
 
 def test_quantize_reports_precision_and_time(case, run_tool, tmp_path, capsys):
     report = tmp_path / 'report.json'
-    options = f'--config {case.config} --num-images 2 --rounds 2 --report {report}'.split()
+    options = f'--config {case.config} --num-images 2 --report {report}'.split()
     out = tmp_path / 'int8.onnx'
     assert run_tool('quantize', case.exported, case.images, '--out', out, *options) == 0
     said = capsys.readouterr().out
@@ -85,13 +85,13 @@ def test_benchmark_gives_every_contestant_the_same_work(case, run_tool, tmp_path
     shape = ('--shape', 96, 128, '--rounds', 1, '--work-dir')
     assert run_tool('benchmark', case.config, '--int8', *shape, tmp_path) == 0
     rows = json.loads((tmp_path / 'report.json').read_text())['rows']
-    assert list(rows) == ['PyTorch', 'onnxruntime', 'onnxruntime INT8']
+    assert list(rows) == ['PyTorch', 'model, onnxruntime', 'model-int8, onnxruntime']
     found = rows['PyTorch']['detections']
-    assert found == rows['onnxruntime']['detections'] > 10
+    assert found == rows['model, onnxruntime']['detections'] > 10
     assert all(row['speedup'] > 0 for row in rows.values())
     assert rows['PyTorch']['speedup'] == 1
     said = capsys.readouterr().out
-    assert 'speed-up' in said and 'onnxruntime INT8' in said
+    assert 'speed-up' in said and 'model-int8, onnxruntime' in said
     # what was written can be timed again
     files = ('--checkpoint', tmp_path / 'random.pth', '--models', tmp_path / 'model.onnx')
     assert run_tool('benchmark', tmp_path / 'config.py', *files, *shape, tmp_path / 'again') == 0

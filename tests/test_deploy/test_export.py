@@ -117,7 +117,7 @@ def test_an_image_with_nothing_in_it(tmp_path):
 def test_what_a_file_says():
     info = build_metadata(tiny_cfg('LVIS, sigmoid'), deploy_cfg('detection_onnxruntime_dynamic'))
     assert len(info['classes']) == 1203
-    assert info['task'] == 'bbox' and info['dynamic'] is True
+    assert info['task'] == 'bbox'
     assert info['score_thr'] == pytest.approx(0.02)
     assert info['decoder'] == 'pillow'
     assert info['resize'] == dict(

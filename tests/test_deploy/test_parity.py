@@ -5,16 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.apis import init_detector
 
 from mmdet_centernet2.deploy.parity import (
     Agreement,
-    TestImages,
     agreement,
     average_precision,
-    build_model,
     exported_finder,
     find_all,
     match,
+    test_images,
     torch_finder,
 )
 from mmdet_centernet2.runtime import Detections, Detector
@@ -130,22 +130,22 @@ def cfg(folder):
 
 
 def test_two_models_over_a_data_set(cfg, folder):
-    images = TestImages(cfg)
+    images = test_images(cfg)
     torch.manual_seed(0)
-    model = build_model(cfg, None)
+    model = init_detector(cfg, device='cpu', palette='none')
     exported = Detector(write_model(folder / 'stand-in.onnx'))
     finders = dict(
         torch=torch_finder(model), same=torch_finder(model), onnx=exported_finder(exported)
     )
-    found = find_all(finders, images, progress=False)
-    assert {len(each) for each in found.values()} == {len(PICTURES)}
+    found, seconds = find_all(finders, images)
+    assert {len(each) for each in (*found.values(), *seconds.values())} == {len(PICTURES)}
     same = agreement(found['torch'], found['same'], 0.0)
     assert same.pairs > 100 and same.within(box=0, score=0)
     assert not agreement(found['torch'], found['onnx'], 0.0).within()
 
 
 def test_precision_of_perfect_and_of_blind_models(cfg):
-    images = TestImages(cfg)
+    images = test_images(cfg)
     truth = []
     for boxes in PICTURES:
         xywh = np.array(boxes, float).reshape(-1, 5)
@@ -164,7 +164,7 @@ def test_precision_of_perfect_and_of_blind_models(cfg):
 
 
 def test_a_folder_of_images(cfg, folder):
-    images = TestImages(cfg, folder / 'data/images')
+    images = test_images(cfg, folder / 'data/images')
     samples = [item['data_samples'] for item in images]
     assert len(images) == len(samples) == len(PICTURES)
     assert samples[0].img_path.endswith('000.png')

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
         pixels = (pixels * (seed + 1) / 4).astype(np.uint8)
         Image.fromarray(pixels).save(images / f'{seed}.png')
     model = write_model(folder / 'model.onnx')
-    number = quantize(model, folder / 'int8.onnx', sorted(images.iterdir()), progress=False)
+    number = quantize(model, folder / 'int8.onnx', sorted(images.iterdir()))
     assert number == 3
     return folder
 
@@ -80,24 +80,11 @@ def test_detections_hardly_change(folder):
     assert found.scores[1] != expected.scores[1]
 
 
-@pytest.mark.parametrize('method', ['entropy', 'percentile'])
-def test_other_ways_to_choose_ranges(folder, method, tmp_path):
-    paths = sorted((folder / 'images').iterdir())
-    out = tmp_path / 'int8.onnx'
-    assert quantize(folder / 'model.onnx', out, paths, method, False) == 3
-    assert len(Detector(out)(paths[0])) == 2
-
-
 def test_a_model_without_names_is_refused(folder, tmp_path):
     model = onnx.load(folder / 'model.onnx')
     for index, node in enumerate(model.graph.node):
         node.name = f'node_{index}'
     onnx.save(model, tmp_path / 'nameless.onnx')
     with pytest.raises(ModelFileError, match='no convolution'):
-        quantize(
-            tmp_path / 'nameless.onnx',
-            tmp_path / 'out.onnx',
-            sorted((folder / 'images').iterdir()),
-            progress=False,
-        )
+        quantize(tmp_path / 'nameless.onnx', tmp_path / 'out.onnx', [])
     assert not (tmp_path / 'out.onnx').exists()

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from mmdet_centernet2.deploy.parity import (
-    TestImages,
     agreement,
     exported_finder,
     find_all,
+    test_images,
     torch_finder,
 )
 from mmdet_centernet2.runtime import Detector
@@ -35,9 +35,9 @@ def case(exported, tmp_path_factory):
         pixels = make_images([size], seed=index).inputs[0].numpy()
         pixels = pixels[:, : size[0], : size[1]].transpose(1, 2, 0) * 60 + 120
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f'{index}.jpg')
-    images = TestImages(cfg, photos)
+    images = test_images(cfg, photos)
     detector = Detector(folder / 'small.onnx')
-    found = find_all(dict(torch=torch_finder(model), onnx=exported_finder(detector)), images, False)
+    found, _ = find_all(dict(torch=torch_finder(model), onnx=exported_finder(detector)), images)
     return detector, sorted(photos.iterdir()), found
 
 

@@ -17,10 +17,9 @@ from tests.test_deploy.exporting import deploy_cfg
 IMPORT_ONLY = """
 import mmdeploy.apis.onnx  # registers mmdeploy's own
 import mmdeploy.codebase.mmdet.deploy.object_detection as detection
-from mmdeploy.backend.openvino import OpenVINOManager
+from mmdeploy.backend.base import get_backend_manager
 from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER
 from mmdeploy.core.rewriters import function_rewriter, symbolic_rewriter
-from torch.onnx import symbolic_opset9
 def state():
     registries = [rewriter._registry._rewrite_records for rewriter in (
         FUNCTION_REWRITER, MODULE_REWRITER, SYMBOLIC_REWRITER)]
@@ -29,9 +28,8 @@ def state():
                for name, found in registry.items()
                if not name.startswith('mmdet_centernet2.')}
     return records, dict(detection.MMDET_TASK.module_dict), [
-        OpenVINOManager.to_backend, OpenVINOManager.build_wrapper,
-        function_rewriter.get_frame_func, symbolic_rewriter.get_frame_func,
-        set(vars(symbolic_opset9))]
+        get_backend_manager('openvino'),
+        function_rewriter.get_frame_func, symbolic_rewriter.get_frame_func]
 before = state()
 from mmdet_centernet2.deploy import enable
 assert state() == before

@@ -7,23 +7,22 @@ that were exported before.
 
 import argparse
 import json
-import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from mmdet.utils import register_all_modules
+from mmdet.apis import init_detector
 from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
+from tqdm import tqdm
 
 from mmdet_centernet2.cli.checks import PreflightError, load_config
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-from mmdet_centernet2.deploy.parity import build_model
+from mmdet_centernet2.cli.deploy import quietly
 from mmdet_centernet2.deploy.quantize import quantize
-from mmdet_centernet2.runtime import BACKENDS, DeployedModelError, open_session
+from mmdet_centernet2.runtime import BACKENDS, open_session
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'tools/analysis_tools/speed').is_dir():
@@ -67,76 +66,56 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pytorch_model(args: argparse.Namespace, cfg: Config, batch: tuple):
-    """The model, and a checkpoint file of it; the config learns thresholds."""
-    if args.checkpoint is not None:
-        return build_model(cfg, args.checkpoint), args.checkpoint
+def random_model(args: argparse.Namespace, cfg: Config, batch: tuple) -> torch.nn.Module:
+    """A model of random weights; their file and the config, with thresholds, are written."""
     model = detectors.build_from(cfg)
     detectors.set_score_threshold(model, *batch)
     head = getattr(model, 'roi_head', None) or model.bbox_head
     test_cfg = cfg.model.test_cfg
-    test_cfg = test_cfg.rcnn if 'rcnn' in test_cfg else test_cfg
-    test_cfg.score_thr = head.test_cfg.score_thr
-    path = args.work_dir / 'random.pth'
-    torch.save(dict(state_dict=model.state_dict()), path)
+    test_cfg.get('rcnn', test_cfg).score_thr = head.test_cfg.score_thr
+    args.checkpoint = str(args.work_dir / 'random.pth')
+    torch.save(dict(state_dict=model.state_dict()), args.checkpoint)
     cfg.dump(args.work_dir / 'config.py')
-    return model, str(path)
+    return model
 
 
-def export(args: argparse.Namespace, cfg: Config, checkpoint: str) -> Path:
-    """Write the ONNX file, for images of exactly the shape asked for."""
+def export(args: argparse.Namespace, cfg: Config) -> list[Path]:
+    """Write ONNX files for images of exactly the shape asked for."""
     from mmdeploy.apis import torch2onnx
 
     height, width = args.shape
     deploy_cfg = Config.fromfile(ROOT / 'configs/deploy/detection_onnxruntime_static.py')
     deploy_cfg.ir_config.input_shape = (width, height)
-    cfg.test_pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='Resize', scale=(width, height), keep_ratio=False),
-        dict(
-            type='PackDetInputs',
-            meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-        ),
-    ]
+    resize = dict(type='Resize', scale=(width, height), keep_ratio=False)
+    cfg.test_pipeline = [dict(type='LoadImageFromFile'), resize, dict(type='PackDetInputs')]
     image = args.work_dir / 'noise.png'
     pixels = np.random.RandomState(0).randint(0, 256, (height, width, 3))
     cv2.imwrite(str(image), pixels.astype(np.uint8))
-    torch2onnx(str(image), str(args.work_dir), 'model.onnx', deploy_cfg, cfg, checkpoint, 'cpu')
-    return args.work_dir / 'model.onnx'
-
-
-def exported_files(args: argparse.Namespace, cfg: Config, checkpoint: str) -> dict:
-    """Files and backends to time, by name."""
-    if args.models:
-        return {
-            f'{path.stem}, {backend}': (path, backend)
-            for path in args.models
-            for backend in args.backend
-        }
-    path = export(args, cfg, checkpoint)
-    files = {backend: (path, backend) for backend in args.backend}
+    folder = str(args.work_dir)
+    torch2onnx(str(image), folder, 'model.onnx', deploy_cfg, cfg, args.checkpoint, 'cpu')
+    files = [args.work_dir / 'model.onnx']
     if args.int8:
-        int8 = args.work_dir / 'model-int8.onnx'
-        quantize(path, int8, [args.work_dir / 'noise.png'])
-        files['onnxruntime INT8'] = (int8, 'onnxruntime')
+        files.append(args.work_dir / 'model-int8.onnx')
+        quantize(*files, [image])
     return files
 
 
-def contestants(args: argparse.Namespace, cfg: Config) -> dict:
+def contestants(args: argparse.Namespace, cfg: Config) -> dict[str, Callable]:
     """What is timed, by name; each gives its detections' scores."""
     images, samples = image_batch(tuple(args.shape))
-    model, checkpoint = pytorch_model(args, cfg, (images, samples))
-    files = exported_files(args, cfg, checkpoint)
-    sizes = np.array([args.shape], np.float32)
-    feeds = dict(input=images.numpy(), image_sizes=sizes)
+    if args.checkpoint is None:
+        model = random_model(args, cfg, (images, samples))
+    else:
+        model = init_detector(cfg, args.checkpoint, device='cpu', palette='none')
+    feeds = dict(input=images.numpy(), image_sizes=np.array([args.shape], np.float32))
 
     @torch.no_grad()
     def predict():
         (sample,) = model.predict(images, samples, rescale=False)
         return sample.pred_instances.scores.numpy()
 
-    def runner(file, backend):
-        session = open_session(file, backend, threads=args.threads)
+    def runner(path, backend):
+        session = open_session(path, backend, threads=args.threads)
 
         def run():
             scores = session(feeds)['dets'][0, :, 4]
@@ -144,23 +123,27 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict:
 
         return run
 
-    return {PYTORCH: predict, **{name: runner(*file) for name, file in files.items()}}
+    files = args.models or export(args, cfg)
+    runners = {
+        f'{path.stem}, {backend}': runner(path, backend)
+        for path in files
+        for backend in args.backend
+    }
+    return {PYTORCH: predict, **runners}
 
 
-def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
+def measure(calls: dict[str, Callable], rounds: int, cpu_time: bool) -> dict:
     """Time all in turn; see ``speed.timing.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
-    total, done = (rounds + 1) * len(calls), []
+    bar = tqdm(total=(rounds + 1) * len(calls), unit='run')
 
     def progress(name: str) -> None:
-        done.append(name)
-        print(f'\r{len(done)}/{total} runs', end='', flush=True)
+        bar.update()
         time.sleep(PAUSE)
 
-    timings = paired(
-        calls, rounds, progress=progress, clock=time.process_time if cpu_time else time.perf_counter
-    )
-    print()
+    clock = time.process_time if cpu_time else time.perf_counter
+    timings = paired(calls, rounds, progress=progress, clock=clock)
+    bar.close()
     return {
         name: dict(
             milliseconds=timing.median * 1000,
@@ -172,36 +155,25 @@ def measure(calls: dict, rounds: int, cpu_time: bool = False) -> dict:
     }
 
 
-def show(rows: dict) -> None:
-    """Print the result of :func:`measure`."""
-    print(f'{"":18} median (quartiles), ms       speed-up  detections')
+def main() -> None:
+    args = parse_args()
+    with quietly():
+        if any(length % 32 for length in args.shape):
+            raise PreflightError(f'--shape {args.shape}: both must be multiples of 32.')
+        cfg = load_config(args)
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(args.threads)
+        rows = measure(contestants(args, cfg), args.rounds, args.cpu_time)
+    print(f'{"":24} median (quartiles), ms       speed-up  detections')
     for name, row in rows.items():
         low, high = row['quartiles']
         times = f'{row["milliseconds"]:.0f} ({low:.0f} to {high:.0f})'
-        print(f'{name:18} {times:29} {row["speedup"]:8.2f} {row["detections"]:11}')
-
-
-def run(args: argparse.Namespace) -> None:
-    if any(length % 32 for length in args.shape):
-        raise PreflightError(f'--shape {args.shape}: both must be multiples of 32.')
-    cfg = load_config(args)
-    args.work_dir.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    rows = measure(contestants(args, cfg), args.rounds, args.cpu_time)
-    show(rows)
+        print(f'{name:24} {times:29} {row["speedup"]:8.2f} {row["detections"]:11}')
     settings = {k: getattr(args, k) for k in ('config', 'shape', 'rounds', 'threads', 'cpu_time')}
-    report = dict(**settings, environment=environment(), rows=rows)
     path = args.work_dir / 'report.json'
+    report = dict(**settings, environment=environment(), rows=rows)
     path.write_text(json.dumps(report, indent=1) + '\n')
     print(f'All of it: {path.absolute()}')
-
-
-def main() -> None:
-    args = parse_args()
-    register_all_modules()
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with errors_as_exit(DeployedModelError):
-        run(args)
 
 
 if __name__ == '__main__':

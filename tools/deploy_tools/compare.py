@@ -2,18 +2,16 @@
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
-from mmdet.utils import register_all_modules
+from mmdet.apis import init_detector
 from mmengine.config import DictAction
-from mmengine.logging import MMLogger
 
 from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.cli.checks import check_data, load_config
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
-from mmdet_centernet2.deploy.parity import Agreement, compare
-from mmdet_centernet2.runtime import BACKENDS, DeployedModelError
+from mmdet_centernet2.cli.deploy import quietly
+from mmdet_centernet2.deploy import parity
+from mmdet_centernet2.runtime import BACKENDS, Detector
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,42 +31,45 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def show(agreement: Agreement, differences: dict, report: dict) -> None:
-    """Print a report."""
-    print(
-        f'{agreement.images} images, detections from score {agreement.score_thr:g} on:\n'
-        f'  found by both              {agreement.pairs}\n'
-        f'  found by PyTorch only      {agreement.only_reference}\n'
-        f'  found by the other only    {agreement.only_other}\n'
-        f'  largest difference, boxes  {agreement.box:.2g} px\n'
-        f'  largest difference, scores {agreement.score:.2g}'
-    )
-    if agreement.mask:
-        print(f'  largest difference, masks  {agreement.mask:.2%} of pixels')
-    for key, difference in differences.items():
-        one, other = report['reference_ap'][key], report['other_ap'][key]
-        print(f'  {key:26} {one:.3f}, {other:.3f} (differ by {difference:.3f})')
+def compare(args: argparse.Namespace) -> tuple[parity.Agreement, dict[str, dict[str, float]]]:
+    """How far both agree; figures of the evaluator for ``reference`` and ``other``."""
+    cfg = load_config(args)
+    require_full_match(cfg, args.checkpoint)
+    if args.images is None:
+        check_data(cfg, ['test_dataloader'], ['test_evaluator'])
+    detector = Detector(args.model, args.backend)
+    images = parity.test_images(cfg, args.images)
+    model = init_detector(cfg, args.checkpoint, device='cpu', palette='none')
+    finders = dict(reference=parity.torch_finder(model), other=parity.exported_finder(detector))
+    found, _ = parity.find_all(finders, images)
+    score_thr = detector.info.score_thr if args.score_thr is None else args.score_thr
+    result = parity.agreement(found['reference'], found['other'], score_thr)
+    if args.images is not None:
+        return result, {}
+    return result, {n: parity.average_precision(cfg, images, each) for n, each in found.items()}
 
 
 def main() -> int:
     args = parse_args()
-    register_all_modules()
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with errors_as_exit(DeployedModelError):
-        cfg = load_config(args)
-        require_full_match(cfg, args.checkpoint)
-        if args.images is None:
-            check_data(cfg, ['test_dataloader'], ['test_evaluator'])
-        agreement, aps = compare(
-            cfg, args.checkpoint, args.model, args.backend, args.images, args.score_thr
-        )
-    report = {**vars(agreement), **{f'{name}_ap': ap for name, ap in aps.items()}}
-    differences = {key: abs(ap - aps['other'][key]) for key, ap in aps.get('reference', {}).items()}
-    show(agreement, differences, report)
+    with quietly():
+        found, aps = compare(args)
+    print(
+        f'{found.images} images, detections from score {found.score_thr:g} on:\n'
+        f'  found by both              {found.pairs}\n'
+        f'  found by PyTorch only      {found.only_reference}\n'
+        f'  found by the other only    {found.only_other}\n'
+        f'  largest difference, boxes  {found.box:.2g} px\n'
+        f'  largest difference, scores {found.score:.2g}\n'
+        f'  largest difference, masks  {found.mask:.2%} of pixels'
+    )
+    agree = found.within(args.box_tol, args.score_tol)
+    for key, ap in aps.get('reference', {}).items():
+        other = aps['other'][key]
+        print(f'  {key:26} {ap:.3f}, {other:.3f} (differ by {abs(ap - other):.3f})')
+        agree = agree and abs(ap - other) <= args.ap_tol
     if args.out is not None:
+        report = {**vars(found), **{f'{name}_ap': ap for name, ap in aps.items()}}
         args.out.write_text(json.dumps(report, indent=1) + '\n')
-    agree = agreement.within(args.box_tol, args.score_tol)
-    agree = agree and max(differences.values(), default=0) <= args.ap_tol
     print('They agree.' if agree else 'They do NOT agree.')
     return 0 if agree else 1
 

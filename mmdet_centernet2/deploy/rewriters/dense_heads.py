@@ -56,5 +56,5 @@ def head__predict_by_feat(
 ) -> tuple[Tensor, Tensor]:
     """Detections (B, N, 5), clipped to their images, and labels (B, N)."""
     dets, labels = decode_best(self, heat_logits, ltrbs, cfg)
-    boxes = clip_to_images(dets[..., :4], get_image_sizes(batch_img_metas, dets))
+    boxes = clip_to_images(dets[..., :4], get_image_sizes(batch_img_metas[0], dets))
     return torch.cat([boxes, dets[..., 4:]], dim=-1), labels

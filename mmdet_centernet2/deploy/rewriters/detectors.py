@@ -38,17 +38,14 @@ def _forward(
     return detector.forward(batch_inputs, data_samples=samples, **kwargs)
 
 
-def get_image_sizes(batch_img_metas: list[dict], like: Tensor) -> Tensor:
+def get_image_sizes(meta: dict, like: Tensor) -> Tensor:
     """(height, width) of the images in pixels, (B, 2), inside a graph.
 
     Without a second input they are that of the inputs, ``img_shape``. ``like``
     gives batch size, type and device, (B, ...).
     """
-    meta = batch_img_metas[0]
     sizes = meta.get(IMAGE_SIZES)
     if sizes is not None:
         return sizes
-    shape = meta['img_shape'][:2]
-    if not isinstance(shape, Tensor):
-        shape = torch.tensor(shape)
+    shape = torch.as_tensor(meta['img_shape'][:2])
     return shape.to(like)[None].expand(like.size(0), -1)

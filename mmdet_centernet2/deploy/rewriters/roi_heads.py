@@ -6,7 +6,7 @@ import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...models.roi_heads import CanonicalRoIExtractor, CenterNet2CascadeRoIHead
 from ...models.roi_heads.centernet2_roi_head import fuse_scores
@@ -17,17 +17,8 @@ from .detectors import get_image_sizes
 HEADS = 'mmdet_centernet2.models.roi_heads.'
 
 
-def pool_level(
-    extractor: CanonicalRoIExtractor, level: int, feats: Tensor, boxes: Tensor, images: Tensor
-) -> Tensor:
-    """Pool boxes (n, 4) of ``images`` (n, ) from one level."""
-    layer = extractor.roi_layers[level]
-    options = tuple(layer.output_size), float(layer.spatial_scale), int(layer.sampling_ratio)
-    return RoIAlign.apply(feats, boxes, images, *options, bool(layer.aligned))
-
-
 def pool_levels(
-    extractor: CanonicalRoIExtractor,
+    layers: Sequence[nn.Module],
     feats: Sequence[Tensor],
     boxes: Tensor,
     images: Tensor,
@@ -40,8 +31,8 @@ def pool_levels(
     """
     rows = [(levels == level).nonzero().flatten() for level in range(len(feats))]
     parts = [
-        pool_level(extractor, level, feat, boxes[rows[level]], images[rows[level]])
-        for level, feat in enumerate(feats)
+        RoIAlign.apply(feat, boxes[row], images[row], layer)
+        for layer, feat, row in zip(layers, feats, rows)
     ]
     order = torch.cat(rows)
     places = torch.arange(boxes.size(0), device=boxes.device)
@@ -60,9 +51,9 @@ def extractor__forward(
         raise ValueError('roi_scale_factor cannot be exported')
     images, boxes = rois[:, 0].long(), rois[:, 1:]
     if len(feats) == 1:
-        return pool_level(self, 0, feats[0], boxes, images)
+        return RoIAlign.apply(feats[0], boxes, images, self.roi_layers[0])
     levels = self.map_roi_levels(rois, len(feats))
-    return pool_levels(self, feats, boxes, images, levels)
+    return pool_levels(self.roi_layers, feats, boxes, images, levels)
 
 
 def run_stages(
@@ -81,18 +72,6 @@ def run_stages(
         deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
         boxes = clip_to_images(head.bbox_coder.decode(boxes, deltas), image_sizes)
     return boxes, sum(probs) / float(len(probs))
-
-
-def detect(
-    self: StandardRoIHead, feats: tuple[Tensor], proposals: Tensor, image_sizes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Detections of proposals (B, N, 5), as ``best_classes`` gives them."""
-    boxes, probs = run_stages(self, feats, proposals[..., :4], image_sizes)
-    scores = fuse_scores(probs, proposals[..., 4].reshape(-1))
-    columns = int(scores.size(1))
-    scores = scores.reshape(-1, int(proposals.size(1)), columns)[..., : columns - 1]
-    cfg = self.test_cfg
-    return best_classes(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
 
 
 def predict_masks(
@@ -117,9 +96,13 @@ def roi_head__predict(
     rescale: bool = False,
 ) -> tuple:
     """Detections (B, N, 5), labels (B, N) and, with a mask head, masks."""
-    metas = [sample.metainfo for sample in batch_data_samples]
     proposals = rpn_results_list[0]
-    dets, labels = detect(self, x, proposals, get_image_sizes(metas, proposals))
+    sizes = get_image_sizes(batch_data_samples[0].metainfo, proposals)
+    boxes, probs = run_stages(self, x, proposals[..., :4], sizes)
+    scores = fuse_scores(probs, proposals[..., 4].reshape(-1))[:, :-1]
+    scores = scores.reshape(-1, int(proposals.size(1)), int(scores.size(1)))
+    cfg = self.test_cfg
+    dets, labels = best_classes(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
     if not self.with_mask:
         return dets, labels
     return dets, labels, predict_masks(self, x, dets, labels)

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdeploy.utils import Backend
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...models.roi_heads import CanonicalRoIExtractor
-from ..ops import dense_nms
-from .roi_heads import pool_level
+from ..ops import RoIAlign, dense_nms
 
 TENSORRT = Backend.TENSORRT.value
 
@@ -29,7 +27,7 @@ def suppress__dense(
     'mmdet_centernet2.deploy.rewriters.roi_heads.pool_levels', backend=TENSORRT
 )
 def pool_levels__all(
-    extractor: CanonicalRoIExtractor,
+    layers: Sequence[nn.Module],
     feats: Sequence[Tensor],
     boxes: Tensor,
     images: Tensor,
@@ -40,11 +38,10 @@ def pool_levels__all(
     On other levels than its own a box shrinks to a point, so that little is
     read there.
     """
-    result = pool_level(
-        extractor, 0, feats[0], boxes * (levels == 0)[:, None].to(boxes.dtype), images
-    )
-    for level, feat in enumerate(feats[1:], 1):
+    result: Tensor | None = None
+    for level, (layer, feat) in enumerate(zip(layers, feats)):
         here = (levels == level)[:, None]
-        pooled = pool_level(extractor, level, feat, boxes * here.to(boxes.dtype), images)
-        result = torch.where(here[..., None, None], pooled, result)
+        pooled = RoIAlign.apply(feat, boxes * here.to(boxes.dtype), images, layer)
+        here = here[..., None, None]
+        result = pooled if result is None else torch.where(here, pooled, result)
     return result
