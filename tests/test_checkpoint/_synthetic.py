@@ -33,6 +33,16 @@ def synthetic(model: str) -> dict[str, Tensor]:
     }
 
 
+def synthetic_backbone(model: str) -> dict[str, Tensor]:
+    """Its backbone alone in detectron2's names, without deformable convolutions."""
+    prefix = 'backbone.bottom_up.'
+    return {
+        name.removeprefix(prefix): value
+        for name, value in synthetic(model).items()
+        if name.startswith(prefix) and 'offset' not in name
+    }
+
+
 def _constant(number: int, name: str, shape: list[int]) -> Tensor:
     if name.endswith('num_batches_tracked'):
         return torch.tensor(number)

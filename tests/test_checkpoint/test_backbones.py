@@ -28,7 +28,7 @@ from mmdet_centernet2.cli.convert import build_parser, main
 from tests.golden import golden_state_dict
 from tests.paths import CONFIGS, DATA, ROOT
 
-from ._synthetic import original_shapes, same_bits, synthetic
+from ._synthetic import original_shapes, same_bits, synthetic_backbone
 
 S4_CONFIG = CONFIGS / 'centernet' / 'centernet-s4_dla34_crop640-8x_coco.py'
 R2_CONFIG = CONFIGS / 'centernet2' / 'centernet2_r2-101-mdconv-c4-c5_fpn_crop896-4x_coco.py'
@@ -222,12 +222,44 @@ def test_a_tensor_too_much_is_refused(network, name, tmp_path, capsys):
     assert not target.exists()
 
 
-def _without(prefix, model):
-    return {
-        name[len(prefix) :]: value
-        for name, value in synthetic(model).items()
-        if name.startswith(prefix) and 'offset' not in name
-    }
+@pytest.mark.parametrize('statistics', [True, False])
+def test_imagenet_resnet_fits_mmdet_strictly(statistics):
+    weights = synthetic_backbone(R50)
+    if not statistics:
+        weights = {name: value for name, value in weights.items() if '.running_' not in name}
+    conversion = convert_backbone(weights | {'fc1000.bias': torch.ones(1).expand(1000)})
+    assert sorted(conversion.extras) == ['fc1000.bias']
+    model = MODELS.build(dict(type='ResNet', depth=50, style='caffe'))
+    assert check_against(model.state_dict(), conversion.state_dict)
+    assert check_against(
+        convert.model_state(imagenet_backbone(conversion.state_dict), ''), conversion.state_dict
+    )
+    model.load_state_dict(conversion.state_dict, strict=True)
+    norm = model.layer4[2].bn3
+    original = 'res5.2.conv3.norm.'
+    assert torch.equal(norm.weight, weights[original + 'weight'])
+    if statistics:
+        assert torch.equal(norm.running_var, weights[original + 'running_var'])
+    else:  # scale and shift, exactly
+        model.eval()
+        value = torch.randn(1, 2048, 1, 1)
+        scale = norm.weight[None, :, None, None]
+        shift = norm.bias[None, :, None, None]
+        assert torch.equal(norm.running_mean, torch.zeros(2048))
+        assert torch.allclose(norm(value), value * scale + shift, atol=1e-3)
+
+
+def test_imagenet_resnext_is_told_by_its_groups():
+    weights = synthetic_backbone('CenterNet2_X101-DCN_2x')
+    state = convert_backbone(weights).state_dict
+    assert check_against(convert.model_state(imagenet_backbone(state), ''), state)
+
+
+def test_other_networks_are_no_backbone():
+    with pytest.raises(CheckpointError, match='not the weights of a ResNet'):
+        convert_backbone({'features.0.weight': torch.ones(1)})
+    with pytest.raises(CheckpointError, match='--config'):
+        imagenet_backbone({'stem.0.weight': torch.ones(1)})
 
 
 def _by_their_authors(name):
@@ -241,7 +273,7 @@ def _by_their_authors(name):
 
 
 def test_res2net_of_its_authors_is_that_of_detectron2():
-    weights = _without('backbone.bottom_up.', R2)
+    weights = synthetic_backbone(R2)
     theirs = {_by_their_authors(name): value for name, value in weights.items()}
     assert 'layer3.22.bn3.weight' in theirs and len(theirs) == len(weights)
     first, second = convert_backbone(weights), convert_backbone(theirs)
@@ -251,7 +283,7 @@ def test_res2net_of_its_authors_is_that_of_detectron2():
 
 
 def test_authors_names_are_timms():
-    names = {_by_their_authors(name) for name in _without('backbone.bottom_up.', R2)}
+    names = {_by_their_authors(name) for name in synthetic_backbone(R2)}
     timms = {
         name
         for name in timm_shapes()['res2net101d']
@@ -312,7 +344,7 @@ def _caffe2(name, norms):
 @pytest.mark.parametrize('project', _CAFFE2_NORMS)
 def test_both_ways_of_caffe2_to_call_a_norm(project):
     """detectron2's R-50.pkl has all four tensors of a norm."""
-    weights = _without('backbone.bottom_up.', R50)
+    weights = synthetic_backbone(R50)
     norms = _CAFFE2_NORMS[project]
     renamed = {_caffe2(name, norms): value for name, value in weights.items()}
     assert f'res4_5_branch2c_bn_{norms["weight"]}' in renamed
@@ -333,7 +365,7 @@ def test_both_ways_of_caffe2_to_call_a_norm(project):
 @pytest.mark.parametrize('lost', ['running_mean', 'running_var'])
 def test_lost_statistics_are_not_made_up(lost):
     """They are only where a file has none at all."""
-    weights = _without('backbone.bottom_up.', R50)
+    weights = synthetic_backbone(R50)
     del weights[f'res3.1.conv2.norm.{lost}']
     state = convert_backbone(weights).state_dict
     fit = check_against(convert.model_state(imagenet_backbone(state), ''), state)

@@ -10,15 +10,11 @@ from mmengine.config import Config
 from mmdet_centernet2.checkpoint import (
     CheckpointError,
     check_against,
-    convert_backbone,
     convert_state_dict,
     revert_state_dict,
 )
-from mmdet_centernet2.checkpoint.imagenet import imagenet_backbone
 from mmdet_centernet2.checkpoint.match import Fit, class_mismatch, require_fit
 from mmdet_centernet2.cli import convert
-from tests.paths import CONFIGS
-from tests.test_configs.recipes import RECIPES
 
 from ._synthetic import (
     FLAGSHIP,
@@ -30,8 +26,6 @@ from ._synthetic import (
 )
 
 KEYS = sorted(original_shapes()[FLAGSHIP])
-
-MODELS_OF_ZOO = [(recipe.original, CONFIGS / name) for name, recipe in RECIPES.items()]
 
 
 def flagship_config() -> Config:
@@ -63,7 +57,8 @@ def test_flagship_loads_strictly_and_comes_back_bit_for_bit():
 
 
 def test_flagship_has_the_parameters_of_the_original():
-    model = MODELS.build(flagship_config().model)
+    with torch.device('meta'):
+        model = MODELS.build(flagship_config().model)
     # The original has 71,645,897: there the frozen norms' affine numbers are
     # buffers and do not count.
     norms = sum(
@@ -73,18 +68,6 @@ def test_flagship_has_the_parameters_of_the_original():
     )
     total = sum(value.numel() for value in model.parameters())
     assert total - norms == 71_645_897
-
-
-@pytest.mark.parametrize('model, config', MODELS_OF_ZOO)
-def test_every_model_of_the_original_fits_its_config(model, config):
-    state = convert.model_state(convert.load_config(config).model, config)
-    conversion = convert_state_dict(synthetic(model))
-    fit = check_against(state, conversion.state_dict)
-    assert (fit.missing, fit.unexpected, fit.mismatched) == ([], [], {})
-
-
-def test_every_model_of_the_original_has_a_config():
-    assert {model for model, _ in MODELS_OF_ZOO} == set(original_shapes())
 
 
 @settings(max_examples=60, deadline=None)
@@ -184,56 +167,3 @@ def test_class_advice_names_the_keys_that_matter():
     )
     for same, found in ((fit, {4}), (fit, set()), (Fit([], [], {}), {80})):
         assert class_mismatch(config, same, found) == ('', '')
-
-
-def _imagenet(model: str, statistics: bool):
-    """Backbone weights of a model in detectron2's names."""
-    prefix = 'backbone.bottom_up.'
-    weights = {
-        name[len(prefix) :]: value
-        for name, value in synthetic(model).items()
-        if name.startswith(prefix)
-        and 'offset' not in name
-        and (statistics or '.running_' not in name)
-    }
-    weights['fc1000.weight'] = torch.ones(1).expand(1000, 2048)
-    weights['fc1000.bias'] = torch.ones(1).expand(1000)
-    return weights
-
-
-@pytest.mark.parametrize('statistics', [True, False])
-def test_imagenet_resnet_fits_mmdet_strictly(statistics):
-    weights = _imagenet(FLAGSHIP, statistics)
-    conversion = convert_backbone(weights)
-    assert sorted(conversion.extras) == ['fc1000.bias', 'fc1000.weight']
-    model = MODELS.build(dict(type='ResNet', depth=50, style='caffe'))
-    assert check_against(model.state_dict(), conversion.state_dict)
-    assert check_against(
-        convert.model_state(imagenet_backbone(conversion.state_dict), ''), conversion.state_dict
-    )
-    model.load_state_dict(conversion.state_dict, strict=True)
-    norm = model.layer4[2].bn3
-    original = 'res5.2.conv3.norm.'
-    assert torch.equal(norm.weight, weights[original + 'weight'])
-    if statistics:
-        assert torch.equal(norm.running_var, weights[original + 'running_var'])
-    else:  # scale and shift, exactly
-        model.eval()
-        value = torch.randn(1, 2048, 1, 1)
-        scale = norm.weight[None, :, None, None]
-        shift = norm.bias[None, :, None, None]
-        assert torch.equal(norm.running_mean, torch.zeros(2048))
-        assert torch.allclose(norm(value), value * scale + shift, atol=1e-3)
-
-
-def test_imagenet_resnext_is_told_by_its_groups():
-    weights = _imagenet('CenterNet2_X101-DCN_2x', statistics=True)
-    state = convert_backbone(weights).state_dict
-    assert check_against(convert.model_state(imagenet_backbone(state), ''), state)
-
-
-def test_other_networks_are_no_backbone():
-    with pytest.raises(CheckpointError, match='not the weights of a ResNet'):
-        convert_backbone({'features.0.weight': torch.ones(1)})
-    with pytest.raises(CheckpointError, match='--config'):
-        imagenet_backbone({'stem.0.weight': torch.ones(1)})

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmdet_centernet2.checkpoint import convert_state_dict, read_checkpoint
 from mmdet_centernet2.cli.convert import main
 
-from ._synthetic import FLAGSHIP, FLAGSHIP_CONFIG, same_bits, synthetic
+from ._synthetic import FLAGSHIP, FLAGSHIP_CONFIG, same_bits, synthetic, synthetic_backbone
 
 
 @pytest.fixture
@@ -216,18 +216,13 @@ def test_bad_configs(source, tmp_path, capsys, text, hint):
     assert hint in said and str(config) in said
 
 
-def _imagenet():
-    prefix = 'backbone.bottom_up.'
-    return {
-        name[len(prefix) :]: value.numpy()
-        for name, value in synthetic(FLAGSHIP).items()
-        if name.startswith(prefix) and '.running_' not in name
-    }
-
-
 def test_imagenet_pickle_initialises_a_backbone(tmp_path, capsys):
     source, target = tmp_path / 'R-50.pkl', tmp_path / 'r50.pth'
-    weights = _imagenet()
+    weights = {
+        name: value.numpy()
+        for name, value in synthetic_backbone(FLAGSHIP).items()
+        if '.running_' not in name
+    }
     source.write_bytes(
         pickle.dumps(dict(model=weights, __author__='MSRA', matching_heuristics=True), 2)
     )

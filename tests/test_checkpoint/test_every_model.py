@@ -86,6 +86,9 @@ def test_command_there_and_back_then_a_prediction(model, tmp_path):
     image = np.random.RandomState(0).randint(0, 256, (48, 64, 3), np.uint8)
     (resize,) = (step for step in inferencer.pipeline.transforms if type(step).__name__ == 'Resize')
     resize.scale = (64, 64)
+    detector = inferencer.model
+    head = detector.roi_head if hasattr(detector, 'roi_head') else detector.bbox_head
+    head.test_cfg.max_per_img = 3  # drawing takes time
     (found,) = inferencer(image, return_vis=True)['predictions']
     assert len(found['scores']) > 0 and np.isfinite(found['bboxes']).all()
     assert max(found['labels']) < len(meta['classes'])
