@@ -93,15 +93,18 @@ def model_state(part: dict, where: str | Path, device: str = 'meta') -> dict[str
         ) from error
 
 
-def require_fit(conversion: Conversion, fit: Fit, advice: str = '') -> None:
-    """Check that a conversion fits a model exactly.
+def require_fit(
+    conversion: Conversion, wanted: Mapping[str, Tensor], cfg: Config | None = None
+) -> None:
+    """Check that a conversion fits a model's state dict exactly.
 
     Raises:
-        CheckpointError: Everything that is wrong, and ``advice`` to mend it.
+        CheckpointError: Everything that is wrong, and what to do if ``cfg``
+            has another number of classes.
     """
-    names = {}
-    if conversion.network is not None:
-        names = reverse(key_map(conversion.network, conversion.state_dict))
+    state, network = conversion.state_dict, conversion.network
+    fit = check_against(wanted, state)
+    names = reverse(key_map(network, state)) if network else {}
 
     def both(name: str) -> str:
         original = conversion.sources.get(name) or rename(name, names)
@@ -117,8 +120,14 @@ def require_fit(conversion: Conversion, fit: Fit, advice: str = '') -> None:
         ],
     }
     lines = [listed(title, names) for title, names in problems.items() if names]
+    differ, options = class_mismatch(cfg, fit, num_classes(state)) if cfg else ('', '')
+    if options:
+        lines.append(
+            f'{differ}Set {options} to convert. To train on other classes, convert with the config '
+            'of the original classes first, then give the result as load_from: layers of another '
+            'size start anew.'
+        )
     if lines:
-        lines += [advice] * bool(advice)
         raise CheckpointError('\n'.join(['the checkpoint does not fit the model.', *lines]))
 
 

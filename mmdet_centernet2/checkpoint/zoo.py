@@ -23,7 +23,7 @@ from mmdet_centernet2.utils.pinned_wheel import downloads_dir
 
 from .convert import Conversion, convert_state_dict
 from .files import read_checkpoint, save_checkpoint, tensors_of
-from .match import check_against, model_state, num_classes, require_fit
+from .match import model_state, num_classes, require_fit
 from .mobilenet_v2 import prepare_mobilenet_v2
 
 SCHEME = 'centernet2://'
@@ -146,8 +146,7 @@ def _converted(source: Path, model: Model) -> dict:
     conversion = convert_state_dict(tensors_of(read_checkpoint(source), source))
     cfg = Config.fromfile(str(model.config))
     try:
-        fit = check_against(model_state(cfg.model, model.config), conversion.state_dict)
-        require_fit(conversion, fit)
+        require_fit(conversion, model_state(cfg.model, model.config))
     except CheckpointError as error:
         raise CheckpointError(f'{source}: does not hold {model.original}: {error}') from error
     return detector_checkpoint(conversion, cfg, source)

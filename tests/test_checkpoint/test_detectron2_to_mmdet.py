@@ -139,11 +139,19 @@ def test_pickle_with_code_is_refused(tmp_path, capsys, option):
 
 def test_nan_is_pointed_out(source, tmp_path, capsys):
     content = torch.load(source)
-    content['model']['backbone.fpn_output3.bias'] = torch.full((256,), float('nan'))
+    broken = [f'backbone.fpn_output{level}.bias' for level in (3, 4, 5)]
+    for name, value, dtype in zip(
+        broken, ('nan', 'inf', '-inf'), (torch.float, torch.half, torch.bfloat16)
+    ):
+        content['model'][name] = torch.ones(256, dtype=dtype)
+        content['model'][name][7] = float(value)
     torch.save(content, source)
     assert _convert(source, tmp_path / 'new.pth') == 0
     said = capsys.readouterr().err
-    assert 'NaN' in said and 'backbone.fpn_output3.bias' in said
+    assert [line.strip() for line in said.splitlines()] == [
+        'WARNING: NaN or infinite values in (3):',
+        *broken,
+    ]
 
 
 def test_converted_checkpoint_is_not_converted_again(source, tmp_path, capsys):
