@@ -81,15 +81,11 @@ def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
         if not osp.isfile(path):
             raise PreflightError(f'{path} does not exist (looked for {osp.abspath(path)})')
     deploy_cfg = Config.fromfile(args.deploy_cfg)
-    if 'codebase_config' not in deploy_cfg or 'ir_config' not in deploy_cfg:
+    if MODULE not in deploy_cfg.get('codebase_config', {}).get('module', []):
         raise PreflightError(
-            f'{args.deploy_cfg} is no deploy config: it has no codebase_config and ir_config. '
-            'The order of arguments is deploy_cfg model_cfg checkpoint img'
-        )
-    if MODULE not in deploy_cfg.codebase_config.get('module', []):
-        raise PreflightError(
-            f'{args.deploy_cfg} does not name this package: set '
-            f"codebase_config.module=['{MODULE}'], or take one of configs/deploy"
+            f'{args.deploy_cfg} is no deploy config of this package: take one of configs/deploy, '
+            f"or set codebase_config.module=['{MODULE}']. The order of arguments is deploy_cfg "
+            'model_cfg checkpoint img'
         )
     model_cfg = Config.fromfile(args.model_cfg)
     if get_backend(deploy_cfg) == Backend.TENSORRT and not args.device.startswith('cuda'):
@@ -121,14 +117,8 @@ def export_all(args: argparse.Namespace, deploy_cfg: Config, model_cfg: Config) 
     except ValueError as error:  # what the rewriters cannot export
         raise PreflightError(str(error)) from error
     say(f'converting for {backend} ...')
-    files = to_backend(
-        backend,
-        [onnx_file],
-        work_dir=args.work_dir,
-        deploy_cfg=deploy_cfg,
-        log_level=args.log_level,
-        device=args.device,
-    )
+    options = dict(deploy_cfg=deploy_cfg, log_level=args.log_level, device=args.device)
+    files = to_backend(backend, [onnx_file], work_dir=args.work_dir, **options)
     if args.dump_info:
         from mmdeploy.backend.sdk.export_info import export2SDK
 

@@ -31,10 +31,8 @@ class CenterNet2End2EndModel(object_detection_model.End2EndModel):
         **kwargs: Any,
     ) -> list[DetDataSample]:
         """Set ``pred_instances`` of images (B, 3, H, W), in pixels of the originals."""
-        if mode != 'predict':
-            raise ValueError(f'an exported model only predicts, got {mode!r}')
-        shape = get_input_shape(self.deploy_cfg)
-        feeds = {self.input_name: pad_to_shape(inputs, shape).contiguous()}
+        padded = pad_to_shape(inputs, get_input_shape(self.deploy_cfg))
+        feeds = {self.input_name: padded.contiguous()}
         if wants_image_sizes(self.deploy_cfg):
             feeds[IMAGE_SIZES] = image_sizes(data_samples, inputs)
         outputs = self.wrapper.output_to_list(self.wrapper(feeds))

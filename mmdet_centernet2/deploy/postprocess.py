@@ -1,11 +1,12 @@
 """Selection of boxes with one shape for all images; padding has a score of zero or less."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmdet.utils import ConfigType
 from torch import Tensor
-
-from .ops import SuppressNonMaxima
+from torch.autograd import Function
 
 
 def nms_threshold(nms: ConfigType) -> float:
@@ -17,6 +18,34 @@ def nms_threshold(nms: ConfigType) -> float:
             "set nms.type='nms' in the model's test_cfg"
         )
     return float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
+
+
+class SuppressNonMaxima(Function):
+    """Scores after NMS, -1 for what is dropped; see :func:`suppress`.
+
+    ``NonMaxSuppression`` gives indices, as many as are left; writing their
+    scores into a constant shape keeps everything after it of constant shape.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, boxes: Tensor, scores: Tensor, *options: Any) -> Tensor:
+        """Boxes (B, N, 4) and scores (B, C, N) to scores (B, C, N); does not compute them."""
+        return scores.clone()  # an export records the shape only
+
+    @staticmethod
+    def symbolic(g, boxes, scores, max_per_class, iou_threshold, score_threshold) -> Any:
+        """The nodes; ``options`` of ``forward`` are the last three."""
+
+        def constant(value: Any, dtype: torch.dtype = torch.float32) -> Any:
+            return g.op('Constant', value_t=torch.tensor([value], dtype=dtype))
+
+        limit = constant(max_per_class, torch.int64)
+        thresholds = constant(iou_threshold), constant(score_threshold)
+        picked = g.op('NonMaxSuppression', boxes, scores, limit, *thresholds)
+        dropped = g.op('ConstantOfShape', g.op('Shape', scores), value_t=torch.tensor([-1.0]))
+        kept = g.op('ScatterND', dropped, picked, g.op('GatherND', scores, picked))
+        kept.setType(scores.type())
+        return kept
 
 
 def suppress(
@@ -55,7 +84,7 @@ def best_boxes(
     if not nms.get('class_agnostic', False):
         # the shift of mmcv's batched_nms: classes do not meet
         present = (scores >= 0)[..., None]
-        largest = torch.where(present, boxes, torch.zeros_like(boxes)).amax((1, 2), keepdim=True)
+        largest = torch.where(present, boxes, 0.0).amax((1, 2), keepdim=True)
         moved = boxes + labels[..., None].to(boxes.dtype) * (largest + 1)
     kept = suppress(moved, scores[:, None], nms_threshold(nms), 0.0, max_num)
     top, rows, _ = _best(kept, max_num)
@@ -95,20 +124,10 @@ def _pack(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     """Join boxes and scores; what has no score becomes zeros, label -1."""
     present = scores > 0
     dets = torch.cat([boxes, scores[..., None]], dim=-1)
-    return (
-        torch.where(present[..., None], dets, torch.zeros_like(dets)),
-        torch.where(present, labels, -torch.ones_like(labels)),
-    )
+    return torch.where(present[..., None], dets, 0.0), torch.where(present, labels, -1)
 
 
 def clip_to_images(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     """Clip boxes (B, N, 4) to images of (height, width), shape (B, 2)."""
     limits = image_sizes.flip(-1).repeat(1, 2)[:, None]
     return torch.min(boxes.clamp(min=0), limits)
-
-
-def to_rois(boxes: Tensor) -> Tensor:
-    """(B, N, 4) to (B * N, 5) with the image's number in front."""
-    numbers = torch.arange(boxes.size(0), dtype=boxes.dtype, device=boxes.device)
-    numbers = numbers[:, None, None] + torch.zeros_like(boxes[..., :1])
-    return torch.cat([numbers, boxes], dim=-1).reshape(-1, 5)

@@ -45,18 +45,15 @@ class CenterNet2Detection(ObjectDetection):
         if data_preprocessor is None:
             return data, inputs
         sizes = image_sizes(data['data_samples'], inputs)
-        data['inputs'] = inputs = self._pad(inputs)
+        shape = get_input_shape(self.deploy_cfg)
+        if is_dynamic_shape(self.deploy_cfg):
+            # In a smaller example neighbouring levels could have one size, and
+            # the graph would not hold for others.
+            model = self.model_cfg.model
+            least = 4 * max((model.get('rpn_head') or model.bbox_head).strides)
+            shape = [max(least, side) for side in (inputs.size(3), inputs.size(2))]
+        data['inputs'] = inputs = pad_to_shape(inputs, shape)
         return data, [inputs, sizes] if wants_image_sizes(self.deploy_cfg) else inputs
-
-    def _pad(self, inputs: Tensor) -> Tensor:
-        """Pad to the static shape, or to the least size of an example."""
-        if not is_dynamic_shape(self.deploy_cfg):
-            return pad_to_shape(inputs, get_input_shape(self.deploy_cfg))
-        # In a smaller example neighbouring levels could have one size, and
-        # the graph would not hold for others.
-        model = self.model_cfg.model
-        least = 4 * max((model.get('rpn_head') or model.bbox_head).strides)
-        return pad_to_shape(inputs, [max(least, inputs.size(3)), max(least, inputs.size(2))])
 
 
 def image_sizes(data_samples: Sequence[Any], like: Tensor) -> Tensor:
@@ -66,11 +63,7 @@ def image_sizes(data_samples: Sequence[Any], like: Tensor) -> Tensor:
 
 
 def pad_to_shape(inputs: Tensor, input_shape: Sequence[int] | None) -> Tensor:
-    """Pad images (B, 3, H, W) at the bottom and on the right with zeros.
-
-    Args:
-        inputs: The images.
-        input_shape: (width, height) in pixels; None leaves them alone.
+    """Pad images (B, 3, H, W) at the bottom and on the right with zeros to (width, height), if any.
 
     Raises:
         ValueError: If the images are larger.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,14 @@ from .errors import DeployedModelError, ModelFileError
 Arrays = Mapping[str, np.ndarray]
 
 
-class Session:
-    """A model that is ready to run: called with arrays by name, it gives such.
+class OnnxRuntimeSession:
+    """An ONNX file in onnxruntime; called with arrays by name, it gives such.
 
     Attributes:
         metadata: What the file says about itself.
         input_shapes: By name; None where a length is free.
         output_names: In order.
     """
-
-    metadata: Mapping[str, str]
-    input_shapes: Mapping[str, tuple[int | None, ...]]
-    output_names: tuple[str, ...]
-    __call__: Callable[[Arrays], Arrays]
-
-
-class OnnxRuntimeSession(Session):
-    """Runs an ONNX file with onnxruntime."""
 
     def __init__(self, path: str, device: str, threads: int):
         import onnxruntime as ort
@@ -40,7 +31,7 @@ class OnnxRuntimeSession(Session):
         options.intra_op_num_threads = threads
         providers = _ort_providers(ort.get_available_providers(), device)
         self.session = ort.InferenceSession(path, options, providers=providers)
-        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.input_shapes = {
             v.name: tuple(n if isinstance(n, int) else None for n in v.shape)
             for v in self.session.get_inputs()
@@ -51,8 +42,8 @@ class OnnxRuntimeSession(Session):
         return dict(zip(self.output_names, self.session.run(self.output_names, dict(feeds))))
 
 
-class OpenVinoSession(Session):
-    """Runs an ONNX file or OpenVINO's own ``.xml`` with OpenVINO."""
+class OpenVinoSession:
+    """The same with OpenVINO, of an ONNX file or its own ``.xml``."""
 
     def __init__(self, path: str, device: str, threads: int):
         core = openvino_core()
@@ -63,7 +54,8 @@ class OpenVinoSession(Session):
             INFERENCE_NUM_THREADS=threads,
         )
         model = core.read_model(path)
-        self.metadata = {}  # of an ONNX file, or of the one that an .xml was made from
+        # of an ONNX file, or of the one that an .xml was made from
+        self.metadata: dict[str, str] = {}
         if model.has_rt_info(['framework']):
             info = model.get_rt_info(['framework']).value
             self.metadata = {key: str(value) for key, value in info.items()}
@@ -108,27 +100,14 @@ def openvino_core():
 #: More would only wait for one another, if the system can start them at all.
 MAX_THREADS = max(256, os.cpu_count() or 1)
 #: Engines by name.
-BACKENDS: dict[str, Callable[[str, str, int], Session]] = dict(
-    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession
-)
+BACKENDS = dict(onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)
+Session = OnnxRuntimeSession | OpenVinoSession
 
 
 def open_session(
     path: str | Path, backend: str = 'onnxruntime', device: str = 'cpu', threads: int | None = None
 ) -> Session:
-    """Load a model, ready to run.
-
-    Args:
-        path: The file.
-        backend: A key of :data:`BACKENDS`.
-        device: Such as ``cpu`` or ``cuda:0``.
-        threads: Of the CPU, at most :data:`MAX_THREADS`; all cores that this process
-            may use unless given.
-
-    Raises:
-        ModelFileError: If the file is missing or not a model.
-        DeployedModelError: If backend, device or threads cannot be had.
-    """
+    """Load a model, ready to run; arguments and errors are those of ``Detector``."""
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f'model {path} does not exist (looked for {path.absolute()}).')
@@ -158,13 +137,9 @@ def _ort_providers(available: list[str], device: str) -> list:
     kind, _, index = device.partition(':')
     if kind == 'cpu':
         return ['CPUExecutionProvider']
-    if kind != 'cuda' or not (index or '0').isdigit():
+    if kind != 'cuda' or not (index or '0').isdigit() or 'CUDAExecutionProvider' not in available:
         raise DeployedModelError(
-            f'onnxruntime knows no device {device!r}; give cpu, cuda or cuda:N.'
-        )
-    if 'CUDAExecutionProvider' not in available:
-        raise DeployedModelError(
-            f'--device {device}: this onnxruntime runs on CPUs only. '
-            'Install onnxruntime-gpu, or leave --device out.'
+            f'this onnxruntime has no device {device!r}; give cpu, or, with onnxruntime-gpu '
+            'installed, cuda or cuda:N.'
         )
     return [('CUDAExecutionProvider', dict(device_id=int(index or 0))), 'CPUExecutionProvider']

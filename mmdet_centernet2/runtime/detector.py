@@ -26,7 +26,7 @@ class Detector:
         model: The file that ``tools/deploy.py`` wrote.
         backend: What runs it, ``onnxruntime`` or ``openvino``.
         device: Such as ``cpu`` or ``cuda:0``.
-        threads: Threads of the CPU; all cores unless given.
+        threads: Of the CPU; all cores that this process may use unless given.
 
     Attributes:
         info: What the file says about itself.

@@ -50,7 +50,7 @@ def draw(
 def class_colours(info: ModelInfo) -> list[tuple[int, int, int]]:
     """RGB colours by label: the model's own, or else fixed ones that differ."""
     if info.palette:
-        return list(info.palette)
+        return [tuple(colour) for colour in info.palette]
     # Hues a golden section apart: neighbours are never alike.
     colours = (
         hsv_to_rgb(i * 0.618034 % 1, 1 - i % 3 * 0.25, 1 - i % 2 * 0.3)

@@ -6,6 +6,7 @@ The file's metadata hold one entry, :data:`KEY`, a JSON object.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -82,7 +83,7 @@ class ResizeInfo:
         backend: ``cv2`` or ``pillow``; they interpolate differently.
     """
 
-    scale: tuple[int, int] = _entry(*_SIDES)
+    scale: list[int] = _entry(*_SIDES)
     keep_ratio: bool = _entry(*_FLAG, True)
     short_side: bool = _entry(*_FLAG, False)
     round_down: bool = _entry(*_FLAG, False)
@@ -112,11 +113,11 @@ class ModelInfo:
     """
 
     schema: int = _entry(_number(1, SCHEMA, int), _VERSION)
-    classes: tuple[str, ...] = _entry(_list(_is(str)), 'a list of names')
+    classes: list[str] = _entry(_list(_is(str)), 'a list of names')
     resize: ResizeInfo = _entry(_is(dict), 'an object')
-    palette: tuple[tuple[int, int, int], ...] | None = _entry(*_COLOURS, None)
-    mean: tuple[float, ...] | None = _entry(*_MEAN, None)
-    std: tuple[float, ...] | None = _entry(*_STD, None)
+    palette: list[list[int]] | None = _entry(*_COLOURS, None)
+    mean: list[float] | None = _entry(*_MEAN, None)
+    std: list[float] | None = _entry(*_STD, None)
     bgr_to_rgb: bool = _entry(*_FLAG, False)
     pad_divisor: int = _entry(_number(1, 2**12, int), 'a whole number from 1 to 4096', 1)
     pad_value: float = _entry(_number(-1e6, 1e6), 'a number', 0)
@@ -166,11 +167,11 @@ def _checked(cls: type, values: dict, faults: list[str], where: str = '') -> Any
             if entry.default is MISSING:
                 faults.append(f'{name!r} is missing')
         elif not entry.metadata['check'](value):
-            faults.append(f'{name!r} is {_short(value)}, not {entry.metadata["wanted"]}')
+            faults.append(f'{name!r} is {reprlib.repr(value)}, not {entry.metadata["wanted"]}')
         elif entry.name == 'resize':
             good[entry.name] = _checked(ResizeInfo, value, faults, 'resize.')
         else:
-            good[entry.name] = _as_tuples(value)
+            good[entry.name] = value
     return None if faults else cls(**good)
 
 
@@ -186,12 +187,3 @@ def _conflicts(info: ModelInfo) -> Iterator[str]:
         yield "'mean' and 'std' go together"
     if info.palette and len(info.palette) < len(info.classes):
         yield "'palette' has fewer entries than 'classes'"
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 60 else f'{text[:57]}...'

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmcv.ops import nms
 
-from mmdet_centernet2.deploy.ops import STEPS, dense_nms, suppression
+from mmdet_centernet2.deploy.rewriters.tensorrt import STEPS, dense_nms, suppression
 
 pytestmark = pytest.mark.export
 

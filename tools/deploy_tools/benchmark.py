@@ -35,7 +35,7 @@ sys.path.insert(1, str(ROOT / 'tools/analysis_tools'))
 from speed import detectors  # noqa: E402
 from speed.machine import environment  # noqa: E402
 from speed.scenes import image_batch  # noqa: E402
-from speed.timing import paired, speedup  # noqa: E402
+from speed.section import paired, speedup  # noqa: E402
 
 #: Seconds between two turns, in which the threads of the last one fall asleep.
 PAUSE = 0.3
@@ -133,7 +133,7 @@ def contestants(args: argparse.Namespace, cfg: Config) -> dict[str, Callable]:
 
 
 def measure(calls: dict[str, Callable], rounds: int, cpu_time: bool) -> dict:
-    """Time all in turn; see ``speed.timing.paired``."""
+    """Time all in turn; see ``speed.section.paired``."""
     found = {name: len(call()) for name, call in calls.items()}
     bar = tqdm(total=(rounds + 1) * len(calls), unit='run')
 

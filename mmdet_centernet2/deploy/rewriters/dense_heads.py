@@ -18,21 +18,6 @@ PROPOSE = HEADS + 'centernet2_proposal_head.CenterNet2ProposalHead.predict_by_fe
 DETECT = HEADS + 'centernet2_head.CenterNet2Head.predict_by_feat'
 
 
-def decode_best(
-    head: CenterNet2ProposalHead,
-    heat_logits: list[Tensor],
-    ltrbs: list[Tensor],
-    cfg: ConfigDict | None,
-) -> tuple[Tensor, Tensor]:
-    """The ``max_per_img`` best boxes (B, N, 5) and their labels (B, N)."""
-    cfg = cfg or head.test_cfg
-    dynamic = is_dynamic_shape(FUNCTION_REWRITER.get_context(PROPOSE).cfg)
-    maps = [[level.float() for level in levels] for levels in (heat_logits, ltrbs)]
-    options = head.strides, cfg.score_thr, cfg.nms_pre, head.sqrt_score
-    found = decode(*maps, *options, constant_k=dynamic)
-    return best_boxes(found.boxes, found.scores, found.labels, cfg.nms, cfg.max_per_img)
-
-
 @FUNCTION_REWRITER.register_rewriter(PROPOSE)
 def proposal_head__predict_by_feat(
     self: CenterNet2ProposalHead,
@@ -41,8 +26,13 @@ def proposal_head__predict_by_feat(
     cfg: ConfigDict | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Proposals with scores (B, N, 5), not clipped, and labels (B, N)."""
-    return decode_best(self, heat_logits, ltrbs, cfg)
+    """The ``max_per_img`` best boxes (B, N, 5), not clipped, and their labels (B, N)."""
+    cfg = cfg or self.test_cfg
+    dynamic = is_dynamic_shape(FUNCTION_REWRITER.get_context(PROPOSE).cfg)
+    maps = [[level.float() for level in levels] for levels in (heat_logits, ltrbs)]
+    options = self.strides, cfg.score_thr, cfg.nms_pre, self.sqrt_score
+    found = decode(*maps, *options, constant_k=dynamic)
+    return best_boxes(found.boxes, found.scores, found.labels, cfg.nms, cfg.max_per_img)
 
 
 @FUNCTION_REWRITER.register_rewriter(DETECT)
@@ -55,6 +45,6 @@ def head__predict_by_feat(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Detections (B, N, 5), clipped to their images, and labels (B, N)."""
-    dets, labels = decode_best(self, heat_logits, ltrbs, cfg)
+    dets, labels = proposal_head__predict_by_feat(self, heat_logits, ltrbs, cfg)
     boxes = clip_to_images(dets[..., :4], get_image_sizes(batch_img_metas[0], dets))
     return torch.cat([boxes, dets[..., 4:]], dim=-1), labels

@@ -5,7 +5,6 @@ the data samples; a graph needs it as an input.
 """
 
 import copy
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,23 +18,21 @@ IMAGE_SIZES = 'image_sizes'
 
 def with_sizes(detector: nn.Module, deploy_cfg: Config) -> nn.Module:
     """A copy of a detector whose ``forward`` takes the images' sizes as a second input."""
+
+    def forward(
+        batch_inputs: Tensor,
+        image_sizes: Tensor | None = None,
+        data_samples: list[DetDataSample] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        samples = data_samples or [DetDataSample()]
+        for sample in samples:
+            sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
+        return detector.forward(batch_inputs, data_samples=samples, **kwargs)
+
     copied = copy.copy(detector)
-    copied.forward = partial(_forward, detector)
+    copied.forward = forward
     return copied
-
-
-def _forward(
-    detector: nn.Module,
-    batch_inputs: Tensor,
-    image_sizes: Tensor | None = None,
-    data_samples: list[DetDataSample] | None = None,
-    **kwargs: Any,
-) -> Any:
-    """Run a detector on images (B, 3, H, W) of sizes (B, 2), the inputs' unless given."""
-    samples = data_samples or [DetDataSample()]
-    for sample in samples:
-        sample.set_field(name=IMAGE_SIZES, value=image_sizes, field_type='metainfo')
-    return detector.forward(batch_inputs, data_samples=samples, **kwargs)
 
 
 def get_image_sizes(meta: dict, like: Tensor) -> Tensor:

@@ -1,20 +1,44 @@
 """The second stages in a graph: every image has the same number of boxes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ...models.roi_heads import CanonicalRoIExtractor, CenterNet2CascadeRoIHead
 from ...models.roi_heads.centernet2_roi_head import fuse_scores
-from ..ops import RoIAlign
-from ..postprocess import best_classes, clip_to_images, to_rois
+from ..postprocess import best_classes, clip_to_images
 from .detectors import get_image_sizes
 
 HEADS = 'mmdet_centernet2.models.roi_heads.'
+
+
+class RoIAlign(Function):
+    """A layer of mmcv's ``RoIAlign``, exported as the operator of that name (opset 16)."""
+
+    @staticmethod
+    def forward(ctx: Any, feats: Tensor, boxes: Tensor, images: Tensor, layer: nn.Module) -> Tensor:
+        """Pool boxes (n, 4) of ``images`` (n, ): (n, C, h, w)."""
+        return layer(feats, torch.cat([images[:, None].to(boxes.dtype), boxes], dim=1))
+
+    @staticmethod
+    def symbolic(g, feats, boxes, images, layer) -> Any:
+        """The node."""
+        return g.op(
+            'RoiAlign',
+            *(feats, boxes, images),
+            output_height_i=layer.output_size[0],
+            output_width_i=layer.output_size[1],
+            spatial_scale_f=float(layer.spatial_scale),
+            sampling_ratio_i=int(layer.sampling_ratio),
+            mode_s='avg',
+            coordinate_transformation_mode_s='half_pixel' if layer.aligned else 'output_half_pixel',
+        )
 
 
 def pool_levels(
@@ -54,6 +78,13 @@ def extractor__forward(
         return RoIAlign.apply(feats[0], boxes, images, self.roi_layers[0])
     levels = self.map_roi_levels(rois, len(feats))
     return pool_levels(self.roi_layers, feats, boxes, images, levels)
+
+
+def to_rois(boxes: Tensor) -> Tensor:
+    """(B, N, 4) to (B * N, 5) with the image's number in front."""
+    numbers = torch.arange(boxes.size(0), dtype=boxes.dtype, device=boxes.device)
+    numbers = numbers[:, None, None] + torch.zeros_like(boxes[..., :1])
+    return torch.cat([numbers, boxes], dim=-1).reshape(-1, 5)
 
 
 def run_stages(
