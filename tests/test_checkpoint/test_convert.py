@@ -108,7 +108,7 @@ def test_a_tensor_of_another_shape_is_named_and_refused(name, data):
     assert f'(original name: {name}): {shape}, the model has ' in said
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.permutations(KEYS))
 def test_the_order_of_tensors_does_not_matter(keys):
     official = synthetic(FLAGSHIP)

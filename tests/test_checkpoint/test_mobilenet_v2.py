@@ -106,23 +106,6 @@ def test_every_layer_gives_torchvisions_features(torchvision_state):
     assert ours[-1].std() > 0.01  # the comparison means something
 
 
-def test_names_worked_by_hand(torchvision_state):
-    converted = convert_state_dict(torchvision_state)
-    for theirs, ours in {
-        'features.0.0.weight': 'conv1.conv.weight',
-        'features.0.1.bias': 'conv1.bn.bias',
-        'features.1.conv.0.0.weight': 'layer1.0.depthwise_conv.conv.weight',
-        'features.1.conv.1.weight': 'layer1.0.linear_conv.conv.weight',
-        'features.1.conv.2.bias': 'layer1.0.linear_conv.bn.bias',
-        'features.3.conv.0.0.weight': 'layer2.1.expand_conv.conv.weight',
-        'features.4.conv.1.1.running_var': 'layer3.0.depthwise_conv.bn.running_var',
-        'features.17.conv.3.bias': 'layer7.0.linear_conv.bn.bias',
-        'features.18.0.weight': 'conv2.conv.weight',
-    }.items():
-        assert converted[ours] is torchvision_state[theirs]
-    assert len(converted) == len(torchvision_state) - 2  # without the classifier
-
-
 def test_a_damaged_file_is_made_anew(torchvision_state, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     buffer = io.BytesIO()
