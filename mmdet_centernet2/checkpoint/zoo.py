@@ -119,10 +119,7 @@ def _original(model: Model, folder: Path) -> Path:
     """The original's file: from the user's folder, or downloaded."""
     own = os.environ.get(FOLDER_VARIABLE)
     if own:
-        path = Path(own).expanduser() / f'{model.original}.pth'
-        if not path.is_file():
-            raise CheckpointError(f'{path}: no such file; {FOLDER_VARIABLE} names its folder.')
-        return path
+        return Path(own).expanduser() / f'{model.original}.pth'
     if model.drive_id is None:
         raise CheckpointError(f'the authors have released no weights of {model.original}.')
     import gdown  # here: it is slow to import

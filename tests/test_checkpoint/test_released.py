@@ -121,7 +121,7 @@ def test_a_download_is_converted_once(original, cache, monkeypatch):
     'name, message',
     [
         ('CenterNet2_R50_9x', 'no model is called .* CenterNet2_R50_1x'),
-        ('CenterNet2_R50_1x', 'CenterNet2_R50_1x.pth: no such file'),
+        ('CenterNet2_R50_1x', 'original/CenterNet2_R50_1x.pth: does not exist'),
     ],
 )
 def test_errors(cache, name, message):
