@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 import time
@@ -24,8 +25,6 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
-
-from steps import Step, die, minutes, output_of, say
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ROOT / 'requirements'
@@ -41,12 +40,109 @@ IGNORED = """cert default-timeout disable-pip-version-check no-index no-input pr
 retries root-user-action target timeout user""".split()
 EPILOG = """Needs Python 3.10 to 3.13 with pip, gcc and g++; writes to this clone and your cache
 folder only. The environment variables that count: docs/install.md."""
+# What the log of a step that failed says, and what to do about it.
+REMEDIES = {
+    '(FORCE_CUDA=1, but .*)': '{}',
+    'No space left|quota exceeded': 'the disk is full: free some space (about 3 GB are needed, '
+    '10 GB with CUDA) and run this again',
+    'Killed signal|compiler error: Killed|ninja: fatal: .*memory|MemoryError': 'out of memory: '
+    'run it again with MAX_JOBS=1 in front',
+    'NewConnectionError|name resolution|Network is unreachable|Connection (refused|reset|timed out)'
+    '|ConnectTimeout|Read ?timed ?out|ProxyError|SSLError': 'the package index cannot be reached: '
+    "check the network (or pip's index and proxy settings: pip config list) and run this again",
+    r'No matching distribution found for ([^ ;\n]*)': 'pip found no version of {} for this Python '
+    "and machine: check pip's index settings (pip config list)",
+    r'Permission denied:? *(.*)': 'no permission to write {}: make it yours (chown)',
+}
 # Prints where a CUDA build of torch that will do is imported from.
 HOST_TORCH = """
 import os, sys, torch
 if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6) and torch.version.cuda:
     print(*(os.path.abspath(path) for path in sys.path if path.endswith('-packages')), sep='\\n')
 """
+
+
+def die(message: str) -> NoReturn:
+    """End with the one line that says what is wrong."""
+    print(f'{sys.argv[1]}: error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def minutes(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+def output_of(*command: str | Path) -> str:
+    """What a command prints; empty if it fails."""
+    options = dict(stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    try:
+        return subprocess.check_output(command, **options).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+
+
+class Step:
+    """A command in a session of its own, its output in a log."""
+
+    running: list[Step] = []
+
+    def __init__(self, label: str, log: Path, command: list, **environment: str):
+        self.label, self.log, self.started = label, log, time.monotonic()
+        options = dict(stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+        options['env'] = {**os.environ, **environment}
+        with log.open('wb') as file:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=file, **options)
+        self.running.append(self)
+
+    def progress(self) -> str:
+        """How far the compiler is by ninja's count, else the last line of the log."""
+        text = self.log.read_bytes()[-100_000:].decode(errors='replace').replace('\r', '\n')
+        counts = re.findall(r'^\s*\[(\d+)/(\d+)\]', text, re.MULTILINE)
+        if not counts:
+            return ['', *text.split('\n')][-2].strip()
+        done, files = map(int, counts[-1])
+        left = (time.monotonic() - self.started) * (files - done) / done
+        return f'{done} of {files} files compiled, about {minutes(left)} left'
+
+    def succeeds(self) -> bool:
+        """Show the progress until the command ends."""
+        live, shown = sys.stdout.isatty(), 0.0
+        while self.process.poll() is None:
+            time.sleep(0.05)
+            seconds = time.monotonic() - self.started
+            if seconds - shown > (0.5 if live else 30):
+                shown = seconds
+                text = f'      {minutes(seconds)}  {self.progress()}'
+                text = text[: shutil.get_terminal_size().columns - 1 if live else 110]
+                print(f'\r\033[K{text}' if live else f'{text}\n', end='', flush=True)
+        print('\r\033[K' if live else '', end='')
+        self.running.remove(self)
+        return self.process.returncode == 0
+
+    def finish(self) -> None:
+        """Wait for the command; end with an explanation if it fails."""
+        self.succeeds() or self.explain()
+
+    def explain(self, remedy: str = '') -> NoReturn:
+        """End with the last lines of the log, and what to do about them."""
+        text = self.log.read_text(errors='replace')
+        for line in text.splitlines()[-12:]:
+            print('      |', line[:200], file=sys.stderr)
+        for pattern, known in REMEDIES.items():
+            found = re.search(pattern, text, re.IGNORECASE)
+            if found:
+                die(f'{self.label}: {known.format(*found.groups()[-1:])}')
+        die(f'{self.label}: {remedy or f"failed, the reason is in {self.log}"}')
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what still runs, with its children."""
+        for step in cls.running:
+            os.killpg(step.process.pid, signal.SIGTERM)
 
 
 def installed(name: str) -> str | None:
@@ -111,16 +207,18 @@ class Environment:
         """Go on in the environment; make it before, if there is none."""
         if not os.path.lexists(self.python):
             self.make()
-        number, prefix = sys.version_info[:2], str(self.folder)
-        found = output_of(self.python, '-c', 'import sys; print(sys.version_info[:2], sys.prefix)')
-        if found != f'{number} {prefix}' and ('PYTHON' in os.environ or prefix not in found):
+        os.environ['PATH'] = f'{Path(self.python).parent}{os.pathsep}{os.environ["PATH"]}'
+        prefix = str(self.folder)
+        if sys.prefix == prefix:
+            return
+        code = 'import sys; print(sys.version_info[:2], sys.prefix)'
+        found, mine = output_of(self.python, '-c', code), f'{sys.version_info[:2]} {prefix}'
+        if prefix not in found or ('PYTHON' in os.environ and found != mine):
             die(
                 f'{prefix} is broken or of another Python than asked for: remove it '
                 f'(rm -rf {prefix}) and run this again'
             )
-        os.environ['PATH'] = f'{Path(self.python).parent}{os.pathsep}{os.environ["PATH"]}'
-        if sys.prefix != prefix:
-            os.execv(self.python, [self.python, __file__, *sys.argv[1:]])
+        os.execv(self.python, [self.python, __file__, *sys.argv[1:]])
 
     def make(self) -> None:
         """Make it with venv or, where Debian left that out, with uv."""
@@ -183,15 +281,14 @@ class Environment:
     def uv_command(self) -> list:
         """uv with pip's settings; empty where only pip will do."""
         settings = {}
-        lines = output_of(self.python, '-m', 'pip', 'config', 'list').splitlines()
-        for section in ('global.', 'install.', ':env:.'):  # the last one wins
-            for name, value in (line.split('=', 1) for line in lines):
-                if name.startswith(section):
-                    settings[name[len(section) :]] = ast.literal_eval(value)
+        said = output_of(self.python, '-m', 'pip', 'config', 'list')
+        for section in ('global', 'install', ':env:'):  # the last one wins
+            found = re.findall(rf'(?m)^{section}\.([^=]+)=(.*)$', said)
+            settings |= {name: ast.literal_eval(value) for name, value in found}
         # uv does not see the packages of a host, nor all that conda installs.
         host = list(self.folder.glob('lib/python3*/site-packages/host_torch.pth'))
-        unknown = set(settings) - {*UV_OPTIONS, *IGNORED}
-        uv = not host and not unknown and self.own and self.find_uv()
+        only_pip = host or not self.own or set(settings) - {*UV_OPTIONS, *IGNORED}
+        uv = None if only_pip else self.find_uv()
         if not uv:
             return []
         if 'cert' in settings:
