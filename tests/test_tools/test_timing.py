@@ -1,8 +1,8 @@
 """Paired timing, on a clock that the test winds."""
 
 import pytest
-from speed import timing
-from speed.timing import Timing, paired, speedup
+from speed import section
+from speed.section import Speedup, Timing, paired, speedup
 
 
 class Clock:
@@ -55,7 +55,7 @@ def test_short_work_goes_on_until_enough_time_has_passed(monkeypatch):
     clock = Clock()
     short = dict(a=clock.contestant('a', 1.0))
     assert len(paired(short, 2, at_least=7.5, clock=clock)['a'].seconds) == 8
-    monkeypatch.setattr(timing, 'MOST', 5)
+    monkeypatch.setattr(section, 'MOST', 5)
     assert len(paired(short, 2, at_least=99.0, clock=clock)['a'].seconds) == 5
     assert len(paired(short, 6, at_least=2.0, clock=clock)['a'].seconds) == 6
 
@@ -71,9 +71,9 @@ def test_a_slow_moment_of_the_machine_leaves_the_paired_ratio_alone():
     """In the third round everything takes ten times as long."""
     slow = Timing((2.0, 2.0, 20.0, 2.0, 2.0))
     fast = Timing((1.0, 1.0, 10.0, 1.0, 1.0))
-    assert speedup(slow, fast) == (2.0, 2.0)
+    assert speedup(slow, fast) == Speedup(2.0, 2.0)
     drifting = Timing((2.0, 4.0, 6.0, 8.0, 10.0))
-    assert speedup(drifting, Timing((1.0, 2.0, 3.0, 4.0, 50.0))) == (2.0, 2.0)
+    assert speedup(drifting, Timing((1.0, 2.0, 3.0, 4.0, 50.0))) == Speedup(2.0, 2.0)
 
 
 def test_ratio_of_medians_and_median_of_ratios_differ():

@@ -2,8 +2,7 @@
 
     tools/analysis_tools/speed.py [--quick] [--sections NAME ...]
 
-Contestants take turns in one run. Writes speed.json, speed.md and the plots
-into --out-dir after every section, so that nothing is lost when it is stopped.
+Writes speed.json, speed.md and the plots into --out-dir after every section.
 What is measured and how to read it: docs/speed.md.
 """
 

@@ -1,18 +1,13 @@
 """Detectors with random weights that have the work of trained ones.
 
-What a detector costs depends on its weights in four ways, and here all four
-are made alike for every detector: activations have the size that
-normalisation gives them, every first stage gives as many proposals as its
-test config allows, proposals are eight cells wide (mmdet's anchors are, and
-CenterNet2's levels are trained on such objects), and equally many scores
-reach the last suppression.
+Which four things are made alike for all of them: docs/speed.md.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +15,6 @@ import mmdet
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
@@ -33,20 +27,18 @@ from .scenes import Size, image_batch
 ROOT = Path(__file__).resolve().parents[3]
 OURS = 'CenterNet2'
 CASCADE = 'mmdet Cascade R-CNN'
-FASTER = 'mmdet Faster R-CNN'
 UPDATE = 'mmdet CenterNet-update'
 
-#: Configs by what they are called; peers have the same ResNet-50.
-CONFIGS = {
+CONFIGS = {  # peers have the same ResNet-50
     CASCADE: 'cascade_rcnn/cascade-rcnn_r50-caffe_fpn_1x_coco.py',
     OURS: 'centernet2/centernet2_r50-caffe_fpn_ms-1x_coco.py',
-    FASTER: 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
+    'mmdet Faster R-CNN': 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
     UPDATE: 'centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py',
 }
-FEW_PROPOSALS = 60  #: Of small detectors.
+FEW_PROPOSALS = 30  #: Of small detectors.
 PAIRS_AT_NMS = 300  #: Of box and class that the score threshold lets through.
 CALIBRATION_SIZE = (192, 192)  #: Of the image that weights are adapted to.
-LTRB_BIAS = 4.0  #: In stride units: proposals are eight cells wide.
+LTRB_BIAS = 4.0  #: In strides: proposals are eight cells wide, as mmdet's anchors are.
 LOGIT_STD = 1.5  #: Of class logits, about a trained model's.
 LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 
@@ -54,10 +46,8 @@ LEARNING_RATE = 1e-6  #: So small that the weights stay, and with them the work.
 def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
     """Build one of ``CONFIGS`` and give its weights the usual work.
 
-    They are the same in every run. ``small`` is for trying out: ResNet-18,
-    narrow box heads and few proposals.
+    ``small`` is for trying out: few channels, few proposals.
     """
-    register_all_modules(init_default_scope=True)
     # not by "mmdet::", for which mmengine reads all metafiles
     folder = ROOT if name == OURS else Path(mmdet.__file__).with_name('.mim')
     cfg = Config.fromfile(folder / 'configs' / CONFIGS[name])
@@ -70,8 +60,8 @@ def build(name: str, device: str = 'cpu', small: bool = False) -> nn.Module:
 
 
 def _shrink(model: ConfigDict) -> None:
-    model.backbone.depth = 18
-    model.neck.in_channels = [channels // 4 for channels in model.neck.in_channels]
+    model.backbone.update(depth=18, base_channels=16)
+    model.neck.in_channels = [channels // 16 for channels in model.neck.in_channels]
     if 'roi_head' in model:
         for head in _listed(model.roi_head.bbox_head):
             head.fc_out_channels = 64
@@ -97,9 +87,7 @@ def build_from(cfg: Config, device: str = 'cpu') -> nn.Module:
     model = model.to(device).eval()
     if isinstance(getattr(model, 'rpn_head', None), CenterNet2ProposalHead):
         nn.init.constant_(model.rpn_head.conv_reg.bias, LTRB_BIAS)
-    images, samples = image_batch(CALIBRATION_SIZE, device=device)
-    _calibrate_norms(model, images)
-    _spread_logits(model, images, samples)
+    _adapt(model, *image_batch(CALIBRATION_SIZE, device=device))
     return model
 
 
@@ -114,41 +102,22 @@ def _pool_in_float32(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _calibrate_norms(model: nn.Module, images: Tensor) -> None:
-    """Let batch norms know the statistics of what they get."""
+def _adapt(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> None:
+    """Let batch norms know what they get, and box heads be as sure as trained ones."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:  # with mean 0 and variance 1 every block doubles
-        norm.train()
-        norm.momentum = 1.0
+        norm.train().momentum = 1.0
     model.extract_feat(images)
     for norm in norms:
-        norm.eval()
-        norm.momentum = 0.1  # torch's default
+        norm.eval().momentum = 0.1  # torch's default
 
+    def spread(layer: nn.Linear, inputs: tuple, logits: Tensor) -> None:
+        layer.weight *= LOGIT_STD / logits.std()
 
-@torch.no_grad()
-def _spread_logits(model: nn.Module, images: Tensor, samples: list[DetDataSample]) -> None:
-    """Let box heads be as sure as trained ones, not undecided."""
-    heads = box_heads(model)
-    with _watch([head.fc_cls for head in heads]) as seen:
-        if heads:
-            model.predict(images, samples, rescale=False)
-    for head, (_, logits) in zip(heads, seen):
-        head.fc_cls.weight *= LOGIT_STD / logits.std()
-
-
-@contextmanager
-def _watch(modules: list[nn.Module]) -> Iterator[list[tuple]]:
-    """First input and output of each call of some modules."""
-    seen: list[tuple] = []
-
-    def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        seen.append((inputs[0], output))
-
-    hooks = [module.register_forward_hook(note) for module in modules]
-    yield seen
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as hooks:
+        for head in box_heads(model):
+            hooks.enter_context(head.fc_cls.register_forward_hook(spread))
+        model.predict(images, samples, rescale=False)
 
 
 def box_heads(model: nn.Module) -> list[nn.Module]:
@@ -170,22 +139,29 @@ def set_score_threshold(model: nn.Module, images: Tensor, samples: list[DetDataS
     cfg.update(score_thr=scores.sort(descending=True).values[pairs].item(), **usual)
 
 
-class Prediction:
-    """Inference of one of ``CONFIGS`` on a batch; each call is one."""
+@dataclass
+class Work:
+    """A detector, and the batch that it works on in each call."""
 
-    def __init__(
-        self,
-        name: str,
-        size: Size,
-        batch: int = 1,
-        device: str = 'cpu',
-        small: bool = False,
-        amp: torch.dtype | None = None,
-    ) -> None:
-        self.model = build(name, device, small)
-        self.images, self.samples = image_batch(size, batch, device=device)
+    model: nn.Module
+    size: Size
+    num_objects: int = 0
+    batch: int = 1
+    device: str = 'cpu'
+    amp: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        batch = self.size, self.batch, self.num_objects, self.device
+        self.images, self.samples = image_batch(*batch)
+        self.autocast = torch.autocast(self.device, self.amp, enabled=self.amp is not None)
+
+
+class Prediction(Work):
+    """Each call is an inference."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         set_score_threshold(self.model, self.images, self.samples)
-        self.autocast = torch.autocast(device, amp, enabled=amp is not None)
 
     def __call__(self) -> int:
         """Number of detections."""
@@ -204,25 +180,15 @@ class Prediction:
         return dict(proposals=proposals, detections=detections)
 
 
-class TrainingStep:
-    """Loss, backward pass and an SGD step on one batch; each call is one."""
+class TrainingStep(Work):
+    """Each call is loss, backward pass and an SGD step."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        size: Size,
-        num_objects: int,
-        batch: int = 1,
-        device: str = 'cpu',
-        amp: torch.dtype | None = None,
-    ) -> None:
-        self.model = model.train()
-        self.images, self.samples = image_batch(size, batch, num_objects, device)
-        self.autocast = torch.autocast(device, amp, enabled=amp is not None)
-        trained = [p for p in model.parameters() if p.requires_grad]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        trained = [p for p in self.model.train().parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, LEARNING_RATE, 0.9, weight_decay=1e-4)
         # float16 needs it, bfloat16 does not
-        self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device, enabled=self.amp == torch.float16)
 
     def __call__(self) -> float:
         """The total loss."""
@@ -241,7 +207,13 @@ class TrainingStep:
 
     def rois(self) -> list[int]:
         """RoIs that each box head is trained on in a step; takes one."""
-        # every box head has the layer, and calls it once
-        with _watch([head.shared_fcs[0] for head in box_heads(self.model)]) as seen:
+        counts: list[int] = []
+
+        def count(layer: nn.Linear, inputs: tuple[Tensor]) -> None:
+            counts.append(len(inputs[0]))
+
+        with ExitStack() as hooks:
+            for head in box_heads(self.model):  # every one calls the layer once
+                hooks.enter_context(head.shared_fcs[0].register_forward_pre_hook(count))
             self()
-        return [len(features) for features, _ in seen]
+        return counts

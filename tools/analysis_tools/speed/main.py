@@ -29,14 +29,13 @@ def parse_args(description: str, argv: Sequence[str] | None) -> Namespace:
         formatter_class=RawDescriptionHelpFormatter,
         epilog=f'sections:\n{names}',
     )
-    add, what = parser.add_argument, 'what to measure; default: all that this machine can'
+    add, what = parser.add_argument, 'default: all that this machine can'
     add('--sections', nargs='+', choices=SECTIONS, metavar='NAME', help=what)
     add('--quick', action='store_true', help='everything in small: about a minute on two cores')
     add('--rounds', type=int, help='timed calls of each contestant; default: 5, quick: 2')
     add('--threads', type=int, help='of torch; default: its own choice')
-    out = 'for speed.json, speed.md and images/'
-    add('--out-dir', type=Path, default=Path('work_dirs/speed'), help=out)
-    docs = 'also fill the marked blocks of this document, and put the plots into images/ beside it'
+    add('--out-dir', type=Path, default=Path('work_dirs/speed'), help='default: %(default)s')
+    docs = 'also fill the marked blocks of this document, and images/ beside it'
     add('--write-docs', type=Path, metavar='SPEED.MD', help=docs)
     args = parser.parse_args(argv)
     if args.rounds is not None and args.rounds < 1:
@@ -59,16 +58,14 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     register_all_modules(init_default_scope=True)
-    about = environment()
-    command = 'python ' + shlex.join(sys.argv if argv is None else argv)
-    rounds = args.rounds or (2 if args.quick else 5)
-    for name, value in about.items():
-        print(f'{name}: {value}')
+    about, command = environment(), 'python ' + shlex.join(sys.argv if argv is None else argv)
+    print(*(f'{name}: {value}' for name, value in about.items()), sep='\n')
+    rounds, at_least = args.rounds or (2 if args.quick else 5), 0.1 if args.quick else 1.0
     done = []
     for number, name in enumerate(args.sections, start=1):
         print(f'\n{number} of {len(args.sections)}', flush=True)
-        device, at_least = 'cuda' if name == 'gpu' else 'cpu', 0.1 if args.quick else 1.0
         done.append(SECTIONS[name])
+        device = 'cuda' if name == 'gpu' else 'cpu'
         done[-1].run(Context(args.quick, rounds, device, at_least))
         report.write(args.out_dir, command, about, dict(quick=args.quick, rounds=rounds), done)
         if args.write_docs is not None:

@@ -11,6 +11,10 @@ from matplotlib.figure import Figure
 
 from .section import Number, Plot, Row, Section
 
+RATIO = 'times as fast (medians; pairs)'
+#: Columns, before those of what else was measured.
+FIRST = ('work', 'what', 'median', 'quartiles', RATIO)
+
 
 def write(
     folder: Path,
@@ -20,16 +24,13 @@ def write(
     sections: Sequence[Section],
 ) -> None:
     """Write speed.json, speed.md and the plots of the last section."""
-    (folder / 'images').mkdir(parents=True, exist_ok=True)
-    found = {
-        s.name: dict(rows=[row.as_dict() for row in s.rows], seconds=s.seconds, error=s.error)
-        for s in sections
-    }
+    draw(sections[-1], folder / 'images')
+    found = {s.name: dict(rows=s.rows, seconds=s.seconds, error=s.error) for s in sections}
     content = dict(command=command, environment=environment, options=options, sections=found)
-    (folder / 'speed.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    text = json.dumps(content, default=vars, indent=1)  # rows, timings
+    (folder / 'speed.json').write_text(text + '\n', encoding='utf-8')
     blocks = [run_block(command, environment), *map(section_block, sections)]
     (folder / 'speed.md').write_text('# Speed\n\n' + '\n\n'.join(blocks) + '\n', encoding='utf-8')
-    draw(sections[-1], folder / 'images')
 
 
 def fill_document(
@@ -60,33 +61,29 @@ def run_block(command: str, environment: Mapping[str, str]) -> str:
 
 def section_block(section: Section) -> str:
     """A section's sentence, table and plots."""
-    found = [f'**Failed:** {section.error}']
-    if not section.error:
-        plots = [f'![{plot.title}](images/{plot.file})' for plot in section.plots]
-        found = [rows_table(section.rows), *plots]
-    return '\n\n'.join([f'### `{section.name}`', section.help, *found])
+    plots = [f'![{plot.title}](images/{plot.file})' for plot in section.plots]
+    found = f'**Failed:** {section.error}' if section.error else rows_table(section.rows)
+    return '\n\n'.join([f'### `{section.name}`', section.help, found, *plots])
 
 
 def rows_table(rows: Sequence[Row]) -> str:
     """Markdown table of rows; only the columns that something is in."""
-    numbers = list(dict.fromkeys(key for row in rows for key in row.numbers))
-    timed = any(row.timing for row in rows)
     compared = {row.work for row in rows if row.speedup}
-    header = ['work', 'what']
-    header += ['median', 'quartiles'] if timed else []
-    header += ['times as fast (medians; pairs)'] if compared else []
     lines = []
     for row in rows:
-        times, ratio = ['', ''], ''
+        line = dict(work=row.work, what=row.contestant)
         if row.timing:
-            times = [duration(row.timing.median), ' to '.join(map(duration, row.timing.quartiles))]
-            ratio = '1' if row.work in compared else ''  # the reference
+            line['median'] = duration(row.timing.median)
+            line['quartiles'] = ' to '.join(map(duration, row.timing.quartiles))
         if row.speedup:
-            ratio = '**{:.3g}**; {:.3g}'.format(*row.speedup)
-        shown = [_shown(row.numbers.get(key, '')) for key in numbers]
-        ratios = [ratio] if compared else []
-        lines.append([row.work, row.contestant, *(times if timed else []), *ratios, *shown])
-    return markdown_table(header + numbers, lines)
+            line[RATIO] = f'**{row.speedup.of_medians:.3g}**; {row.speedup.of_pairs:.3g}'
+        elif row.work in compared:  # the reference
+            line[RATIO] = '1'
+        lines.append(line | {key: _shown(value) for key, value in row.numbers.items()})
+    found = {key: None for line in lines for key in line}
+    header = [key for key in FIRST if key in found]
+    header += [key for key in found if key not in FIRST]
+    return markdown_table(header, [[line.get(key, '') for key in header] for line in lines])
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -105,15 +102,15 @@ def duration(seconds: float) -> str:
 
 
 def _shown(value: Number) -> str:
-    if not isinstance(value, float):
-        return f'{value:,}' if isinstance(value, int) else str(value)
-    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+    if isinstance(value, str):
+        return value
+    return f'{value:,.0f}' if isinstance(value, int) or abs(value) >= 100 else f'{value:.3g}'
 
 
 def draw(section: Section, folder: Path) -> None:
     """Draw a section's plots."""
-    folder.mkdir(exist_ok=True)
-    for plot in () if section.error else section.plots:
+    folder.mkdir(parents=True, exist_ok=True)
+    for plot in section.plots:
         plot_rows(plot, section.rows).savefig(folder / plot.file, dpi=120)
 
 

@@ -8,13 +8,9 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-#: Height and width in pixels.
-Size = tuple[int, int]
-
-#: The network input of a photograph of COCO at test time.
-TEST_SIZE = (800, 1344)
-#: Instead of it, for trying out.
-QUICK_SIZE = (96, 128)
+Size = tuple[int, int]  #: Height and width in pixels.
+TEST_SIZE = (800, 1344)  #: The network input of a photograph of COCO at test time.
+QUICK_SIZE = (96, 128)  #: Instead of it, for trying out.
 STRIDES = (8, 16, 32, 64, 128)
 
 
@@ -39,18 +35,10 @@ def random_labels(num: int, num_classes: int, seed: int = 0) -> Tensor:
     return torch.tensor(rng.randint(num_classes, size=num), dtype=torch.long)
 
 
-def map_sizes(size: Size) -> list[Size]:
-    """Height and width in cells of the five levels' maps."""
-    return [(-(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
-
-
 def image_batch(
     size: Size, batch: int = 1, num_objects: int = 0, device: str = 'cpu'
 ) -> tuple[Tensor, list[DetDataSample]]:
-    """What a detector's ``loss`` and ``predict`` are given.
-
-    The images are noise, no less work than photographs, (B, 3, H, W).
-    """
+    """What ``loss`` and ``predict`` are given; images are noise, (B, 3, H, W)."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, *size, generator=generator)
     samples = []

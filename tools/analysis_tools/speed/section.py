@@ -1,23 +1,77 @@
-"""Sections, what they are given, and the rows they return."""
+"""Sections, how contestants are compared in them, and the rows they return."""
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .timing import Call, Speedup, Timing, paired, speedup
-
+Call = Callable[[], object]
 Number = int | float | str
+MOST = 30  #: Rounds of short work.
+
+
+class Timing:
+    """Seconds of one contestant in the order of the rounds, their median and quartiles."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self.seconds = seconds
+        first, self.median, third = np.percentile(seconds, (25, 50, 75)).tolist()
+        self.quartiles = [first, third]
+
+
+@dataclass
+class Speedup:
+    """Times as fast: ratio of medians, and median of the rounds' ratios."""
+
+    of_medians: float
+    of_pairs: float
+
+
+def speedup(reference: Timing, other: Timing) -> Speedup:
+    """How many times as fast ``other`` is, of the same rounds."""
+    pairs = [a / b for a, b in zip(reference.seconds, other.seconds, strict=True)]
+    return Speedup(reference.median / other.median, statistics.median(pairs))
+
+
+def paired(
+    contestants: Mapping[str, Call],
+    rounds: int,
+    at_least: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+    wait: Call = lambda: None,
+    progress: Callable[[str], object] = lambda name: None,
+) -> dict[str, Timing]:
+    """Time contestants in turn, A B A B, after one round that does not count.
+
+    Whatever slows a machine down for a while then slows all of them. Short work
+    goes on for ``at_least`` seconds, ``MOST`` rounds at most. ``wait`` returns when
+    the device has nothing more to do; ``progress`` is told the name before each call.
+    """
+    taken, end = [], 0.0
+    while len(taken) <= rounds or (len(taken) <= MOST and clock() < end):
+        if len(taken) == 1:
+            end = clock() + at_least
+        taken.append([])
+        for name, call in contestants.items():
+            progress(name)
+            wait()
+            start = clock()
+            call()
+            wait()
+            taken[-1].append(clock() - start)
+    return {name: Timing(seconds) for name, seconds in zip(contestants, zip(*taken[1:]))}
 
 
 @dataclass
@@ -31,11 +85,6 @@ class Row:
     speedup: Speedup | None = None
     #: Whatever else was measured, by column heading with unit.
     numbers: dict[str, Number] = field(default_factory=dict)
-
-    def as_dict(self) -> dict:
-        """For JSON, times in seconds."""
-        timing = self.timing and dict(self.timing._asdict(), median=self.timing.median)
-        return dict(vars(self), timing=timing, speedup=self.speedup and self.speedup._asdict())
 
 
 @dataclass
@@ -64,12 +113,11 @@ class Context:
         ``numbers`` are added to every row. ``memory`` is measured in one more
         call of each.
         """
-        on_gpu = self.device == 'cuda'
         timings = paired(
             contestants,
             min(self.rounds, max_rounds or self.rounds),
             at_least=self.at_least,
-            wait=torch.cuda.synchronize if on_gpu else lambda: None,
+            wait=torch.cuda.synchronize if self.device == 'cuda' else lambda: None,
             progress=lambda name: say(f'{work}: {name}'),
         )
         rows = [Row(work, name, timing, numbers=dict(numbers)) for name, timing in timings.items()]
@@ -77,9 +125,7 @@ class Context:
             row.speedup = speedup(rows[0].timing, row.timing)
         for row in rows if memory else ():
             call = contestants[row.contestant]
-            measure = partial(extra_memory, device=self.device)
-            peak = call(measure) if isinstance(call, Worker) else measure(call)
-            row.numbers['extra memory (MB)'] = peak
+            row.numbers['extra memory (MB)'] = extra_memory(call, self.device)
         return rows
 
 
@@ -96,18 +142,15 @@ class Plot:
 
 @dataclass
 class Section:
-    """A part of the benchmark, and what came of it.
-
-    ``help`` stands above its table; ``error`` says why there are no rows.
-    """
+    """A part of the benchmark, and what came of it."""
 
     name: str
-    help: str
+    help: str  #: Stands above its table.
     measure: Callable[[Context], list[Row]]
     plots: tuple[Plot, ...] = ()
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
-    error: str = ''
+    error: str = ''  #: Why there are no rows.
 
     def run(self, context: Context) -> None:
         """Measure in a fork, so that nothing is left to the next section.
@@ -121,7 +164,7 @@ class Section:
                 self.rows = child.submit(self.measure, context).result()
         except Exception as failure:  # the other sections go on
             traceback.print_exc()
-            self.error = f'{type(failure).__name__}: {failure}'
+            self.error, self.plots = f'{type(failure).__name__}: {failure}', ()
         self.seconds = time.perf_counter() - start
 
 
@@ -152,6 +195,8 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
     records, so it is exact; on a GPU it is the caching allocator's peak. A
     ``release`` of the call drops what is kept from the last time.
     """
+    if isinstance(call, Worker):
+        return call(partial(extra_memory, device=device))
     getattr(call, 'release', lambda: None)()
     if device == 'cuda':
         torch.cuda.synchronize()
@@ -171,24 +216,19 @@ def extra_memory(call: Call, device: str = 'cpu') -> float:
 
 
 class Worker:
-    """A contestant in a process of its own, to be timed in turn with others.
+    """A contestant in a process of its own, which ends with ``stack``.
 
-    For settings that a process cannot undo, or that would help the others.
-    Make all workers before this process computes anything, see
-    :meth:`Section.run`. What ``make`` returns is called over there.
+    For settings that would help the others. Make all workers before this
+    process computes anything. What ``make`` returns is called over there.
     """
 
-    def __init__(self, make: Callable[[], Call]) -> None:
-        self._make, self._pool = make, fork()
+    def __init__(self, make: Callable[[], Call], stack: ExitStack) -> None:
+        self._make, self._pool = make, stack.enter_context(fork())
         self._pool.submit(int).result()  # forks now
 
     def __call__(self, use: Callable[[Call], object] | None = None) -> object:
         """Result of the call, or of ``use`` on it; functions of modules."""
         return self._pool.submit(_in_worker, self._make, use).result()
-
-    def stop(self) -> None:
-        """End the process."""
-        self._pool.shutdown()
 
 
 _calls: list[Call] = []  # of a worker's process
@@ -198,26 +238,6 @@ def _in_worker(make: Callable[[], Call], use: Callable[[Call], object] | None) -
     if not _calls:
         _calls.append(make())
     return _calls[0]() if use is None else use(_calls[0])
-
-
-@contextmanager
-def start_workers(makers: Mapping[tuple[str, str], Callable[[], Call]]):
-    """Workers that passed their first call, and rows that say why others failed."""
-    workers = {name: Worker(make) for name, make in makers.items()}
-    failures = []
-    try:
-        for (work, name), worker in list(workers.items()):
-            say(f'first call of {name}, {work}')
-            try:
-                worker()
-            except Exception as error:  # the other contestants go on
-                why = f'{type(error).__name__}: {error}'
-                failures.append(Row(work, name, numbers=dict(failed=why)))
-                workers.pop((work, name)).stop()
-        yield workers, failures
-    finally:
-        for worker in workers.values():
-            worker.stop()
 
 
 def fork() -> ProcessPoolExecutor:

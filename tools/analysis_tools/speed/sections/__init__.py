@@ -1,3 +1,3 @@
 """The sections, registered in the order in which they are run."""
 
-from . import models, parts, nms, data, gpu  # noqa: F401  # isort: skip
+from . import models, parts, data, gpu  # noqa: F401  # isort: skip

@@ -89,16 +89,16 @@ def annotations(num_images: int, num_classes: int, num_objects: int) -> dict:
     """Content of an annotation file in the format of COCO and LVIS."""
     common = dict(height=SIZE[0], width=SIZE[1])
     common |= dict(neg_category_ids=[1], not_exhaustive_category_ids=[])  # of LVIS
-    counts = dict(image_count=1, instance_count=1)
-    images, entries = [], []
+    images = [dict(common, id=i, file_name=f'{i}.jpg') for i in range(num_images)]
+    entries = []
     for image in range(num_images):
-        images.append(dict(common, id=image, file_name=f'{image}.jpg'))
         boxes = random_boxes(num_objects, SIZE, image)
         boxes[:, 2:] -= boxes[:, :2]
         labels = random_labels(num_objects, num_classes, image)
         for box, label in zip(boxes.tolist(), labels.tolist()):
             about = dict(id=len(entries) + 1, image_id=image, category_id=label + 1, iscrowd=0)
             entries.append(dict(about, bbox=box, area=box[2] * box[3]))
+    counts = dict(image_count=1, instance_count=1)
     categories = [
         dict(counts, id=i + 1, name=str(i), frequency='rcf'[i % 3]) for i in range(num_classes)
     ]
@@ -111,13 +111,12 @@ def detections(image: int, num: int, num_classes: int, num_objects: int) -> dict
     labels = random_labels(num_objects, num_classes, image)
     others = num - num_objects
     generator = torch.Generator().manual_seed(image)
-    moved = boxes + 4 * torch.randn(boxes.shape, generator=generator)
-    # of classes that are there: LVIS ignores others
-    other_labels = labels[random_labels(others, num_objects, image)]
+    boxes += 4 * torch.randn(boxes.shape, generator=generator)
     found = dict(
-        bboxes=torch.cat([moved, random_boxes(others, SIZE, image + 10**6)]),
+        bboxes=torch.cat([boxes, random_boxes(others, SIZE, image + 10**6)]),
         scores=torch.rand(num, generator=generator),
-        labels=torch.cat([labels, other_labels]),
+        # of classes that are there: LVIS ignores others
+        labels=torch.cat([labels, labels[random_labels(others, num_objects, image)]]),
     )
     return dict(img_id=image, ori_shape=SIZE, pred_instances=found)
 
@@ -130,22 +129,17 @@ def _silence():
         yield
 
 
+@_silence()
 def _evaluator(
     metric_type: str, file: Path, num_images: int, num_detections: int, *objects: int
 ) -> Callable[[], dict]:
     """A call that evaluates all detections of ``file``."""
-    with _silence():
-        metric = METRICS.build(dict(type=metric_type, ann_file=str(file)))
-        metric.dataset_meta = dict(classes=[str(i) for i in range(objects[0])])
-        for image in range(num_images):
-            metric.process({}, [detections(image, num_detections, *objects)])
+    metric = METRICS.build(dict(type=metric_type, ann_file=str(file)))
+    metric.dataset_meta = dict(classes=[str(i) for i in range(objects[0])])
+    for image in range(num_images):
+        metric.process({}, [detections(image, num_detections, *objects)])
     results = metric.results
-
-    def evaluate() -> dict[str, float]:
-        with _silence():
-            return metric.compute_metrics(list(results))
-
-    return evaluate
+    return _silence()(lambda: metric.compute_metrics(list(results)))
 
 
 @section(

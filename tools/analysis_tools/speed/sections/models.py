@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -15,14 +15,13 @@ from mmdet_centernet2.engine.hooks.fast_inference import MODES, speed_up
 from ..detectors import CASCADE, CONFIGS, OURS, UPDATE, Prediction, TrainingStep, build
 from ..machine import count_operations, fastest_convolution
 from ..scenes import QUICK_SIZE, TEST_SIZE
-from ..section import Context, Plot, Row, section, start_workers
+from ..section import Context, Plot, Row, Worker, section
 
 FEW = 7  #: Objects.
 GROWTH = 'against the number of objects'
 PAIR = (CASCADE, OURS)
-#: A convolution is repeated until it has this share of the model's arithmetic.
-SHARE = 0.25
-
+TRAIN_SIZES = (640, 640), (64, 64)  #: Full and quick.
+SHARE = 0.25  #: Of the model's arithmetic that the repeated convolution has.
 
 #: Switches of inference and training, by name; each is applied to both detectors.
 SWITCHES: dict[str, Callable[[nn.Module], object]] = {
@@ -45,7 +44,7 @@ OPTIONS: dict[str, tuple[str, torch.dtype | None]] = {
 )
 def inference(context: Context) -> list[Row]:
     size = context.pick(TEST_SIZE, QUICK_SIZE)
-    calls = {name: Prediction(name, size, small=context.quick) for name in CONFIGS}
+    calls = {name: Prediction(build(name, small=context.quick), size) for name in CONFIGS}
     rows = context.compare(f'{size[0]} x {size[1]}', calls, memory=True)
     for row in rows:
         row.numbers.update(calls[row.contestant].work())
@@ -61,32 +60,30 @@ def inference(context: Context) -> list[Row]:
 )
 def fast(context: Context) -> list[Row]:
     size = context.pick(TEST_SIZE, QUICK_SIZE)
-    pairs = itertools.product(SWITCHES, PAIR)
-    makers = {pair: partial(_predict, context, *pair) for pair in pairs}
-    with start_workers(makers) as (workers, rows):
+    with ExitStack() as stack:
+        workers = _workers(_predict, context, SWITCHES, stack)
         operations = count_operations(_predict(context, 'eager', OURS))
         kernels = {dtype: fastest_convolution(context, dtype) for dtype in MODES.values()}
+        rows = []
         for switch in SWITCHES:
             kernel = kernels[torch.bfloat16 if 'bf16' in switch else torch.float32]
             repeats = max(round(SHARE * operations / kernel.operations), 1)
-            calls = {name: workers[switch, name] for name in PAIR if (switch, name) in workers}
-            limit_name = f'convolution {kernel.name}'
-            calls[limit_name] = partial(_repeat, kernel.call, repeats)
-            found = context.compare(f'{size[0]} x {size[1]}, {switch}', calls)
+            limit = {f'convolution {kernel.name}': partial(_repeat, kernel.call, repeats)}
+            found = context.compare(f'{size[0]} x {size[1]}, {switch}', workers[switch] | limit)
             rate = repeats * kernel.operations / found[-1].timing.median
             found[-1].work, found[-1].speedup = f'limit, {switch}', None
             found[-1].numbers['GFLOP/s'] = rate / 1e9
-            for row in found:
-                if row.contestant == OURS:
-                    row.numbers['arithmetic limit (s)'] = operations / rate
-                    row.numbers['times the limit'] = row.timing.median * rate / operations
+            ours, seconds = found[1], operations / rate
+            ours.numbers['arithmetic limit (s)'] = seconds
+            ours.numbers['times the limit'] = ours.timing.median / seconds
             rows += found
     return rows
 
 
 def _predict(context: Context, switch: str, name: str) -> Prediction:
-    predict = Prediction(name, context.pick(TEST_SIZE, QUICK_SIZE), small=context.quick)
-    SWITCHES[switch](predict.model)
+    model = build(name, small=context.quick)
+    predict = Prediction(model, context.pick(TEST_SIZE, QUICK_SIZE))
+    SWITCHES[switch](model)
     return predict
 
 
@@ -94,13 +91,6 @@ def _predict(context: Context, switch: str, name: str) -> Prediction:
 def _repeat(call: Callable, times: int) -> None:
     for _ in range(times):
         call()
-
-
-def _step(
-    context: Context, model: nn.Module, num_objects: int = FEW, amp: torch.dtype | None = None
-) -> TrainingStep:
-    size = context.pick((640, 640), (64, 64))
-    return TrainingStep(model, size, num_objects, amp=amp)
 
 
 @section(
@@ -111,7 +101,8 @@ def _step(
 )
 def train(context: Context) -> list[Row]:
     models = {name: build(name, small=context.quick) for name in (*PAIR, UPDATE)}
-    steps = {name: _step(context, model) for name, model in models.items()}
+    size = context.pick(*TRAIN_SIZES)
+    steps = {name: TrainingStep(model, size, FEW) for name, model in models.items()}
     rows = context.compare(f'{FEW} objects', steps, memory=True)
     for row in rows:
         row.numbers['RoIs trained on'] = ' + '.join(map(str, steps[row.contestant].rois()))
@@ -119,7 +110,7 @@ def train(context: Context) -> list[Row]:
     for num in context.pick((7, 30, 100, 300, 1000, 2000), (7, 30)):
         rows += context.compare(
             f'{num} objects, {GROWTH}',
-            {name: _step(context, model, num) for name, model in models.items()},
+            {name: TrainingStep(model, size, num) for name, model in models.items()},
             max_rounds=2,
             numbers=dict(objects=num),
         )
@@ -132,20 +123,27 @@ def train(context: Context) -> list[Row]:
     'contestant in a process of its own. The losses show that they are finite.',
 )
 def train_options(context: Context) -> list[Row]:
-    pairs = itertools.product(OPTIONS, PAIR)
-    makers = {pair: partial(_train, context, *pair) for pair in pairs}
-    with start_workers(makers) as (workers, rows):
+    rows = []
+    with ExitStack() as stack:
+        workers = _workers(_train, context, OPTIONS, stack)
         for option in OPTIONS:
-            calls = {name: workers[option, name] for name in PAIR if (option, name) in workers}
-            found = context.compare(option, calls, memory=True) if calls else []
+            found = context.compare(option, workers[option], memory=True)
             for row in found:
-                row.numbers['loss'] = calls[row.contestant]()
+                row.numbers['loss'] = workers[option][row.contestant]()
             rows += found
     return rows
+
+
+def _workers(make: Callable, context: Context, switches: Iterable[str], stack: ExitStack) -> dict:
+    """Both detectors with each switch."""
+    return {
+        switch: {name: Worker(partial(make, context, switch, name), stack) for name in PAIR}
+        for switch in switches
+    }
 
 
 def _train(context: Context, option: str, name: str) -> TrainingStep:
     switch, amp = OPTIONS[option]
     model = build(name, small=context.quick)
     SWITCHES[switch](model)
-    return _step(context, model, amp=amp)
+    return TrainingStep(model, context.pick(*TRAIN_SIZES), FEW, amp=amp)
