@@ -33,6 +33,7 @@ from PIL import Image
 from mmdet_centernet2.datasets.transforms import CheckedLoadImageFromFile, Resize
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
+from tests.test_configs.test_every_config_runs import shrink_model
 from tests.test_configs.tiny_data import PICTURES, write_dataset
 
 NAMES = sorted(shipped_configs())
@@ -246,7 +247,7 @@ def test_every_tool_as_a_command(case, tmp_path):
 @pytest.mark.slow
 @every_config
 def test_sahi(case, tmp_path, monkeypatch):
-    """Slices of an image, resized to the size that SAHI is asked for."""
+    """Slices of an image, resized to the size that SAHI is asked for; in fewer channels."""
     import sahi
     from sahi.predict import get_sliced_prediction
 
@@ -255,7 +256,10 @@ def test_sahi(case, tmp_path, monkeypatch):
     checkpoint = tmp_path / 'untrained.pth'
     meta = DATASETS.build(dict(case.cfg.test_dataloader.dataset, lazy_init=True)).metainfo
     torch.save(dict(state_dict={}, meta=dict(dataset_meta=meta)), checkpoint)
-    paths = dict(model_path=str(checkpoint), config_path=str(case.path))
+    small = Config.fromfile(case.path)
+    shrink_model(small.model)
+    small.dump(tmp_path / case.path.name)
+    paths = dict(model_path=str(checkpoint), config_path=str(tmp_path / case.path.name))
     model = sahi.AutoDetectionModel.from_pretrained(
         'mmdet', **paths, device='cpu', image_size=64, confidence_threshold=0.0
     )
