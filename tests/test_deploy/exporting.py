@@ -1,5 +1,6 @@
 """Small models of every family, exported the way mmdeploy does it."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -239,8 +240,9 @@ def export_model(model: nn.Module, deploy: Config, images: Images, folder: Path)
     return str(folder / 'end2end.onnx')
 
 
-def run_onnx(path: str, images: Images, more: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Run a file in onnxruntime; ``more`` names inner values to return, too."""
+@functools.lru_cache(maxsize=2)
+def open_onnx(path: str, more: tuple[str, ...]) -> onnxruntime.InferenceSession:
+    """A file in onnxruntime that gives the values ``more``, too."""
     model = onnx.load(path)
     operators = {node.op_type for node in model.graph.node}
     if 'DeformConv' in operators and digit_version(onnxruntime.__version__) < digit_version('1.25'):
@@ -248,9 +250,14 @@ def run_onnx(path: str, images: Images, more: Sequence[str] = ()) -> dict[str, T
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in more)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=['CPUExecutionProvider']
     )
+
+
+def run_onnx(path: str, images: Images, *more: str) -> dict[str, Tensor]:
+    """Run a file in onnxruntime; ``more`` names inner values to return, too."""
+    session = open_onnx(path, more)
     feeds = dict(input=images.inputs.numpy(), image_sizes=images.sizes.numpy())
     wanted = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]

@@ -59,7 +59,7 @@ def test_dynamic_graph(tmp_path):
 def test_features_in_float16(tmp_path):
     """Weights are half as large, boxes nearly the same; older releases take it, too."""
     model, images, path = export_tensorrt(
-        'cascade',
+        'single second stage',
         tmp_path,
         'static',
         (120, 110),
