@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from types import ModuleType
@@ -32,24 +33,15 @@ class _FitsData(BaseBenchmark):
     ends before ``max_iter``.
     """
 
-    def num_rounds(self) -> int:
-        """Images or batches in the data."""
-        data = self.data_loader if hasattr(self, 'data_loader') else self.dataset
-        try:
-            return len(data)
-        except TypeError:  # an endless sampler
-            return self.max_iter
-
     def run(self, repeat_num: int = 1) -> dict:
         """Measure ``repeat_num`` times.
-
-        Returns:
-            ``avg_fps`` (rounds per second) and what mmdet adds.
 
         Raises:
             ValueError: If too little data is there to warm up and measure.
         """
-        self.max_iter = min(self.max_iter, self.num_rounds())
+        data = self.data_loader if hasattr(self, 'data_loader') else self.dataset
+        with contextlib.suppress(TypeError):  # an endless sampler has no length
+            self.max_iter = min(self.max_iter, len(data))
         self.log_interval = min(self.log_interval, self.max_iter)
         if self.max_iter <= self.num_warmup:
             raise ValueError(
@@ -68,21 +60,17 @@ class FittingDatasetBenchmark(_FitsData, DatasetBenchmark):
 
 
 class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
-    """mmdet's inference benchmark on whatever device is there.
+    """mmdet's inference benchmark, which calls CUDA in any case, on the device that is there.
 
-    mmdet's calls CUDA in any case. Here a missing checkpoint measures a model
-    with its initial weights, and the spread of the times is told besides
-    their mean.
+    Without a checkpoint, initial weights are measured; the spread of the times
+    is told besides their mean.
     """
 
     def _init_model(self, checkpoint: str | None, is_fuse_conv_bn: bool) -> nn.Module:
         model = MODELS.build(copy.deepcopy(self.cfg.model))
         if checkpoint is None:
-            print_log(
-                'No --checkpoint: measuring initial weights. A trained '
-                'model finds other numbers of boxes.',
-                self.logger,
-            )
+            said = 'No --checkpoint: measuring initial weights, which find other numbers of boxes.'
+            print_log(said, self.logger)
         else:
             load_checkpoint(model, checkpoint, map_location='cpu')
         if is_fuse_conv_bn:
@@ -91,12 +79,7 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         return speed_up_as_configured(model, self.cfg)
 
     def run_once(self) -> dict:
-        """Time ``model.test_step`` image by image, loading left out.
-
-        Returns:
-            ``fps`` (images per second) and ``seconds``, one figure per
-            measured image.
-        """
+        """Images per second, and seconds of each ``model.test_step``, loading left out."""
         seconds = []
         for count, data in enumerate(self.data_loader, start=1):
             elapsed = self._time_step(data)
@@ -109,11 +92,7 @@ class AnyDeviceInferenceBenchmark(_FitsData, InferenceBenchmark):
         return dict(fps=len(seconds) / sum(seconds), seconds=seconds)
 
     def average_multiple_runs(self, results: list[dict]) -> dict:
-        """Report all results of :meth:`run_once` together.
-
-        Returns:
-            ``avg_fps``, ``fps_list`` and ``seconds``.
-        """
+        """Report all results of :meth:`run_once` together."""
         fps = [result['fps'] for result in results]
         seconds = sum((result['seconds'] for result in results), [])
         print_log('============== Done ==================', self.logger)
