@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from mmdet.apis import init_detector
 
 from mmdet_centernet2.deploy.parity import (
-    Agreement,
     agreement,
     average_precision,
     exported_finder,
@@ -69,27 +68,25 @@ def test_every_stray_is_counted(seed, lost, made_up):
     assert result.within(box=0.3) == (lost == made_up == 0)
 
 
-def test_equal_boxes_are_told_apart_by_their_scores():
-    box = [10, 10, 20, 20]
-    one = detections([box, box], [0.9, 0.2])
-    other = detections([box, box], [0.2, 0.9])
-    result = agreement([one], [other], 0.0)
-    assert result.pairs == 2 and result.score == 0
+BOX = [10, 10, 20, 20]
 
 
-def test_another_class_is_another_object():
-    one = detections([[10, 10, 20, 20]], [0.9], [0])
-    other = detections([[10, 10, 20, 20]], [0.9], [1])
-    result = agreement([one], [other], 0.0)
-    assert (result.pairs, result.only_reference, result.only_other) == (0, 1, 1)
-    assert not result.within()
-
-
-def test_one_cannot_be_paired_with_two():
-    one = detections([[10, 10, 20, 20]], [0.9])
-    other = detections([[10, 10, 20, 20], [10, 10, 20, 20.1]], [0.9, 0.8])
-    result = agreement([one], [other], 0.0)
-    assert (result.pairs, result.only_other) == (1, 1)
+@pytest.mark.parametrize(
+    'one, other, counts',
+    [
+        pytest.param(([BOX, BOX], [0.9, 0.2]), ([BOX, BOX], [0.2, 0.9]), (2, 0, 0), id='scores'),
+        pytest.param(([BOX], [0.9], [0]), ([BOX], [0.9], [1]), (0, 1, 1), id='another class'),
+        pytest.param(
+            ([BOX], [0.9]), ([BOX, [10, 10, 20, 20.1]], [0.9, 0.8]), (1, 0, 1), id='one for two'
+        ),
+        pytest.param(([], []), ([], []), (0, 0, 0), id='nothing'),
+    ],
+)
+def test_who_is_paired(one, other, counts):
+    result = agreement([detections(*one)], [detections(*other)])
+    assert (result.pairs, result.only_reference, result.only_other) == counts
+    assert result.images == 1 and result.score == result.box == 0
+    assert result.within() == (counts[1:] == (0, 0))
 
 
 def test_score_on_the_threshold_is_no_stray():
@@ -108,12 +105,6 @@ def test_masks_that_differ():
     other.masks = one.masks.copy()
     other.masks[0, 0] = False
     assert agreement([one], [other], 0.0).mask == 0.25
-
-
-def test_nothing_found_agrees():
-    nothing = detections([], [])
-    assert agreement([nothing], [nothing], 0.0) == Agreement(0.0, images=1)
-    assert agreement([nothing], [nothing], 0.0).within()
 
 
 # -----whole models-----
