@@ -90,7 +90,8 @@ def test_what_our_scope_holds():
         if name.isupper() and hasattr(value, 'module_dict')
         for key in value.module_dict
     }
-    assert held == {'TRANSFORMS.LoadImageFromFile', 'TRANSFORMS.Resize'}
+    names = ('LoadImageFromFile', 'PackDetInputs', 'Resize')
+    assert held == {f'TRANSFORMS.{name}' for name in names}
 
 
 def test_model_transforms_and_schedule_of_an_inherited_config(tmp_path):

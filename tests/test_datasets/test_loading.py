@@ -236,6 +236,22 @@ def test_jpegs_have_pillows_pixels(tmp_path, monkeypatch, size, subsampling, pro
     np.testing.assert_array_equal(found[..., ::-1], np.asarray(Image.open(path)))
 
 
+@pytest.mark.parametrize('mode', ['L', 'CMYK'])
+def test_jpegs_of_other_colours_are_read_as_mmcv_does(tmp_path, mode):
+    path = tmp_path / 'image.jpg'
+    Image.fromarray(colours(RAMP >> 8).astype(np.uint8)).convert(mode).save(path)
+    theirs = LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(path)))['img']
+    np.testing.assert_array_equal(load(path)['img'], theirs)
+
+
+@pytest.mark.parametrize('marker', [b'', b'\xff\xd8', b'\xff\xd8\xff\xe0\0\x04ab\xff\xd9'])
+def test_no_more_than_the_start_of_a_jpeg(tmp_path, marker):
+    path = tmp_path / 'image.jpg'
+    path.write_bytes(marker)
+    with pytest.raises(ImageReadError, match='image.jpg'):
+        load(path)
+
+
 def test_a_photo_without_loss_is_read_once(tmp_path, monkeypatch):
     path = tmp_path / 'image.png'
     pixels = colours(RAMP >> 8).astype(np.uint8)

@@ -1,10 +1,10 @@
 """Transforms of the data pipelines."""
 
 from .aerial import KeepBoxesByCenter, RandomQuarterTurns
-from .antialias_resize import AntialiasResize, AntialiasShortestEdge
 from .efficientdet_resize_crop import EfficientDetResizeCrop
 from .loading import CheckedLoadImageFromFile, ImageReadError
-from .resize import Resize
+from .packing import PackDetInputs
+from .resize import AntialiasResize, AntialiasShortestEdge, Resize
 
 __all__ = [
     'AntialiasResize',
@@ -13,6 +13,7 @@ __all__ = [
     'EfficientDetResizeCrop',
     'ImageReadError',
     'KeepBoxesByCenter',
+    'PackDetInputs',
     'RandomQuarterTurns',
     'Resize',
 ]

@@ -12,7 +12,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from .antialias_resize import resize_antialiased
+from .resize import resize_antialiased
 
 BACKENDS = ('antialias', 'pillow', 'cv2')
 
@@ -119,7 +119,7 @@ class EfficientDetResizeCrop(BaseTransform):
         factor, y, x = self._random_draws()
         height, width = results['img'].shape[:2]
         plan = plan_resize_crop((height, width), self.size, factor, (y, x))
-        results['img'] = self._resize_image(results['img'], plan)
+        results['img'] = self._resize(results['img'], plan)
         results['img_shape'] = plan.crop_size
         results['scale_factor'] = (plan.scaled_size[1] / width, plan.scaled_size[0] / height)
         if results.get('gt_bboxes') is not None:
@@ -129,42 +129,36 @@ class EfficientDetResizeCrop(BaseTransform):
         if results.get('gt_masks') is not None:
             results['gt_masks'] = self._move_masks(results['gt_masks'], plan)
         if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = self._resize_labels(results['gt_seg_map'], plan)
+            results['gt_seg_map'] = self._resize(results['gt_seg_map'], plan, 'nearest')
         return results
 
-    def _resize_image(self, image: np.ndarray, plan: ResizeCrop) -> np.ndarray:
-        """The window of the scaled image, of shape ``crop_size``."""
+    def _resize(
+        self, pixels: np.ndarray, plan: ResizeCrop, interpolation: str = 'bilinear'
+    ) -> np.ndarray:
+        """The window of the scaled image or mask, of shape ``crop_size``."""
         height, width = plan.scaled_size
-        if self.backend == 'antialias':
-            scaled = resize_antialiased(image, height, width)
+        if self.backend == 'antialias' and interpolation == 'bilinear':
+            scaled = resize_antialiased(pixels, height, width)
         else:
-            scaled = mmcv.imresize(image, (width, height), backend=self.backend)
+            backend = 'cv2' if self.backend == 'cv2' else 'pillow'
+            scaled = mmcv.imresize(
+                pixels, (width, height), interpolation=interpolation, backend=backend
+            )
         return np.ascontiguousarray(scaled[plan.window])
-
-    def _resize_labels(self, labels: np.ndarray, plan: ResizeCrop) -> np.ndarray:
-        """:meth:`_resize_image` without interpolation."""
-        backend = 'cv2' if self.backend == 'cv2' else 'pillow'
-        scaled = mmcv.imresize(
-            labels, plan.scaled_size[::-1], interpolation='nearest', backend=backend
-        )
-        return scaled[plan.window]
 
     def _move_masks(
         self, masks: BitmapMasks | PolygonMasks, plan: ResizeCrop
     ) -> BitmapMasks | PolygonMasks:
         if isinstance(masks, PolygonMasks):  # scaled and moved, not clipped
-            corner = plan.offset[::-1]  # x, y
-            return PolygonMasks(
+            moved = [
                 [
-                    [
-                        (np.asarray(polygon).reshape(-1, 2) * plan.img_scale - corner).reshape(-1)
-                        for polygon in parts
-                    ]
-                    for parts in masks.masks
-                ],
-                *plan.crop_size,
-            )
+                    (np.reshape(xy, (-1, 2)) * plan.img_scale - plan.offset[::-1]).ravel()
+                    for xy in polygons
+                ]
+                for polygons in masks.masks
+            ]
+            return PolygonMasks(moved, *plan.crop_size)
         moved = [  # they may be boolean, which pillow would not resize
-            self._resize_labels(np.asarray(mask, np.uint8), plan) for mask in masks.masks
+            self._resize(np.asarray(mask, np.uint8), plan, 'nearest') for mask in masks.masks
         ]
         return BitmapMasks(moved, *plan.crop_size)

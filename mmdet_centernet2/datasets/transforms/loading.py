@@ -16,7 +16,6 @@ from ...registry import TRANSFORMS as SCOPED_TRANSFORMS
 from ...utils.errors import UserError
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
-_JPEG_END = b'\xff\xd9'  # a truncated file lacks it
 
 
 class ImageReadError(UserError, OSError):
@@ -34,8 +33,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
     Use ``imdecode_backend='pillow'`` for the pixels of detectron2. It also
     notices truncated files, which OpenCV's decoder (mmcv's default) fills with
-    grey. Upright colour JPEGs that are whole are still read by OpenCV: both
-    call libjpeg-turbo.
+    grey. Whole colour JPEGs without EXIF are still read by OpenCV: both call
+    libjpeg-turbo.
 
     Tools of mmdet's and others look for a ``LoadImageFromFile`` in the
     pipeline. Under this name it is in the scope of this package::
@@ -71,11 +70,15 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
     def _decode(self, path: str) -> np.ndarray | None:
         """Upright RGB images, and grey ones of 16 bits; None for what mmcv reads as well."""
         try:
-            content = fileio.get(path, backend_args=self.backend_args)
+            if self.backend_args or '://' in path:
+                content = fileio.get(path, backend_args=self.backend_args)
+            else:  # several times as fast
+                with open(path, 'rb') as file:
+                    content = file.read()
+            if _is_plain_jpeg(content):
+                return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
             image = Image.open(io.BytesIO(content))
             if image.mode == 'RGB' and image.getexif().get(_ORIENTATION, 1) == 1:
-                if image.format == 'JPEG' and content.endswith(_JPEG_END):
-                    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
                 return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
             if image.mode[0] not in 'IF':
                 return None
@@ -83,6 +86,18 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         except Exception:  # mmcv's turn, which tries once more and says why
             return None
         return _eight_bits(image, path)
+
+
+def _is_plain_jpeg(content: bytes) -> bool:
+    """Whether it is a whole JPEG of three colours, without EXIF."""
+    if not (content.startswith(b'\xff\xd8') and content.endswith(b'\xff\xd9')):
+        return False
+    at = 2
+    while content[at] == 0xFF and content[at + 1] != 0xE1:  # APP1: EXIF or XMP
+        if content[at + 1] in (0xC0, 0xC1, 0xC2):  # the frame's header
+            return content[at + 9] == 3
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
+    return False
 
 
 def _eight_bits(image: Image.Image, path: str) -> np.ndarray:

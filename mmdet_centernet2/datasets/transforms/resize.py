@@ -1,14 +1,48 @@
-"""Resizing test images to the size that the original gives them."""
+"""Resizing to the sizes of the original, and to its pixels or nearly so."""
 
 from __future__ import annotations
 
 import copy
 
+import cv2
+import numpy as np
+import torch
 from mmdet.datasets.transforms import Resize as MMDetResize
+from mmdet.datasets.transforms import ResizeShortestEdge
+from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 
 from ...registry import TRANSFORMS
 
 ROUNDINGS = ('nearest', 'down')
+
+
+def resize_antialiased(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bilinear pixels to one grey level.
+
+    OpenCV enlarges, where nothing needs antialiasing, torch does the rest.
+
+    Args:
+        image: (h, w) or (h, w, C), uint8 or float32.
+        height, width: Of the result.
+    """
+    if height >= image.shape[0] and width >= image.shape[1]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    rows_scaled = _antialias(image, height, image.shape[1])  # the faster direction first
+    return _antialias(rows_scaled, height, width)
+
+
+def _antialias(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """torch's antialiased image, (height, width) or (height, width, C)."""
+    scaled = np.empty((height, width, *image.shape[2:]), image.dtype)
+    source, target = (
+        torch.from_numpy(np.ascontiguousarray(pixels).reshape(1, *pixels.shape[:2], -1))
+        for pixels in (image, scaled)
+    )
+    # F.interpolate would separate the channels
+    torch.ops.aten._upsample_bilinear2d_aa.out(
+        source.permute(0, 3, 1, 2), (height, width), False, out=target.permute(0, 3, 1, 2)
+    )
+    return scaled
 
 
 @TRANSFORMS.register_module()
@@ -74,3 +108,38 @@ def _shortest_edge(img_size: tuple[int, int], short: float, longest: float) -> l
         factor = longest / max(lengths)
         lengths = [length * factor for length in lengths]
     return lengths
+
+
+@MMDET_TRANSFORMS.register_module()
+class AntialiasResize(MMDetResize):
+    """mmdet's ``Resize`` to Pillow's pixels by :func:`resize_antialiased`.
+
+    Only for ``keep_ratio=False``.
+
+    Args:
+        *args, **kwargs: See mmdet's ``Resize``.
+    """
+
+    def _resize_img(self, results: dict) -> None:
+        image = results.get('img')
+        if image is None or self.keep_ratio:
+            return super()._resize_img(results)
+        width, height = results['scale']
+        results['img'] = resize_antialiased(image, height, width)
+        results['img_shape'] = (height, width)
+        results['scale_factor'] = (width / image.shape[1], height / image.shape[0])
+        results['keep_ratio'] = False
+
+
+@MMDET_TRANSFORMS.register_module()
+class AntialiasShortestEdge(ResizeShortestEdge):
+    """mmdet's ``ResizeShortestEdge`` by means of :class:`AntialiasResize`.
+
+    As the ``resize_type`` of mmdet's ``RandomChoiceResize``, for training.
+
+    Args:
+        *args, **kwargs: See mmdet's ``ResizeShortestEdge``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, resize_type='AntialiasResize', **kwargs)

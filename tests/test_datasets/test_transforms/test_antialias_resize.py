@@ -5,7 +5,7 @@ import pytest
 from mmdet.registry import TRANSFORMS
 from PIL import Image
 
-from mmdet_centernet2.datasets.transforms.antialias_resize import resize_antialiased
+from mmdet_centernet2.datasets.transforms.resize import resize_antialiased
 
 SCALES = dict(scales=[40, 64, 97, 200], max_size=300)
 
@@ -35,6 +35,17 @@ def test_pillow_to_one_grey_level(size):
         difference = found['img'].astype(int) - wanted['img']
         assert np.abs(difference).max() <= 1  # Pillow rounds after each axis
         assert np.abs(difference).mean() < 0.35
+
+
+@pytest.mark.parametrize('size', [(7, 200), (200, 7), (80, 200), (240, 180), (399, 301), (1, 1)])
+def test_any_ratio(size):
+    """Of a photograph's size, also smaller in one direction and larger in the other."""
+    image = np.random.default_rng(1).integers(0, 256, (160, 230, 3), dtype=np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR)).astype(int)
+    assert np.abs(resize_antialiased(image, *size) - wanted).max() <= 1
+    window = image[:, 20:-9]  # of which rows are not in one piece
+    wanted = resize_antialiased(np.ascontiguousarray(window), *size)
+    np.testing.assert_array_equal(resize_antialiased(window, *size), wanted)
 
 
 @pytest.mark.parametrize('size', [(12, 18), (60, 90)])
