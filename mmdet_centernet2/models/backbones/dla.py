@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from mmcv.cnn import build_norm_layer
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
@@ -23,39 +24,25 @@ def conv_norm(
     return [conv, build_norm_layer(norm_cfg, out_channels)[1]]
 
 
-class DLABasicBlock(nn.Module):
-    """Two 3x3 convolutions, the first with the stride, and a residual."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, norm_cfg: ConfigType
-    ) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = conv_norm(in_channels, out_channels, 3, stride, norm_cfg)
-        self.conv2, self.bn2 = conv_norm(out_channels, out_channels, 3, 1, norm_cfg)
+class DLABasicBlock(BasicBlock):
+    """ResNet's block with a residual that the tree gives."""
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(B, C_in, H, W) and the residual (B, C, H / s, W / s)."""
-        out = self.bn1(self.conv1(x)).relu()
-        return (self.bn2(self.conv2(out)) + residual).relu()
+        out = self.norm1(self.conv1(x)).relu()
+        return (self.norm2(self.conv2(out)) + residual).relu()
 
 
-class DLABottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions, half as wide inside, and a residual."""
+class DLABottleneck(Bottleneck):
+    """ResNet's bottleneck, half as wide inside, with a residual that the tree gives."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, norm_cfg: ConfigType
-    ) -> None:
-        super().__init__()
-        width = out_channels // 2
-        self.conv1, self.bn1 = conv_norm(in_channels, width, 1, 1, norm_cfg)
-        self.conv2, self.bn2 = conv_norm(width, width, 3, stride, norm_cfg)
-        self.conv3, self.bn3 = conv_norm(width, out_channels, 1, 1, norm_cfg)
+    expansion = 2
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(B, C_in, H, W) and the residual (B, C, H / s, W / s)."""
-        out = self.bn1(self.conv1(x)).relu()
-        out = self.bn2(self.conv2(out)).relu()
-        return (self.bn3(self.conv3(out)) + residual).relu()
+        out = self.norm1(self.conv1(x)).relu()
+        out = self.norm2(self.conv2(out)).relu()
+        return (self.norm3(self.conv3(out)) + residual).relu()
 
 
 class DLARoot(nn.Module):
@@ -65,9 +52,9 @@ class DLARoot(nn.Module):
         super().__init__()
         self.conv, self.bn = conv_norm(in_channels, out_channels, 1, 1, norm_cfg)
 
-    def forward(self, children: Sequence[Tensor]) -> Tensor:
+    def forward(self, children: list[Tensor]) -> Tensor:
         """Children of equal size, each (B, C_i, H, W)."""
-        return self.bn(self.conv(torch.cat(list(children), 1))).relu()
+        return self.bn(self.conv(torch.cat(children, 1))).relu()
 
 
 class DLATree(nn.Module):
@@ -89,7 +76,7 @@ class DLATree(nn.Module):
     def __init__(
         self,
         depth: int,
-        block: type,
+        block: type[BasicBlock | Bottleneck],
         in_channels: int,
         out_channels: int,
         stride: int,
@@ -103,8 +90,9 @@ class DLATree(nn.Module):
         if level_root:
             extra_channels += in_channels
         if self.is_leaf:
-            self.tree1 = block(in_channels, out_channels, stride, norm_cfg)
-            self.tree2 = block(out_channels, out_channels, 1, norm_cfg)
+            width = out_channels // block.expansion
+            self.tree1 = block(in_channels, width, stride, norm_cfg=norm_cfg)
+            self.tree2 = block(out_channels, width, norm_cfg=norm_cfg)
             self.root = DLARoot(2 * out_channels + extra_channels, out_channels, norm_cfg)
         else:
             make = partial(DLATree, depth - 1, block, level_root=False, norm_cfg=norm_cfg)
@@ -118,14 +106,14 @@ class DLATree(nn.Module):
 
     def forward(self, x: Tensor, children: Sequence[Tensor] = ()) -> Tensor:
         """(B, C_in, H, W) and the parent's children to (B, C, H / s, W / s)."""
-        children, bottom = list(children), x
+        bottom = x
         if self.stride > 1:  # rounded up, as in the blocks
             bottom = nn.functional.max_pool2d(x, self.stride, ceil_mode=True)
         if self.level_root:
-            children.insert(0, bottom)
+            children = [bottom, *children]
         if not self.is_leaf:
             x1 = self.tree1(x)
-            return self.tree2(x1, children + [x1])
+            return self.tree2(x1, [*children, x1])
         x1 = self.tree1(x, self.project(bottom) if hasattr(self, 'project') else bottom)
         x2 = self.tree2(x1, x1)
         return self.root([x2, x1, *children])
@@ -152,7 +140,7 @@ class DLA(BaseModule):
     """
 
     #: depth: (block, tree depths of levels 2 to 5, channels of levels 0 to 5)
-    arch_settings: dict[int, tuple[type, Sequence[int], Sequence[int]]] = {
+    arch_settings: dict[int, tuple[type[BasicBlock | Bottleneck], Sequence[int], Sequence[int]]] = {
         34: (DLABasicBlock, (1, 2, 2, 1), (16, 32, 64, 128, 256, 512)),
         60: (DLABottleneck, (1, 2, 3, 1), (16, 32, 128, 256, 512, 1024)),
     }

@@ -1,9 +1,6 @@
 """The class-wise CenterNet head, a detector of one stage."""
 
-import math
-
 import torch
-from mmdet.models.dense_heads import AnchorFreeHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
@@ -20,15 +17,12 @@ class CenterNet2Head(CenterNet2ProposalHead):
     A second tower feeds the heat maps; scores are the heat itself. Arguments
     are those of :class:`CenterNet2ProposalHead`.
 
-    Raises:
-        ValueError: If ``num_classes`` is less than 1.
-
     Source: CenterNet2 paper (arXiv 2103.07461), its one-stage CenterNet.
     """
 
     heat_predictor = 'conv_cls'
     heat_loss_name = ''
-    max_classes = math.inf
+    has_cls_tower = True
     sqrt_score = False
 
     def __init__(
@@ -39,16 +33,6 @@ class CenterNet2Head(CenterNet2ProposalHead):
         **kwargs,
     ) -> None:
         super().__init__(num_classes=num_classes, more_pos=more_pos, loss_cls=loss_cls, **kwargs)
-
-    def _init_cls_convs(self) -> None:
-        """Build the class tower."""
-        AnchorFreeHead._init_cls_convs(self)
-
-    def _heat_feat(self, x: Tensor, reg_feat: Tensor) -> Tensor:
-        """Features of the class tower, (B, C, H, W)."""
-        for conv in self.cls_convs:
-            x = conv(x)
-        return x
 
     @torch.no_grad()
     def predict_by_feat(

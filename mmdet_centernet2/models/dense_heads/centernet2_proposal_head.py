@@ -49,7 +49,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         in_channels: Channels of every input level.
         feat_channels: Channels of the tower. Defaults to ``in_channels``, as
             in the original.
-        num_classes: Always 1; two-stage detectors of mmdet set it.
+        num_classes: Number of heat maps; two-stage detectors of mmdet set it to 1.
         stacked_convs: Convolutions of the tower.
         strides: Stride of each level in pixels.
         regress_ranges: For each level the lowest and highest half diagonal of
@@ -69,8 +69,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         **kwargs: See mmdet's ``AnchorFreeHead``.
 
     Raises:
-        ValueError: If ``num_classes`` is not 1, a stride is odd, or there is
-            not one range for each stride.
+        ValueError: If there is not one range for each stride.
 
     Source: CenterNet2 paper (arXiv 2103.07461), first stage. What may surprise:
     docs/differences.md, 1 to 4 and 17 to 26.
@@ -78,7 +77,7 @@ class CenterNet2ProposalHead(AnchorFreeHead):
 
     heat_predictor = 'conv_agn'  # in the state dict
     heat_loss_name = 'agn_'  # in the names of the losses
-    max_classes: float = 1
+    has_cls_tower = False
     sqrt_score = True  # proposals carry the square root of the objectness
 
     def __init__(
@@ -107,13 +106,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
             raise ValueError(
                 f'{len(strides)} strides but {len(regress_ranges)} regress_ranges: '
                 'give one (low, high) range for each stride'
-            )
-        if any(stride % 2 for stride in strides):
-            raise ValueError(f'strides must be even, got {tuple(strides)}')
-        if num_classes < 1 or num_classes > self.max_classes:
-            raise ValueError(
-                f'{type(self).__name__}: num_classes must be '
-                f'{"1" if self.max_classes == 1 else "positive"}, got {num_classes}'
             )
         super().__init__(
             num_classes=num_classes,
@@ -156,8 +148,10 @@ class CenterNet2ProposalHead(AnchorFreeHead):
                 kaiming_init(module, distribution='uniform', mode='fan_in')
 
     def _init_cls_convs(self) -> None:
-        """No class tower: the heat map comes from the box tower."""
+        """Without a class tower, the heat map comes from the box tower."""
         self.cls_convs = nn.ModuleList()
+        if self.has_cls_tower:
+            super()._init_cls_convs()
 
     def _init_reg_convs(self) -> None:
         """The box tower; its deformable convolution is ours."""
@@ -192,15 +186,13 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         reg_feat = x
         for conv in self.reg_convs:
             reg_feat = conv(reg_feat)
-        heat_feat = self._heat_feat(x, reg_feat)
+        heat_feat = x if self.has_cls_tower else reg_feat
+        for conv in self.cls_convs:
+            heat_feat = conv(heat_feat)
         heat_logits = getattr(self, self.heat_predictor)(heat_feat)
         with disable_autocast(x.device):
             ltrb = scale(self.conv_reg(reg_feat.to(self.conv_reg.weight.dtype))).relu()
         return heat_logits, ltrb
-
-    def _heat_feat(self, x: Tensor, reg_feat: Tensor) -> Tensor:
-        """Features that the heat map is predicted from, (B, C, H, W)."""
-        return reg_feat
 
     def loss_by_feat(
         self,
@@ -222,8 +214,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         num_pos, num_reg = reduce_mean(counts.float()).clamp(min=1)
         pos_loss, neg_loss = self.loss_cls(
             heat_logits,
-            layout.elements(targets.heat.rows, targets.heat.labels, self.num_classes),
-            targets.heat.values,
+            layout.elements(targets.heat_inds, targets.heat_labels, self.num_classes),
+            targets.heat_values,
             layout.elements(targets.pos_inds, targets.pos_labels, self.num_classes),
             num_pos,
         )
@@ -253,7 +245,8 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         args = gt, layout, self.regress_ranges
         targets = center_targets(*args, self.num_classes, self.hm_min_overlap, self.hm_min_radius)
         if self.more_pos:
-            targets.pos_inds, targets.pos_labels = mine_positives(*args, ltrb_rows, **self.more_pos)
+            rows, labels = mine_positives(*args, ltrb_rows, **self.more_pos)
+            targets = targets._replace(pos_inds=rows, pos_labels=labels)
         return layout, targets
 
     @torch.no_grad()

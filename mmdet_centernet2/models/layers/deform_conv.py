@@ -4,8 +4,7 @@ from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .disable_autocast import disable_autocast
-from .disable_compile import disable_compile
+from .disable import disable_autocast, disable_compile
 
 
 @MODELS.register_module()

@@ -18,18 +18,14 @@ def _freeze_running_stats(module: nn.Module) -> Iterator[None]:
         for norm in module.modules()
         if isinstance(norm, _BatchNorm) and norm.track_running_stats and norm.training
     ]
-    momenta = [norm.momentum for norm in norms]
-    counters = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
-    counts = [counter.clone() for counter in counters]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = 0.0
+            norm.momentum, norm.num_batches_tracked = 0.0, None
         yield
     finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-        for counter, count in zip(counters, counts):
-            counter.copy_(count)
+        for norm, (momentum, count) in zip(norms, kept):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def recompute(module: nn.Module, *args: Any) -> Any:

@@ -16,9 +16,8 @@ def federated_bce(cls_score: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
     Logits (n, k) are those of ``classes`` (k, ) only.
     """
     targets = (labels[:, None] == classes[None]).float()
-    return F.binary_cross_entropy_with_logits(cls_score.float(), targets, reduction='none').sum(
-        dim=1
-    )
+    losses = F.binary_cross_entropy_with_logits(cls_score.float(), targets, reduction='none')
+    return losses.sum(dim=1)
 
 
 def _rank_generator() -> torch.Generator:
@@ -80,9 +79,8 @@ class FederatedLoss(nn.Module):
         super().__init__()
         if not use_sigmoid:
             raise ValueError(
-                'FederatedLoss needs use_sigmoid=True: every class that a softmax has a target '
-                'for is chosen, so that the choice would change nothing; take '
-                "dict(type='CrossEntropyLoss', use_sigmoid=False) instead"
+                'FederatedLoss needs use_sigmoid=True; a softmax over the chosen classes would be '
+                "dict(type='CrossEntropyLoss', use_sigmoid=False)"
             )
         if num_sampled_classes is not None and num_sampled_classes < 1:
             raise ValueError(
@@ -106,8 +104,17 @@ class FederatedLoss(nn.Module):
         return self.num_sampled_classes is not None
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """Number of logits: one for the background, last, though unused."""
-        self._check_num_classes(num_classes)
+        """Number of logits: one for the background, last, though unused.
+
+        Raises:
+            ValueError: If ``cat_freq`` is for another number of classes.
+        """
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                f'FederatedLoss: cat_freq has {len(self.class_weights)} classes, the box head '
+                f'{num_classes}: set cat_freq to the image counts of your data set '
+                '(tools/dataset_converters/lvis_image_counts.py makes them) or to None'
+            )
         return num_classes + 1
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
@@ -140,19 +147,10 @@ class FederatedLoss(nn.Module):
 
         Returns:
             Distinct classes below C: those that appeared, then the drawn ones.
-
-        Raises:
-            ValueError: If a label is not in [0, C], or ``cat_freq`` is for
-                another number of classes.
         """
-        self._check_num_classes(num_classes)
         if self.num_sampled_classes is None:
             return torch.arange(num_classes, device=labels.device)
         appeared = labels.cpu().unique()
-        if len(appeared) and (appeared[0] < 0 or appeared[-1] > num_classes):
-            raise ValueError(
-                f'labels must be in [0, {num_classes}], got {appeared[0]} to {appeared[-1]}'
-            )
         missing = self.num_sampled_classes - len(appeared)
         classes = appeared[appeared < num_classes]
         weights = torch.ones(num_classes, device='cpu')
@@ -194,12 +192,3 @@ class FederatedLoss(nn.Module):
             cls_score = cls_score.index_select(1, classes)
         loss = federated_bce(cls_score, labels, classes)
         return self.loss_weight * weight_reduce_loss(loss, label_weights, reduction, avg_factor)
-
-    def _check_num_classes(self, num_classes: int) -> None:
-        if self.class_weights is None or len(self.class_weights) == num_classes:
-            return
-        raise ValueError(
-            f'FederatedLoss: cat_freq has {len(self.class_weights)} classes, the box head '
-            f'{num_classes}: set cat_freq to the image counts of your data set '
-            '(tools/dataset_converters/lvis_image_counts.py makes them) or to None'
-        )

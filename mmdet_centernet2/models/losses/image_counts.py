@@ -19,48 +19,26 @@ def load_image_counts(source: CountSource) -> list[float]:
 
     Raises:
         ValueError: If the source is none of these.
-        FileNotFoundError: If there is no such file.
     """
     if not isinstance(source, (str, Path)):
-        return _check_counts(source, 'the list of image counts')
-    path = LVIS_V1_COUNTS if source == 'lvis_v1' else Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no image counts at {path}: give a JSON file, a list of numbers, or 'lvis_v1'"
-        )
-    return _check_counts(_read_counts(path), str(path))
-
-
-def _read_counts(path: Path) -> list:
-    """The counts of a file, in the order of the category ids."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{path} is not a JSON file: {error}') from error
-    if not isinstance(content, list):
-        raise ValueError(
-            f'{path} does not hold a list of image counts; make one with '
-            'tools/dataset_converters/lvis_image_counts.py'
-        )
-    if not any(isinstance(entry, dict) for entry in content):
-        return content
-    try:
-        return [entry['image_count'] for entry in sorted(content, key=lambda entry: entry['id'])]
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path}: every entry needs "id" and "image_count": {type(error).__name__}: {error}'
-        ) from error
-
-
-def _check_counts(counts: Sequence[float], where: str) -> list[float]:
-    counts = list(counts)
-    if not counts:
-        raise ValueError(f'{where} is empty')
-    for label, count in enumerate(counts):
-        number = isinstance(count, (int, float)) and not isinstance(count, bool)
-        if not number or not 0 <= count < math.inf:
+        where, counts = 'the list of image counts', source
+    else:
+        path = LVIS_V1_COUNTS if source == 'lvis_v1' else Path(source)
+        where = str(path)
+        try:
+            counts = json.loads(path.read_text(encoding='utf-8'))
+            if isinstance(counts[0], dict):
+                entries = sorted(counts, key=lambda entry: entry['id'])
+                counts = [entry['image_count'] for entry in entries]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(
-                f'{where}: the image count of label {label} is '
-                f'{count!r}; it must be a number of at least 0'
+                f'{path} holds no image counts ({type(error).__name__}: {error}); make it with '
+                "tools/dataset_converters/lvis_image_counts.py, or give a list or 'lvis_v1'"
+            ) from error
+    for label, count in enumerate(counts):
+        if not isinstance(count, (int, float)) or not 0 <= count < math.inf:
+            raise ValueError(
+                f'{where}: the image count of label {label} is {count!r}; it must be a number '
+                'of at least 0'
             )
-    return counts
+    return list(counts)

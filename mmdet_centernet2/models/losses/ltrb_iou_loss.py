@@ -17,19 +17,19 @@ def ltrb_iou_loss(pred: Tensor, target: Tensor, mode: str = 'giou') -> Tensor:
 
     Source: the original's ``iou_loss.py``; docs/differences.md, 23.
     """
-    pred_area = (pred[:, 0] + pred[:, 2]) * (pred[:, 1] + pred[:, 3])
-    target_area = (target[:, 0] + target[:, 2]) * (target[:, 1] + target[:, 3])
-    inner = torch.min(pred, target)
-    outer = torch.max(pred, target)
-    intersection = (inner[:, 0] + inner[:, 2]) * (inner[:, 1] + inner[:, 3])
-    union = pred_area + target_area - intersection
+    intersection = _area(torch.min(pred, target))
+    union = _area(pred) + _area(target) - intersection
     iou = (intersection + 1.0) / (union + 1.0)
     if mode == 'iou':
         return -iou.log()
     if mode == 'linear_iou':
         return 1 - iou
-    hull = (outer[:, 0] + outer[:, 2]) * (outer[:, 1] + outer[:, 3])
+    hull = _area(torch.max(pred, target))
     return 1 - (iou - (hull - union) / hull)
+
+
+def _area(ltrb: Tensor) -> Tensor:
+    return (ltrb[:, 0] + ltrb[:, 2]) * (ltrb[:, 1] + ltrb[:, 3])
 
 
 @MODELS.register_module()

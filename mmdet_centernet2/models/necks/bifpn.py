@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,24 +18,19 @@ from ..layers import recompute
 GN = dict(type='GN', num_groups=32, requires_grad=True)
 
 
-class Node(NamedTuple):
-    """One fusion of a cell."""
-
-    level: int  # 0 the finest
-    inputs: tuple[int, ...]  # into the cell's inputs, then the earlier nodes' results
-
-
-def bifpn_graph(num_levels: int) -> list[Node]:
+def bifpn_graph(num_levels: int) -> list[tuple[int, tuple[int, ...]]]:
     """Nodes of a cell: down to the finest level, then up again.
 
-    The last ``num_levels`` results are the cell's outputs.
+    A node is its level, 0 the finest, and its inputs, as indices into the
+    cell's inputs, then the results of earlier nodes. The last ``num_levels``
+    results are the cell's outputs.
 
     Source: "EfficientDet", figure 3.
     """
     nodes, latest = [], list(range(num_levels))
 
     def add(level: int, *inputs: int) -> None:
-        nodes.append(Node(level, inputs))
+        nodes.append((level, inputs))
         latest[level] = num_levels + len(nodes) - 1
 
     for level in range(num_levels - 2, -1, -1):
@@ -59,15 +55,6 @@ def resize(x: Tensor, size: Sequence[int], halve: Callable[[Tensor], Tensor]) ->
     if x.shape[-2:] == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode='nearest')
-
-
-def max_pool_2x2(x: Tensor) -> Tensor:
-    """To half the size, rounded up, as :func:`max_pool_3x3`."""
-    return F.max_pool2d(x, 2, ceil_mode=True)
-
-
-def max_pool_3x3(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
 class NormedConv2d(nn.Conv2d):
@@ -98,7 +85,7 @@ class Flavour(NamedTuple):
     """
 
     conv: Callable[..., nn.Module]
-    halve: Callable[[Tensor], Tensor]
+    halve: Callable[[Tensor], Tensor]  # rounds up
     cells: str
     extra: str  # projection before the first extra level
     always_extra: bool  # also where channels agree
@@ -110,7 +97,7 @@ class Flavour(NamedTuple):
 
 EFFDET = Flavour(
     conv=conv_bn,
-    halve=max_pool_2x2,
+    halve=partial(F.max_pool2d, kernel_size=2, ceil_mode=True),
     cells='cell',
     extra='resample.{ins}.conv',
     always_extra=False,
@@ -121,7 +108,7 @@ EFFDET = Flavour(
 )
 FCOS = Flavour(
     conv=NormedConv2d,
-    halve=max_pool_3x3,
+    halve=partial(F.max_pool2d, kernel_size=3, stride=2, padding=1),
     cells='cells',
     extra='reduction',
     always_extra=True,
@@ -170,9 +157,9 @@ class Cell(nn.Module):
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         """Outputs of the same sizes as the inputs."""
         maps = list(inputs)
-        for node, (laterals, weights, output) in zip(self.graph, self.names):
-            size, read = inputs[node.level].shape[-2:], []
-            for i in node.inputs:
+        for (level, sources), (laterals, weights, output) in zip(self.graph, self.names):
+            size, read = inputs[level].shape[-2:], []
+            for i in sources:
                 x = self.get_submodule(laterals[i])(maps[i]) if i in laterals else maps[i]
                 read.append(resize(x, size, self.halve))
             fused = fuse(read, self.get_parameter(weights))

@@ -73,10 +73,11 @@ class IDAUp(nn.Module):
 class DLAUpNeck(BaseModule):
     """The two aggregations on top of a stride-4 DLA: one map, stride 4.
 
+    The second joins the three finest results of the first.
+
     Args:
         in_channels: Of each input, finest first, strides doubling; those of
             DLA-34's levels 2 to 5.
-        num_fused: How many of the finest aggregates the last step joins.
         norm_cfg: Of all norms. Defaults to trainable BN.
         init_cfg: Initialisation.
 
@@ -87,12 +88,10 @@ class DLAUpNeck(BaseModule):
     def __init__(
         self,
         in_channels: Sequence[int] = (64, 128, 256, 512),
-        num_fused: int = 3,
         norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.num_fused = num_fused
         self.dla_up = nn.ModuleDict()
         widths = list(in_channels)
         for i, first in enumerate(reversed(range(len(widths) - 1))):
@@ -100,9 +99,7 @@ class DLAUpNeck(BaseModule):
             ida = IDAUp(widths[first], widths[first:], [1] + [2] * (count - 1), norm_cfg)
             self.dla_up[f'ida_{i}'] = ida
             widths[first:] = [widths[first]] * count
-        self.ida_up = IDAUp(
-            in_channels[0], in_channels[:num_fused], [2**i for i in range(num_fused)], norm_cfg
-        )
+        self.ida_up = IDAUp(in_channels[0], in_channels[:3], [1, 2, 4], norm_cfg)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Maps (B, C_i, H_i, W_i), finest first, to one like the first."""
@@ -112,4 +109,4 @@ class DLAUpNeck(BaseModule):
             first = len(maps) - 2 - i
             maps[first:] = ida(maps[first:])
             aggregates.insert(0, maps[-1])
-        return (self.ida_up(aggregates[: self.num_fused])[-1],)
+        return (self.ida_up(aggregates[:3])[-1],)

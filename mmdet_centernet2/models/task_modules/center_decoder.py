@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..layers import disable_compile
 from ..ops import batched_nms
-from .to_device import to_device
 
 #: Decoded boxes are at least this wide and high, in pixels.
 MIN_BOX_SIZE = 0.01
@@ -28,16 +27,6 @@ class Candidates(NamedTuple):
     scores: Tensor  # (B, K)
     labels: Tensor  # (B, K), int64
     levels: Tensor  # index of the pyramid level, (B, K), int64
-
-
-def ltrb_to_boxes(points: Tensor, ltrb: Tensor) -> Tensor:
-    """Boxes around points (..., 2) from distances (..., 4), **not clipped**.
-
-    All in pixels. Source: docs/differences.md, 26.
-    """
-    top_left = points - ltrb[..., :2]
-    bottom_right = points + ltrb[..., 2:]
-    return torch.cat([top_left, torch.max(bottom_right, top_left + MIN_BOX_SIZE)], -1)
 
 
 def _best_pairs(logits: Tensor, count: int, padded: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,24 +74,26 @@ def decode(
 
     Returns:
         Levels joined along K, each ``min(nms_pre, C * H * W)`` long.
+
+    Source: docs/differences.md, 26.
     """
     found = []
     for level, (logits, ltrb, stride) in enumerate(zip(heat_logits, ltrbs, strides)):
         height, width = logits.shape[-2:]
         count = nms_pre if constant_k else min(nms_pre, logits.size(1) * height * width)
         best, labels, cells = _best_pairs(logits, count, constant_k)
-        scores = best.float().sigmoid()
-        scores = torch.where(scores > score_thr, scores, -1.0)
         distances = ltrb.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2)
-        distances = distances.float() * stride
         ys = torch.div(cells, width, rounding_mode='floor')
         points = torch.stack([cells - ys * width, ys], -1) * stride + stride // 2
-        boxes = ltrb_to_boxes(points.to(distances), distances)
-        found.append((boxes, scores, labels, torch.full_like(labels, level)))
-    boxes, scores, labels, levels = (torch.cat(parts, 1) for parts in zip(*found))
-    if sqrt_score:
-        scores = torch.where(scores > 0, scores.clamp(min=0).sqrt(), scores)
-    return Candidates(boxes, scores, labels, levels)
+        levels = torch.full_like(labels, level)
+        found.append((best.float(), labels, levels, points, distances.float() * stride))
+    best, labels, levels, points, distances = (torch.cat(parts, 1) for parts in zip(*found))
+    scores = best.sigmoid()
+    scores = torch.where(scores > score_thr, scores.sqrt() if sqrt_score else scores, -1.0)
+    points = points.to(distances)
+    top_left = points - distances[..., :2]
+    bottom_right = torch.max(points + distances[..., 2:], top_left + MIN_BOX_SIZE)
+    return Candidates(torch.cat([top_left, bottom_right], -1), scores, labels, levels)
 
 
 @disable_compile  # another number of boxes in each image
@@ -120,26 +111,16 @@ def select(
             all. Source: docs/differences.md, 37.
         keep_ties: Whether they do.
     """
-    found = [_suppress(*image, nms, max_per_img) for image in zip(*candidates[:3])]
-    dets, inds = (torch.cat(parts) for parts in zip(*found))
-    starts = np.cumsum([0, *(len(each) for each, _ in found)])[:-1]
-    scores = np.split(dets[:, 4].cpu().numpy(), starts[1:])
-    kept = [_num_best(each, max_per_img, keep_ties) for each in scores]
-    places = np.concatenate([start + np.arange(num) for start, num in zip(starts, kept)])
-    size = int(candidates.labels.size(1))  # a tensor while FLOPs are counted
-    offsets = np.repeat(np.arange(len(kept)) * size, kept)
-    rows, shifts = to_device(np.stack([places, offsets]), dets.device).unbind()
-    inds = inds.index_select(0, rows) + shifts
-    columns = (
-        dets[:, :4].index_select(0, rows),
-        dets[:, 4].index_select(0, rows),
-        candidates.labels.flatten().index_select(0, inds),
-        candidates.levels.flatten().index_select(0, inds),
-    )
-    return [
-        InstanceData(bboxes=boxes, scores=scores, labels=labels, levels=levels)
-        for boxes, scores, labels, levels in zip(*(each.split(kept) for each in columns))
-    ]
+    found = []
+    for boxes, scores, labels, levels in zip(*candidates):
+        dets, keep = _suppress(boxes, scores, labels, nms, max_per_img)
+        labels, levels = (each.index_select(0, keep) for each in (labels, levels))
+        results = dict(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels, levels=levels)
+        found.append(InstanceData(**results))
+    scores = torch.cat([each.scores for each in found]).cpu().numpy()
+    ends = np.cumsum([len(each.scores) for each in found])
+    nums = [_num_best(part, max_per_img, keep_ties) for part in np.split(scores, ends[:-1])]
+    return [each[:num] for each, num in zip(found, nums)]
 
 
 def _suppress(
@@ -160,9 +141,10 @@ def _suppress(
 
 def _num_best(scores: np.ndarray, max_num: int, keep_ties: bool) -> int:
     """How many of an image's descending scores :func:`select` keeps; negative ones are padding."""
-    limit = scores[max_num - 1] if 0 < max_num <= len(scores) else 0
-    num = int((scores >= max(limit, 0)).sum())
-    return num if keep_ties or max_num <= 0 else min(num, max_num)
+    num = int((scores >= 0).sum())
+    if not 0 < max_num < num:
+        return num
+    return int((scores >= scores[max_num - 1]).sum()) if keep_ties else max_num
 
 
 def rescale_and_clip(results: InstanceData, img_meta: dict, rescale: bool) -> InstanceData:

@@ -1,8 +1,8 @@
 """Training targets of the CenterNet head, for a whole batch at once.
 
 Memory grows with locations plus cells near objects, not with locations times
-objects. There is one device-host sync, in :func:`gaussian_heat`; all other
-shapes are known, and entries that do not apply have row -1. Rows number the
+objects. There is one device-host sync; all other shapes are known, and
+entries that do not apply have row -1. Rows number the
 cells of all levels, level-major, then image, then y, then x::
 
     row = B * sum(H_k * W_k for k < level) + image * H * W + y * W + x
@@ -12,7 +12,6 @@ What may surprise is the original's: docs/differences.md, 17 to 21.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -121,20 +120,17 @@ class BatchBoxes(NamedTuple):
         """Box centres (x, y) in pixels, shape (N, 2)."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
-
-class SparseHeat(NamedTuple):
-    """Heat maps where they are not zero; of a repeated cell the highest counts."""
-
-    rows: Tensor  # (K, ), int64
-    labels: Tensor  # heat map of each, (K, ), int64
-    values: Tensor  # in [0, 1], (K, )
+    def assigned_levels(self, ranges: Tensor) -> Tensor:
+        """Whether each object's half diagonal is in each range of (L, 2), (N, L)."""
+        return _in_range((self.boxes[:, 2:] - self.boxes[:, :2])[:, None], ranges)
 
 
-@dataclass
-class CenterTargets:
-    """What the losses need; rows are those of :class:`LevelLayout`, or -1."""
+class CenterTargets(NamedTuple):
+    """What the losses need; ``inds`` are rows of :class:`LevelLayout`, or -1."""
 
-    heat: SparseHeat
+    heat_inds: Tensor  # rows with heat; where one is repeated, the highest counts, (K, )
+    heat_labels: Tensor  # their heat maps, (K, )
+    heat_values: Tensor  # in [0, 1], (K, )
     pos_inds: Tensor  # rows of positives, duplicates kept, (P, )
     pos_labels: Tensor  # (P, )
     reg_inds: Tensor  # rows with a regression target, none twice, (R, )
@@ -151,17 +147,12 @@ def _squared_radii(boxes: Tensor, min_overlap: float, min_radius: float) -> Tens
     return (delta**2 * 2 * (width * height)).clamp(min=min_radius**2)
 
 
-def _center_cells(centers: Tensor, strides: Tensor) -> Tensor:
-    """(x, y) of the centres' cells, truncated toward zero, (N, L, 2)."""
-    return torch.trunc(centers[:, None] / strides[:, None]).long()
-
-
 def _cells_inside(cells: Tensor, sizes: Tensor) -> Tensor:
     """Whether cells (x, y) lie on maps of sizes (H, W)."""
     return ((cells >= 0) & (cells < sizes.flip(-1))).all(-1)
 
 
-def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
+def _in_range(extents: Tensor, ranges: Tensor) -> Tensor:
     """Whether half the diagonal of (width, height) is in a closed range."""
     half_diagonal = (extents**2).sum(-1) ** 0.5 / 2
     return (half_diagonal >= ranges[..., 0]) & (half_diagonal <= ranges[..., 1])
@@ -169,8 +160,8 @@ def _assigned_levels(extents: Tensor, ranges: Tensor) -> Tensor:
 
 def _cells_around(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
     """(x, y) of the 3x3 cells around each centre, (N, L, 9, 2), and their rows, unchecked."""
-    offsets = to_device(AROUND, gt.boxes.device)
-    cells = _center_cells(gt.centers, layout.strides)[:, :, None] + offsets
+    centers = torch.trunc(gt.centers[:, None] / layout.strides[:, None]).long()
+    cells = centers[:, :, None] + to_device(AROUND, gt.boxes.device)
     levels = torch.arange(len(layout.strides), device=cells.device)[:, None]
     return cells, layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
 
@@ -195,11 +186,12 @@ def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> tuple[Tenso
     return low, spans, torch.where(inside, peaks, -1).long()
 
 
-def gaussian_heat(gt: BatchBoxes, layout: LevelLayout, radii2: Tensor) -> SparseHeat:
-    """Heat of all objects on all levels; those of one class share a map.
+def _gaussian_heat(
+    gt: BatchBoxes, layout: LevelLayout, radii2: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, labels and values of ``max_j exp(-|p - c_j|^2 / r_j^2)``, (K, ).
 
-    ``h(p) = max_j exp(-|p - c_j|^2 / r_j^2)``, one at the cell that holds the
-    centre, zero below 1e-4.
+    One at the cell that holds a centre, zero below 1e-4.
     """
     low, spans, peaks = _windows(gt, radii2, layout)
     counts = (spans[..., 0] * spans[..., 1]).long().flatten()
@@ -209,36 +201,29 @@ def gaussian_heat(gt: BatchBoxes, layout: LevelLayout, radii2: Tensor) -> Sparse
     objects = torch.div(pairs, len(layout.strides), rounding_mode='floor')
 
     first_rows = layout.starts + gt.images[:, None] * layout.areas
-    begin, width, x, y, stride, row, row_width = (
-        torch.stack(
-            [
-                begins.view_as(first_rows),
-                *spans[..., :1].long().unbind(-1),
-                *low.long().unbind(-1),
-                layout.strides.expand_as(first_rows),
-                first_rows,
-                layout.sizes[:, 1].expand_as(first_rows),
-            ],
-            -1,
-        )
-        .view(-1, 7)
-        .index_select(0, pairs)
-        .unbind(-1)
+    columns = torch.broadcast_tensors(
+        begins.view_as(first_rows),
+        spans[..., 0].long(),
+        *low.long().unbind(-1),
+        layout.strides,
+        first_rows,
+        layout.sizes[:, 1],
     )
+    table = torch.stack(columns, -1).flatten(0, 1).index_select(0, pairs)
+    begin, width, x, y, stride, row, row_width = table.unbind(-1)
     inner = torch.arange(total, device=counts.device) - begin
     down = torch.div(inner, width, rounding_mode='floor')
     x, y = x + inner - down * width, y + down
 
-    center_x, center_y, radius2 = (
-        torch.cat([gt.centers, radii2[:, None]], -1).index_select(0, objects).unbind(-1)
-    )
+    circles = torch.cat([gt.centers, radii2[:, None]], -1).index_select(0, objects)
+    center_x, center_y, radius2 = circles.unbind(-1)
     dist2 = (x * stride + stride // 2 - center_x) ** 2 + (y * stride + stride // 2 - center_y) ** 2
     heat = dist2.new_empty(total + 1)  # the last takes peaks off the maps
     torch.exp(-dist2 / radius2, out=heat[:total])
     heat = torch.where(heat < MIN_HEAT, 0.0, heat)
     peaks = peaks.flatten()
     heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.0)
-    return SparseHeat(row + y * row_width + x, gt.labels.index_select(0, objects), heat[:total])
+    return row + y * row_width + x, gt.labels.index_select(0, objects), heat[:total]
 
 
 def _positives(
@@ -250,20 +235,15 @@ def _positives(
     return torch.where(chosen, rows, -1).flatten(), labels.flatten()
 
 
-def regression_targets(
+def _regression_targets(
     gt: BatchBoxes, layout: LevelLayout, ranges: Tensor, cells: Tensor, rows: Tensor, radii2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Distances to the box sides for the 3x3 cells around each centre.
+    """``reg_inds`` and ``reg_targets`` among the 3x3 cells around each centre.
 
-    A location regresses to an object if it lies strictly inside the box, at
-    most one cell from the centre's cell in x and in y, on a level that the
-    object is assigned to. Among several objects the smallest
+    A location regresses to an object if it lies strictly inside the box, on a
+    level that the object is assigned to. Among several objects the smallest
     ``|p - c|^2 / r^2`` wins (zero at an object's own peak), the first object
     on ties.
-
-    Returns:
-        Rows, -1 for none, shape (N * L * 9, ), and their ltrb in stride units,
-        ones for none, shape (N * L * 9, 4).
     """
     strides = layout.strides[:, None, None]
     points = (cells * strides + strides // 2).to(gt.boxes)
@@ -272,7 +252,7 @@ def regression_targets(
     candidate = (
         _cells_inside(cells, layout.sizes[:, None])
         & (ltrb.amin(-1) > 0)
-        & _assigned_levels(ltrb[..., :2] + ltrb[..., 2:], ranges[:, None])
+        & _in_range(ltrb[..., :2] + ltrb[..., 2:], ranges[:, None])
     )
     dist2 = ((points - gt.centers[:, None, None]) ** 2).sum(-1)
     dist2[:, :, CENTER].zero_()
@@ -318,11 +298,10 @@ def center_targets(
         gt = gt._replace(labels=torch.zeros_like(gt.labels))
     radii2 = _squared_radii(gt.boxes, min_overlap, min_radius)
     cells, rows = _cells_around(gt, layout)
-    assigned = _assigned_levels((gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None], ranges)
     # The cell may lie outside the box, or off the map: any row that exists is one.
-    positives = _positives(gt, layout, rows[:, :, CENTER], assigned)
-    regression = regression_targets(gt, layout, ranges, cells, rows, radii2)
-    return CenterTargets(gaussian_heat(gt, layout, radii2), *positives, *regression)
+    positives = _positives(gt, layout, rows[:, :, CENTER], gt.assigned_levels(ranges))
+    regression = _regression_targets(gt, layout, ranges, cells, rows, radii2)
+    return CenterTargets(*_gaussian_heat(gt, layout, radii2), *positives, *regression)
 
 
 @torch.no_grad()
@@ -343,15 +322,13 @@ def mine_positives(
     have no positive on that level.
 
     Args:
-        gt: The objects.
-        layout: Layout of the batch.
-        ranges: Half-diagonal ranges in pixels, shape (L, 2).
+        gt, layout, ranges: See :func:`center_targets`.
         ltrb_preds: Predictions in stride units, shape (M, 4).
         thresh: Highest cost of a positive, exclusive.
         topk: Which cheapest cell limits the costs, exclusive.
 
     Returns:
-        Rows, -1 for none, and classes, each of shape (N * L * 9, ).
+        ``pos_inds`` and ``pos_labels``, each of shape (N * L * 9, ).
 
     Source: the original's ``centernet.py``; docs/differences.md, 22.
     """
@@ -367,8 +344,7 @@ def mine_positives(
     costs = ltrb_iou_loss(preds.reshape(-1, 4).float(), ltrb.clamp(min=0).reshape(-1, 4))
     costs = torch.where(valid, costs.view(rows.shape), NO_MATCH)
 
-    extents = (gt.boxes[:, 2:] - gt.boxes[:, :2])[:, None]
-    centered = _assigned_levels(extents, ranges) & (center_ltrb >= 0).all(-1)
+    centered = gt.assigned_levels(ranges) & (center_ltrb >= 0).all(-1)
     costs[:, :, CENTER].masked_fill_(centered, 0.0)
     costs, rows = costs.flatten(1), rows.flatten(1)
     limit = costs.topk(min(topk, costs.size(1)), largest=False).values[:, -1:]

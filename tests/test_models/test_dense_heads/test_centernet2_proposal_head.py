@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mmdet_centernet2.models.ops import heatmap_focal
+from mmdet_centernet2.models.losses import heatmap_focal_loss
 from tests.reference import adapters, losses, targets
 from tests.reference.cases import SETTINGS, cases
 from tests.reference.layout import half_diagonal
@@ -98,17 +98,9 @@ class TestConstruction:
         assert head.conv_agn.bias.item() == pytest.approx(-4.59512, abs=1e-5)
         assert [s.scale.item() for s in head.scales] == [1.0] * 5
 
-    @pytest.mark.parametrize(
-        'options, message',
-        [
-            (dict(num_classes=80), 'num_classes must be 1, got 80'),
-            (dict(strides=(8, 16)), '2 strides but 5 regress_ranges'),
-            (dict(strides=(7, 14, 28, 56, 112)), 'strides must be even'),
-        ],
-    )
-    def test_bad_settings(self, options, message):
-        with pytest.raises(ValueError, match=message):
-            build(**options)
+    def test_each_stride_needs_a_range(self):
+        with pytest.raises(ValueError, match='2 strides but 5 regress_ranges'):
+            build(strides=(8, 16))
 
 
 class TestForward:
@@ -316,7 +308,7 @@ class TestOnAcceleratorsToo:
         boxes = [(6.0 * i % 580, 3.0 * i, 6.0 * i % 580 + 20, 3.0 * i + 20) for i in range(num)]
         gt = instances(boxes)
         rows = sum(x.shape[-2] * x.shape[-1] for x in heats)
-        monkeypatch.setattr(heatmap_focal, 'CPU_BLOCK', 2 * rows)
+        monkeypatch.setattr(heatmap_focal_loss, 'CPU_BLOCK', 2 * rows)
         with Operators() as operators:
             sum(head.loss_by_feat(heats, ltrbs, gt, [{}]).values()).backward()
         sizes = sorted(operators.new_sizes)

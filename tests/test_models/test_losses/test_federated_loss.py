@@ -260,14 +260,5 @@ def test_says_which_setting_is_wrong(options, message):
 
 
 def test_says_that_the_counts_are_of_other_classes():
-    loss = build()
     with pytest.raises(ValueError, match='1203 classes, the box head 80'):
-        loss.get_cls_channels(80)
-    with pytest.raises(ValueError, match='1203 classes, the box head 80'):
-        loss(torch.zeros(2, 81), torch.tensor([0, 80]))
-
-
-@pytest.mark.parametrize('label', [-1, 7])
-def test_says_that_a_label_is_out_of_range(label):
-    with pytest.raises(ValueError, match=r'labels must be in \[0, 6\]'):
-        build(cat_freq=None)(torch.zeros(2, 7), torch.tensor([1, label]))
+        build().get_cls_channels(80)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
-from mmdet_centernet2.models.ops import heatmap_focal
+from mmdet_centernet2.models.losses import heatmap_focal_loss
 from tests.reference.cases import SETTINGS
 from tests.reference.dense import dense_heatmap_loss
 from tests.reference.losses import heatmap_losses
@@ -62,7 +62,7 @@ def cells(draw):
 @pytest.mark.parametrize('block', [3, 2**20])
 def test_losses_and_gradients(block, monkeypatch):
     """Maps of any size as one block, and cut into blocks of three cells."""
-    monkeypatch.setattr(heatmap_focal, 'CPU_BLOCK', block)
+    monkeypatch.setattr(heatmap_focal_loss, 'CPU_BLOCK', block)
 
     @SETTINGS
     @given(cells())
@@ -210,7 +210,7 @@ def test_nothing_as_large_as_the_maps_but_their_gradient(monkeypatch):
     """1,203 classes, work in blocks of a hundredth of the maps."""
     maps = [torch.randn(1, 1203, *size, requires_grad=True) for size in ((32, 32), (16, 16))]
     total = sum(level.numel() for level in maps)
-    monkeypatch.setattr(heatmap_focal, 'CPU_BLOCK', total // 100)
+    monkeypatch.setattr(heatmap_focal_loss, 'CPU_BLOCK', total // 100)
     where = torch.randint(total, (500,))
     avg_factor = torch.tensor(1.0)
     loss = build()

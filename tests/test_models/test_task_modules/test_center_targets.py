@@ -45,7 +45,7 @@ def compute(case: Case, num_classes: int = 1) -> CenterTargets:
 def heatmap(found: CenterTargets, case: Case, num_classes: int = 1) -> torch.Tensor:
     """Heat as a dense map, of the highest value of each cell."""
     dense = torch.zeros(len(cells(case)), num_classes)
-    for row, label, value in zip(*(part.tolist() for part in found.heat)):
+    for row, label, value in zip(*(part.tolist() for part in found[:3])):
         dense[row, label] = max(dense[row, label], value)
     return dense
 
@@ -214,7 +214,7 @@ class TestWorkedExample:
 def test_no_objects_at_all():
     case = Case((Level(8, 4, 4, 0, 1e7),), ((), ()), ((), ()))
     found = compute(case)
-    assert [len(part) for part in found.heat] == [0] * 3
+    assert [len(part) for part in found[:3]] == [0] * 3
     assert found.pos_inds.shape == found.pos_labels.shape == (0,)
     assert found.reg_inds.shape == (0,)
     assert found.reg_targets.shape == (0, 4)
@@ -247,7 +247,7 @@ def test_targets_have_no_gradient():
     found = center_targets(
         BatchBoxes.collate([boxes], [torch.tensor([0])]), layout, torch.tensor([[0, 1e7]])
     )
-    assert not found.heat.values.requires_grad
+    assert not found.heat_values.requires_grad
     assert not found.reg_targets.requires_grad
 
 

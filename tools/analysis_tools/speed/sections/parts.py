@@ -122,9 +122,9 @@ def heatmap_losses(context: Context, num_classes: int) -> dict[str, Step]:
 
     def ours() -> Tensor:  # as the head does
         found = center_targets(gt, layout, ranges, num_classes)
-        heat = layout.elements(found.heat.rows, found.heat.labels, num_classes)
+        heat = layout.elements(found.heat_inds, found.heat_labels, num_classes)
         positives = layout.elements(found.pos_inds, found.pos_labels, num_classes)
-        return sum(loss(logits, heat, found.heat.values, positives, factor))
+        return sum(loss(logits, heat, found.heat_values, positives, factor))
 
     return dict(dense=Step(dense, *logits), ours=Step(ours, *logits))
 

@@ -1,9 +1,17 @@
-"""Parts of a network that are never compiled."""
+"""Parts of a network that mixed precision or the compiler leaves alone."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 
 import torch
+
+
+def disable_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Switch autocast off, where the device has one ("meta" does not)."""
+    if device.type == 'meta':
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def disable_compile(function: Callable) -> Callable:
