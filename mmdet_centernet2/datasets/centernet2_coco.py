@@ -30,13 +30,11 @@ _MANY_CROWDS = 0.2
 class StrictCocoMixin(CocoDataset):
     """Checks annotations and keeps every box, for COCO-format data sets.
 
-    mmdet drops small boxes, unknown categories and boxes without area in
-    silence. Here nothing is lost unseen: what cannot be right is an error
-    that names the annotation; boxes as small as they may be stay. Labels are
-    mapped by the names in ``metainfo``, in whatever order the file has its
-    categories. Images are kept if they have an object that is not a crowd.
-    An image whose size is not the one in the file is an error when it is
-    first read. Masks are only kept if the pipeline loads them, or in testing.
+    Nothing is lost in silence: what cannot be right is an error that names the
+    annotation; boxes as small as they may be stay. Labels follow the names in
+    ``metainfo``, in whatever order the file has its categories. An image whose
+    size is not the one in the file is an error when it is first read. Masks are
+    only kept if the pipeline loads them, or in testing.
 
     Args:
         *args: See the data set.
@@ -91,13 +89,12 @@ class StrictCocoMixin(CocoDataset):
     def load_data_list(self) -> list[dict]:
         """Read and check the annotation file; one entry for each image."""
         steps = [s for s in self.pipeline.transforms if hasattr(s, 'with_mask')]
-        masks = any(step.with_mask for step in steps)
         with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
             table = read_table(
                 path,
                 self.ann_file,
                 bad_boxes=self.bad_boxes,
-                masks=masks,
+                masks=any(step.with_mask for step in steps),
                 keep_masks=self.test_mode or not steps,
                 file_key=self.FILE_KEY,
             )
@@ -105,26 +102,29 @@ class StrictCocoMixin(CocoDataset):
         self.cat2label = {cat: i for i, cat in enumerate(self.cat_ids)}
         labels = table.labels(self.cat_ids)
         self._report(table, labels)
-        data_list = [self._parse_image(image) for image in table.images]
+        data_list = [
+            self.parse_data_info(
+                dict(
+                    raw_img_info=dict(image, img_id=image['id'], file_name=self.file_of(image)),
+                    raw_ann_info=[],
+                )
+            )
+            for image in table.images
+        ]
         rows = np.flatnonzero((labels >= 0) & ~table.ignored)
         corners = table.boxes[rows]
         corners[:, 2:] += corners[:, :2]
-        columns = table.image_rows, labels, table.crowds.astype(int)
+        columns = (table.image_rows[rows], labels[rows], table.crowds[rows].astype(int), corners)
         for row, image, label, crowd, box in zip(
-            rows.tolist(), *(column[rows].tolist() for column in columns), corners.tolist()
+            rows.tolist(), *(column.tolist() for column in columns)
         ):
             instance = dict(bbox=box, bbox_label=label, ignore_flag=crowd)
             if table.masks and table.masks[row]:
                 instance['mask'] = table.masks[row]
             data_list[image]['instances'].append(instance)
         if self.check_files:
-            self._check_files(data_list)
+            self._check_files([info['img_path'] for info in data_list])
         return data_list
-
-    def _parse_image(self, image: dict) -> dict:
-        """mmdet's entry of an image, without instances."""
-        image = dict(image, img_id=image['id'], file_name=self.file_of(image))
-        return self.parse_data_info(dict(raw_img_info=image, raw_ann_info=[]))
 
     def file_of(self, image: dict) -> str:
         """Path of an image below ``data_prefix['img']``."""
@@ -160,37 +160,36 @@ class StrictCocoMixin(CocoDataset):
         """Say what is not trained on, and fail if that is everything."""
         total, crowds = len(labels), int(table.crowds.sum())
         usable = int(((labels >= 0) & ~table.crowds & ~table.ignored).sum())
-        others = Counter(table.category_rows[labels < 0].tolist())
+        others = Counter(table.categories[row]['name'] for row in table.category_rows[labels < 0])
         self._counts = (
             f'{len(table.images)} images, {total} annotations, of these {crowds} crowds, '
             f'{int(table.ignored.sum())} marked "ignore", {others.total()} of categories that are '
             f'not among the classes, {usable} usable objects'
         )
-        trains = not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt', False)
-        if usable == 0 and trains:
+        if usable == 0 and not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt'):
             raise AnnotationError(f'{self.ann_file}: no object to train on: {self._counts}')
-        if usable == 0 and total:
-            self._warn(f'no usable object: {self._counts}')
-        elif crowds > _MANY_CROWDS * total:
-            self._warn(
-                f'{crowds} of {total} annotations are crowds ("iscrowd": 1), which are not '
-                'trained on; some tools mark every mask so: then set iscrowd to 0'
-            )
-        if others:
-            most = ', '.join(
-                f'{table.categories[row]["name"]!r} ({n})' for row, n in others.most_common(_SHOWN)
-            )
-            self._warn(
-                f'{others.total()} annotations are left out, as their categories are not among '
-                f'the classes: {most}'
-            )
+        for holds, what in (
+            (usable == 0 and total, f'no usable object: {self._counts}'),
+            (
+                crowds > _MANY_CROWDS * total,
+                f'{crowds} of {total} annotations are crowds ("iscrowd": 1), which are not trained '
+                'on; some tools mark every mask so: then set iscrowd to 0',
+            ),
+            (
+                others,
+                f'{others.total()} annotations are left out, as their categories are not among the '
+                f'classes: {dict(others.most_common(_SHOWN))}',
+            ),
+        ):
+            if holds:
+                print_log(f'{self.ann_file}: {what}', 'current', logging.WARNING)
 
-    def _check_files(self, data_list: list[dict]) -> None:
+    def _check_files(self, paths: list[str]) -> None:
         """Look for all images, one listing for each folder."""
-        if self.backend_args or '://' in (self.data_prefix.get('img') or ''):
+        prefix = self.data_prefix.get('img') or ''
+        if self.backend_args or '://' in prefix:
             return
-        paths = [info['img_path'] for info in data_list]
-        folders = {osp.dirname(path) for path in paths}
+        folders = {prefix, *map(osp.dirname, paths)}
         there = {
             osp.join(folder, name)
             for folder in folders
@@ -198,43 +197,35 @@ class StrictCocoMixin(CocoDataset):
             for name in os.listdir(folder or '.')
         }
         missing = [path for path in paths if path not in there]
-        if missing:
-            raise AnnotationError(
-                f'{self.ann_file}: {len(missing)} of {len(paths)} images do not exist, such as '
-                f'{", ".join(missing[:_SHOWN])}. {self._why_missing(missing[0])}'
-            )
-
-    def _why_missing(self, path: str) -> str:
-        prefix = self.data_prefix.get('img') or ''
-        name = osp.relpath(path, prefix or '.')
-        folder = Path(path).parent
-        like = [p.name for p in folder.glob('*') if _plain(p.name) == _plain(Path(path).name)]
-        only_name = osp.join(prefix, osp.basename(path))
-        if '://' in path:
-            return 'The file names are addresses: download the images and write their file names'
-        if '\\' in path:
-            return 'The file names hold backslashes, as Windows writes them: replace them by "/"'
-        if osp.exists(osp.join(self.data_root or '', name)):
-            return (
-                'The file names hold the folder already: set data_prefix='
-                f'dict(img="") below data_root={self.data_root!r}'
-            )
-        if like:
-            return f'There is {like[0]!r} in {folder}'
-        if osp.exists(only_name):
-            return f'There is {only_name}: leave the folder out of the file names'
-        return (
-            f'Check data_root and data_prefix (now {self.data_root!r} and '
-            f'{dict(self.data_prefix)}) against "{self.FILE_KEY}" in the annotation file'
+        if not missing:
+            return
+        path = missing[0]
+        like = [other for other in there if _plain(other) == _plain(path)]
+        in_root = osp.join(self.data_root or '', osp.relpath(path, prefix or '.'))
+        hints = (
+            ('://' in path, 'File names are addresses: download the images, write their names'),
+            ('\\' in path, 'File names hold backslashes, as of Windows: replace them by "/"'),
+            (
+                osp.exists(in_root),
+                f'File names hold the folder already: set data_prefix=dict(img="") below '
+                f'data_root={self.data_root!r}',
+            ),
+            (like, f'There is {"".join(like[:1])!r}: is it this one?'),
+            (
+                True,
+                f'Check data_root and data_prefix (now {self.data_root!r} and '
+                f'{dict(self.data_prefix)}) against "{self.FILE_KEY}" in the annotation file',
+            ),
+        )
+        raise AnnotationError(
+            f'{self.ann_file}: {len(missing)} of {len(paths)} images do not exist, such as '
+            f'{", ".join(missing[:_SHOWN])}. {next(hint for holds, hint in hints if holds)}'
         )
 
-    def _warn(self, what: str) -> None:
-        print_log(f'{self.ann_file}: {what}', 'current', logging.WARNING)
 
-
-def _plain(name: str) -> str:
-    """A file name without what tools and systems change: case, ending, escapes, ..."""
-    return normalize('NFC', Path(unquote(name).strip()).stem).casefold()
+def _plain(path: str) -> str:
+    """A file name without what tools and systems change: folder, case, ending, escapes, ..."""
+    return normalize('NFC', Path(unquote(path).strip()).stem).casefold()
 
 
 class _CheckImageSize:
@@ -244,47 +235,38 @@ class _CheckImageSize:
         self.ann_file = ann_file
 
     def __call__(self, results: dict) -> dict:
-        found = tuple(results['ori_shape'][:2])
-        wanted = (results.get('height'), results.get('width'))
-        if None not in wanted and found != wanted:
-            why = 'it was resized after labelling'
-            if found == wanted[::-1]:
-                why = (
-                    'it was rotated, or has an EXIF orientation that the labelling tool did not '
-                    'apply'
-                )
+        height, width = results['ori_shape'][:2]
+        if (height, width) != (results['height'], results['width']):
+            turned = (width, height) == (results['height'], results['width'])
+            why = 'rotated, or has an EXIF orientation that the labelling tool did not apply'
             raise AnnotationError(
-                f'{results["img_path"]} is {found[1]}x{found[0]} pixels, but {self.ann_file} says '
-                f'{wanted[1]}x{wanted[0]}: {why}. Its boxes would be wrong: label the image as it '
-                'is, or mend the file'
+                f'{results["img_path"]} is {width}x{height} pixels, but {self.ann_file} says '
+                f'{results["width"]}x{results["height"]}: it was '
+                f'{why if turned else "resized after labelling"}. Its boxes would be wrong: label '
+                'the image as it is, or mend the file'
             )
         return results
 
 
 def check_class_names(classes: Any) -> None:
-    """Check ``metainfo['classes']``.
-
-    Args:
-        classes: Different names, or a file with a name in each line.
+    """Check ``metainfo['classes']``, different names or a file with a name in each line.
 
     Raises:
         ValueError: If it is something else.
     """
-    if isinstance(classes, str):
-        if not osp.isfile(classes):
-            raise ValueError(
-                f'metainfo.classes is the text {classes!r}, not a list: write '
-                f'classes=({classes!r}, ) with a comma'
-            )
+    if isinstance(classes, str) and osp.isfile(classes):
         return
     if not isinstance(classes, (list, tuple)):
-        raise ValueError(f'metainfo.classes must be a list of names, got {classes!r}')
-    wrong = [name for name in classes if not isinstance(name, str)]
+        found = repr(classes)
+        if isinstance(classes, str):
+            found = f'the text {classes!r}: write classes=({classes!r}, ) with a comma'
+        raise ValueError(f'metainfo.classes must be a list of names, got {found}')
     twice = [name for name, count in Counter(map(str, classes)).items() if count > 1]
+    wrong = [name for name in classes if not isinstance(name, str)]
     if wrong or twice:
         raise ValueError(
-            'metainfo.classes must be different names, but has '
-            f'{(wrong or twice)[0]!r}{"" if wrong else " twice"}: {list(classes)}'
+            f'metainfo.classes must be different names, but has {(wrong or twice)[0]!r}'
+            f'{"" if wrong else " twice"}: {list(classes)}'
         )
 
 

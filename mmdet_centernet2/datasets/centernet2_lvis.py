@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from mmdet.datasets import LVISV1Dataset
 from mmdet.registry import DATASETS
 
@@ -22,7 +24,7 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
 
     Other data in LVIS format are read with ``metainfo=dict(classes=(...))``,
     which must name **all** categories of the file in the order of their ids:
-    labels are ranks of ids, and the metric relies on it.
+    labels are ranks of ids, and counts for the federated loss rely on it.
 
     See :class:`StrictCocoMixin` for the arguments.
     """
@@ -33,47 +35,17 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
         """The path in an image's address."""
         return image['coco_url'].replace('http://images.cocodataset.org/', '')
 
-    def load_data_list(self) -> list[dict]:
-        """See :meth:`StrictCocoMixin.load_data_list`."""
-        try:
-            return super().load_data_list()
-        except AnnotationError as error:
-            if 'has no "coco_url"' not in str(error):
-                raise
-            raise AnnotationError(
-                f'{error}, from which LVIS v1 makes its file name; is this LVIS v0.5 '
-                '(LVISV05Dataset) or COCO (CenterNet2CocoDataset)?'
-            ) from error
-
     def _ids_of_classes(self, table: AnnotationTable) -> list:
-        """The file must have the classes of the metainfo, sorted by id."""
-        ids = [c['id'] for c in table.categories]
-        if ids != sorted(ids):
-            self._fail(
-                '"categories" are not sorted by "id", but labels are numbered in their order: '
-                'sort them'
-            )
-        found = _edition_free(c['name'] for c in table.categories)
-        wanted = _edition_free(self.metainfo['classes'])
-        if len(found) != len(wanted):
-            self._fail(
-                f'the file has {len(found)} categories, metainfo {len(wanted)} classes: set '
-                'metainfo=dict(classes=(...)) of the data set to all names of the file, in its '
-                'order'
-            )
-        for label, (name, other) in enumerate(zip(found, wanted)):
-            if name != other:
-                self._fail(
-                    f'the category of label {label} is {name!r}, but {other!r} in metainfo. '
-                    'Training and evaluation must have the same classes in the same order, that '
-                    'of the ids: set metainfo=dict(classes=(...)) to the names of the training '
-                    'file, and number the categories of this file like that'
+        """All category ids, ascending; their names must be the classes."""
+        categories = sorted(table.categories, key=lambda category: category['id'])
+        names = [category['name'] for category in categories]
+        for label, pair in enumerate(zip_longest(names, self.metainfo['classes'])):
+            name, wanted = (_OTHER_NAMES.get(n, n) for n in pair)
+            if name != wanted:
+                raise AnnotationError(
+                    f'{self.ann_file}: the category of label {label} is {name!r}, but {wanted!r} '
+                    f'in metainfo ({len(names)} categories, {len(self.metainfo["classes"])} '
+                    'classes). Set metainfo=dict(classes=(...)) to all names of the training file '
+                    'in the order of their ids, and number the categories of this file like that'
                 )
-        return ids
-
-    def _fail(self, what: str) -> None:
-        raise AnnotationError(f'{self.ann_file}: {what}')
-
-
-def _edition_free(names) -> list[str]:
-    return [_OTHER_NAMES.get(name, name) for name in names]
+        return [category['id'] for category in categories]

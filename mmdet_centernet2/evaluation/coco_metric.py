@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os.path as osp
 import tempfile
 from collections.abc import Sequence
@@ -60,27 +59,24 @@ class CenterNet2CocoMetric(CocoMetric):
         for item in self.metric_items or ():
             if item not in self.ITEMS:
                 raise KeyError(f'metric item "{item}" is not supported, only {self.ITEMS}')
-        if ann_file is None:
-            return
-        with fileio.get_local_path(ann_file, backend_args=self.backend_args) as path:
-            self._read_truth(path, ann_file)
-        truth = self._coco_api
-        if not self.format_only and (truth.crowds | truth.ignored).all():
-            raise AnnotationError(
-                f'{ann_file}: no object to evaluate with; for a test set without annotations, '
-                'set format_only=True and outfile_prefix'
-            )
+        if ann_file is not None:
+            with fileio.get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._read_truth(path, ann_file)
 
     def _read_truth(self, path: str, name: str) -> None:
-        self._coco_api = read_table(
+        self._coco_api = truth = read_table(
             path,
             name,
             bad_boxes=self.bad_boxes,
             masks='segm' in self.metrics,
             evaluation=True,
             file_key=self.FILE_KEY,
-            config_key='the evaluator',
         )
+        if not self.format_only and (truth.crowds | truth.ignored).all():
+            raise AnnotationError(
+                f'{name}: no object to evaluate with; for a test set without annotations, '
+                'set format_only=True and outfile_prefix'
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Evaluate what ``process`` collected; no figures if there is no detection at all.
@@ -96,7 +92,12 @@ class CenterNet2CocoMetric(CocoMetric):
                 self._read_truth(self.gt_to_coco_json(truths, prefix), 'the ground truth')
         self.cat_ids = self._ids_of_labels()
         self._image_index = {image['id']: i for i, image in enumerate(self._coco_api.images)}
-        self._warn_of_missing(preds)
+        missing = len(self._image_index) - len({result['img_id'] for result in preds})
+        if missing > 0:
+            logger.warning(
+                f"{missing} of the {len(self._image_index)} images in the evaluator's ann_file "
+                'were not tested: their objects count as missed'
+            )
         if self.outfile_prefix:
             self.results2json(preds, self.outfile_prefix)
         figures: dict[str, float] = {}
@@ -106,10 +107,7 @@ class CenterNet2CocoMetric(CocoMetric):
         for metric in self.metrics:
             logger.info(f'Evaluating {metric}...')
             if metric == 'proposal_fast':
-                recalls = self.fast_eval_recall(preds, self.proposal_nums, self.iou_thrs)
-                for num, recall in zip(self.proposal_nums, recalls):
-                    figures[f'AR@{num}'] = float(recall)
-                    logger.info(f'AR@{num}\t{recall:.4f}')
+                figures.update(self._recalls(preds))
                 continue
             if metric == 'segm' and 'masks' not in preds[0]:
                 raise KeyError('segm is not in results')
@@ -151,8 +149,22 @@ class CenterNet2CocoMetric(CocoMetric):
         self, results: Sequence[dict], metric: str, max_dets: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Precision (T, R, K, A, M) and recall (T, K, A, M) by label, as pycocotools has them."""
-        masks = metric == 'segm'
-        truth = self._truth(masks)
+        masks, table = metric == 'segm', self._coco_api
+        labels = table.labels(self.cat_ids)
+        rows = np.flatnonzero(labels >= 0)
+        areas, crowds = table.areas, table.crowds
+        if self.FEDERATED:  # there are no crowds; what is outside of all area ranges is ignored
+            areas, crowds = np.where(table.ignored, 1e11, areas), np.zeros_like(crowds)
+        truth = hotcoco.COCO.from_arrays(
+            self._images(),
+            [dict(id=label, name=str(label)) for label in range(len(self.cat_ids))],
+            table.image_rows[rows],
+            labels[rows],
+            table.boxes[rows],
+            area=areas[rows],
+            iscrowd=crowds[rows].astype(int),
+            segmentation=[table.masks[row] for row in rows] if masks else None,
+        )
         evaluation = hotcoco.COCOeval(
             truth,
             self._detections(truth, results, masks),
@@ -167,32 +179,11 @@ class CenterNet2CocoMetric(CocoMetric):
         curves: Any = evaluation.eval
         return curves['precision'], curves['recall']
 
-    def _truth(self, masks: bool) -> hotcoco.COCO:
-        """The objects of the classes. Ids are the indices of images and labels."""
-        truth = self._coco_api
-        labels = truth.labels(self.cat_ids)
-        rows = np.flatnonzero(labels >= 0)
-        areas, crowds = self._areas_and_crowds()
-        return hotcoco.COCO.from_arrays(
-            self._images(),
-            [dict(id=label, name=str(label)) for label in range(len(self.cat_ids))],
-            truth.image_rows[rows],
-            labels[rows],
-            truth.boxes[rows],
-            area=areas[rows],
-            iscrowd=crowds[rows].astype(int),
-            segmentation=[truth.masks[row] for row in rows] if masks else None,
-        )
-
     def _images(self) -> list[dict]:
-        images = self._coco_api.images
         return [
             dict(id=row, file_name='', height=image['height'], width=image['width'])
-            for row, image in enumerate(images)
+            for row, image in enumerate(self._coco_api.images)
         ]
-
-    def _areas_and_crowds(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._coco_api.areas, self._coco_api.crowds
 
     def _detections(
         self, truth: hotcoco.COCO, results: Sequence[dict], masks: bool
@@ -237,17 +228,8 @@ class CenterNet2CocoMetric(CocoMetric):
         print_log('\n' + AsciiTable(heads + cells).table, 'current')
         return {f'{row[0]}_precision': row[1] for row in rows}
 
-    def fast_eval_recall(
-        self,
-        results: Sequence[dict],
-        proposal_nums: Sequence[int],
-        iou_thrs: Sequence[float],
-        logger: MMLogger | None = None,
-    ) -> np.ndarray:
-        """Mean recall of the first ``proposal_nums`` (N,) detections of an image, (N,).
-
-        Whatever their class. ``results`` have ``img_id`` and ``bboxes``, best first.
-        """
+    def _recalls(self, results: Sequence[dict]) -> dict[str, float]:
+        """Mean recall of an image's first ``proposal_nums`` detections, whatever their class."""
         truth = self._coco_api
         rows = np.flatnonzero(~truth.crowds & ~truth.ignored)
         corners = truth.boxes[rows].astype(np.float32)
@@ -255,28 +237,18 @@ class CenterNet2CocoMetric(CocoMetric):
         order = np.argsort(truth.image_rows[rows], kind='stable')
         ends = np.bincount(truth.image_rows[rows], minlength=len(truth.images)).cumsum()
         by_image = np.split(corners[order], ends[:-1])
-        found = np.zeros(len(proposal_nums))
+        found = np.zeros(len(self.proposal_nums))
         for result in results:
             boxes = by_image[self._image_index[result['img_id']]]
             if len(boxes):
                 # mmdet's function needs equally many objects in all images
                 recalls = eval_recalls(
-                    [boxes], [result['bboxes']], proposal_nums, iou_thrs, 'silent'
+                    [boxes], [result['bboxes']], self.proposal_nums, self.iou_thrs, 'silent'
                 )
                 found += recalls.mean(axis=1) * len(boxes)
-        return found / max(len(rows), 1)
-
-    def _warn_of_missing(self, results: Sequence[dict]) -> None:
-        """Objects of images that nobody looked at count as missed."""
-        total = len(self._image_index)
-        missing = total - len({result['img_id'] for result in results})
-        if missing > 0:
-            print_log(
-                f"{missing} of the {total} images in the evaluator's ann_file were not tested: "
-                'their objects count as missed',
-                'current',
-                logging.WARNING,
-            )
+        recalls = dict(zip(self.proposal_nums, (found / max(len(rows), 1)).tolist()))
+        print_log(f'recall: {recalls}', 'current')
+        return {f'AR@{num}': recall for num, recall in recalls.items()}
 
 
 def run_lengths(mask: dict | list, size: tuple[int, int]) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from reprlib import repr as short
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -23,7 +24,8 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
     figures that it gave before: ``bbox_AP``, ``bbox_AP50``, ``bbox_AP75``,
     ``bbox_APs/m/l`` (area) and ``bbox_APr/c/f`` (frequency) in [0, 1], -1
     where there is no such object. They are not rounded, and at most 300
-    detections of an image count, as in the official evaluation.
+    detections of an image count, as in the official evaluation. Labels are
+    ranks of category ids.
 
     Args:
         ann_file: Annotations in LVIS format.
@@ -45,12 +47,12 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
     ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 
     def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
-        super().__init__(ann_file, *args, **kwargs)
         if ann_file is None:
             raise ValueError(
                 f'{type(self).__name__} needs ann_file, a file in LVIS format: '
                 'which categories were looked for in an image is only there'
             )
+        super().__init__(ann_file, *args, **kwargs)
         if 'proposal' in self.metrics:
             raise ValueError(
                 "metric='proposal' needs evaluation without "
@@ -59,12 +61,13 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         self._check_ann_file(ann_file)
 
     def _ids_of_labels(self) -> list:
-        return [category['id'] for category in self._coco_api.categories]
+        return sorted(category['id'] for category in self._coco_api.categories)
 
     def _evaluate(self, results: Sequence[dict], metric: str) -> dict[str, float]:
         precision, recall = self._curves(results, metric, [self.MAX_DETS])
         precision = precision[..., 0]
-        frequencies = np.array([c['frequency'] for c in self._coco_api.categories])
+        frequency = {c['id']: c['frequency'] for c in self._coco_api.categories}
+        frequencies = np.array([frequency[key] for key in self.cat_ids])
         values = (
             precision[..., 0],
             *(precision[np.isclose(self.iou_thrs, thr), ..., 0] for thr in (0.5, 0.75)),
@@ -75,10 +78,8 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         listed = ', '.join(f'{name} {value:.4f}' for name, value in stats.items())
         found = mean_of_known(recall[..., 0, 0], -1)
         print_log(f'{metric}: {listed}, AR@{self.MAX_DETS} {found:.4f}', 'current')
-        figures = self._classwise(precision)
-        for item in self.metric_items or self.ITEMS:
-            figures[f'{metric}_{item}'] = stats[item]
-        return figures
+        figures = {f'{metric}_{item}': stats[item] for item in self.metric_items or self.ITEMS}
+        return {**self._classwise(precision), **figures}
 
     def _images(self) -> list[dict]:
         """With the labels that were looked for, or not all found, in each image."""
@@ -89,29 +90,21 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
                 image[key] = [label_of[i] for i in given[key] if i in label_of]
         return images
 
-    def _areas_and_crowds(self) -> tuple[np.ndarray, np.ndarray]:
-        """LVIS has no crowds. What is outside of all area ranges is ignored."""
-        truth = self._coco_api
-        return np.where(truth.ignored, 1e11, truth.areas), np.zeros_like(truth.ignored)
-
     def _check_ann_file(self, ann_file: str) -> None:
         """Find out before training, not after it, what is missing."""
-        truth, ids = self._coco_api, self._ids_of_labels()
-        for image in truth.images:
+        kinds = {type(category['id']) for category in self._coco_api.categories}
+        for image in self._coco_api.images:
             for key in CATEGORY_LISTS:
-                if key not in image:
+                listed = image.get(key)
+                if not isinstance(listed, list) or not kinds.issuperset(map(type, listed)):
                     raise ValueError(
-                        f'{ann_file}: image {image["id"]} has no "{key}", which LVIS evaluation '
-                        'needs; use CenterNet2CocoMetric for annotations in COCO format'
+                        f'{ann_file}: image {image["id"]!r} has no "{key}", a list of category '
+                        f'ids, which LVIS evaluation needs (found {short(listed)}); use '
+                        'CenterNet2CocoMetric for annotations in COCO format'
                     )
-        if ids != sorted(ids):
-            raise ValueError(
-                f'{ann_file}: "categories" are not sorted by "id", but labels are numbered in '
-                'their order'
-            )
-        for category in truth.categories:
+        for category in self._coco_api.categories:
             if category.get('frequency') not in FREQUENCIES:
                 raise ValueError(
-                    f'{ann_file}: category {category["id"]} has the frequency '
-                    f'{category.get("frequency")!r}, not one of {FREQUENCIES}'
+                    f'{ann_file}: category {category["id"]!r} has the frequency '
+                    f'{short(category.get("frequency"))}, not one of {FREQUENCIES}'
                 )

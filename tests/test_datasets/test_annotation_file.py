@@ -5,29 +5,33 @@ import math
 
 import pytest
 
-from mmdet_centernet2.datasets import AnnotationError, annotation_file, read_annotations, read_table
+from mmdet_centernet2.datasets import AnnotationError, read_annotations, read_table
 
 from .exports import content
 
 HUGE = 10**400  # does not fit a float
 WRONG = [
-    (part, dict(id=value), 'number 1.* has no usable "id"')
+    (part, dict(id=value), 'number 1.*"id" is .*; it must be')
     for part in ('images', 'categories', 'annotations')
     for value in ([1], {}, True, 1.5)
 ] + [
-    ('annotations', dict(image_id=[1]), '"image_id" is the unknown image'),
-    ('annotations', dict(image_id={}), '"image_id" is the unknown image'),
-    ('annotations', dict(category_id=[1]), '"category_id" is the unknown category'),
-    ('annotations', dict(category_id={}), '"category_id" is the unknown category'),
+    *(
+        ('annotations', {key: value}, f'annotation 1 .*"{key}" is .*; it must be a whole number')
+        for key in ('image_id', 'category_id')
+        for value in ([1], {}, True, None)
+    ),
     ('annotations', dict(area=HUGE), '"area" is 1000'),
     ('annotations', dict(iscrowd=[1]), '"iscrowd" is .1.; it must be 0 or 1'),
-    ('annotations', dict(segmentation=dict(size=7, counts=[1])), 'run-length mask of size 7'),
-    ('annotations', dict(segmentation=[[HUGE] * 6]), 'no polygon of at least three points'),
-    ('annotations', dict(segmentation='x'), 'must be a list of polygons'),
-    ('images', dict(file_name=['a.jpg']), 'has no "file_name"'),
+    (
+        'annotations',
+        dict(segmentation=dict(size=7, counts=[1])),
+        r'must be .* run lengths of .height, width. = .120, 160.',
+    ),
+    ('annotations', dict(segmentation=[[HUGE] * 6]), 'must be polygons'),
+    ('annotations', dict(segmentation='x'), 'must be polygons'),
     ('images', dict(width=HUGE), '"width" is 1000'),
     ('images', dict(height=True), '"height" is True'),
-    ('categories', dict(name=['cat']), 'has no "name"'),
+    ('categories', dict(name=['cat']), '"name" is .*; it must be text'),
 ]
 
 
@@ -49,11 +53,9 @@ def test_more_digits_than_python_reads(tmp_path):
         read_annotations(path)
 
 
-@pytest.mark.parametrize('block', [50, 1 << 20])
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-32-le'])
 @pytest.mark.parametrize('options', [{}, dict(indent=1), dict(ensure_ascii=False)])
-def test_any_encoding_and_block(tmp_path, monkeypatch, block, encoding, options):
-    monkeypatch.setattr(annotation_file, '_BLOCK', block)
+def test_any_encoding(tmp_path, encoding, options):
     js = content()
     js['images'][0]['file_name'] = 'bär "0", [{}]\\n'
     path = tmp_path / 'a.json'
@@ -65,14 +67,8 @@ def test_any_encoding_and_block(tmp_path, monkeypatch, block, encoding, options)
         assert table.masks == [ann['segmentation'] for ann in js['annotations'] if keep_masks]
 
 
-@pytest.mark.parametrize('block', [5, 1 << 20])
-@pytest.mark.parametrize(
-    'value',
-    [[], [[]], [[1], 'a'], [1, '2'], dict(counts=[1]), None, '[1]', [dict(a=[1])]]
-    + [[1], [[1, 2], [-3.5e2]], [math.inf], '"segmentation": [1], "b": 2'],
-)
-def test_masks_that_are_not_kept_do_not_matter(tmp_path, monkeypatch, block, value):
-    monkeypatch.setattr(annotation_file, '_BLOCK', block)
+@pytest.mark.parametrize('value', [[1, '2'], dict(counts=[1]), None, [math.inf], [dict(a=[1])]])
+def test_masks_that_are_not_kept_do_not_matter(tmp_path, value):
     js = content()
     path = tmp_path / 'a.json'
     for ann in js['annotations']:

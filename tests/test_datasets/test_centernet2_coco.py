@@ -61,7 +61,7 @@ def test_keeps_small_and_outside_boxes_and_only_images_with_objects(tmp_path):
     [
         ([1, 2, -3, 4], 'annotation 1 of image 1 .*negative size'),
         ([1, 2, 0, 4], 'no area.*bad_boxes="drop"'),
-        ([40, 2, 3, 4], 'outside of the image .30x20.'),
+        ([40, 2, 3, 4], 'image of 30x20; it lies outside of the image'),
         *(
             (box, 'annotation 1 of image 1 .*four finite numbers')
             for box in (
@@ -88,7 +88,7 @@ def test_bad_boxes_can_be_dropped_and_are_listed(tmp_path, bbox, monkeypatch):
     dataset = build(tmp_path, changed(bbox=bbox), bad_boxes='drop')
     assert [i['bbox'] for i in dataset.data_list[0]['instances']] == [[-4, 2, 5, 11]]
     (said,) = (line for line in lines if 'left out' in line)
-    assert '1 of 3 annotations are left out' in said
+    assert '1 of 3 annotations cannot be right, 1 are left out' in said
     assert 'annotation 1 of image 1 (a.png): "bbox" ' in said
 
 

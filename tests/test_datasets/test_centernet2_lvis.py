@@ -107,9 +107,12 @@ def test_a_wrong_name_among_1203_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda c: c['images'][0].pop('coco_url'), 'no "coco_url".*v0.5'),
-        (lambda c: c['categories'].pop(), 'has 11 categories, metainfo 12'),
-        (lambda c: c['categories'].reverse(), 'not sorted by "id"'),
+        (lambda c: c['images'][0].pop('coco_url'), '"coco_url" is None; .*v0.5'),
+        (
+            lambda c: c['categories'].pop(),
+            'label 11 is None, but .thing_12. .*11 categories, 12 classes',
+        ),
+        (lambda c: c['categories'][0].update(name='x'), "label 0 is 'x', but 'thing_1'"),
         (lambda c: c['annotations'][0].update(category_id=99), 'unknown category 99'),
         (lambda c: c['annotations'][0].update(image_id=99), 'image 99'),
         (

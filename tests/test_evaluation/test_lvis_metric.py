@@ -96,7 +96,14 @@ def changed(tmp_path, change):
             lambda c: c['categories'][1].update(frequency='often'),
             "category 2 has the frequency 'often'",
         ),
-        (lambda c: c['categories'].reverse(), 'not sorted by "id"'),
+        (
+            lambda c: c['images'][2].update(neg_category_ids=None),
+            'image 3 has no "neg_category_ids".*found None',
+        ),
+        (
+            lambda c: c['images'][2].update(neg_category_ids=['1']),
+            'image 3 has no "neg_category_ids", a list of category ids',
+        ),
     ],
 )
 def test_says_what_the_file_lacks(tmp_path, change, message):

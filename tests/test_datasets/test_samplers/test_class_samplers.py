@@ -10,7 +10,7 @@ from mmdet.datasets import MultiImageMixDataset
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-from mmdet_centernet2.datasets.samplers.class_samplers import images_and_labels
+from mmdet_centernet2.datasets.samplers import images_and_labels
 
 from .labelled import Labelled, streams_of_ranks
 
@@ -120,7 +120,7 @@ def test_ranks_share_one_stream_that_the_seed_decides(kind, monkeypatch):
 
 @BOTH
 def test_nothing_to_count(kind):
-    with pytest.raises(ValueError, match='none of its 2 images.*ann_file'):
+    with pytest.raises(ValueError, match='none of the 2 images.*ann_file'):
         build(kind, Labelled([[], []]))
 
 

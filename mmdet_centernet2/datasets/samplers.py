@@ -1,8 +1,9 @@
-"""Endless streams of images, drawn by the classes in them.
+"""Samplers of the data loaders.
 
-Each rank takes its share of one stream, as with ``InfiniteSampler``: use an
-iteration-based loop, and ``randomness=dict(seed=...)`` to resume at the same
-place. Data sets may be wrapped, in ``ConcatDataset`` for example.
+Those that draw by class are endless, and each rank takes its share of one
+stream, as with ``InfiniteSampler``: use an iteration-based loop, and
+``randomness=dict(seed=...)`` to resume at the same place. Data sets may be
+wrapped, in ``ConcatDataset`` for example.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import BaseDataset, InfiniteSampler
 from torch import Tensor
+
+__all__ = ['OriginalAspectRatioBatchSampler', 'RepeatFactorSampler', 'WeightedClassAwareSampler']
 
 
 class _ClassSampler(InfiniteSampler):
@@ -84,12 +88,8 @@ class WeightedClassAwareSampler(_ClassSampler):
 
     The weight of an image is the sum of 1 / (images with c) of its classes c.
     An epoch is as many draws, with replacement, as there are images. mmdet's
-    ``ClassAwareSampler`` is another algorithm: it goes through the classes in
-    turn.
-
-    Args:
-        dataset: A detection data set of mmdet.
-        seed: Seed of the stream, the same on all ranks; agreed on if None.
+    ``ClassAwareSampler`` goes through the classes in turn instead. ``dataset``
+    and ``seed`` are those of :class:`RepeatFactorSampler`.
 
     Raises:
         ValueError: If no image of the data set has an object.
@@ -116,18 +116,37 @@ def images_and_labels(dataset: BaseDataset) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If no image has an object.
     """
-    pairs = []
-    for index in range(len(dataset)):
-        if hasattr(dataset, 'get_cat_ids'):
-            labels = dataset.get_cat_ids(index)
-        else:  # a wrapper, which passes this on to the data set with the image
-            labels = [i['bbox_label'] for i in dataset.get_data_info(index)['instances']]
-        pairs += [(index, label) for label in set(labels)]
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    found = ({i['bbox_label'] for i in info['instances']} for info in infos)
+    pairs = [(index, label) for index, labels in enumerate(found) for label in labels]
     if not pairs:
         raise ValueError(
-            'the classes of a data set decide how often its images are '
-            f'drawn, but none of its {len(dataset)} images has an '
-            'annotation; check ann_file and the classes (metainfo)'
+            f'none of the {len(dataset)} images of the data set has an annotation, which this '
+            'sampler draws by; check ann_file and the classes (metainfo)'
         )
-    images, labels = torch.tensor(pairs).unbind(1)
-    return images, labels
+    table = torch.tensor(pairs)
+    return table[:, 0], table[:, 1]
+
+
+@DATA_SAMPLERS.register_module()
+class OriginalAspectRatioBatchSampler(AspectRatioBatchSampler):
+    """mmdet's ``AspectRatioBatchSampler`` with square images among the tall.
+
+    mmdet puts them among the wide ones. Nothing else differs, but that what
+    is left at the end of a stream that ends is not mixed.
+
+    Source: detectron2's ``AspectRatioGroupedDataset``.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield image indices of one batch after another."""
+        buckets: dict[bool, list[int]] = {True: [], False: []}
+        for index in self.sampler:
+            info = self.sampler.dataset.get_data_info(index)
+            bucket = buckets[info['width'] > info['height']]
+            bucket.append(index)
+            if len(bucket) == self.batch_size:
+                yield bucket[:]
+                bucket.clear()
+        if not self.drop_last:
+            yield from (bucket for bucket in buckets.values() if bucket)
