@@ -111,12 +111,10 @@ def _check_graph(session: Session, info: ModelInfo, path: str) -> None:
     """Compare the graph's inputs and outputs with what the metadata promise."""
     inputs = {'input'} | ({'image_sizes'} if info.image_size_input else set())
     outputs = {'dets', 'labels'} | ({'masks'} if info.task == 'mask' else set())
-    for does, names, wanted in (
-        ('takes', set(session.input_shapes), inputs),
-        ('gives', outputs & set(session.output_names), outputs),
-    ):
-        if names != wanted:
-            raise ModelFileError(
-                f'{path} {does} {", ".join(sorted(names))}, but its metadata say '
-                f'{", ".join(sorted(wanted))}. Export it again with tools/deploy.py.'
-            )
+    found = session.input_shapes, session.output_names
+    if set(found[0]) != inputs or not outputs <= set(found[1]):
+        takes, gives, *said = (', '.join(sorted(names)) for names in (*found, inputs, outputs))
+        raise ModelFileError(
+            f'{path} takes {takes} and gives {gives}, but its metadata say '
+            f'{said[0]} and {said[1]}. Export it again with tools/deploy.py.'
+        )

@@ -37,7 +37,7 @@ class TiledDetector:
         score_thr: float,
     ):
         try:
-            import sahi  # noqa: F401
+            from sahi.postprocess.combine import batched_nms
         except ImportError as error:
             raise DeployedModelError(
                 f'--tile needs SAHI ({error}): pip install --no-deps sahi && pip install shapely'
@@ -48,24 +48,22 @@ class TiledDetector:
             raise DeployedModelError(f'--overlap must be from 0 to 0.9, not {overlap}.')
         self.info: Any = detector.info
         self._detector, self._score_thr = detector, score_thr
-        self._sides = dict(slice_height=size, slice_width=size)
-        self._overlaps = dict(overlap_height_ratio=overlap, overlap_width_ratio=overlap)
+        self._slices, self._suppress = (size, size, False, overlap, overlap), batched_nms
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Detect on images (h, w, 3), uint8, BGR."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: np.ndarray) -> Detections:
-        from sahi.postprocess.combine import batched_nms
         from sahi.slicing import get_slice_bboxes
 
         height, width = image.shape[:2]
-        tiles = get_slice_bboxes(height, width, **self._sides, **self._overlaps)
+        tiles = get_slice_bboxes(height, width, *self._slices)
         rows = [np.empty((0, 6), np.float32)]  # box, score, class
         for x1, y1, x2, y2 in [[0, 0, width, height], *tiles] if len(tiles) > 1 else tiles:
             (found,) = self._detector([np.ascontiguousarray(image[y1:y2, x1:x2])])
             found = found.keep(found.scores > self._score_thr)
             rows.append(np.c_[found.bboxes + [x1, y1, x1, y1], found.scores, found.labels])
         objects = np.concatenate(rows).astype(np.float32)
-        objects = objects[batched_nms(objects, match_metric='IOS', match_threshold=0.5)]
+        objects = objects[self._suppress(objects, match_metric='IOS', match_threshold=0.5)]
         return Detections(objects[:, :4], objects[:, 4], objects[:, 5].astype(np.int64))

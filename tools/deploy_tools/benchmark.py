@@ -55,12 +55,8 @@ def parse_args() -> argparse.Namespace:
     add('--int8', action='store_true', help='also quantise the backbone and the neck')
     add('--rounds', type=int, default=10)
     add('--threads', type=int, default=torch.get_num_threads(), help='for all alike')
-    add(
-        '--cpu-time',
-        action='store_true',
-        help='count processor time instead of wall-clock time, for machines with other work; '
-        'use it with --threads 1: waiting threads count too',
-    )
+    busy = 'processor time, for busy machines; with --threads 1, as waiting threads count too'
+    add('--cpu-time', action='store_true', help=busy)
     add('--work-dir', type=Path, default=Path('work_dirs/deploy_benchmark'))
     add('--cfg-options', nargs='+', action=DictAction, help='change the config, key=value')
     return parser.parse_args()
