@@ -35,7 +35,7 @@ CONFIGS = {  # peers have the same ResNet-50
     'mmdet Faster R-CNN': 'faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
     UPDATE: 'centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py',
 }
-FEW_PROPOSALS = 30  #: Of small detectors.
+FEW_PROPOSALS = 16  #: Of small detectors.
 PAIRS_AT_NMS = 300  #: Of box and class that the score threshold lets through.
 CALIBRATION_SIZE = (192, 192)  #: Of the image that weights are adapted to.
 LTRB_BIAS = 4.0  #: In strides: proposals are eight cells wide, as mmdet's anchors are.
