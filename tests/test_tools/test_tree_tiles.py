@@ -14,7 +14,7 @@ from mmdet_centernet2.utils.pinned_wheel import PinnedFileError
 from tests.wheels import tree_members, write_wheel
 from tools.dataset_converters import tree_tiles as command
 from tools.quickstart import tree_tiles as tt
-from tools.quickstart.tree_tiles import LARGE_PHOTO, TreeTilesError, cut, grid, prepare_tree_tiles
+from tools.quickstart.tree_tiles import LARGE_PHOTO, cut, grid, prepare_tree_tiles
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_damage_is_repaired_and_other_files_stay(made, wheel, wheel_path, damage
 def test_a_folder_of_something_else_is_refused(tmp_path, wheel, wheel_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
-    with pytest.raises(TreeTilesError, match='not made by this tool'):
+    with pytest.raises(PinnedFileError, match='not made by this tool'):
         prepare_tree_tiles(tmp_path / 'mine', wheel, wheel_path, say=_quiet)
     assert [p.name for p in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
 
@@ -166,7 +166,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, wheel, wheel_path, monkeypatc
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('pathlib.Path.write_bytes', full)
-    with pytest.raises(TreeTilesError, match='No space left on device; mend'):
+    with pytest.raises(PinnedFileError, match='No space left on device; mend'):
         prepare_tree_tiles(tmp_path / 'out', wheel, wheel_path, say=_quiet)
     assert [p.name for p in tmp_path.iterdir()] == [wheel_path.name]
 
@@ -178,14 +178,8 @@ def test_truncated_wheel_is_named(tmp_path, wheel, wheel_path):
 
 
 def test_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
-    arguments = [
-        'tree_tiles.py',
-        '--out',
-        str(tmp_path / 'out'),
-        '--wheel',
-        str(tmp_path / 'no.whl'),
-    ]
-    monkeypatch.setattr('sys.argv', arguments)
+    arguments = f'tree_tiles.py --out {tmp_path}/out --wheel {tmp_path}/no.whl'
+    monkeypatch.setattr('sys.argv', arguments.split())
     with pytest.raises(PinnedFileError, match='no such file'):
         command.main()
 

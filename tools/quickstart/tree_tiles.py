@@ -62,10 +62,6 @@ RECIPE = 1
 NUM_BYTES = 40 * 2**20
 
 
-class TreeTilesError(PinnedFileError):
-    """The tree tiles could not be made; the message says what to do."""
-
-
 @dataclass
 class Tile:
     """A part of a photo and the boxes whose centres it holds."""
@@ -96,9 +92,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary as lines for a person."""
-        text = [
-            f'{split}: {self.tiles[split]} tiles, {self.boxes[split]} boxes' for split in SPLITS
-        ]
+        text = [f'{s}: {self.tiles[s]} tiles, {self.boxes[s]} boxes' for s in SPLITS]
         kept, lost = sum(self.boxes.values()), sum(self.dropped.values())
         text.append(f'{kept + lost} boxes read, {kept} kept, {lost} dropped')
         return text + [f'  {count}: {why}' for why, count in self.dropped.items()]
@@ -177,14 +171,14 @@ def prepare_tree_tiles(
         say: Called with each line meant for the user.
 
     Raises:
-        PinnedFileError: The wheel could not be had or is not the pinned one.
-        TreeTilesError: ``out`` holds something else, or no space is left.
+        PinnedFileError: The wheel could not be had or is not the pinned one,
+            ``out`` holds something else, or no space is left.
     """
     ready = read_manifest(out, wheel)
     if ready is not None:
         return ready
     if out.exists() and not (out / MANIFEST).is_file() and (out.is_file() or any(out.iterdir())):
-        raise TreeTilesError(
+        raise PinnedFileError(
             f'{out} was not made by this tool (it has no {MANIFEST}); nothing was touched. Name '
             'another folder'
         )
@@ -203,7 +197,7 @@ def prepare_tree_tiles(
                 scratch.chmod(0o755)
                 os.replace(scratch, out)
     except OSError as error:
-        raise TreeTilesError(f'cannot write {out}: {error}; mend that and run it again') from error
+        raise PinnedFileError(f'cannot write {out}: {error}; mend that and run it again') from error
     return summary
 
 
