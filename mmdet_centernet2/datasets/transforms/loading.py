@@ -76,7 +76,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
                 with open(path, 'rb') as file:
                     content = file.read()
             if _is_plain_jpeg(content):
-                return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+                flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # there is none
+                return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
             image = Image.open(io.BytesIO(content))
             if image.mode == 'RGB' and image.getexif().get(_ORIENTATION, 1) == 1:
                 return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)

@@ -15,10 +15,15 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import PackDetInputs as MMDetPackDetInputs
 from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.logging import MMLogger
 
-from mmdet_centernet2.datasets.transforms import CheckedLoadImageFromFile, EfficientDetResizeCrop
+from mmdet_centernet2.datasets.transforms import (
+    CheckedLoadImageFromFile,
+    EfficientDetResizeCrop,
+    PackDetInputs,
+)
 
 from ..scenes import random_boxes, random_labels
 from ..section import Context, Row, section
@@ -38,10 +43,14 @@ def write_jpeg(path: Path, size: Sequence[int], seed: int) -> None:
     cv2.imwrite(str(path), picture * 255 / picture.max(), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
-def _short_edge(resize_type: str, **options) -> Callable:
+def _short_edge(backend: str) -> Callable:
     """Resizing of the ms-1x configs."""
-    options |= dict(scales=[640, 672, 704, 736, 768, 800], max_size=1333)
-    return TRANSFORMS.build(dict(options, type='RandomChoiceResize', resize_type=resize_type))
+    options = dict(scales=[640, 672, 704, 736, 768, 800], max_size=1333)
+    if backend == 'antialias':
+        options |= dict(resize_type='AntialiasShortestEdge')
+    else:
+        options |= dict(resize_type='ResizeShortestEdge', backend=backend)
+    return TRANSFORMS.build(dict(options, type='RandomChoiceResize'))
 
 
 def _read(paths: Sequence[Path], *transforms: Callable) -> None:
@@ -55,30 +64,38 @@ def _read(paths: Sequence[Path], *transforms: Callable) -> None:
 
 @section(
     'pipeline',
-    "Reading JPEGs for training in one process, images per second. *cv2* is mmdet's default "
-    'backend for both decoding and resizing; *pillow* does the same with Pillow, whose '
-    'antialiasing the original was trained with; ours gives its pixels to one grey level.',
+    'From a JPEG to the tensor for training, in one process: reading, resizing, flipping, '
+    "packing. *cv2* is mmdet's default backend for both decoding and resizing; *pillow* does "
+    'the same with Pillow, whose antialiasing the original was trained with; ours gives its '
+    "pixels to one grey level, with mmdet's or our own `PackDetInputs`.",
 )
 def pipeline(context: Context) -> list[Row]:
     rows, count = [], context.pick(16, 2)
-    load = {kind: LoadImageFromFile(imdecode_backend=kind) for kind in ('cv2', 'pillow')}
-    checked = CheckedLoadImageFromFile(imdecode_backend='pillow')
+    flip = TRANSFORMS.build(dict(type='RandomFlip', prob=0.5))
+    kinds = {  # how to read, resize and crop, pack
+        'cv2': (LoadImageFromFile(), 'cv2', MMDetPackDetInputs()),
+        'pillow': (LoadImageFromFile(imdecode_backend='pillow'), 'pillow', MMDetPackDetInputs()),
+        'ours': (
+            CheckedLoadImageFromFile(imdecode_backend='pillow'),
+            'antialias',
+            MMDetPackDetInputs(),
+        ),
+    }
+    kinds['ours, own packing'] = (*kinds['ours'][:2], PackDetInputs())
     with tempfile.TemporaryDirectory() as folder:
         for size, crop in context.pick(PICTURES, PICTURES[:2]):
             paths = [Path(folder, f'{size[0]}-{i}.jpg') for i in range(count)]
             for seed, path in enumerate(paths):
                 if not path.exists():
                     write_jpeg(path, size, seed)
-            if crop is None:
-                what = 'short edge 640 to 800'
-                resize = {kind: _short_edge('ResizeShortestEdge', backend=kind) for kind in load}
-                ours = _short_edge('AntialiasShortestEdge')
-            else:
-                what = f'crop {crop}'
-                resize = {kind: EfficientDetResizeCrop(crop, backend=kind) for kind in load}
-                ours = EfficientDetResizeCrop(crop, backend='antialias')
-            calls = {kind: partial(_read, paths, load[kind], resize[kind]) for kind in load}
-            calls['ours'] = partial(_read, paths, checked, ours)
+            calls = {}
+            for kind, (load, backend, pack) in kinds.items():
+                if crop:
+                    resize = EfficientDetResizeCrop(crop, backend=backend)
+                else:
+                    resize = _short_edge(backend)
+                calls[kind] = partial(_read, paths, load, resize, flip, pack)
+            what = f'crop {crop}' if crop else 'short edge 640 to 800'
             rows += context.compare(f'{size[0]} x {size[1]}, {what}', calls)
     for row in rows:
         row.numbers['images/s'] = count / row.timing.median
