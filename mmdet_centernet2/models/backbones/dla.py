@@ -1,5 +1,6 @@
 """Deep layer aggregation backbones."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
@@ -45,18 +46,6 @@ class DLABottleneck(Bottleneck):
         return (self.norm3(self.conv3(out)) + residual).relu()
 
 
-class DLARoot(nn.Module):
-    """Aggregation node: concatenate, mix by a 1x1 convolution."""
-
-    def __init__(self, in_channels: int, out_channels: int, norm_cfg: ConfigType) -> None:
-        super().__init__()
-        self.conv, self.bn = conv_norm(in_channels, out_channels, 1, 1, norm_cfg)
-
-    def forward(self, children: list[Tensor]) -> Tensor:
-        """Children of equal size, each (B, C_i, H, W)."""
-        return self.bn(self.conv(torch.cat(children, 1))).relu()
-
-
 class DLATree(nn.Module):
     """Hierarchical aggregation of ``2 ** depth`` blocks.
 
@@ -93,7 +82,8 @@ class DLATree(nn.Module):
             width = out_channels // block.expansion
             self.tree1 = block(in_channels, width, stride, norm_cfg=norm_cfg)
             self.tree2 = block(out_channels, width, norm_cfg=norm_cfg)
-            self.root = DLARoot(2 * out_channels + extra_channels, out_channels, norm_cfg)
+            mix = conv_norm(2 * out_channels + extra_channels, out_channels, 1, 1, norm_cfg)
+            self.root = nn.Sequential(OrderedDict(zip(('conv', 'bn'), mix)))
         else:
             make = partial(DLATree, depth - 1, block, level_root=False, norm_cfg=norm_cfg)
             self.tree1 = make(in_channels, out_channels, stride)
@@ -116,7 +106,7 @@ class DLATree(nn.Module):
             return self.tree2(x1, [*children, x1])
         x1 = self.tree1(x, self.project(bottom) if hasattr(self, 'project') else bottom)
         x2 = self.tree2(x1, x1)
-        return self.root([x2, x1, *children])
+        return self.root(torch.cat([x2, x1, *children], 1)).relu()
 
 
 @MODELS.register_module()

@@ -92,7 +92,7 @@ class _FocalSums(torch.autograd.Function):
         ctx.options = gamma, limits, ignore_from = options
         ctx.save_for_backward(cells, weights, positives, *maps)
         pos_sums, neg_sums, start = [], [], 0
-        for parts in _blocks([level.reshape(-1) for level in maps]):
+        for parts in _blocks(maps):
             probs = _sigmoid(parts).clamp_(*limits)
             size = len(probs) - 2
             probs[:: size + 1].fill_(1.0)  # no loss as a positive
@@ -111,10 +111,7 @@ class _FocalSums(torch.autograd.Function):
         cells, weights, positives, *maps = ctx.saved_tensors
         grads = [torch.empty_like(level, memory_format=torch.contiguous_format) for level in maps]
         start = 0
-        for parts, outs in zip(
-            _blocks([level.reshape(-1) for level in maps]),
-            _blocks([grad.view(-1) for grad in grads]),
-        ):
+        for parts, outs in zip(_blocks(maps), _blocks(grads)):
             raw = _sigmoid(parts)
             size = len(raw) - 2
             probs = raw.clamp(*limits)
@@ -137,11 +134,11 @@ class _FocalSums(torch.autograd.Function):
 
 
 def _blocks(maps: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Join small vectors and split large ones: views, the parts of a block."""
+    """Join small maps and split large ones: vectors, the parts of a block."""
     size = CPU_BLOCK if maps[0].device.type == 'cpu' else GPU_BLOCK
     block: list[Tensor] = []
     room = size
-    for part in (part for level in maps for part in level.split(size)):
+    for part in (part for level in maps for part in level.reshape(-1).split(size)):
         if len(part) > room:
             yield block
             block, room = [], size
