@@ -206,7 +206,7 @@ class StrictCocoMixin(CocoDataset):
             ('://' in path, 'File names are addresses: download the images, write their names'),
             ('\\' in path, 'File names hold backslashes, as of Windows: replace them by "/"'),
             (
-                osp.exists(in_root),
+                osp.isfile(in_root),
                 f'File names hold the folder already: set data_prefix=dict(img="") below '
                 f'data_root={self.data_root!r}',
             ),
@@ -217,15 +217,16 @@ class StrictCocoMixin(CocoDataset):
                 f'{dict(self.data_prefix)}) against "{self.FILE_KEY}" in the annotation file',
             ),
         )
+        hint = next(hint for holds, hint in hints if holds)
         raise AnnotationError(
             f'{self.ann_file}: {len(missing)} of {len(paths)} images do not exist, such as '
-            f'{", ".join(missing[:_SHOWN])}. {next(hint for holds, hint in hints if holds)}'
+            f'{", ".join(map(repr, missing[:_SHOWN]))}. {hint}'
         )
 
 
 def _plain(path: str) -> str:
     """A file name without what tools and systems change: folder, case, ending, escapes, ..."""
-    return normalize('NFC', Path(unquote(path).strip()).stem).casefold()
+    return normalize('NFC', Path(unquote(path)).stem.strip()).casefold()
 
 
 class _CheckImageSize:

@@ -9,6 +9,8 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.logging import print_log
 
+from mmdet_centernet2.datasets.annotation_file import AnnotationError
+
 from .coco_metric import CenterNet2CocoMetric, mean_of_known
 
 FREQUENCIES = ('r', 'c', 'f')
@@ -34,10 +36,9 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
             a list of these.
 
     Raises:
-        AnnotationError: If the annotation file is at fault, or has no object
-            to evaluate with.
-        ValueError: If the file has not got what LVIS evaluation needs,
-            or ``metric`` is 'proposal', which LVIS does not define.
+        AnnotationError: If the annotation file is at fault, has no object to
+            evaluate with, or not what LVIS evaluation needs.
+        ValueError: If ``metric`` is 'proposal', which LVIS does not define.
     """
 
     default_prefix = 'lvis'
@@ -97,14 +98,14 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
             for key in CATEGORY_LISTS:
                 listed = image.get(key)
                 if not isinstance(listed, list) or not kinds.issuperset(map(type, listed)):
-                    raise ValueError(
+                    raise AnnotationError(
                         f'{ann_file}: image {image["id"]!r} has no "{key}", a list of category '
                         f'ids, which LVIS evaluation needs (found {short(listed)}); use '
                         'CenterNet2CocoMetric for annotations in COCO format'
                     )
         for category in self._coco_api.categories:
             if category.get('frequency') not in FREQUENCIES:
-                raise ValueError(
+                raise AnnotationError(
                     f'{ann_file}: category {category["id"]!r} has the frequency '
                     f'{short(category.get("frequency"))}, not one of {FREQUENCIES}'
                 )

@@ -14,6 +14,7 @@ from PIL import Image
 from mmdet_centernet2.evaluation.coco_metric import run_lengths
 
 WIDTH, HEIGHT, NUM_IMAGES, NUM_OBJECTS = 160, 120, 4, 12
+IDS = ('id', 'image_id', 'category_id')
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='LoadAnnotations', with_bbox=True),

@@ -1,5 +1,6 @@
 """Any JSON text is read; values of a wrong type are errors that name the entry."""
 
+import gzip
 import json
 import math
 
@@ -82,9 +83,12 @@ def test_masks_that_are_not_kept_do_not_matter(tmp_path, value):
 @pytest.mark.parametrize(
     'text',
     ['', '[1]', '{', '{"a":1}{', '{"a":1,}', '{"a":[1,2', '{"a":tru}', '{a:1}', '{"a":"\x01"}']
-    + ['{"images":[],"images":[],"categories":[]}', '{"images":[1],"categories":[]}'],
+    + ['{"images":[],"images":[],"categories":[]}', '{"images":[1],"categories":[]}']
+    + [gzip.compress(b'{}'), b'"\xe4"', 'version https://git-lfs', '[' * 10**5],
 )
 def test_what_is_no_object_of_lists_is_refused(tmp_path, text):
-    (tmp_path / 'a.json').write_text(text)
-    with pytest.raises(AnnotationError, match='not a COCO annotation file'):
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / 'a.json').write_bytes(content)
+    with pytest.raises(AnnotationError, match='not a COCO annotation file') as error:
         read_table(tmp_path / 'a.json')
+    assert str(error.value).endswith(f'it starts with {content[:20]!r}')

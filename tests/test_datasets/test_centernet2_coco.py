@@ -89,7 +89,7 @@ def test_bad_boxes_can_be_dropped_and_are_listed(tmp_path, bbox, monkeypatch):
     assert [i['bbox'] for i in dataset.data_list[0]['instances']] == [[-4, 2, 5, 11]]
     (said,) = (line for line in lines if 'left out' in line)
     assert '1 of 3 annotations cannot be right, 1 are left out' in said
-    assert 'annotation 1 of image 1 (a.png): "bbox" ' in said
+    assert 'annotation 1 of image 1 (\'a.png\'): "bbox" ' in said
 
 
 def test_test_mode_keeps_all_images_and_crowds_are_marked(tmp_path):

@@ -125,6 +125,17 @@ def renamed(name):
     return apply
 
 
+def whole_floats(js, folder):
+    for entry in (*js['images'], *js['annotations'], *js['categories']):
+        entry.update({k: float(v) for k, v in entry.items() if k in exports.IDS})
+
+
+def large(js, folder):
+    """Beyond what a float tells apart, and negative."""
+    for entry in (*js['images'], *js['annotations'], *js['categories']):
+        entry.update({k: -(2**53) - v for k, v in entry.items() if k in exports.IDS})
+
+
 def without(*keys):
     return each(lambda ann: [ann.pop(key) for key in keys] and None)
 
@@ -155,10 +166,15 @@ READ = {
     ),
     'annotations before images': lambda js, folder: js.update(images=js.pop('images')),
     'ids as text everywhere': everything_as_text,
+    'ids as whole floats': whole_floats,
+    'large and negative ids': large,
     'category ids with gaps': gaps,
     'what CVAT and COCO-annotator add': each(
         lambda a: a.update(attributes=dict(rotation=0, track=[{}, {}]), isbbox=True, iscrowd=False)
     ),
+    'images with fields of annotations': lambda js, folder: [
+        i.update(image_id=7, bbox=[0, 0, 160, 120]) for i in js['images']
+    ],
     'flat polygons': each(lambda a: a.update(segmentation=a['segmentation'][0])),
     'absolute paths': lambda js, folder: [
         i.update(file_name=str(folder / 'images' / i['file_name'])) for i in js['images']
@@ -207,7 +223,15 @@ REFUSED = {
     'corners': (each(corners), 'these look like corners'),
     'corners in half of the file': (half(corners), 'these look like corners'),
     'centres': (each(centres), 'these look like .centre x, centre y'),
-    'normalised': (each(normalised), 'these look normalised'),
+    'normalised': (each(normalised), '12 of 12 .*these look normalised'),
+    'normalised in half of the file': (half(normalised), '6 of 12 .*these look normalised'),
+    'corners of one object': (
+        lambda js, folder: js.update(
+            annotations=[dict(js['annotations'][0], bbox=[100, 70, 140, 110])]
+        ),
+        '1 of 1 .*these look like corners',
+    ),
+    'far too large': (first(bbox=[0, 0, 1e200, 1e200]), 'far larger than the image'),
     'of a larger image': (each(enlarged), 'images of another size'),
     'no width': (first(bbox=[5, 5, 0, 9]), 'no area'),
     'area as text': (first(area='12'), '"area" is \'12\''),
@@ -232,6 +256,8 @@ REFUSED = {
         lambda js, folder: [i.update(file_name='images/' + i['file_name']) for i in js['images']],
         '4 of 4 images do not exist.*data_prefix=dict',
     ),
+    'space before a file name': (renamed(' b\u00e4r 0.png'), "There is '.*/b\u00e4r 0.png'"),
+    'line break in a file name': (image(file_name='train_0.png\n'), r"train_0.png\\n'.*There is"),
     'another ending': (image(file_name='train_0.JPG'), "do not exist.*There is '.*/train_0.png'"),
     'missing image': (image(file_name='lost.png'), '1 of 4 images do not'),
     'images as an object': (lambda js, folder: js.update(images={}), '"images" is not a list'),
@@ -307,6 +333,8 @@ MASKS = [
         dict(size=[120, 160], counts='0'),  # none
         dict(size=[120, 160], counts=[7, 9]),
         dict(size=[120, 160], counts=[-1, 19201]),
+        dict(size=[120, 160], counts=[100.5, 19099.5]),
+        dict(size=[120, 160], counts=[19200]),
     ],
 )
 def test_bad_masks_are_named_where_masks_are_asked_for(tmp_path, segmentation):
