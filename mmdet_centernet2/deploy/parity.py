@@ -41,10 +41,7 @@ class Agreement:
 
     Attributes:
         score_thr: Detections count from this score on, in either model.
-        images: Number of images.
         pairs: Detections that both models have.
-        only_reference: Detections that only the reference has.
-        only_other: Detections that only the other model has.
         box: Largest difference of a coordinate of a pair, in pixels of the
             original image.
         score: Largest difference of the scores of a pair.
