@@ -55,10 +55,7 @@ class DLATree(nn.Module):
     Args:
         depth: Levels of the hierarchy.
         block: :class:`DLABasicBlock` or :class:`DLABottleneck`.
-        in_channels, out_channels: Of the maps.
-        stride: 1 or 2.
         level_root: Whether the input takes part in the aggregation.
-        norm_cfg: Config of the norms.
         extra_channels: Of further children that the parent passes.
     """
 

@@ -65,7 +65,6 @@ class CenterNet2ProposalHead(AnchorFreeHead):
         norm_cfg: Norm of the tower. Defaults to 32-group GN.
         loss_cls: A :class:`HeatmapFocalLoss`.
         loss_bbox: A :class:`LTRBIoULoss`.
-        init_cfg: Initialisation.
         **kwargs: See mmdet's ``AnchorFreeHead``.
 
     Raises:

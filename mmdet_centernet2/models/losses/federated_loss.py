@@ -52,7 +52,6 @@ class FederatedLoss(nn.Module):
         prior_prob: Probability of every class at the start of training, for
             heads that ask for it.
         reduction: 'none' (one number for each RoI), 'mean' or 'sum'.
-        loss_weight: Weight of the loss.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -143,7 +142,6 @@ class FederatedLoss(nn.Module):
 
         Args:
             labels: Label of each RoI, C for background, shape (n, ).
-            num_classes: C.
 
         Returns:
             Distinct classes below C: those that appeared, then the drawn ones.

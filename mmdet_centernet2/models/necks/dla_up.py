@@ -41,10 +41,8 @@ class IDAUp(nn.Module):
     """Iterative aggregation of ever coarser maps into the finest.
 
     Args:
-        out_channels: Channels of the result.
         in_channels: Of each map, finest first.
         factors: Up-sampling factor of each map; the first is not used.
-        norm_cfg: Config of the norms.
     """
 
     def __init__(
@@ -79,7 +77,6 @@ class DLAUpNeck(BaseModule):
         in_channels: Of each input, finest first, strides doubling; those of
             DLA-34's levels 2 to 5.
         norm_cfg: Of all norms. Defaults to trainable BN.
-        init_cfg: Initialisation.
 
     Source: "Deep Layer Aggregation" (arXiv 1707.06484);
     docs/differences.md, 14.

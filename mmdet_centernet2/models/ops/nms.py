@@ -25,8 +25,7 @@ def multiclass_nms(
         boxes: xyxy in pixels, shape (n, 4).
         scores: Of each class, background last, shape (n, C + 1).
         score_thr: Pairs of box and class above this take part.
-        nms_cfg: See :func:`batched_nms`.
-        max_num: Detections at most; zero or less means all.
+        nms_cfg, max_num: See :func:`batched_nms`.
 
     Returns:
         (x1, y1, x2, y2, score), best first, (m, 5), their labels and the
@@ -51,8 +50,7 @@ def batched_nms(
 
     Args:
         boxes: xyxy in pixels, shape (n, 4).
-        scores: Shape (n, ), in any order.
-        labels: Shape (n, ).
+        scores, labels: In any order, shape (n, ).
         nms_cfg: Config of :func:`mmcv.ops.batched_nms`.
         max_num: Zero or less means all.
 
