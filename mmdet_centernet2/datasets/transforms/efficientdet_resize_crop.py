@@ -157,7 +157,7 @@ class EfficientDetResizeCrop(BaseTransform):
                 ]
                 for polygons in masks.masks
             ]
-            return PolygonMasks(moved, *plan.crop_size)
+            return PolygonMasks(polygons, *plan.crop_size)
         moved = [  # they may be boolean, which pillow would not resize
             self._resize(np.asarray(mask, np.uint8), plan, 'nearest') for mask in masks.masks
         ]

@@ -22,7 +22,7 @@ class PackDetInputs(MMDetPackDetInputs):
 
     def transform(self, results: dict) -> dict:
         """Give ``inputs`` of shape (C, h, w) and ``data_samples``."""
-        if np.ndim(results.get('img')) == 3:
+        if 'img' in results and results['img'].ndim == 3:
             results['img'] = _planar(results['img'])
         return super().transform(results)
 
