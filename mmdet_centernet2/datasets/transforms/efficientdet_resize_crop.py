@@ -150,12 +150,10 @@ class EfficientDetResizeCrop(BaseTransform):
         self, masks: BitmapMasks | PolygonMasks, plan: ResizeCrop
     ) -> BitmapMasks | PolygonMasks:
         if isinstance(masks, PolygonMasks):  # scaled and moved, not clipped
-            moved = [
-                [
-                    (np.reshape(xy, (-1, 2)) * plan.img_scale - plan.offset[::-1]).ravel()
-                    for xy in polygons
-                ]
-                for polygons in masks.masks
+            scale, corner = plan.img_scale, plan.offset[::-1]
+            polygons = [
+                [(np.reshape(polygon, (-1, 2)) * scale - corner).ravel() for polygon in parts]
+                for parts in masks.masks
             ]
             return PolygonMasks(polygons, *plan.crop_size)
         moved = [  # they may be boolean, which pillow would not resize
