@@ -305,6 +305,7 @@ def test_demo_does_not_run_a_checkpoints_config(
     text = content['meta']['cfg']
     assert before in text
     content['meta']['cfg'] = text.replace(before, after) if before else text + after
+    content['message_hub']['runtime_info']['cfg'] = RUNS  # mmengine would execute it
     torch.save(content, 'model.pth')
     said = refusal(capsys, 'image_demo.py', folder / 'data/images/000.png', 'model.pth')
     assert 'Give the config file' in said and 'Traceback' not in said
