@@ -37,13 +37,12 @@ class StrictCocoMixin(CocoDataset):
     only kept if the pipeline loads them, or in testing.
 
     Args:
-        *args: See the data set.
         bad_boxes: What to do with boxes that cannot be right (outside of the
             image, without area, not four numbers): 'error', or 'drop', which
             removes, counts and lists them.
         check_files: Whether to look for all images at the start, if they are
             on a local disk.
-        **kwargs: See the data set.
+        *args, **kwargs: See the data set.
 
     Raises:
         ValueError: If ``bad_boxes`` is unknown or the classes are no list.
@@ -102,26 +101,20 @@ class StrictCocoMixin(CocoDataset):
         self.cat2label = {cat: i for i, cat in enumerate(self.cat_ids)}
         labels = table.labels(self.cat_ids)
         self._report(table, labels)
-        data_list = [
-            self.parse_data_info(
-                dict(
-                    raw_img_info=dict(image, img_id=image['id'], file_name=self.file_of(image)),
-                    raw_ann_info=[],
-                )
-            )
-            for image in table.images
-        ]
+        data_list = []
+        for image in table.images:
+            info = dict(image, img_id=image['id'], file_name=self.file_of(image))
+            data_list.append(self.parse_data_info(dict(raw_img_info=info, raw_ann_info=[])))
         rows = np.flatnonzero((labels >= 0) & ~table.ignored)
         corners = table.boxes[rows]
         corners[:, 2:] += corners[:, :2]
-        columns = (table.image_rows[rows], labels[rows], table.crowds[rows].astype(int), corners)
-        for row, image, label, crowd, box in zip(
-            rows.tolist(), *(column.tolist() for column in columns)
-        ):
+        crowds = table.crowds[rows].astype(int)
+        columns = rows, table.image_rows[rows], labels[rows], crowds, corners
+        for row, index, label, crowd, box in zip(*(column.tolist() for column in columns)):
             instance = dict(bbox=box, bbox_label=label, ignore_flag=crowd)
             if table.masks and table.masks[row]:
                 instance['mask'] = table.masks[row]
-            data_list[image]['instances'].append(instance)
+            data_list[index]['instances'].append(instance)
         if self.check_files:
             self._check_files([info['img_path'] for info in data_list])
         return data_list

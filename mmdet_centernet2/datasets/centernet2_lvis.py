@@ -25,8 +25,6 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
     Other data in LVIS format are read with ``metainfo=dict(classes=(...))``,
     which must name **all** categories of the file in the order of their ids:
     labels are ranks of ids, and counts for the federated loss rely on it.
-
-    See :class:`StrictCocoMixin` for the arguments.
     """
 
     FILE_KEY = 'coco_url'

@@ -42,7 +42,6 @@ class RepeatFactorSampler(_ClassSampler):
     ``ClassBalancedDataset`` always rounds up).
 
     Args:
-        dataset: A detection data set of mmdet.
         repeat_thr: t, the share of images below which a class is repeated.
         shuffle: Whether to shuffle each epoch.
         seed: Seed of the stream, the same on all ranks; agreed on if None.

@@ -30,11 +30,8 @@ class CenterNet2CocoMetric(CocoMetric):
     name. Files are written only if ``outfile_prefix`` is given.
 
     Args:
-        ann_file: See mmdet's ``CocoMetric``.
-        *args: See there.
-        bad_boxes: What to do with boxes that cannot be right, 'error' or
-            'drop'; as in the data set.
-        **kwargs: See mmdet's ``CocoMetric``.
+        bad_boxes: As in the data set, 'error' or 'drop'.
+        ann_file, *args, **kwargs: See mmdet's ``CocoMetric``.
 
     Raises:
         AnnotationError: If the annotation file is at fault, or has no object

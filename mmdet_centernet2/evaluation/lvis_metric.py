@@ -29,11 +29,8 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
     detections of an image count, as in the official evaluation. Labels are
     ranks of category ids.
 
-    Args:
-        ann_file: Annotations in LVIS format.
-        *args: See :class:`CenterNet2CocoMetric`.
-        **kwargs: See there. ``metric`` is 'bbox', 'segm', 'proposal_fast' or
-            a list of these.
+    Arguments are those of :class:`CenterNet2CocoMetric`; ``metric`` is 'bbox',
+    'segm', 'proposal_fast' or a list of these.
 
     Raises:
         AnnotationError: If the annotation file is at fault, has no object to
