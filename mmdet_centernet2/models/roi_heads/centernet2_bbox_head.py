@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.utils import InstanceList, OptMultiConfig
+from mmdet.utils import OptMultiConfig
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..ops import gather_rows, multiclass_nms
 from ..task_modules import rescale_and_clip, to_device
+from ..task_modules.batch_sampling import SampledRoIs
 
 
 @TASK_UTILS.register_module()
@@ -115,40 +115,20 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         return x, self.fc_reg(x)
 
     def loss_and_target(
-        self,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
-        rois: Tensor,
-        sampling_results: list[SamplingResult],
-        rcnn_train_cfg: ConfigDict,
+        self, cls_score: Tensor, bbox_pred: Tensor, sampled: SampledRoIs, rcnn_train_cfg: ConfigDict
     ) -> dict:
-        """See mmdet's ``BBoxHead``; all images at once, without a device-host sync.
+        """Losses of a batch's RoIs, without a device-host sync.
 
         What :meth:`forward` returns is ``cls_score`` and ``bbox_pred``.
         """
-        deferred = self._defers_scores
-        if not len(rois):  # the same keys and graph in all processes of a run
-            cls_score = self.fc_cls(cls_score) if deferred else cls_score
-            acc = cls_score.new_zeros(1)
-            return dict(
-                loss_bbox=dict(loss_cls=cls_score.sum(), acc=acc, loss_bbox=bbox_pred.sum())
-            )
-        priors, gt_bboxes, gt_labels = (
-            torch.cat([getattr(res, name) for res in sampling_results])
-            for name in ('pos_priors', 'pos_gt_bboxes', 'pos_gt_labels')
-        )
-        counts = [
-            len(part) for res in sampling_results for part in (res.pos_priors, res.neg_priors)
-        ]
-        is_pos = np.repeat(np.arange(len(counts)) % 2 == 0, counts)
-        pos_inds = to_device(is_pos.nonzero()[0], rois.device)
+        rois, pos_inds = sampled.rois, sampled.pos_inds
         labels = pos_inds.new_full((len(rois),), self.num_classes)
-        labels.index_copy_(0, pos_inds, gt_labels.long())
+        labels.index_copy_(0, pos_inds, sampled.gt_labels.long())
         weights = None
         if rcnn_train_cfg.pos_weight > 0:
             weights = rois.new_ones(len(rois)).index_fill_(0, pos_inds, rcnn_train_cfg.pos_weight)
         options = {}
-        if deferred:
+        if self._defers_scores:
             classes = self.loss_cls.sample_classes(labels, self.num_classes)
             options = dict(classes=classes)
             cls_score = F.linear(
@@ -156,44 +136,40 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
                 gather_rows(self.fc_cls.weight, classes),
                 gather_rows(self.fc_cls.bias, classes),
             )
-        loss = self.loss_cls(cls_score, labels, weights, avg_factor=len(rois), **options)
+        num_rois = max(len(rois), 1)
+        loss = self.loss_cls(cls_score, labels, weights, avg_factor=num_rois, **options)
         losses = loss if isinstance(loss, dict) else dict(loss_cls=loss)
         if self.custom_activation:
             losses.update(self.loss_cls.get_accuracy(cls_score, labels, **options))
         else:
             losses['acc'] = accuracy(cls_score, labels)
-        pred = bbox_pred.index_select(0, pos_inds)
-        if not len(priors):
-            losses['loss_bbox'] = pred.sum()
-        elif self.reg_decoded_bbox:
-            pred = self.bbox_coder.decode(priors, pred)
-            losses['loss_bbox'] = self.loss_bbox(pred, gt_bboxes, avg_factor=len(rois))
+        priors, pred = rois[:, 1:].index_select(0, pos_inds), bbox_pred.index_select(0, pos_inds)
+        if self.reg_decoded_bbox:
+            pred, targets = self.bbox_coder.decode(priors, pred), sampled.gt_bboxes
         else:
-            targets = self.bbox_coder.encode(priors, gt_bboxes).to(rois.dtype)
-            losses['loss_bbox'] = self.loss_bbox(pred, targets, avg_factor=len(rois))
-        return dict(loss_bbox=losses)
+            targets = self.bbox_coder.encode(priors, sampled.gt_bboxes).to(rois.dtype)
+        losses['loss_bbox'] = self.loss_bbox(pred, targets, avg_factor=num_rois)
+        return losses
 
     def decode_rois(self, rois: Tensor, bbox_pred: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Refine RoIs (n, 5) by deltas (n, 4) and clip them to unpadded images."""
         boxes = self.bbox_coder.decode(rois[:, 1:], bbox_pred.float())
-        sizes = np.array([meta['img_shape'][1::-1] * 2 for meta in batch_img_metas])
+        sizes = np.array([meta['img_shape'][1::-1] * 2 for meta in batch_img_metas], np.float32)
         limits = to_device(sizes, rois.device).to(rois.dtype).index_select(0, rois[:, 0].long())
         boxes = torch.min(boxes.clamp(min=0), limits)
         return torch.cat([rois[:, :1], boxes], dim=1)
 
+    @torch.no_grad()
     def refine_bboxes(
-        self,
-        sampling_results: list[SamplingResult],
-        bbox_results: dict,
-        batch_img_metas: list[dict],
-    ) -> InstanceList:
-        """Boxes of the next training stage, in pixels: all but empty ones."""
-        rois = self.decode_rois(bbox_results['rois'], bbox_results['bbox_pred'], batch_img_metas)
+        self, sampled: SampledRoIs, bbox_pred: Tensor, batch_img_metas: list[dict]
+    ) -> tuple[Tensor, ...]:
+        """Boxes of each image for the next training stage, in pixels: all but empty ones."""
+        rois = self.decode_rois(sampled.rois, bbox_pred, batch_img_metas)
         kept = (rois[:, 3:] > rois[:, 1:3]).all(-1).cpu().numpy()
-        ends = np.cumsum([len(res.priors) for res in sampling_results])
-        counts = [int(part.sum()) for part in np.split(kept, ends[:-1])]
+        images = np.arange(len(batch_img_metas)).repeat(sampled.counts.sum(1))
+        counts = np.bincount(images[kept], minlength=len(batch_img_metas))
         boxes = rois[:, 1:].index_select(0, to_device(kept.nonzero()[0], rois.device))
-        return [InstanceData(bboxes=each) for each in boxes.split(counts)]
+        return boxes.split(counts.tolist())
 
     def _predict_by_feat_single(
         self,

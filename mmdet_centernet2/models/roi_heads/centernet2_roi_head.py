@@ -1,21 +1,21 @@
 """Second stages of CenterNet2: cascade and single."""
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, MultiConfig
+from mmengine.config import ConfigDict
 from torch import Tensor
 
 from ..layers import disable_compile
 from ..ops import prepare_features
-from ..task_modules import can_sample_batch, sample_batch
+from ..task_modules import to_device
+from ..task_modules.batch_sampling import SampledRoIs, sample_batch
 from .explain import add_explanation
 
 
@@ -50,27 +50,32 @@ def prepare_gt(batch_data_samples: SampleList) -> SampleList:
         first = first[groups.reshape(-1)]
         if (first != np.arange(len(box))).any():
             gt = gt.new()
-            gt.labels = gt.labels[torch.from_numpy(first).to(gt.labels.device)]
+            gt.labels = gt.labels[to_device(first, gt.labels.device)]
         has_area = (box[:, 2:] > box[:, :2]).all(1)
         if not has_area.all():
-            gt = gt[torch.from_numpy(np.flatnonzero(has_area)).to(gt.labels.device)]
+            gt = gt[to_device(np.flatnonzero(has_area), gt.labels.device)]
         sample = sample.new()
         sample.gt_instances = gt
         prepared.append(sample)
     return prepared
 
 
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.factor, None
+def _mask_loss(
+    roi_head: StandardRoIHead,
+    x: tuple[Tensor],
+    outputs: dict[str, Tensor],
+    sampled: SampledRoIs,
+    samples: SampleList,
+    cfg: ConfigDict,
+) -> dict:
+    """Loss of the mask head on positive RoIs; see mmdet's ``StandardRoIHead.mask_loss``."""
+    if roi_head.share_roi_extractor:
+        inputs = dict(bbox_feats=outputs['bbox_feats'], pos_inds=sampled.pos_inds)
+    else:
+        inputs = dict(rois=sampled.rois.index_select(0, sampled.pos_inds))
+    preds = roi_head._mask_forward(x, **inputs)['mask_preds']
+    gts = [sample.gt_instances for sample in samples]
+    return roi_head.mask_head.loss_and_target(preds, sampled.images(), gts, cfg)['loss_mask']
 
 
 @MODELS.register_module()
@@ -114,10 +119,10 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
                     f'{num_stages} stages need as many stage_target_stds, '
                     f'got {len(stage_target_stds)}'
                 )
-            shared, bbox_head = bbox_head, []
-            for stds in stage_target_stds:
-                bbox_head.append(copy.deepcopy(shared))
-                bbox_head[-1]['bbox_coder']['target_stds'] = list(stds)
+            bbox_head = [
+                dict(bbox_head, bbox_coder=dict(bbox_head['bbox_coder'], target_stds=list(stds)))
+                for stds in stage_target_stds
+            ]
         super().__init__(
             num_stages,
             stage_loss_weights or [1.0] * num_stages,
@@ -130,40 +135,34 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`.
-
-        The same numbers; usual matching and sampling see all images at once.
-        """
+        """See mmdet's ``CascadeRoIHead`` and :func:`prepare_gt`; the same numbers."""
         samples = prepare_gt(batch_data_samples)
-        if not all(map(can_sample_batch, self.bbox_assigner, self.bbox_sampler)):
-            return super().loss(x, rpn_results_list, samples)
-        gts = [sample.gt_instances for sample in samples]
         metas = [sample.metainfo for sample in samples]
         proposals = [each.bboxes for each in rpn_results_list]
         losses = {}
         for stage, weight in enumerate(self.stage_loss_weights):
-            self.current_stage = stage
+            self.current_stage = stage  # for mmdet's OHEMSampler
+            head, cfg = self.bbox_head[stage], self.train_cfg[stage]
             sampled = sample_batch(
-                self.bbox_assigner[stage], self.bbox_sampler[stage], proposals, gts
+                self.bbox_assigner[stage], self.bbox_sampler[stage], proposals, samples, x
             )
-            results = self.bbox_loss(stage, x, sampled)
-            stage_losses = dict(results['loss_bbox'])
-            if self.with_mask:
-                stage_losses.update(self.mask_loss(stage, x, sampled, gts)['loss_mask'])
+            outputs = self._bbox_forward(stage, x, sampled.rois)
+            deltas = outputs['bbox_pred']
+            stage_losses = head.loss_and_target(outputs['cls_score'], deltas, sampled, cfg)
+            if self.with_mask and stage == 0:
+                stage_losses.update(_mask_loss(self, x, outputs, sampled, samples, cfg))
             for name, value in stage_losses.items():
                 losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
             if stage < self.num_stages - 1:
-                with torch.no_grad():
-                    refined = self.bbox_head[stage].refine_bboxes(sampled, results, metas)
-                proposals = [each.bboxes for each in refined]
+                proposals = head.refine_bboxes(sampled, deltas, metas)
         return losses
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor], rois: Tensor) -> dict:
         """Pool and predict; see mmdet's ``CascadeRoIHead``."""
         extractor = self.bbox_roi_extractor[stage]
         bbox_feats = extractor(x[: extractor.num_inputs], rois)
-        if self.training:
-            bbox_feats = _ScaleGradient.apply(bbox_feats, 1.0 / self.num_stages)
+        if self.training and bbox_feats.requires_grad:
+            bbox_feats.register_hook(lambda grad: grad * (1.0 / self.num_stages))
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
@@ -171,22 +170,6 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
     init_mask_head = StandardRoIHead.init_mask_head
     _mask_forward = StandardRoIHead._mask_forward
     predict_mask = StandardRoIHead.predict_mask
-
-    def mask_loss(
-        self,
-        stage: int,
-        x: tuple[Tensor],
-        sampling_results: list[SamplingResult],
-        batch_gt_instances: InstanceList,
-    ) -> dict:
-        """Mask loss of the first stage, nothing in the later ones."""
-        if stage > 0:
-            return dict(loss_mask=dict())
-        rois = bbox2roi([res.pos_priors for res in sampling_results])
-        mask_preds = self._mask_forward(x, rois)['mask_preds']
-        return self.mask_head.loss_and_target(
-            mask_preds, sampling_results, batch_gt_instances, rcnn_train_cfg=self.train_cfg[stage]
-        )
 
     def predict_bbox(
         self,
@@ -259,17 +242,16 @@ class CenterNet2RoIHead(StandardRoIHead):
     def loss(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """See mmdet's ``StandardRoIHead``, and :meth:`CenterNet2CascadeRoIHead.loss`."""
+        """See mmdet's ``StandardRoIHead`` and :func:`prepare_gt`; the same numbers."""
         samples = prepare_gt(batch_data_samples)
-        if not can_sample_batch(self.bbox_assigner, self.bbox_sampler):
-            return super().loss(x, rpn_results_list, samples)
-        gts = [sample.gt_instances for sample in samples]
         proposals = [each.bboxes for each in rpn_results_list]
-        sampled = sample_batch(self.bbox_assigner, self.bbox_sampler, proposals, gts)
-        results = self.bbox_loss(x, sampled)
-        losses = results['loss_bbox']
+        sampled = sample_batch(self.bbox_assigner, self.bbox_sampler, proposals, samples, x)
+        outputs = self._bbox_forward(x, sampled.rois)
+        losses = self.bbox_head.loss_and_target(
+            outputs['cls_score'], outputs['bbox_pred'], sampled, self.train_cfg
+        )
         if self.with_mask:
-            losses.update(self.mask_loss(x, sampled, results['bbox_feats'], gts)['loss_mask'])
+            losses.update(_mask_loss(self, x, outputs, sampled, samples, self.train_cfg))
         return losses
 
     def predict_bbox(

@@ -1,13 +1,15 @@
 """Matching and sampling of RoIs for a whole batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmdet.models.task_modules.assigners import BaseAssigner, MaxIoUAssigner
 from mmdet.models.task_modules.samplers import BaseSampler, PseudoSampler, RandomSampler
-from mmdet.utils import InstanceList
+from mmdet.structures import DetDataSample, SampleList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .to_device import to_device
@@ -16,20 +18,29 @@ from .to_device import to_device
 MAX_PAIRS = 2**24
 
 
-@dataclass
-class SampledRoIs:
-    """What box and mask heads read of mmdet's ``SamplingResult``, of one image."""
+class SampledRoIs(NamedTuple):
+    """RoIs of a batch, image by image, of each image the positive ones first."""
 
-    priors: Tensor  # positive, then negative ones
-    pos_priors: Tensor
-    neg_priors: Tensor
-    pos_gt_bboxes: Tensor
-    pos_gt_labels: Tensor
-    pos_assigned_gt_inds: Tensor
+    rois: Tensor  # (image, x1, y1, x2, y2) in pixels, (n, 5)
+    pos_inds: Tensor  # rows of the positive ones, (p, )
+    gt_bboxes: Tensor  # the objects that these are matched to, (p, 4)
+    gt_labels: Tensor  # (p, )
+    gt_inds: Tensor  # index of each of these objects in its image, (p, )
+    counts: np.ndarray  # positive and negative RoIs of each image, (B, 2)
+
+    def images(self) -> list[SimpleNamespace]:
+        """What mmdet's mask heads read of the ``SamplingResult`` of each image."""
+        priors = self.rois[:, 1:].index_select(0, self.pos_inds)
+        names = 'pos_priors', 'pos_gt_labels', 'pos_assigned_gt_inds'
+        columns = [
+            column.split(self.counts[:, 0].tolist())
+            for column in (priors, self.gt_labels, self.gt_inds)
+        ]
+        return [SimpleNamespace(**dict(zip(names, image))) for image in zip(*columns)]
 
 
 def can_sample_batch(assigner: BaseAssigner, sampler: BaseSampler) -> bool:
-    """Whether :func:`sample_batch` does what these two do image by image."""
+    """Whether :func:`sample_batch` can look at all images at once."""
     return (
         type(assigner) is MaxIoUAssigner
         and not assigner.match_low_quality
@@ -45,55 +56,73 @@ def can_sample_batch(assigner: BaseAssigner, sampler: BaseSampler) -> bool:
 
 
 def sample_batch(
-    assigner: MaxIoUAssigner,
-    sampler: PseudoSampler | RandomSampler,
+    assigner: BaseAssigner,
+    sampler: BaseSampler,
     proposals: Sequence[Tensor],
-    gts: InstanceList,
-) -> list[SampledRoIs]:
-    """Match and sample as mmdet does, with its random draws, but for all images.
+    samples: SampleList,
+    feats: Sequence[Tensor],
+) -> SampledRoIs:
+    """Match and sample as mmdet does, with its random draws.
 
-    The matches are copied to the host, where images are sampled: one
-    device-host sync, whatever the number of images.
+    The usual rules (:func:`can_sample_batch`) see all images at once; their
+    matches are copied to the host, one device-host sync. Others go image by image.
 
     Args:
-        assigner, sampler: For which :func:`can_sample_batch` holds.
+        assigner, sampler: mmdet's.
         proposals: Boxes of each image, (n_i, 4) in pixels.
-        gts: ``bboxes`` (k_i, 4) and ``labels`` (k_i, ) of each image.
+        samples: With ``gt_instances``, and ``ignored_instances`` for other rules.
+        feats: Maps (B, C, H, W) of each level, for other rules.
     """
+    gts = [sample.gt_instances for sample in samples]
     gt_boxes = [gt.bboxes for gt in gts]
-    matches = _match(assigner, proposals, gt_boxes)
-    boxes = list(proposals)
-    if type(sampler) is RandomSampler and sampler.add_gt_as_proposals:
+    if can_sample_batch(assigner, sampler):
+        matches = _match(assigner, proposals, gt_boxes)
+        sampled = [_sample(sampler, *image) for image in zip(matches, map(len, gts))]
+    else:
+        sampled = [
+            _sample_image(assigner, sampler, *image, [level[i, None] for level in feats])
+            for i, image in enumerate(zip(proposals, samples))
+        ]
+    boxes, starts = list(proposals), _starts(proposals)
+    if getattr(sampler, 'add_gt_as_proposals', False):
         boxes = [each for pair in zip(gt_boxes, proposals) for each in pair]
-        matches = [np.append(np.arange(1, len(gt) + 1), each) for gt, each in zip(gts, matches)]
-    rows, counts, assigned, matched = [], [], [], []
-    prior_start = gt_start = 0
-    for match, gt in zip(matches, gts):
-        pos, neg = np.flatnonzero(match > 0), np.flatnonzero(match == 0)
-        if type(sampler) is RandomSampler:
-            pos = _choose(pos, int(sampler.num * sampler.pos_fraction))
-            neg = _choose(neg, sampler.num - len(pos))
-        rows += [prior_start + pos, prior_start + neg]
-        counts += [len(pos), len(neg)]
-        assigned.append(match[pos] - 1)
-        matched.append(gt_start + assigned[-1])
-        prior_start += len(match)
-        gt_start += len(gt)
-    parts = [np.concatenate(each) for each in (rows, assigned, matched)]
-    indices = to_device(np.concatenate(parts), boxes[0].device)
-    row_inds, assigned_inds, matched_inds = indices.split([len(part) for part in parts])
-    sampled = torch.cat(boxes).index_select(0, row_inds)
-    by_sign = sampled.split(counts)
-    num_pos = counts[::2]
-    columns = (
-        sampled.split([p + n for p, n in zip(num_pos, counts[1::2])]),
-        by_sign[::2],
-        by_sign[1::2],
-        torch.cat(gt_boxes).index_select(0, matched_inds).split(num_pos),
-        torch.cat([gt.labels for gt in gts]).index_select(0, matched_inds).split(num_pos),
-        assigned_inds.split(num_pos),
+        starts = _starts(boxes)[::2]
+    counts = np.array([(len(pos), len(neg)) for pos, neg, _ in sampled])
+    images = np.arange(len(counts)).repeat(counts.sum(1))
+    pos_inds = np.tile([True, False], len(counts)).repeat(counts.flatten()).nonzero()[0]
+    inds = np.concatenate([each for pos, neg, _ in sampled for each in (pos, neg)])
+    gt_inds = np.concatenate([each for *_, each in sampled])
+    gt_rows = gt_inds + _starts(gt_boxes)[images[pos_inds]]
+    columns = inds + starts[images], images, pos_inds, gt_rows, gt_inds
+    joined = to_device(np.concatenate(columns), boxes[0].device)
+    rows, images, pos_inds, gt_rows, gt_inds = joined.split([len(each) for each in columns])
+    priors = torch.cat(boxes).index_select(0, rows)
+    return SampledRoIs(
+        torch.cat([images[:, None].to(priors), priors], 1),
+        pos_inds,
+        torch.cat(gt_boxes).index_select(0, gt_rows),
+        torch.cat([gt.labels for gt in gts]).index_select(0, gt_rows),
+        gt_inds,
+        counts,
     )
-    return [SampledRoIs(*row) for row in zip(*columns)]
+
+
+def _starts(parts: Sequence[Tensor]) -> np.ndarray:
+    """Row of the first of each part when all are joined."""
+    counts = np.array([len(part) for part in parts])
+    return counts.cumsum() - counts
+
+
+def _sample(sampler: BaseSampler, match: np.ndarray, num_gts: int) -> tuple[np.ndarray, ...]:
+    """Positive and negative rows of an image, and the objects of the former."""
+    is_random = type(sampler) is RandomSampler
+    if is_random and sampler.add_gt_as_proposals:
+        match = np.append(np.arange(1, num_gts + 1), match)
+    pos, neg = np.flatnonzero(match > 0), np.flatnonzero(match == 0)
+    if is_random:
+        pos = _choose(pos, int(sampler.num * sampler.pos_fraction))
+        neg = _choose(neg, sampler.num - len(pos))
+    return pos, neg, match[pos] - 1
 
 
 def _choose(indices: np.ndarray, num: int) -> np.ndarray:
@@ -101,6 +130,21 @@ def _choose(indices: np.ndarray, num: int) -> np.ndarray:
     if len(indices) <= num:
         return indices
     return np.sort(indices[torch.randperm(len(indices))[:num].numpy()])
+
+
+def _sample_image(
+    assigner: BaseAssigner,
+    sampler: BaseSampler,
+    boxes: Tensor,
+    sample: DetDataSample,
+    feats: list[Tensor],
+) -> tuple[np.ndarray, ...]:
+    """What :func:`_sample` gives, by mmdet."""
+    priors, gt = InstanceData(priors=boxes), sample.gt_instances
+    assigned = assigner.assign(priors, gt, sample.get('ignored_instances'))
+    found = sampler.sample(assigned, priors, gt, feats=feats)
+    parts = found.pos_inds, found.neg_inds, found.pos_assigned_gt_inds
+    return tuple(part.cpu().numpy() for part in parts)
 
 
 def _match(
@@ -138,10 +182,9 @@ def _match_padded(
 def _pad(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Boxes (B, n, 4), with zeros at the end, and which are real (B, n); n is not 0."""
     counts = np.array([len(each) for each in boxes])
-    rows = np.arange(max(counts.max(), 1))[None]
-    is_real = rows < counts[:, None]
-    starts = (counts.cumsum() - counts)[:, None]
-    indices = to_device(np.where(is_real, starts + rows, counts.sum()), boxes[0].device)
+    rows = np.arange(max(counts.max(), 1))
+    indices = np.where(rows < counts[:, None], _starts(boxes)[:, None] + rows, counts.sum())
+    indices = to_device(indices, boxes[0].device)
     flat = torch.cat([*boxes, boxes[0].new_zeros(1, 4)])
     padded = flat.index_select(0, indices.flatten()).unflatten(0, indices.shape)
     return padded, indices < len(flat) - 1

@@ -3,6 +3,7 @@
 from math import log
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -75,15 +76,11 @@ def test_refinement_clips_to_each_image_and_drops_only_empty_boxes():
         ]
     )
     images = torch.tensor([0.0, 0, 0, 0, 1, 1])
-    sampled = [
-        SimpleNamespace(priors=boxes[images == i], pos_is_gt=torch.tensor([1])) for i in (0, 1)
-    ]
-    found = build().refine_bboxes(
-        sampled,
-        dict(rois=torch.cat([images[:, None], boxes], 1), bbox_pred=torch.zeros(6, 4)),
-        small.metas(),
+    sampled = SimpleNamespace(
+        rois=torch.cat([images[:, None], boxes], 1), counts=np.array([[3, 1], [0, 2]])
     )
-    assert [f.bboxes.tolist() for f in found] == [
+    found = build().refine_bboxes(sampled, torch.zeros(6, 4), small.metas())
+    assert [boxes.tolist() for boxes in found] == [
         [[10, 10, 50, 50], [0, 0, 30, 30], [140, 90, 150, 100]],
         [[10, 120, 90, 128]],
     ]

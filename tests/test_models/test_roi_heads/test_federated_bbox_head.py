@@ -74,15 +74,12 @@ def train(head, feats, labels):
     boxes = torch.cat([xy, xy + 9], 1)
     num = len(labels)
     sampled = SimpleNamespace(
-        pos_priors=boxes[:num],
-        neg_priors=boxes[num:],
-        pos_gt_bboxes=boxes[:num] + torch.rand(num, 4),
-        pos_gt_labels=labels,
+        rois=torch.cat([boxes[:, :1] * 0, boxes], 1),
+        pos_inds=torch.arange(num),
+        gt_bboxes=boxes[:num] + torch.rand(num, 4),
+        gt_labels=labels,
     )
-    cls_score, bbox_pred = head(feats)
-    rois = torch.cat([boxes[:, :1] * 0, boxes], 1)
-    cfg = ConfigDict(pos_weight=-1)
-    return head.loss_and_target(cls_score, bbox_pred, rois, [sampled], cfg)['loss_bbox']
+    return head.loss_and_target(*head(feats), sampled, ConfigDict(pos_weight=-1))
 
 
 def both_ways(num_classes, num_rois, num_foreground, **loss):

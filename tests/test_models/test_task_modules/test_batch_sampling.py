@@ -4,6 +4,8 @@ import pytest
 import torch
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 
 from mmdet_centernet2.models.task_modules import batch_sampling, can_sample_batch, sample_batch
@@ -14,7 +16,13 @@ SAMPLERS = {
     'random without gt': RandomSampler(20, 0.25, add_gt_as_proposals=False),
     'pseudo': PseudoSampler(),
 }
-NAMES = 'priors pos_priors neg_priors pos_gt_bboxes pos_gt_labels pos_assigned_gt_inds'.split()
+OTHER = dict(
+    low_quality=(MaxIoUAssigner(0.6, 0.6, min_pos_iou=0.2), SAMPLERS['random']),
+    bounded=(
+        MaxIoUAssigner(0.6, 0.6, match_low_quality=False),
+        RandomSampler(20, 0.25, neg_pos_ub=3),
+    ),
+)
 
 
 def _boxes(num: int) -> torch.Tensor:
@@ -23,12 +31,38 @@ def _boxes(num: int) -> torch.Tensor:
     return torch.cat([xy, xy + torch.randint(1, 4, (num, 2)) * 10.0], 1)
 
 
-def _batch(num_images: int) -> tuple[list[torch.Tensor], list[InstanceData]]:
-    gts = [
-        InstanceData(bboxes=_boxes(num), labels=torch.randint(0, 9, (num,)))
+def _batch(num_images: int) -> tuple[list[torch.Tensor], list[DetDataSample]]:
+    samples = [
+        DetDataSample(
+            gt_instances=InstanceData(bboxes=_boxes(num), labels=torch.randint(0, 9, (num,)))
+        )
         for num in torch.randint(0, 6, (num_images,)).tolist()
     ]
-    return [_boxes(num) for num in torch.randint(0, 80, (num_images,)).tolist()], gts
+    return [_boxes(num) for num in torch.randint(0, 80, (num_images,)).tolist()], samples
+
+
+def assert_same_as_mmdet(assigner, sampler) -> None:
+    """RoIs, objects and random numbers."""
+    for seed in range(30):
+        torch.manual_seed(seed)
+        proposals, samples = _batch(4)
+        state = torch.get_rng_state()
+        ours = sample_batch(assigner, sampler, proposals, samples, [])
+        ours_state = torch.get_rng_state()
+        torch.set_rng_state(state)
+        expected = []
+        for boxes, sample in zip(proposals, samples):
+            priors, gt = InstanceData(priors=boxes), sample.gt_instances
+            expected.append(sampler.sample(assigner.assign(priors, gt), priors, gt))
+        assert torch.equal(ours.rois, bbox2roi([each.priors for each in expected]))
+        assert ours.counts.tolist() == [
+            [len(each.pos_priors), len(each.neg_priors)] for each in expected
+        ]
+        assert torch.equal(ours.gt_bboxes, torch.cat([each.pos_gt_bboxes for each in expected]))
+        for image, each in zip(ours.images(), expected):
+            for name, value in vars(image).items():
+                assert torch.equal(value, getattr(each, name)), name
+        assert torch.equal(ours_state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize('sampler', SAMPLERS.values(), ids=SAMPLERS)
@@ -38,19 +72,13 @@ def test_result_and_random_numbers_are_those_of_mmdet(sampler, neg_iou_thr, max_
     monkeypatch.setattr(batch_sampling, 'MAX_PAIRS', max_pairs)
     assigner = MaxIoUAssigner(0.6, neg_iou_thr, match_low_quality=False)
     assert can_sample_batch(assigner, sampler)
-    for seed in range(30):
-        torch.manual_seed(seed)
-        proposals, gts = _batch(4)
-        state = torch.get_rng_state()
-        ours = sample_batch(assigner, sampler, proposals, gts)
-        ours_state = torch.get_rng_state()
-        torch.set_rng_state(state)
-        for our, boxes, gt in zip(ours, proposals, gts):
-            priors = InstanceData(priors=boxes)
-            expected = sampler.sample(assigner.assign(priors, gt), priors, gt)
-            for name in NAMES:
-                assert torch.equal(getattr(our, name), getattr(expected, name)), name
-        assert torch.equal(ours_state, torch.get_rng_state())
+    assert_same_as_mmdet(assigner, sampler)
+
+
+@pytest.mark.parametrize('assigner, sampler', OTHER.values(), ids=OTHER)
+def test_other_rules_are_left_to_mmdet(assigner, sampler):
+    assert not can_sample_batch(assigner, sampler)
+    assert_same_as_mmdet(assigner, sampler)
 
 
 def test_no_operator_for_each_image():
@@ -58,14 +86,8 @@ def test_no_operator_for_each_image():
     counts = []
     for num_images in (2, 16):
         torch.manual_seed(0)
-        proposals, gts = _batch(num_images)
+        proposals, samples = _batch(num_images)
         with Operators() as operators:
-            sample_batch(assigner, PseudoSampler(), proposals, gts)
+            sample_batch(assigner, PseudoSampler(), proposals, samples, [])
         counts.append((operators.calls, operators.waits))
     assert counts[0] == counts[1]
-
-
-def test_other_rules_are_left_to_mmdet():
-    assigner = MaxIoUAssigner(0.6, 0.6, match_low_quality=False)
-    assert not can_sample_batch(MaxIoUAssigner(0.6, 0.6), PseudoSampler())
-    assert not can_sample_batch(assigner, RandomSampler(20, 0.25, neg_pos_ub=3))
