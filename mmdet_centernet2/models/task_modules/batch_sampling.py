@@ -183,8 +183,8 @@ def _pad(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Boxes (B, n, 4), with zeros at the end, and which are real (B, n); n is not 0."""
     counts = np.array([len(each) for each in boxes])
     rows = np.arange(max(counts.max(), 1))
-    indices = np.where(rows < counts[:, None], _starts(boxes)[:, None] + rows, counts.sum())
-    indices = to_device(indices, boxes[0].device)
+    padded_rows = np.where(rows < counts[:, None], _starts(boxes)[:, None] + rows, counts.sum())
+    indices = to_device(padded_rows, boxes[0].device)
     flat = torch.cat([*boxes, boxes[0].new_zeros(1, 4)])
     padded = flat.index_select(0, indices.flatten()).unflatten(0, indices.shape)
     return padded, indices < len(flat) - 1
