@@ -21,13 +21,14 @@ resize_short_edge = dict(
 resize = dict(
     type='Resize', _scope_='mmdet_centernet2', scale=(1333, 800), keep_ratio=True, backend='pillow'
 )
+pack = dict(type='PackDetInputs', _scope_='mmdet_centernet2')
 flip_and_pack = [
     dict(type='RandomFlip', prob=0.5),
     # only what clipping has emptied goes
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), keep_empty=False),
-    dict(type='PackDetInputs'),
+    pack,
 ]
-load_and_pack = [load_boxes, dict(type='PackDetInputs')]
+load_and_pack = [load_boxes, pack]
 
 # -----pipelines-----
 train_pipeline = [load_image, load_boxes, resize_short_edge, *flip_and_pack]

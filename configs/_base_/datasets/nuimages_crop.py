@@ -15,7 +15,7 @@ train_pipeline = [
         min_gt_mask_area=1,
         keep_empty=False,
     ),
-    dict(type='PackDetInputs'),
+    _base_.pack,
 ]
 train_dataloader = dict(
     dataset=dict(

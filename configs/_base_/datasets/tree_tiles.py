@@ -34,7 +34,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomQuarterTurns'),
     dict(type='Pad', size=crop_size, pad_val=dict(img=(pad_color,) * 3)),
-    dict(type='PackDetInputs'),
+    _base_.pack,
 ]
 test_pipeline = [
     _base_.load_image,

@@ -75,13 +75,8 @@ def pipeline(context: Context) -> list[Row]:
     kinds = {  # how to read, resize and crop, pack
         'cv2': (LoadImageFromFile(), 'cv2', MMDetPackDetInputs()),
         'pillow': (LoadImageFromFile(imdecode_backend='pillow'), 'pillow', MMDetPackDetInputs()),
-        'ours': (
-            CheckedLoadImageFromFile(imdecode_backend='pillow'),
-            'antialias',
-            MMDetPackDetInputs(),
-        ),
+        'ours': (CheckedLoadImageFromFile(imdecode_backend='pillow'), 'antialias', PackDetInputs()),
     }
-    kinds['ours, own packing'] = (*kinds['ours'][:2], PackDetInputs())
     with tempfile.TemporaryDirectory() as folder:
         for size, crop in context.pick(PICTURES, PICTURES[:2]):
             paths = [Path(folder, f'{size[0]}-{i}.jpg') for i in range(count)]
