@@ -24,11 +24,9 @@ from pycocotools import mask as mask_utils
 
 from mmdet_centernet2.utils.errors import UserError
 
-BAD_BOXES = ('error', 'drop')
 #: This share of bad boxes is dropped with a warning rather than refused: two
 #: of the 860,001 boxes of COCO train2017 have no height.
 TOLERATED_SHARE = 1e-5
-_FAR_LARGER = 10  # times the image; nothing is drawn like that
 _SHOWN = 10  # entries listed in a message; the rest are counted
 # a list of numbers, nested or not, and what must follow it
 _NUMBERS = re.compile(
@@ -184,8 +182,8 @@ class _Reader:
     file_key: str = 'file_name'
 
     def __post_init__(self) -> None:
-        if self.bad_boxes not in BAD_BOXES:
-            raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {self.bad_boxes!r}')
+        if self.bad_boxes not in ('error', 'drop'):
+            raise ValueError(f"bad_boxes must be 'error' or 'drop', got {self.bad_boxes!r}")
         self.keep_masks |= self.masks
         self.bad: dict[int, str] = {}  # what is wrong, by the index of the annotation
 
@@ -411,7 +409,7 @@ class _Reader:
         for wrong, what in (
             (np.isnan(size), 'it must be four finite numbers, x, y, w, h'),
             ((start >= self.sizes) | (start + size <= 0), 'it lies outside of the image'),
-            (size > _FAR_LARGER * self.sizes, 'it is far larger than the image'),
+            (size > 10 * self.sizes, 'it is far larger than the image'),
             (size == 0, 'it has no area'),
             (size < 0, 'it has a negative size; the format is [x, y, width, height], not corners'),
         ):

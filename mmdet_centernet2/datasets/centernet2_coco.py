@@ -23,8 +23,6 @@ from .annotation_file import AnnotationError, AnnotationTable, read_table
 from .palette import distinct_palette
 
 _SHOWN = 5  # files listed in a message; the rest are counted
-#: A larger share of crowds, which are not trained on, is worth a warning.
-_MANY_CROWDS = 0.2
 
 
 class StrictCocoMixin(CocoDataset):
@@ -77,13 +75,11 @@ class StrictCocoMixin(CocoDataset):
 
     def full_init(self) -> None:
         """Read the annotations. Nothing of them is garbage, so none is looked for."""
-        collects = gc.isenabled()
         gc.disable()
         try:
             super().full_init()
         finally:
-            if collects:
-                gc.enable()
+            gc.enable()
 
     def load_data_list(self) -> list[dict]:
         """Read and check the annotation file; one entry for each image."""
@@ -103,7 +99,8 @@ class StrictCocoMixin(CocoDataset):
         self._report(table, labels)
         data_list = []
         for image in table.images:
-            info = dict(image, img_id=image['id'], file_name=self.file_of(image))
+            file = image[self.FILE_KEY].removeprefix('http://images.cocodataset.org/')
+            info = dict(image, img_id=image['id'], file_name=file)
             data_list.append(self.parse_data_info(dict(raw_img_info=info, raw_ann_info=[])))
         rows = np.flatnonzero((labels >= 0) & ~table.ignored)
         corners = table.boxes[rows]
@@ -118,10 +115,6 @@ class StrictCocoMixin(CocoDataset):
         if self.check_files:
             self._check_files([info['img_path'] for info in data_list])
         return data_list
-
-    def file_of(self, image: dict) -> str:
-        """Path of an image below ``data_prefix['img']``."""
-        return image[self.FILE_KEY]
 
     def filter_data(self) -> list[dict]:
         """Keep images with an object that is not a crowd, if so asked."""
@@ -164,7 +157,7 @@ class StrictCocoMixin(CocoDataset):
         for holds, what in (
             (usable == 0 and total, f'no usable object: {self._counts}'),
             (
-                crowds > _MANY_CROWDS * total,
+                crowds > 0.2 * total,
                 f'{crowds} of {total} annotations are crowds ("iscrowd": 1), which are not trained '
                 'on; some tools mark every mask so: then set iscrowd to 0',
             ),

@@ -29,10 +29,6 @@ class CenterNet2LVISDataset(StrictCocoMixin, LVISV1Dataset):
 
     FILE_KEY = 'coco_url'
 
-    def file_of(self, image: dict) -> str:
-        """The path in an image's address."""
-        return image['coco_url'].replace('http://images.cocodataset.org/', '')
-
     def _ids_of_classes(self, table: AnnotationTable) -> list:
         """All category ids, ascending; their names must be the classes."""
         categories = sorted(table.categories, key=lambda category: category['id'])

@@ -87,8 +87,7 @@ class WeightedClassAwareSampler(_ClassSampler):
 
     The weight of an image is the sum of 1 / (images with c) of its classes c.
     An epoch is as many draws, with replacement, as there are images. mmdet's
-    ``ClassAwareSampler`` goes through the classes in turn instead. ``dataset``
-    and ``seed`` are those of :class:`RepeatFactorSampler`.
+    ``ClassAwareSampler`` goes through the classes in turn instead.
 
     Raises:
         ValueError: If no image of the data set has an object.

@@ -53,8 +53,7 @@ class CenterNet2LVISMetric(CenterNet2CocoMetric):
         super().__init__(ann_file, *args, **kwargs)
         if 'proposal' in self.metrics:
             raise ValueError(
-                "metric='proposal' needs evaluation without "
-                "categories, which LVIS does not define; use 'proposal_fast'"
+                "LVIS defines no metric='proposal', without classes; use 'proposal_fast'"
             )
         self._check_ann_file(ann_file)
 
