@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS
-from torch.optim import Optimizer
 
 
 class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
@@ -16,28 +15,22 @@ class ClosedFormLR(LRSchedulerMixin, _ParamScheduler):
     the law's value at the start to its value at ``warmup_iters``.
 
     Args:
-        optimizer: What to schedule.
         warmup_iters: Length of the warm-up.
         warmup_factor: Where it starts.
         by_epoch: Must be False.
-        **kwargs: See mmengine's schedulers.
+        *args, **kwargs: See mmengine's schedulers.
 
     Source: detectron2's ``solver/lr_scheduler.py``.
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_iters: int,
-        warmup_factor: float,
-        by_epoch: bool = False,
-        **kwargs,
+        self, *args, warmup_iters: int, warmup_factor: float, by_epoch: bool = False, **kwargs
     ) -> None:
         if by_epoch:
             raise ValueError(f'{type(self).__name__} goes by iteration: set by_epoch=False')
         self.warmup_iters = warmup_iters
         self.warmup_factor = warmup_factor
-        super().__init__(optimizer, by_epoch=False, **kwargs)
+        super().__init__(*args, by_epoch=False, **kwargs)
 
     def law(self, i: int) -> float:
         """Factor of the base learning rate without warm-up, at iteration ``i`` from 0."""
@@ -65,14 +58,13 @@ class WarmupCosineLR(ClosedFormLR):
     instead and are off by some 1e-4 while warming up.
 
     Args:
-        optimizer: What to schedule.
         max_iters: Length of the run.
-        **kwargs: See :class:`ClosedFormLR`.
+        *args, **kwargs: See :class:`ClosedFormLR`.
     """
 
-    def __init__(self, optimizer: Optimizer, max_iters: int, **kwargs) -> None:
+    def __init__(self, *args, max_iters: int, **kwargs) -> None:
         self.max_iters = max_iters
-        super().__init__(optimizer, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def law(self, i: int) -> float:
         """See :class:`ClosedFormLR`."""
@@ -84,27 +76,21 @@ class RepeatedMultiStepLR(ClosedFormLR):
     """A step schedule, warm-up included, that starts again and again.
 
     Args:
-        optimizer: What to schedule.
         cycle_iters: Length of one repeat.
         milestones: Iterations of a repeat at which the rate is multiplied by ``gamma``.
         gamma: See ``milestones``.
-        **kwargs: See :class:`ClosedFormLR`.
+        *args, **kwargs: See :class:`ClosedFormLR`.
 
     Source: the "24x" schedule in the original's ``MODEL_ZOO.md``.
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        cycle_iters: int,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        **kwargs,
+        self, *args, cycle_iters: int, milestones: Sequence[int], gamma: float = 0.1, **kwargs
     ) -> None:
         self.cycle_iters = cycle_iters
         self.milestones = tuple(milestones)
         self.gamma = gamma
-        super().__init__(optimizer, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def law(self, i: int) -> float:
         """See :class:`ClosedFormLR`."""
