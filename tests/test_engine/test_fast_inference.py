@@ -13,7 +13,11 @@ from torch import nn
 
 from mmdet_centernet2.engine import speed_up
 from mmdet_centernet2.engine.hooks import fast_inference
-from mmdet_centernet2.engine.hooks.fast_inference import bare_detector, speed_up_as_configured
+from mmdet_centernet2.engine.hooks.fast_inference import (
+    FusedBlock,
+    bare_detector,
+    speed_up_as_configured,
+)
 from mmdet_centernet2.engine.optimizers import bf16
 from tests import golden
 from tests._tiny import tiny_config
@@ -86,6 +90,7 @@ def test_same_numbers(name):
     num_norms = count_norms(model)
     speed_up(model)
     assert count_norms(model) < num_norms / 2
+    assert any(isinstance(m, FusedBlock) for m in model.modules())
 
     fast_maps, fast = outputs(model, image)
     assert deviation(fast_maps, maps) < 2e-5
