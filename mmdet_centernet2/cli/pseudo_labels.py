@@ -59,20 +59,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--workers', type=int, default=2, help='processes that load images' + default)
     add('--cfg-options', nargs='+', action=DictAction, help='config keys to change, as key=value')
     args = parser.parse_args(argv)
-    go_on = f'What was done is in {args.out}.partial; the same command goes on from there.'
-    try:
-        run(args)
-    except ImageReadError as error:
-        # from a loading process it comes with a trace in front
-        words = str(error).strip().splitlines()[-1].split('Error: ')[-1]
-        raise PreflightError(f'{words} {go_on}') from error
-    except KeyboardInterrupt:
-        print(f'\ninterrupted. {go_on}')
-        raise SystemExit(130) from None
-
-
-def run(args: argparse.Namespace) -> None:
-    """Make the labels that the command line asks for."""
     cfg = load_config(args)
     check_devices(args)
     folder, images, known = list_images(args.images, args.img_dir)
@@ -83,32 +69,34 @@ def run(args: argparse.Namespace) -> None:
         or (checkpoint.get('meta') or {}).get('CLASSES')  # of mmdet 2
         or DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
     )
-    make_pseudo_labels(
-        init_detector(cfg, args.checkpoint, device=args.device or get_device()),
-        get_test_pipeline_cfg(cfg),
-        folder,
-        images,
-        category_block(classes, known, args.categories),
-        args.out,
+    categories = category_block(classes, known, args.categories)
+    model = init_detector(cfg, args.checkpoint, device=args.device or get_device())
+    loading = dict(batch_size=args.batch_size, num_workers=args.workers)
+    settings = dict(
+        config=osp.abspath(args.config),
+        cfg_options={k: str(v) for k, v in (args.cfg_options or {}).items()},
+        checkpoint=osp.abspath(args.checkpoint),
+        checkpoint_bytes=osp.getsize(args.checkpoint),
         score_thr=args.score_thr,
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        settings=dict(
-            config=osp.abspath(args.config),
-            cfg_options={k: str(v) for k, v in (args.cfg_options or {}).items()},
-            checkpoint=osp.abspath(args.checkpoint),
-            checkpoint_bytes=osp.getsize(args.checkpoint),
-        ),
+        folder=osp.abspath(folder),
     )
+    pipeline = get_test_pipeline_cfg(cfg)
+    go_on = f'What was done is in {args.out}.partial; the same command goes on from there.'
+    try:
+        make_pseudo_labels(
+            model, pipeline, folder, images, categories, args.out, settings, **loading
+        )
+    except ImageReadError as error:
+        # from a loading process it comes with a trace in front
+        words = str(error).strip().splitlines()[-1].split('ImageReadError: ')[-1]
+        raise PreflightError(f'{words} {go_on}') from error
+    except KeyboardInterrupt:
+        print(f'\ninterrupted. {go_on}')
+        raise SystemExit(130) from None
 
 
 def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict], list[dict]]:
-    """The images of a folder and those in it, or of a COCO file.
-
-    Returns:
-        The folder; an entry with ``id`` and ``file_name`` for each image; the
-        categories that came with the list.
-    """
+    """The folder of the images, their entries, and the categories of the COCO file, if any."""
     if source.endswith('.json'):
         if img_dir is None:
             raise PreflightError(f'{source} lists file names; say with --img-dir where they are.')
@@ -117,17 +105,14 @@ def list_images(source: str, img_dir: str | None = None) -> tuple[str, list[dict
             path = osp.join(img_dir, image['file_name'])
             if not osp.isfile(path):
                 raise PreflightError(
-                    f'{source} lists {image["file_name"]}, but there is no {path}; name the '
-                    'folder of the images.'
+                    f'{source} lists {image["file_name"]}, but there is no {path}.'
                 )
         return img_dir, content['images'], content.get('categories', [])
     if not osp.isdir(source):
         raise PreflightError(f'there is no folder {source} (looked for {osp.abspath(source)}).')
     names = sorted(scandir(source, IMG_EXTENSIONS, recursive=True, case_sensitive=False))
     if not names:
-        raise PreflightError(
-            f'folder {source} holds no image (a file ending in {" ".join(IMG_EXTENSIONS)}).'
-        )
+        raise PreflightError(f'folder {source} holds no image ({" ".join(IMG_EXTENSIONS)}).')
     return source, [dict(id=i, file_name=n) for i, n in enumerate(names, 1)], []
 
 
@@ -160,10 +145,8 @@ def make_pseudo_labels(
     images: list[dict],
     categories: list[dict],
     out: str,
-    score_thr: float = 0.5,
-    batch_size: int = 1,
-    num_workers: int = 2,
-    settings: dict | None = None,
+    settings: dict,
+    **loading,
 ) -> None:
     """Detect on images and write a COCO file with ``score``.
 
@@ -176,8 +159,9 @@ def make_pseudo_labels(
         pipeline: Its test pipeline.
         folder: Where the ``images`` are; see :func:`list_images`.
         categories: One for each label.
-        settings: What else the results depend on, such as the checkpoint, to
-            be written into the file.
+        settings: What the results depend on, to be written into the file:
+            ``score_thr`` and others, such as the checkpoint.
+        **loading: Arguments of :class:`torch.utils.data.DataLoader`.
 
     Raises:
         PreflightError: If ``out`` exists, or earlier results are of other settings.
@@ -188,29 +172,22 @@ def make_pseudo_labels(
     if not osp.isdir(osp.dirname(osp.abspath(out))):
         raise PreflightError(f'{out}: its folder does not exist; make it first.')
     partial_file = f'{out}.partial'
-    names = [category['name'] for category in categories]
-    settings = dict(
-        settings or {}, score_thr=score_thr, folder=osp.abspath(folder), categories=names
-    )
+    settings = dict(settings, categories=[category['name'] for category in categories])
     records = {r['image']['file_name']: r for r in _resume(partial_file, settings)}
     if records:
         print(f'{len(records)} of {len(images)} images are done already, see {partial_file}')
     left = [image for image in images if image['file_name'] not in records]
-    loader = DataLoader(
-        # no instances: for LoadAnnotations, which test pipelines have
-        [
-            dict(img_path=osp.join(folder, i['file_name']), img_id=i['id'], instances=[])
-            for i in left
-        ],
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=partial(_load, Compose(pipeline)),
-    )
+    # no instances: for LoadAnnotations, which test pipelines have
+    samples = [
+        dict(img_path=osp.join(folder, i['file_name']), img_id=i['id'], instances=[]) for i in left
+    ]
+    loader = DataLoader(samples, collate_fn=partial(_load, Compose(pipeline)), **loading)
     with torch.no_grad():
         found = (sample for batch in loader for sample in model.test_step(batch))
         for image, sample in track(zip(left, found), 'detecting', len(left)):
             height, width = sample.ori_shape
-            labels = annotations_of(sample.pred_instances, image['id'], categories, score_thr)
+            found_here = sample.pred_instances
+            labels = annotations_of(found_here, image['id'], categories, settings['score_thr'])
             record = dict(image=dict(image, height=height, width=width), annotations=labels)
             with open(partial_file, 'a') as file:
                 file.write(json.dumps(record) + '\n')
@@ -236,27 +213,18 @@ def _load(pipeline: Compose, images: list[dict]) -> dict:
     for image in images:
         try:
             batch.append(pipeline(image))
-        except ImageReadError:
-            raise
         except Exception as error:  # mmcv's reader does not name the file
-            raise ImageReadError(
-                f'image {image["img_path"]}: {type(error).__name__}: {error}'
-            ) from error
+            name = type(error).__name__
+            raise ImageReadError(f'image {image["img_path"]}: {name}: {error}') from error
     return pseudo_collate(batch)
 
 
 def annotations_of(
     instances: InstanceData, image_id: int, categories: Sequence[dict], score_thr: float
 ) -> list[dict]:
-    """Detections of one image as COCO annotations without ``id``.
+    """Detections of one image as COCO annotations without ``id``, best first.
 
-    Args:
-        instances: ``bboxes`` (N, 4) as corners in pixels of the image,
-            ``scores``, ``labels``, and ``masks`` where the model makes them.
-        categories: One for each label.
-
-    Returns:
-        Best first; boxes that round to no area are left out.
+    ``categories`` has one for each label. Boxes that round to no area are left out.
     """
     kept = instances[instances.scores >= score_thr]
     kept = kept[kept.scores.argsort(descending=True, stable=True)].cpu()

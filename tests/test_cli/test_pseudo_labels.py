@@ -93,17 +93,18 @@ def folder(tmp_path):
     return tmp_path / 'images'
 
 
-def make(folder, out, model=None, **kwargs):
-    kwargs = dict(dict(num_workers=0, batch_size=2), **kwargs)
-    folder, images, _ = list_images(str(folder))
+def make(folder, out, model=None, batch_size=2, num_workers=0, **settings):
+    listed = list_images(str(folder))[:2]
+    settings = dict(dict(score_thr=0.5), **settings)
+    loading = dict(batch_size=batch_size, num_workers=num_workers)
     make_pseudo_labels(
-        model or Detector(), PIPELINE, folder, images, CATEGORIES, str(out), **kwargs
+        model or Detector(), PIPELINE, *listed, CATEGORIES, str(out), settings, **loading
     )
 
 
 def test_the_file(folder, tmp_path, capsys):
     out = tmp_path / 'out.json'
-    make(folder, out, settings=dict(checkpoint='x.pth'))
+    make(folder, out, checkpoint='x.pth')
     assert '6 labels on 3 of 3 images' in capsys.readouterr().out
     content = json.loads(out.read_text())
     assert content['images'] == [
@@ -220,9 +221,8 @@ def test_lists_of_images(folder, tmp_path):
     with pytest.raises(PreflightError, match="no category is named .'b'"):
         category_block(('b', 'cat'), path=str(path))
     out = tmp_path / 'out.json'
-    make_pseudo_labels(
-        Detector(), PIPELINE, str(folder), images, CATEGORIES, str(out), num_workers=0
-    )
+    settings = dict(score_thr=0.5)
+    make_pseudo_labels(Detector(), PIPELINE, str(folder), images, CATEGORIES, str(out), settings)
     # the size is that of the image as it is read
     assert json.loads(out.read_text())['images'] == [dict(entry, height=20, width=30)]
 
