@@ -38,16 +38,6 @@ class Plan:
     workers: int  # processes that load images
     evaluations: int = 10  # while training
 
-    @property
-    def interval(self) -> int:
-        """Iterations between two evaluations."""
-        return max(self.iters // self.evaluations, 1)
-
-    @property
-    def warmup(self) -> int:
-        """Iterations."""
-        return max(self.iters // 15, 1)
-
 
 def make_plan(
     data: OwnData,
@@ -56,15 +46,9 @@ def make_plan(
     epochs: float | None = None,
     from_above: bool = False,
 ) -> Plan:
-    """Choose sizes and schedule.
+    """Choose the model, sizes and schedule where they are not given.
 
-    Args:
-        data: What is trained on.
-        gpu: Whether there is one.
-        model: Name of a config for COCO; by default a small network on a
-            CPU, ResNet-50 on a GPU.
-        epochs: Passes over the images; by default fewer for larger data sets.
-        from_above: Whether no side of an image is up.
+    ``model`` names a config for COCO; ``from_above`` is for images without an upper side.
     """
     models = [CPU_MODEL, *_zoo()]
     model = model or (GPU_MODEL if gpu else CPU_MODEL)
@@ -138,6 +122,8 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         data=data,
         plan=plan,
         source=Path(source).name,
+        interval=plan.iters // plan.evaluations,
+        warmup=plan.iters // 15,
         palette=distinct_palette(len(data.classes)),
         median=np.median(data.sides),
         levels=_levels(base.model.rpn_head, data.extents * plan.size / data.longest),

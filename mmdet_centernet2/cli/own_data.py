@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 from xml.etree import ElementTree
 
@@ -35,14 +36,27 @@ class DataError(UserError):
     """A folder that cannot be read as labelled images."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
-    """Images and labels to train on, or to test with: a COCO-format file and its image folder."""
+    """Images and labels to train on, or to test with."""
 
-    ann_file: Path
+    content: dict[str, Any]  # of a COCO file
     img_dir: Path
-    images: int
-    boxes: int
+    ann_file: Path | None = None  # None: not written yet
+
+    @property
+    def images(self) -> int:
+        return len(self.content['images'])
+
+    @property
+    def boxes(self) -> int:
+        return len(self.content['annotations'])
+
+    def select(self, ids: set) -> Part:
+        """Some images, with their annotations."""
+        images = [image for image in self.content['images'] if image['id'] in ids]
+        annotations = [ann for ann in self.content['annotations'] if ann['image_id'] in ids]
+        return Part(dict(self.content, images=images, annotations=annotations), self.img_dir)
 
 
 @dataclass(frozen=True)
@@ -66,15 +80,10 @@ class OwnData:
 def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
     """Find out what a folder or file holds, and make it a COCO data set.
 
-    Args:
-        data: A folder; or a COCO JSON file, or the ``data.yaml`` of YOLO data.
-        out_dir: Where files are written that the data do not have: labels in
-            COCO format, and a split by images.
-        seed: Of the split.
+    Labels in COCO format and a split by images, if the data have none, are written to ``out_dir``.
 
     Raises:
-        DataError: If nothing is found, more than one kind is, or a label file
-            is at fault.
+        DataError: If not exactly one kind of labels is found, or a file is at fault.
         AnnotationError: If a COCO file is.
     """
     data = Path(data).expanduser()
@@ -82,13 +91,8 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
         raise DataError(f'{data} does not exist (looked for {data.resolve()}).')
     kind, sources = _look(data.resolve())
     notes: list[str] = []
-    try:
-        parts = _KINDS[kind](data.resolve(), sources, notes)
-        return _finish(kind, data, parts, Path(out_dir), seed, notes)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        for path in sources if kind == 'COCO' else ():
-            read_annotations(path)  # names what is missing or of another type
-        raise
+    parts = _KINDS[kind](data.resolve(), sources, notes)
+    return _finish(kind, data, parts, Path(out_dir), seed, notes)
 
 
 # --- finding ---------------------------------------------------------------
@@ -150,19 +154,18 @@ def _part_of(path: Path, root: Path) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-# --- reading: each gives {part: (content of a COCO file, its path or None, image folder)} ------
+# --- reading ---------------------------------------------------------------
 
-Source = tuple[dict[str, Any], Path | None, Path]
 Box = tuple[Any, float, float, float, float]  # class, x1, y1, x2, y2 in pixels
 Labels = tuple[str, int, int, list[Box]]  # file name, width and height of an image, and its boxes
 
 
-def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
+def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
     root = data if data.is_dir() else data.parent
-    parts: dict[str, Source] = {}
+    parts = {}
     for part, path in _by_part(files, root, 'COCO files').items():
-        content = json.loads(path.read_bytes())
-        parts[part] = content, path, _image_folder(path, content, root, part)
+        content = read_annotations(path)
+        parts[part] = Part(content, _image_folder(path, content, root, part), path)
     return parts
 
 
@@ -198,7 +201,7 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
     return best
 
 
-def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Source]:
+def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
     if len(files) > 1:
         raise DataError(f'{data} holds several YOLO files: {", ".join(map(str, files))}. Give one.')
     (file,) = files
@@ -209,11 +212,8 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Sou
     else:
         settings = yaml.safe_load(text)
         names = settings['names']
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise DataError(f'{file}: the numbers of "names" must be 0, 1, ...: {list(names)}.')
-        names = [names[number] for number in range(len(names))]
-    parts: dict[str, Source] = {}
+    names = names if isinstance(names, dict) else dict(enumerate(names))
+    parts: dict[str, Part] = {}
     for part, key in (('train', 'train'), ('val', 'val'), ('val', 'valid'), ('test', 'test')):
         wanted = settings.get(key)
         if not wanted or part in parts:
@@ -225,7 +225,7 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Sou
         folders = [file.parent / each for each in tried]
         folder = next((each for each in folders if each.is_dir()), None)
         if folder is not None:
-            parts[part] = _to_coco(_yolo_labels(folder, len(names)), names), None, folder
+            parts[part] = Part(_to_coco(_yolo_labels(folder, names), names), folder)
         elif part == 'train':
             raise DataError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
         else:
@@ -233,7 +233,7 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Sou
     return parts
 
 
-def _yolo_labels(folder: Path, num_classes: int) -> Iterator[Labels]:
+def _yolo_labels(folder: Path, names: dict) -> Iterator[Labels]:
     """``labels/`` beside ``images/`` holds the text files, or the same folder."""
     labels = Path('/labels'.join(str(folder).rsplit('/images', 1)))
     labels = labels if labels.is_dir() else folder
@@ -249,17 +249,17 @@ def _yolo_labels(folder: Path, num_classes: int) -> Iterator[Labels]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    boxes.append(_yolo_box(line, num_classes, width, height))
+                    boxes.append(_yolo_box(line, names, width, height))
                 except ValueError as error:
                     raise DataError(f'{path}, line {number}: {line!r} ({error}).') from error
         yield image.relative_to(folder).as_posix(), width, height, boxes
 
 
-def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
+def _yolo_box(line: str, names: dict, width: int, height: int) -> Box:
     """A box, or the box around a polygon: class, then shares of the image."""
     label, *values = map(float, line.split())
-    if label not in range(num_classes):
-        raise ValueError(f'class {label:g}, there are {num_classes}')
+    if label not in names:
+        raise ValueError(f'class {label:g}, there are {len(names)}: {short(names)}')
     if len(values) == 4:
         x, y, w, h = values
         xs, ys = [x - w / 2, x + w / 2], [y - h / 2, y + h / 2]
@@ -270,18 +270,18 @@ def _yolo_box(line: str, num_classes: int, width: int, height: int) -> Box:
     return int(label), min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
 
 
-def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Source]:
-    parts: dict[str, Source] = {}
+def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
     for part, folder in _by_part(folders, data, 'folders of Pascal VOC files').items():
         content = _to_coco(map(_voc_labels, sorted(folder.glob('*.xml'))))
-        images = _image_folder(folder / '-', content, folder.parent, part)
-        parts[part] = content, None, images
+        whole = Part(content, _image_folder(folder / '-', content, folder.parent, part))
+        parts[part] = whole
         lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
         if all(path.is_file() for path in lists.values()):
             for name, path in lists.items():
                 stems = {line.split()[0] for line in path.read_text().splitlines() if line.strip()}
                 ids = {i['id'] for i in content['images'] if Path(i['file_name']).stem in stems}
-                parts[name] = _select(content, ids), None, images
+                parts[name] = whole.select(ids)
             notes.append('split as ImageSets/Main says')
     return parts
 
@@ -306,8 +306,8 @@ def _voc_labels(path: Path) -> Labels:
 _KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
 
 
-def _to_coco(labels: Iterable[Labels], names: list | None = None) -> dict[str, Any]:
-    """The content of a COCO file; classes are indices of ``names``, or names themselves."""
+def _to_coco(labels: Iterable[Labels], names: dict | None = None) -> dict[str, Any]:
+    """The content of a COCO file; classes are keys of ``names``, or names themselves."""
     images, annotations = [], []
     for number, (name, width, height, boxes) in enumerate(labels):
         images.append(dict(id=number, file_name=name, width=width, height=height))
@@ -316,10 +316,11 @@ def _to_coco(labels: Iterable[Labels], names: list | None = None) -> dict[str, A
             w, h = x2 - x1, y2 - y1
             annotations.append(ann | dict(bbox=[x1, y1, w, h], area=w * h))
     if names is None:
-        names = sorted({ann['category_id'] for ann in annotations})
+        found = sorted({ann['category_id'] for ann in annotations})
+        names = dict(enumerate(found))
         for ann in annotations:
-            ann['category_id'] = names.index(ann['category_id'])
-    categories = [dict(id=number, name=str(name)) for number, name in enumerate(names)]
+            ann['category_id'] = found.index(ann['category_id'])
+    categories = [dict(id=number, name=str(name)) for number, name in names.items()]
     return dict(images=images, annotations=annotations, categories=categories)
 
 
@@ -327,7 +328,7 @@ def _to_coco(labels: Iterable[Labels], names: list | None = None) -> dict[str, A
 
 
 def _finish(
-    kind: str, data: Path, parts: dict[str, Source], out_dir: Path, seed: int, notes: list[str]
+    kind: str, data: Path, parts: dict[str, Part], out_dir: Path, seed: int, notes: list[str]
 ) -> OwnData:
     """Split where needed, write what has no file, count."""
     if 'train' not in parts:
@@ -337,36 +338,32 @@ def _finish(
         notes.append('the test part is used for validation, there is no other')
     elif parts.pop('test', None):
         notes.append('the test part is left alone')
-    classes = _classes([parts[name][0] for name in parts], notes)
+    classes = _classes([part.content for part in parts.values()], notes)
     if 'val' not in parts:
-        content, _, images = parts['train']
-        chosen = split_images(content, seed)
-        for part, ids in zip(('train', 'val'), chosen):
-            parts[part] = _select(content, ids), None, images
+        whole, chosen = parts['train'], split_images(parts['train'].content, seed)
+        parts = dict(train=whole.select(chosen[0]), val=whole.select(chosen[1]))
         notes.append(
-            f'no validation part: {len(chosen[1])} of {len(content["images"])} images, chosen by '
+            f'no validation part: {parts["val"].images} of {whole.images} images, chosen by '
             f'class with seed {seed}, are held out'
         )
-    made = {}
-    for name in ('train', 'val'):
-        content, path, images = parts[name]
-        if path is None:
-            path = out_dir / 'data' / f'{name}.json'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(path) as file:
-                file.write(json.dumps(content).encode())
-        labelled = {ann['image_id'] for ann in content['annotations']}
-        bare = [image['file_name'] for image in content['images'] if image['id'] not in labelled]
+    for name, part in parts.items():
+        if part.ann_file is None:
+            part.ann_file = out_dir / 'data' / f'{name}.json'
+            part.ann_file.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(part.ann_file) as file:
+                file.write(json.dumps(part.content).encode())
+        labelled = {ann['image_id'] for ann in part.content['annotations']}
+        bare = [i['file_name'] for i in part.content['images'] if i['id'] not in labelled]
         if bare:
             notes.append(f'{name}: {len(bare)} images hold no object, such as {bare[0]}')
-        made[name] = Part(path, images, len(content['images']), len(content['annotations']))
-    content = parts['train'][0]
+    content = parts['train'].content
     boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float)
     edges = [max(image['width'], image['height']) for image in content['images']]
     return OwnData(
         kind,
-        **made,
-        classes=classes,
+        parts['train'],
+        parts['val'],
+        classes,
         extents=boxes.reshape(-1, 4)[:, 2:].clip(0),
         longest=float(np.median(edges)),
         notes=notes,
@@ -392,13 +389,8 @@ def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set
     """Split the content of a COCO file by images, with each class in both parts.
 
     The rarest class comes first; each class gives ``share`` of its images to
-    validation, at least one, and keeps at least one for training.
-
-    Returns:
-        Image ids for training and for validation.
-
-    Raises:
-        DataError: With fewer than two images.
+    validation, at least one, and keeps at least one for training. Returns
+    image ids of both parts.
     """
     ids = sorted((image['id'] for image in content['images']), key=str)
     if len(ids) < 2:
@@ -422,12 +414,3 @@ def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set
                 held.update(classes[image] | {each})
     val = val or {ids[0]}  # each class may have one image
     return set(ids) - val, val
-
-
-def _select(content: dict, ids: set) -> dict:
-    """Some images of a data set, with their annotations."""
-    return dict(
-        content,
-        images=[image for image in content['images'] if image['id'] in ids],
-        annotations=[ann for ann in content['annotations'] if ann['image_id'] in ids],
-    )

@@ -128,14 +128,14 @@ def category_block(
         known = _read_coco(path).get('categories', [])
     by_name = {category['name']: category for category in known}
     missing = [name for name in classes if name not in by_name]
-    if missing and path:
+    if not missing:
+        return [by_name[name] for name in classes]
+    if path:
         raise PreflightError(
             f'--categories {path}: no category is named {missing[:5]} ({len(missing)} of the '
             f"model's {len(classes)} classes are missing); there are {sorted(by_name)[:10]}."
         )
-    if missing:
-        return [dict(id=i, name=n) for i, n in enumerate(classes, 1)]
-    return [dict(by_name[name]) for name in classes]
+    return [dict(id=i, name=n) for i, n in enumerate(classes, 1)]
 
 
 def make_pseudo_labels(
@@ -152,20 +152,13 @@ def make_pseudo_labels(
 
     The file appears when all is done. Until then the results are in
     ``out + '.partial'``, one line of JSON for each image, and the same call
-    goes on from there.
+    goes on from there if the ``settings`` are the same.
 
     Args:
         model: A detector of mmdet, in evaluation mode.
         pipeline: Its test pipeline.
-        folder: Where the ``images`` are; see :func:`list_images`.
-        categories: One for each label.
-        settings: What the results depend on, to be written into the file:
-            ``score_thr`` and others, such as the checkpoint.
+        settings: ``score_thr`` and what else the results depend on, for the file.
         **loading: Arguments of :class:`torch.utils.data.DataLoader`.
-
-    Raises:
-        PreflightError: If ``out`` exists, or earlier results are of other settings.
-        ImageReadError: If an image cannot be read.
     """
     if osp.exists(out):
         raise PreflightError(f'{out} exists already; move it away or give another name.')
@@ -275,9 +268,9 @@ def _resume(path: str, settings: dict) -> list[dict]:
     first, *records = map(json.loads, whole.splitlines())
     before = first['settings']
     changed = ', '.join(
-        f'{key} was {before.get(key)!r}, is {settings.get(key)!r}'
-        for key in sorted({*before, *settings})
-        if before.get(key) != settings.get(key)
+        f'{key} was {before.get(key)!r}, is {settings[key]!r}'
+        for key in settings
+        if before.get(key) != settings[key]
     )
     if changed:
         raise PreflightError(

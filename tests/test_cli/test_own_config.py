@@ -11,7 +11,8 @@ from mmdet_centernet2.utils.errors import PreflightError
 
 @pytest.fixture
 def data(tmp_path):
-    part = Part(tmp_path / 'labels.json', tmp_path, images=200, boxes=900)
+    content = dict(images=[{}] * 200, annotations=[{}] * 900)
+    part = Part(content, tmp_path, tmp_path / 'labels.json')
     extents = np.array([[30.0, 40.0]] * 3 + [[600.0, 450.0]])
     return OwnData('COCO', part, part, ('cat', 'dog'), extents, longest=1000.0, notes=[])
 
