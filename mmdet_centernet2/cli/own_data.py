@@ -100,31 +100,23 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
 
 def _look(data: Path) -> tuple[str, list[Path]]:
     """Kind of the data, and its label files."""
-    if data.is_file():
-        kind = {'.json': 'COCO', '.yaml': 'YOLO', '.yml': 'YOLO'}.get(data.suffix)
-        if kind is None:
-            raise DataError(
-                f'{data} is neither a folder, nor a COCO file (.json), nor the data.yaml of YOLO '
-                'data.'
-            )
-        return kind, [data]
+    paths = [data] if data.is_file() else sorted(data.rglob('*'))
     coco, yolo = {'images', 'annotations', 'categories'}, {'names', 'train'}
+    voc = [p for p in paths if p.suffix == '.xml' and b'<annotation' in p.read_bytes()[:300]]
     found = {
-        'COCO': [path for path in sorted(data.rglob('*.json')) if coco <= _keys(path)],
-        'YOLO': [path for path in sorted(data.rglob('*.y*ml')) if yolo <= _keys(path)],
-        'Pascal VOC': sorted(
-            {p.parent for p in data.rglob('*.xml') if b'<annotation' in p.read_bytes()[:300]}
-        ),
+        'COCO': [p for p in paths if p.suffix == '.json' and (p == data or coco <= _keys(p))],
+        'YOLO': [p for p in paths if p.suffix in ('.yaml', '.yml') and yolo <= _keys(p)],
+        'Pascal VOC': sorted({path.parent for path in voc}),
     }
     if not any(found.values()) and (data / _NAMES_FILE).is_file():
         found['YOLO'] = [data / _NAMES_FILE]
-    kinds = [kind for kind, paths in found.items() if paths]
+    kinds = [kind for kind, sources in found.items() if sources]
     if len(kinds) == 1:
         return kinds[0], found[kinds[0]]
     if kinds:
         there = '; '.join(f'{kind}: {found[kind][0].relative_to(data)}' for kind in kinds)
         raise DataError(f'{data} holds labels of several kinds ({there}). Give one of them.')
-    if any(data.rglob('*.txt')):
+    if any(path.suffix == '.txt' for path in paths):
         raise DataError(
             f'{data} holds text files, but nothing that names the classes of YOLO labels. Write a '
             f'{_NAMES_FILE} with a name in each line, or a data.yaml: "train: images/train", '
@@ -148,8 +140,7 @@ def _keys(path: Path) -> set:
 
 def _part_of(path: Path, root: Path) -> str | None:
     """``'train'``, ``'val'`` or ``'test'``, as the names of a path say."""
-    relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    words = set(re.split(r'[/_.\s-]', relative.with_suffix('').as_posix().lower()))
+    words = set(re.split(r'[/_.\s-]', path.relative_to(root).as_posix().lower()))
     found = [part for part, names in _PARTS.items() if words & set(names)]
     return found[0] if len(found) == 1 else None
 
