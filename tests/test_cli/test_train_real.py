@@ -5,17 +5,17 @@ stardist's own masks; coins and galaxies are what is brighter than its surroundi
 """
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from mmdet_centernet2.cli.main import main
 from mmdet_centernet2.utils.pinned_wheel import PinnedWheel, check_sha256, downloads_dir
+from tests.paths import ROOT
 from tests.test_cli.own_data import Labelled, write_coco, write_voc, write_yolo
 
 pytestmark = pytest.mark.slow
@@ -102,15 +102,35 @@ DATA = dict(
 )
 
 
+@pytest.fixture(scope='module')
+def trainings(tmp_path_factory):
+    """A process for each data set, side by side, and the folder that it works in."""
+    started = {}
+    command = [sys.executable, '-c', 'from mmdet_centernet2.cli.main import main; main()']
+    command += ['train', 'data', '--out', 'out', '--time', '1m', '--from-above']
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    env['PYTHONPATH'] = os.pathsep.join([str(ROOT), env.get('PYTHONPATH', '')])
+    for name, (make, grid, write, count, _) in DATA.items():
+        image, boxes = make()
+        assert len(boxes) == count
+        folder = tmp_path_factory.mktemp(name)
+        write(folder / 'data', cut(image, boxes, *grid), classes=[name])
+        with (folder / 'log.txt').open('w') as log:
+            first = [] if name == 'galaxy' else ['nice', '-n', '5']  # it learns most slowly
+            process = subprocess.Popen([*first, *command], cwd=folder, env=env, stdout=log, stderr=log)
+        started[name] = process, folder
+    yield started
+    for process, _ in started.values():
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize('name', DATA)
-def test_one_minute(name, tmp_path: Path, monkeypatch):
-    make, grid, write, count, ap50 = DATA[name]
-    image, boxes = make()
-    assert len(boxes) == count
-    write(tmp_path / 'data', cut(image, boxes, *grid), classes=[name])
-    monkeypatch.chdir(tmp_path)
-    main(['train', 'data', '--out', 'out', '--time', '1m', '--from-above'])
-    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
-    assert metrics['mAP_50'] >= ap50
+def test_one_minute(name, trainings):
+    process, folder = trainings[name]
+    assert process.wait(600) == 0, (folder / 'log.txt').read_text()
+    metrics = json.loads((folder / 'out/metrics.json').read_text())
+    print(f'{name}: AP50 {metrics["mAP_50"]:.3f} in {metrics["seconds"]} s')
+    assert metrics['mAP_50'] >= DATA[name][-1]
     assert metrics['seconds'] < 180  # a minute, on a machine that others use too
-    assert name in (tmp_path / 'out/report.html').read_text()
+    assert name in (folder / 'out/report.html').read_text()
