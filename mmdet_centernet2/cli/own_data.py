@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmdet_centernet2.datasets.annotation_file import read_annotations
 from mmdet_centernet2.runtime.images import ENDINGS
-from mmdet_centernet2.utils.errors import UserError
+from mmdet_centernet2.utils.errors import PreflightError
 from mmdet_centernet2.utils.files import write_atomically
 
 #: The class names of YOLO data that have no data.yaml, as labelImg and Label Studio write them.
@@ -30,10 +30,6 @@ _PARTS = {
     'val': ('val', 'valid', 'validation', 'val2017'),
     'test': ('test', 'testing', 'test2017'),
 }
-
-
-class DataError(UserError):
-    """A folder that cannot be read as labelled images."""
 
 
 @dataclass
@@ -83,16 +79,46 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
     Labels in COCO format and a split by images, if the data have none, are written to ``out_dir``.
 
     Raises:
-        DataError: If not exactly one kind of labels is found, or a file is at fault.
+        PreflightError: If not exactly one kind of labels is found, or a file is at fault.
         AnnotationError: If a COCO file is.
     """
     data = Path(data).expanduser()
     if not data.exists():
-        raise DataError(f'{data} does not exist (looked for {data.resolve()}).')
+        raise PreflightError(f'{data} does not exist (looked for {data.resolve()}).')
     kind, sources = _look(data.resolve())
+    root = data.resolve() if data.is_dir() else data.resolve().parent
     notes: list[str] = []
-    parts = _KINDS[kind](data.resolve(), sources, notes)
-    return _finish(kind, data, parts, Path(out_dir), seed, notes)
+    parts = _KINDS[kind](root, sources, notes)
+    if 'train' not in parts:
+        raise PreflightError(f'{data} has no part for training: found {", ".join(parts)}.')
+    if 'val' not in parts and 'test' in parts:
+        parts['val'] = parts.pop('test')
+        notes.append('the test part is used for validation, there is no other')
+    elif parts.pop('test', None):
+        notes.append('the test part is left alone')
+    classes = _classes([part.content for part in parts.values()], notes)
+    if 'val' not in parts:
+        whole, chosen = parts['train'], split_images(parts['train'].content, seed)
+        parts = dict(train=whole.select(chosen[0]), val=whole.select(chosen[1]))
+        notes.append(
+            f'no validation part: {parts["val"].images} of {whole.images} images, chosen by '
+            f'class with seed {seed}, are held out'
+        )
+    for name, part in parts.items():
+        if part.ann_file is None:
+            part.ann_file = Path(out_dir, 'data', f'{name}.json')
+            part.ann_file.parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(part.ann_file) as file:
+                file.write(json.dumps(part.content).encode())
+        labelled = {ann['image_id'] for ann in part.content['annotations']}
+        bare = [i['file_name'] for i in part.content['images'] if i['id'] not in labelled]
+        if bare:
+            notes.append(f'{name}: {len(bare)} images hold no object, such as {bare[0]}')
+    content = parts['train'].content
+    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float)
+    extents = boxes.reshape(-1, 4)[:, 2:].clip(0)
+    longest = float(np.median([max(i['width'], i['height']) for i in content['images']]))
+    return OwnData(kind, **parts, classes=classes, extents=extents, longest=longest, notes=notes)
 
 
 # --- finding ---------------------------------------------------------------
@@ -115,16 +141,12 @@ def _look(data: Path) -> tuple[str, list[Path]]:
         return kinds[0], found[kinds[0]]
     if kinds:
         there = '; '.join(f'{kind}: {found[kind][0].relative_to(data)}' for kind in kinds)
-        raise DataError(f'{data} holds labels of several kinds ({there}). Give one of them.')
-    if any(path.suffix == '.txt' for path in paths):
-        raise DataError(
-            f'{data} holds text files, but nothing that names the classes of YOLO labels. Write a '
-            f'{_NAMES_FILE} with a name in each line, or a data.yaml: "train: images/train", '
-            '"val: images/val" and "names: [cat, dog]" in three lines.'
-        )
-    raise DataError(
+        raise PreflightError(f'{data} holds labels of several kinds ({there}). Give one of them.')
+    raise PreflightError(
         f'{data} holds no labels: no COCO file (.json with images, annotations, categories), no '
-        f'data.yaml or {_NAMES_FILE} of YOLO data, and no Pascal VOC file (.xml).'
+        f'Pascal VOC file (.xml), and for YOLO labels (.txt) neither a {_NAMES_FILE} with a name '
+        'in each line nor a data.yaml: "train: images/train", "val: images/val" and '
+        '"names: [cat, dog]" in three lines.'
     )
 
 
@@ -138,21 +160,13 @@ def _keys(path: Path) -> set:
     return set(content) if isinstance(content, dict) else set()
 
 
-def _part_of(path: Path, root: Path) -> str | None:
-    """``'train'``, ``'val'`` or ``'test'``, as the names of a path say."""
-    words = set(re.split(r'[/_.\s-]', path.relative_to(root).as_posix().lower()))
-    found = [part for part, names in _PARTS.items() if words & set(names)]
-    return found[0] if len(found) == 1 else None
-
-
 # --- reading ---------------------------------------------------------------
 
 Box = tuple[Any, float, float, float, float]  # class, x1, y1, x2, y2 in pixels
 Labels = tuple[str, int, int, list[Box]]  # file name, width and height of an image, and its boxes
 
 
-def _read_coco(data: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
-    root = data if data.is_dir() else data.parent
+def _read_coco(root: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
     parts = {}
     for part, path in _by_part(files, root, 'COCO files').items():
         content = read_annotations(path)
@@ -164,10 +178,12 @@ def _by_part(paths: list[Path], root: Path, what: str) -> dict[str, Path]:
     """Files or folders by the part that their names say; one alone is for training."""
     parts: dict[str, Path] = {}
     for path in paths:
-        part = 'train' if len(paths) == 1 else _part_of(path, root)
+        words = set(re.split(r'[/_.\s-]', path.relative_to(root).as_posix().lower()))
+        said = [part for part, names in _PARTS.items() if words & set(names)]
+        part = 'train' if len(paths) == 1 else said[0] if len(said) == 1 else None
         if part is None or part in parts:
             names = ', '.join(str(each.relative_to(root)) for each in paths)
-            raise DataError(
+            raise PreflightError(
                 f'{root} holds several {what}, whose names do not say which is for training and '
                 f'which for validation: {names}. Put "train" and "val" into the names, or give '
                 'one: a fifth of its images is held out.'
@@ -185,16 +201,18 @@ def _image_folder(path: Path, content: dict, root: Path, part: str) -> Path:
     counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
     best = max(counts, key=counts.__getitem__)
     if names and not counts[best]:
-        raise DataError(
+        raise PreflightError(
             f'{path}: its image {names[0]!r} is in none of the usual places, such as '
             f'{path.parent}, {root / "images"} or {root / _PARTS[part][0]}.'
         )
     return best
 
 
-def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
+def _read_yolo(root: Path, files: list[Path], notes: list[str]) -> dict[str, Part]:
     if len(files) > 1:
-        raise DataError(f'{data} holds several YOLO files: {", ".join(map(str, files))}. Give one.')
+        raise PreflightError(
+            f'{root} holds several YOLO files: {", ".join(map(str, files))}. Give one.'
+        )
     (file,) = files
     text = file.read_text(encoding='utf-8')
     if file.name == _NAMES_FILE:
@@ -210,7 +228,7 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Par
         if not wanted or part in parts:
             continue
         if not isinstance(wanted, str) or wanted.endswith('.txt'):
-            raise DataError(f'{file}: {key!r} must be one folder of images: {wanted!r}.')
+            raise PreflightError(f'{file}: {key!r} must be one folder of images: {wanted!r}.')
         # ultralytics' "path" starts elsewhere, Roboflow's paths lead one folder too far up
         tried = Path(str(settings.get('path', '.')), wanted), wanted, wanted.removeprefix('../')
         folders = [file.parent / each for each in tried]
@@ -218,7 +236,7 @@ def _read_yolo(data: Path, files: list[Path], notes: list[str]) -> dict[str, Par
         if folder is not None:
             parts[part] = Part(_to_coco(_yolo_labels(folder, names), names), folder)
         elif part == 'train':
-            raise DataError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
+            raise PreflightError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
         else:
             notes.append(f'{key}: {wanted} does not exist, left out')
     return parts
@@ -233,7 +251,7 @@ def _yolo_labels(folder: Path, names: dict) -> Iterator[Labels]:
             with Image.open(image) as file:
                 width, height = file.size
         except Exception as error:  # each decoder fails in its own way
-            raise DataError(f'{image}: cannot be read ({error}).') from error
+            raise PreflightError(f'{image}: cannot be read ({error}).') from error
         path = (labels / image.relative_to(folder)).with_suffix('.txt')
         lines = path.read_text().splitlines() if path.is_file() else []
         boxes = []
@@ -242,7 +260,7 @@ def _yolo_labels(folder: Path, names: dict) -> Iterator[Labels]:
                 try:
                     boxes.append(_yolo_box(line, names, width, height))
                 except ValueError as error:
-                    raise DataError(f'{path}, line {number}: {line!r} ({error}).') from error
+                    raise PreflightError(f'{path}, line {number}: {line!r} ({error}).') from error
         yield image.relative_to(folder).as_posix(), width, height, boxes
 
 
@@ -261,9 +279,9 @@ def _yolo_box(line: str, names: dict, width: int, height: int) -> Box:
     return int(label), min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
 
 
-def _read_voc(data: Path, folders: list[Path], notes: list[str]) -> dict[str, Part]:
+def _read_voc(root: Path, folders: list[Path], notes: list[str]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
-    for part, folder in _by_part(folders, data, 'folders of Pascal VOC files').items():
+    for part, folder in _by_part(folders, root, 'folders of Pascal VOC files').items():
         content = _to_coco(map(_voc_labels, sorted(folder.glob('*.xml'))))
         whole = Part(content, _image_folder(folder / '-', content, folder.parent, part))
         parts[part] = whole
@@ -288,7 +306,7 @@ def _voc_labels(path: Path) -> Labels:
             for each in root.iterfind('object')
         ]
     except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(
+        raise PreflightError(
             f'{path} is no file of Pascal VOC with a size and boxes ({error}).'
         ) from error
     return file, width, height, boxes
@@ -315,50 +333,7 @@ def _to_coco(labels: Iterable[Labels], names: dict | None = None) -> dict[str, A
     return dict(images=images, annotations=annotations, categories=categories)
 
 
-# --- splitting and writing ---
-
-
-def _finish(
-    kind: str, data: Path, parts: dict[str, Part], out_dir: Path, seed: int, notes: list[str]
-) -> OwnData:
-    """Split where needed, write what has no file, count."""
-    if 'train' not in parts:
-        raise DataError(f'{data} has no part for training: found {", ".join(parts)}.')
-    if 'val' not in parts and 'test' in parts:
-        parts['val'] = parts.pop('test')
-        notes.append('the test part is used for validation, there is no other')
-    elif parts.pop('test', None):
-        notes.append('the test part is left alone')
-    classes = _classes([part.content for part in parts.values()], notes)
-    if 'val' not in parts:
-        whole, chosen = parts['train'], split_images(parts['train'].content, seed)
-        parts = dict(train=whole.select(chosen[0]), val=whole.select(chosen[1]))
-        notes.append(
-            f'no validation part: {parts["val"].images} of {whole.images} images, chosen by '
-            f'class with seed {seed}, are held out'
-        )
-    for name, part in parts.items():
-        if part.ann_file is None:
-            part.ann_file = out_dir / 'data' / f'{name}.json'
-            part.ann_file.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(part.ann_file) as file:
-                file.write(json.dumps(part.content).encode())
-        labelled = {ann['image_id'] for ann in part.content['annotations']}
-        bare = [i['file_name'] for i in part.content['images'] if i['id'] not in labelled]
-        if bare:
-            notes.append(f'{name}: {len(bare)} images hold no object, such as {bare[0]}')
-    content = parts['train'].content
-    boxes = np.array([ann['bbox'] for ann in content['annotations']], dtype=float)
-    edges = [max(image['width'], image['height']) for image in content['images']]
-    return OwnData(
-        kind,
-        parts['train'],
-        parts['val'],
-        classes,
-        extents=boxes.reshape(-1, 4)[:, 2:].clip(0),
-        longest=float(np.median(edges)),
-        notes=notes,
-    )
+# --- classes and split ---
 
 
 def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
@@ -372,7 +347,7 @@ def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
     if empty:
         notes.append(f'classes without a box are left out: {", ".join(empty)}')
     if len(empty) == len(names):
-        raise DataError('the labels hold no box, so there is nothing to train on.')
+        raise PreflightError('the labels hold no box, so there is nothing to train on.')
     return tuple(name for name, count in names.items() if count)
 
 
@@ -385,7 +360,7 @@ def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set
     """
     ids = sorted((image['id'] for image in content['images']), key=str)
     if len(ids) < 2:
-        raise DataError(f'{len(ids)} images cannot be split; two are the least.')
+        raise PreflightError(f'{len(ids)} images cannot be split; two are the least.')
     random.Random(seed).shuffle(ids)
     classes = defaultdict(set)
     for ann in content['annotations']:

@@ -266,16 +266,11 @@ def _resume(path: str, settings: dict) -> list[dict]:
         Path(path).write_text(json.dumps(dict(settings=settings)) + '\n')
         return []
     first, *records = map(json.loads, whole.splitlines())
-    before = first['settings']
-    changed = ', '.join(
-        f'{key} was {before.get(key)!r}, is {settings[key]!r}'
-        for key in settings
-        if before.get(key) != settings[key]
-    )
-    if changed:
+    other = {key: old for key, old in first['settings'].items() if old != settings.get(key)}
+    if other:
         raise PreflightError(
-            f'{path} holds what an earlier run made with other settings: {changed}. Use its '
-            'settings to go on with it, or move it away to start anew.'
+            f'{path} holds what an earlier run made with other settings: {other}. Use them to go '
+            'on with it, or move it away to start anew.'
         )
     os.truncate(path, len(whole))
     return records

@@ -61,11 +61,7 @@ def _seconds(text: str) -> float:
 
 
 def train(args: Namespace, say: Say = print) -> dict[str, float]:
-    """Find the data, write the config, train and report; go on where a call was interrupted.
-
-    Returns:
-        The COCO metrics of the best checkpoint.
-    """
+    """Do all of it, or go on where a call was interrupted; gives metrics of the best checkpoint."""
     start = time.monotonic()
     out = Path(args.out or Path('runs') / Path(args.data).resolve().stem).resolve()
     config = out / 'config.py'
@@ -102,8 +98,7 @@ Better: more labelled images, a longer --time, or edit {out}/config.py and run i
 def load(config: Path, args: Namespace) -> Config:
     """The written config, with the options of this call."""
     # mmengine writes the config into each checkpoint; formatting it takes a second
-    content = Config.fromfile(str(config)).to_dict()
-    cfg = Config(content, filename=str(config), format_python_code=False)
+    cfg = Config.fromfile(config, format_python_code=False)
     cfg.work_dir = str(config.parent / 'training')  # mmengine writes its config.py there
     cfg.randomness = dict(seed=args.seed)
     cfg.merge_from_dict(args.cfg_options)
@@ -129,9 +124,8 @@ def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) ->
         console = Console(file=file, soft_wrap=True, highlight=False)
         faults = check_config(load(config, args), out / 'labels.png', console=console)
     if faults:
-        for line in path.read_text().splitlines():
-            if line.startswith('FAULT'):
-                say(line)
+        lines = path.read_text().splitlines()
+        say('\n'.join(line for line in lines if line.startswith('FAULT')))
         raise PreflightError(f'{args.data}: {faults} faults, listed above; mend them first.')
     if args.time:
         plan = _fit(plan, args, config, data, say, start)
@@ -191,10 +185,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def run(cfg: Config, say: Say) -> dict[str, float]:
-    """Train, or go on with it; test the best checkpoint; write the report.
-
-    The ``work_dir`` takes checkpoints and logs, the folder above the rest. Returns metrics.
-    """
+    """Train, or go on with it; test the best checkpoint; write a report above the ``work_dir``."""
     work_dir, out = Path(cfg.work_dir), Path(cfg.work_dir).parent
     if (work_dir / 'last_checkpoint').is_file():
         cfg.load_from, cfg.resume = find_latest_checkpoint(cfg.work_dir), True
@@ -215,19 +206,16 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
             shutil.copyfile(best, out / 'checkpoint.pth')
             runner.load_checkpoint(best)
         found = runner.test()
-    metrics = {
-        name.removeprefix('coco/bbox_'): round(float(value), 4) for name, value in found.items()
-    }
+    metrics = {name.removeprefix('coco/bbox_'): round(float(v), 4) for name, v in found.items()}
     say('Writing the report ...')
     model = runner.model.eval()
     model.dataset_meta = runner.test_dataloader.dataset.metainfo
     (out / 'why').mkdir(exist_ok=True)
 
     def explain(sample: DetDataSample) -> str:
-        path = Path(sample.img_path)
-        page = out / 'why' / f'{path.name}.html'
-        write_page(page, model, cfg, path)
-        return f'why/{quote(page.name)}'
+        name = f'{Path(sample.img_path).name}.html'
+        write_page(out / 'why' / name, model, cfg, Path(sample.img_path))
+        return f'why/{quote(name)}'
 
     write_report(out / 'report.html', cfg, progress.samples, history, explain)
     return metrics

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmdet_centernet2.cli.own_data import DataError, find_data, split_images
+from mmdet_centernet2.cli.own_data import find_data, split_images
+from mmdet_centernet2.utils.errors import PreflightError
 from tests.test_cli.own_data import WRITERS, make_images, write_coco, write_voc, write_yolo
 
 KINDS = dict(coco='COCO', roboflow_coco='COCO', voc='Pascal VOC')
@@ -147,7 +148,7 @@ def _no_boxes(folder):
         (lambda folder: None, 'does not exist'),
         (_unlabelled, 'holds no labels'),
         (_two_kinds, 'several kinds.*YOLO: data.yaml.*Pascal VOC'),
-        (_no_yaml, 'nothing that names the classes'),
+        (_no_yaml, 'neither a classes.txt .* nor a data.yaml'),
         (_bad_line, '0.txt, line 1: .*3 numbers after the class'),
         (_unknown_class, '0.txt, line 1: .*class 5, there are 2'),
         (_lost_images, "image '0.png' is in none of the usual places"),
@@ -158,5 +159,5 @@ def _no_boxes(folder):
 )
 def test_faults_are_named(write, message, tmp_path):
     write(tmp_path / 'data')
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(PreflightError, match=message):
         find_data(tmp_path / 'data', tmp_path / 'out')

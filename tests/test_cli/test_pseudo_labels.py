@@ -155,7 +155,7 @@ def test_earlier_results_with_other_settings_are_refused(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make(folder, out, Detector(fail_at=3))
     before = (tmp_path / 'out.json.partial').read_text()
-    with pytest.raises(PreflightError, match='score_thr was 0.5, is 0.3'):
+    with pytest.raises(PreflightError, match="other settings: {'score_thr': 0.5}"):
         make(folder, out, score_thr=0.3)
     assert (tmp_path / 'out.json.partial').read_text() == before
 
