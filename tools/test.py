@@ -2,8 +2,7 @@
 
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.cli.checks import check_test
-from mmdet_centernet2.cli.fast_option import accept_fast_option
-from mmdet_centernet2.cli.mmdet_tools import run_mmdet_tool
+from mmdet_centernet2.cli.mmdet_tools import accept_fast_option, run_mmdet_tool
 
 if __name__ == '__main__':
     run_mmdet_tool('test.py', check_test, accept_fast_option)

@@ -21,8 +21,7 @@ from mmengine.logging import MMLogger
 from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint
 from mmdet_centernet2.checkpoint.match import load_checkpoint, num_classes_of, require_full_match
 from mmdet_centernet2.cli.checks import check_datasets, check_devices, load_config
-from mmdet_centernet2.cli.fast_option import add_fast_argument
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
+from mmdet_centernet2.cli.mmdet_tools import add_fast_argument, errors_as_exit
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up
 from mmdet_centernet2.runtime import Detections, demo
 from mmdet_centernet2.runtime.drawing import draw
@@ -46,17 +45,10 @@ def build_parser() -> ArgumentParser:
         help='onnxruntime or openvino run a file of tools/deploy.py instead, without torch; see '
         '--help with --backend onnxruntime',
     )
-    add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
     add('--device', help='such as cuda:0 or cpu; the GPU if there is one unless given')
-    add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
-    add('--batch-size', type=int, default=1)
-    add('--tile', type=int, metavar='SIZE', help='side of tiles, in pixels, for large pictures')
-    add('--overlap', type=float, default=0.2, help='of tiles, as a part of their side')
+    demo.add_detect_arguments(parser)
     add_fast_argument(parser)
     add('--show', action='store_true', help='show pictures in a window')
-    add('--no-save-vis', action='store_true', help='write no pictures')
-    add('--no-save-pred', action='store_true', help='write no results')
-    add('--print-result', action='store_true', help='print the results')
     add('--palette', default='none', choices=['coco', 'voc', 'citys', 'random', 'none'])
     return parser
 

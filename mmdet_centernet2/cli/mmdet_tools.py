@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import logging
+import os
 import sys
 import warnings
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 import mmdet
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
 from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmdet_centernet2.cli.launch import prepare_launch
+from mmdet_centernet2.cli.checks import check_devices, dicts_in, load_config
+from mmdet_centernet2.engine.hooks.fast_inference import MODES
 from mmdet_centernet2.engine.runner import BriefRunner
 from mmdet_centernet2.utils.errors import PreflightError, UserError
 
@@ -104,3 +111,96 @@ def _exit(error: Exception) -> NoReturn:
         text = text.rstrip().splitlines()[-1].partition(': ')[2]
     print(f'{Path(sys.argv[0]).name}: error: {text}', file=sys.stderr)
     raise SystemExit(2) from error
+
+
+# -----several processes-----
+def prepare_launch(args: Namespace) -> list[str]:
+    """Get ready for the launcher of an mmdet tool; what to add to its command line.
+
+    On CPUs, mmengine's launchers fail: they call ``torch.cuda.set_device`` and pass a GPU
+    index to ``DistributedDataParallel``. It keeps a process group that is already there,
+    and a config may name the arguments of the model wrapper.
+    """
+    launcher = getattr(args, 'launcher', 'none')
+    if launcher == 'none':
+        return []
+    check_devices(args)
+    if get_device() != 'cpu':
+        return []
+    if launcher != 'pytorch':
+        raise PreflightError(
+            f'--launcher {launcher} needs GPUs and this machine shows none. '
+            'On CPUs use tools/dist_train.sh or tools/dist_test.sh.'
+        )
+    needed = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+    missing = [name for name in needed if name not in os.environ]
+    if missing:
+        raise PreflightError(
+            '--launcher pytorch needs the variables that torchrun sets, and '
+            f'{", ".join(missing)} is not there. Start several processes '
+            'with tools/dist_train.sh CONFIG NUMBER.'
+        )
+    cfg = load_config(args)
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
+    torch_dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
+    return ['--cfg-options', *cpu_options(cfg)]
+
+
+def cpu_options(cfg: Config) -> list[str]:
+    """Config options, ``KEY=VALUE``, with which mmengine trains in several CPU processes.
+
+    ``SyncBN`` becomes ``BN``, as mmengine does for a single process: torch has
+    it for GPUs only.
+    """
+    wrapper = dict(device_ids=None)
+    if cfg.get('model_wrapper_cfg') is None:
+        # What mmengine itself would set (Runner.wrap_model).
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper |= dict(
+            type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=unused
+        )
+    options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
+    parts = dicts_in(cfg.get('model'), 'model')
+    sync_bn = [key for key, part in parts if part.get('type') == 'SyncBN']
+    if sync_bn:
+        print_log(
+            f'{", ".join(sync_bn)}: SyncBN needs GPUs. BN is used: each process takes the '
+            'statistics of its own images.',
+            'current',
+            logging.WARNING,
+        )
+        options.update({f'{key}.type': 'BN' for key in sync_bn})
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+# -----fast inference-----
+def add_fast_argument(parser: ArgumentParser) -> None:
+    """Add ``--fast {exact,bf16}`` to a parser."""
+    parser.add_argument(
+        '--fast',
+        choices=list(MODES),
+        help='detect faster: with the same numbers (to 1e-6), or in bfloat16 (see docs/tools.md)',
+    )
+
+
+def accept_fast_option(tool: ModuleType) -> None:
+    """Let one of mmdet's tools accept ``--fast``: a ``FastInferenceHook`` behind other hooks."""
+    parse_tool = tool.parse_args
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    add_fast_argument(parser)
+
+    def parse_args() -> Namespace:
+        before = sys.argv
+        ours, rest = parser.parse_known_args(before[1:])
+        sys.argv = [before[0], *rest]
+        try:
+            args = parse_tool()
+        finally:
+            sys.argv = before
+        if ours.fast:
+            hooks = load_config(args).get('custom_hooks', [])
+            hook = dict(type='FastInferenceHook', mode=ours.fast)
+            args.cfg_options = dict(args.cfg_options or {}, custom_hooks=[*hooks, hook])
+        return args
+
+    tool.parse_args = parse_args

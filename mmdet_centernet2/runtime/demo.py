@@ -35,9 +35,16 @@ def build_parser() -> ArgumentParser:
     add('inputs', help='image file, folder or video file')
     add('model', help='file that tools/deploy.py wrote')
     add('--backend', default='onnxruntime', choices=sorted(BACKENDS), help='what runs the model')
-    add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
     add('--device', default='cpu', help='such as cpu or cuda:0; cpu unless given')
     add('--threads', type=int, help='threads of the CPU; all cores unless given')
+    add_detect_arguments(parser)
+    return parser
+
+
+def add_detect_arguments(parser: ArgumentParser) -> None:
+    """The options of :func:`detect`."""
+    add = parser.add_argument
+    add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
     add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
     add('--batch-size', type=int, default=1)
     add('--tile', type=int, metavar='SIZE', help='side of tiles, in pixels, for large pictures')
@@ -45,7 +52,6 @@ def build_parser() -> ArgumentParser:
     add('--no-save-vis', action='store_true', help='write no pictures')
     add('--no-save-pred', action='store_true', help='write no results')
     add('--print-result', action='store_true', help='print the results')
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,7 +83,7 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
         detector: Gives :class:`Detections` for each of a list of images; its
             ``info`` has ``classes``, ``palette`` and ``decoder``.
         files: Images and videos.
-        args: Of :func:`build_parser`.
+        args: Of :func:`add_detect_arguments`.
 
     Raises:
         DeployedModelError: If a file cannot be read or written, or for tiles

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import DictAction
 
-from mmdet_centernet2.cli.fast_option import accept_fast_option
 from mmdet_centernet2.cli.image_demo import build_parser
+from mmdet_centernet2.cli.mmdet_tools import accept_fast_option
 
 
 def parse_tool():

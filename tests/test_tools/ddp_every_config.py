@@ -27,7 +27,7 @@ from mmengine.runner import Runner
 from torch import distributed as torch_dist
 
 import mmdet_centernet2  # noqa: F401  registers everything
-from mmdet_centernet2.cli.launch import cpu_options
+from mmdet_centernet2.cli.mmdet_tools import cpu_options
 from tests.paths import CONFIGS
 from tests.test_configs.recipes import shipped_configs
 from tests.test_configs.test_every_config_runs import ITERATIONS, shrink

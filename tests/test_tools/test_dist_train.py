@@ -32,7 +32,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-from mmdet_centernet2.cli import launch
+from mmdet_centernet2.cli import mmdet_tools
 from tests._tiny import tiny_config, write_dataset
 from tests.paths import CONFIGS, ROOT
 from tests.test_configs.recipes import shipped_configs
@@ -266,10 +266,10 @@ def test_quickstarts_config_from_the_command_line(tmp_path):
 
 def test_sync_bn_needs_gpus(monkeypatch):
     said = []
-    monkeypatch.setattr(launch, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(mmdet_tools, 'print_log', lambda text, *_: said.append(text))
     norm = dict(type='SyncBN', requires_grad=True)
     cfg = Config(dict(model=dict(neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
-    options = launch.cpu_options(cfg)
+    options = mmdet_tools.cpu_options(cfg)
     assert 'model.neck.norm_cfg.type=BN' in options
     assert 'model.heads.0.norm_cfg.type=BN' in options
     assert len(said) == 1 and 'SyncBN needs GPUs' in said[0]

@@ -476,5 +476,5 @@ def test_scripts_say_how_they_are_called(script, args):
 
 
 def test_slurm_on_cpus_is_refused(config, capsys, monkeypatch):
-    monkeypatch.setattr('mmdet_centernet2.cli.launch.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmdet_centernet2.cli.mmdet_tools.get_device', lambda: 'cpu')
     assert 'tools/dist_train.sh' in refusal(capsys, 'train.py', config, '--launcher', 'slurm')

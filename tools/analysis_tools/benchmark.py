@@ -7,8 +7,7 @@ from types import ModuleType
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.cli.checks import PreflightError, check_data, load_config
-from mmdet_centernet2.cli.fast_option import accept_fast_option
-from mmdet_centernet2.cli.mmdet_tools import errors_as_exit, run_mmdet_tool
+from mmdet_centernet2.cli.mmdet_tools import accept_fast_option, errors_as_exit, run_mmdet_tool
 
 
 def check_psutil() -> None:
