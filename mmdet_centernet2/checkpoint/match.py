@@ -221,15 +221,20 @@ def class_mismatch(cfg: Config, fit: Fit, trained: set[int]) -> tuple[str, str]:
     return said, ' '.join(f'{key}={number}' for key in keys)
 
 
-def num_classes_of(node, path: str = '') -> Iterator[tuple[str, int]]:
-    """Walk a model's config: dotted key and value of each ``num_classes``."""
+def dicts_in(node: object, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Each dictionary in a part of a config, with its dotted key."""
     if isinstance(node, (list, tuple)):
         node = dict(enumerate(node))
+    elif isinstance(node, dict):
+        yield path, node
     if isinstance(node, dict):
-        if 'num_classes' in node:
-            yield path, node['num_classes']
         for key, value in node.items():
-            yield from num_classes_of(value, f'{path}.{key}'.lstrip('.'))
+            yield from dicts_in(value, f'{path}.{key}'.lstrip('.'))
+
+
+def num_classes_of(model: dict) -> list[tuple[str, int]]:
+    """Dotted key and value of each ``num_classes`` in a model's config."""
+    return [(key, part['num_classes']) for key, part in dicts_in(model) if 'num_classes' in part]
 
 
 def num_classes(state: Mapping[str, Tensor]) -> set[int]:

@@ -31,6 +31,7 @@ from mmdet_centernet2.datasets.transforms import ImageReadError
 from mmdet_centernet2.evaluation.coco_metric import run_lengths
 
 _SHOWN = 10  # entries listed of a fault; the rest are counted
+_SAMPLES = 100  # images that go through the training pipeline
 _EXIF_ORIENTATION = 0x0112
 _READABLE = {'1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 'I;16B', 'I;16L'}
 
@@ -73,33 +74,14 @@ def main() -> int:
     add = parser.add_argument
     add('config', help='config file')
     add('--out', help='picture of the statistics (work_dirs/check_dataset/CONFIG.png)')
-    add('--samples', type=int, default=100, help='images of which levels are counted (%(default)s)')
-    add('--no-images', action='store_true', help='look at the annotations only')
     add('--cfg-options', nargs='+', action=DictAction, help='override settings, as key=value')
     args = parser.parse_args()
     picture = args.out or f'work_dirs/check_dataset/{Path(args.config).stem}.png'
-    return int(check_config(load_config(args), picture, args.samples, not args.no_images) > 0)
+    return int(check_config(load_config(args), picture) > 0)
 
 
-def check_config(
-    cfg: Config,
-    picture: str | Path,
-    samples: int = 100,
-    images: bool = True,
-    console: Console | None = None,
-) -> int:
-    """Check all data of a config.
-
-    Args:
-        cfg: The config.
-        picture: File for the statistics of the labels.
-        samples: Images that go through the training pipeline.
-        images: Whether every image is looked at.
-        console: What to print on.
-
-    Returns:
-        Number of faults.
-    """
+def check_config(cfg: Config, picture: str | Path, console: Console | None = None) -> int:
+    """Check all data of a config, draw statistics of the labels, return the number of faults."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     MMLogger.get_instance('check', log_level='WARNING')
     report = Report(console)
@@ -118,7 +100,7 @@ def check_config(
         config = cfg[f'{split}_dataloader']['dataset']
         if config not in done:
             done.append(config)
-            labels = _check_split(cfg, split, report, samples, images)
+            labels = _check_split(cfg, split, report)
             found |= {} if labels is None else {split: labels}
     _check_overlap(found, report)
     if found:
@@ -128,9 +110,7 @@ def check_config(
     return report.faults
 
 
-def _check_split(
-    cfg: Config, split: str, report: Report, samples: int, images: bool
-) -> Labels | None:
+def _check_split(cfg: Config, split: str, report: Report) -> Labels | None:
     """Check one data loader's data; None if they cannot be read."""
     report.say(f'\n{split}_dataloader')
     try:
@@ -152,11 +132,10 @@ def _check_split(
     labels = Labels(infos, dataset.metainfo, row, table[:, 1:5], label, crowd > 0)
     _describe(labels, report)
     _find_suspicious(labels, cfg, report)
-    if images:
-        _check_images(infos, report)
-        if split == 'train':
-            _count_levels(dataset, cfg, samples, report)
-    if split != 'train':
+    _check_images(infos, report)
+    if split == 'train':
+        _count_levels(dataset, cfg, report)
+    else:
         _score_perfect(labels, cfg[f'{split}_evaluator'], report)
     return labels
 
@@ -254,14 +233,14 @@ def _look_at(info: dict) -> tuple[str, bool]:
 
 
 # -----levels-----
-def _count_levels(dataset: BaseDataset, cfg: Config, samples: int, report: Report) -> None:
+def _count_levels(dataset: BaseDataset, cfg: Config, report: Report) -> None:
     """Count the objects of each level after the training pipeline."""
     head = cfg.model.get('rpn_head') or cfg.model.get('bbox_head') or {}
     ranges = head.get('regress_ranges')
-    if not ranges or not samples:
+    if not ranges:
         return
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
-    indices = random.sample(range(len(dataset)), min(samples, len(dataset)))
+    indices = random.sample(range(len(dataset)), min(_SAMPLES, len(dataset)))
     halves, shapes = [], []
     try:
         for index in track(indices, 'levels', transient=True):

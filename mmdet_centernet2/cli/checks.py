@@ -9,7 +9,6 @@ import logging
 import os
 import os.path as osp
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,6 +26,7 @@ from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, find_latest_c
 from mmdet_centernet2.checkpoint import CheckpointError
 from mmdet_centernet2.checkpoint.match import (
     classes_of_checkpoint,
+    dicts_in,
     explain_mismatch,
     load_checkpoint,
     match_config,
@@ -90,18 +90,6 @@ def load_config(args: Namespace) -> Config:
 
 
 # -----data sets-----
-def dicts_in(node: object, key: str) -> Iterator[tuple[str, dict]]:
-    """Each dictionary in a part of a config, with its dotted key."""
-    items: Iterable[tuple] = ()
-    if isinstance(node, dict):
-        yield key, node
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for name, value in items:
-        yield from dicts_in(value, f'{key}.{name}')
-
-
 def leaf_datasets(node: dict, key: str) -> list[tuple[str, dict]]:
     """Config key and config of each data set in ``node`` that reads files."""
     return [(k, part) for k, part in dicts_in(node, key) if {'ann_file', 'data_root'} & set(part)]

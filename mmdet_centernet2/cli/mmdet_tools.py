@@ -23,7 +23,8 @@ from mmengine.logging import print_log
 from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmdet_centernet2.cli.checks import check_devices, dicts_in, load_config
+from mmdet_centernet2.checkpoint.match import dicts_in
+from mmdet_centernet2.cli.checks import check_devices, load_config
 from mmdet_centernet2.engine.hooks.fast_inference import MODES
 from mmdet_centernet2.engine.runner import BriefRunner
 from mmdet_centernet2.utils.errors import PreflightError, UserError

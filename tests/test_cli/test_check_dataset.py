@@ -74,7 +74,7 @@ def test_all_images_of_another_size_are_listed(folder, capsys, monkeypatch):
         folder / 'images' / 'val_0.png', format='TIFF'
     )
     (folder / 'images' / 'val_1.png').write_bytes(b'no picture')
-    status, said = run(folder, capsys, monkeypatch, '--samples', '0')
+    status, said = run(folder, capsys, monkeypatch)
     assert status == 1
     assert 'FAULT  2 images cannot be trained on' in said
     for words in (
@@ -92,7 +92,7 @@ def test_images_turned_by_exif(folder, capsys, monkeypatch):
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.open(path).save(path, exif=exif)
-    status, said = run(folder, capsys, monkeypatch, '--samples', '0')
+    status, said = run(folder, capsys, monkeypatch)
     assert status == 1
     assert 'is 120x160 with EXIF orientation 6, its annotation' in said
     assert '1 images are mirrored or upside down' in said
@@ -119,7 +119,7 @@ def test_more_objects_than_evaluation_counts(folder, capsys, monkeypatch):
         js['annotations'] = [dict(one, id=i + 1, bbox=[i, 5, 20, 20]) for i in range(120)]
 
     exports.write(folder, crowded, 'val')
-    status, said = run(folder, capsys, monkeypatch, '--samples', '0')
+    status, said = run(folder, capsys, monkeypatch)
     assert status == 1
     assert 'has 120 objects of a class' in said and 'it must be 1.0' in said
     assert 'at most max_per_img=100' in said
@@ -133,7 +133,7 @@ def test_what_is_worth_a_look(folder, capsys, monkeypatch):
         js['images'][0]['file_name'] = 'train_0.png'
 
     exports.write(folder, change, 'val')
-    status, said = run(folder, capsys, monkeypatch, '--samples', '0')
+    status, said = run(folder, capsys, monkeypatch)
     assert status == 0
     assert '1 boxes stand more than once' in said
     assert "1 classes have no object: ['dog']" in said
@@ -164,6 +164,6 @@ def test_masks_and_lvis(tmp_path, capsys, monkeypatch, name):
     cfg.merge_from_dict(options)
     cfg.dump(tmp_path / 'five.py')
     monkeypatch.chdir(tmp_path)
-    status, said = run(tmp_path, capsys, monkeypatch, '--samples', '2')
+    status, said = run(tmp_path, capsys, monkeypatch)
     assert status == 0, said
     assert ('lvis/bbox_AP 1.000' if lvis else 'coco/bbox_mAP 1.000, coco/segm_mAP 1.000') in said
