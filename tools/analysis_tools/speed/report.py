@@ -129,7 +129,7 @@ def plot_rows(plot: Plot, rows: Sequence[Row]) -> Figure:
         axes.plot(*zip(*sorted(line)), marker='o', label=name)
     ticks = sorted({x for line in lines.values() for x, _ in line})
     axes.set_xticks(ticks, [f'{x:,g}' for x in ticks])
-    axes.minorticks_off()
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
