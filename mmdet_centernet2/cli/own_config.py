@@ -123,7 +123,7 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         plan=plan,
         source=Path(source).name,
         interval=plan.iters // plan.evaluations,
-        warmup=plan.iters // 15,
+        warmup=max(plan.iters // 15, 2),  # LinearLR over one iteration would stay at its start
         palette=distinct_palette(len(data.classes)),
         median=np.median(data.sides),
         levels=_levels(base.model.rpn_head, data.extents * plan.size / data.longest),

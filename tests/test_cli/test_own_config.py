@@ -1,8 +1,14 @@
 """The config that ``centernet2 train`` writes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
+from torch.nn import Parameter
+from torch.optim import SGD
 
 from mmdet_centernet2.cli.own_config import CPU_MODEL, GPU_MODEL, fit_time, make_plan, write_config
 from mmdet_centernet2.cli.own_data import OwnData, Part
@@ -41,6 +47,25 @@ def test_every_model_can_be_inherited(model, lr, weights, data, tmp_path):
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(lr)
     assert cfg.get('load_from') == weights
     assert cfg.train_dataloader.dataset.type == 'CenterNet2CocoDataset'
+
+
+@pytest.mark.parametrize('iters', [20, 100])
+def test_warm_up_ends_at_the_full_learning_rate(iters, data, tmp_path):
+    path = tmp_path / 'config.py'
+    write_config(path, data, replace(make_plan(data, gpu=False), iters=iters), 'pets')
+    optimizer = SGD([Parameter(torch.zeros(1))], lr=1.0)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer))
+        for each in Config.fromfile(path).param_scheduler
+    ]
+    rates = []
+    for _ in range(iters):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(0.01) and max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.05
 
 
 def test_levels_of_the_objects_are_named(data, tmp_path):
