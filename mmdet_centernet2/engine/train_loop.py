@@ -14,18 +14,34 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.nn import Module
 from torch.utils.data import BatchSampler, DataLoader, Sampler, get_worker_info
 
-from .random_state import set_random_state
+
+def get_random_state() -> dict:
+    """The state of all random generators of this process.
+
+    Returns:
+        Tensors and numbers only: ``weights_only`` can load them.
+    """
+    name, keys, *numbers = np.random.get_state()
+    return dict(
+        python=random.getstate(),
+        numpy=[name, torch.from_numpy(keys.astype(np.int64)), *numbers],
+        torch=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    )
+
+
+def set_random_state(state: dict) -> None:
+    """Go on with the random numbers after a state of ``get_random_state``."""
+    random.setstate(state['python'])
+    name, keys, *numbers = state['numpy']
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *numbers))
+    torch.set_rng_state(state['torch'].cpu())
+    if state['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
 class SeededBatch(list):
-    """Indices of a batch's images, and the seed of their augmentations.
-
-    A worker process that loads the batch sets its random state from the seed.
-
-    Args:
-        indices: Of the images.
-        seed: Numbers that stand for this batch.
-    """
+    """Indices of a batch's images, and the seed of their augmentations."""
 
     def __init__(self, indices: list[int], seed: tuple[int, ...]) -> None:
         super().__init__(indices)
@@ -45,14 +61,8 @@ class EndlessBatchSampler(Sampler[list[int]]):
     """Batches of one epoch after another, from any iteration on.
 
     Batches before it are drawn from the inner batch sampler and dropped, so
-    that those after it are the same as without a break.
-
-    Args:
-        sampler: Gives the indices of images.
-        batch_size: Images of a batch.
-        batch_sampler: Config of the inner batch sampler. None takes torch's.
-        drop_last: Whether torch's drops the last batch of an epoch if it is
-            not full.
+    that those after it are the same as without a break. The inner one is built
+    from the config ``batch_sampler``; without, it is torch's, with ``drop_last``.
     """
 
     def __init__(
@@ -72,7 +82,6 @@ class EndlessBatchSampler(Sampler[list[int]]):
             )
         #: The first iteration. None gives no batch at all.
         self.start: int | None = None
-        #: Of the run.
         self.seed = 0
 
     def __iter__(self) -> Iterator[SeededBatch]:
@@ -112,11 +121,7 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
     iteration. With the random state from ``SafeCheckpointHook`` a resumed run
     on a CPU equals the uninterrupted one to the bit.
 
-    Args:
-        runner: Of the training.
-        dataloader: A ``DataLoader`` that is built already is resumed as
-            mmengine does it.
-        **kwargs: See mmengine's ``IterBasedTrainLoop``.
+    A ``DataLoader`` that is built already is resumed as mmengine does it.
     """
 
     def __init__(self, runner: Runner, dataloader: dict | DataLoader, **kwargs) -> None:
@@ -136,11 +141,7 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, dataloader, **kwargs)
 
     def run(self) -> Module:
-        """Train.
-
-        Returns:
-            The model.
-        """
+        """Train, and return the model."""
         batches = self.dataloader.batch_sampler
         if isinstance(batches, EndlessBatchSampler):
             seeds_differ = self.runner._randomness_cfg.get('diff_rank_seed', False)

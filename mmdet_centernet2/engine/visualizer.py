@@ -21,8 +21,6 @@ class CenterNet2Visualizer(DetLocalVisualizer):
     A caption stands above its box, or below, right or left of it, where it
     covers least of other objects and captions. Classes for which the palette
     is too short get colours of :func:`distinct_palette`.
-
-    Arguments are those of ``DetLocalVisualizer``.
     """
 
     def _draw_instances(
@@ -32,7 +30,6 @@ class CenterNet2Visualizer(DetLocalVisualizer):
         classes: list[str] | None,
         palette: list[tuple] | str | None,
     ) -> np.ndarray:
-        """See ``DetLocalVisualizer``."""
         labels = instances.labels.tolist()
         colours = max(labels, default=-1) + 1
         if palette in (None, 'random') or (isinstance(palette, list) and len(palette) < colours):
@@ -83,17 +80,10 @@ def _captions(instances: InstanceData, classes: list[str] | None) -> list[str]:
 def caption_place(
     box: np.ndarray, size: tuple[float, float], image: tuple[int, int], taken: np.ndarray
 ) -> np.ndarray:
-    """Where a caption covers least.
+    """Where a caption covers least of the boxes ``taken``, (n, 4): objects and other captions.
 
-    Args:
-        box: x1 y1 x2 y2 of the object, in pixels.
-        size: (width, height) of the caption.
-        image: (width, height) of the image.
-        taken: (n, 4), all objects and the captions so far.
-
-    Returns:
-        X1 y1 x2 y2 of the caption: above the box if nothing
-        speaks against it, else below, right or left of it, in the image.
+    ``size`` and ``image`` are (width, height). The first free place of above,
+    below, right and left of the ``box``, as x1 y1 x2 y2 in the image.
     """
     x1, y1, x2, y2 = box
     width, height = size

@@ -20,7 +20,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmdet_centernet2.engine.random_state import get_random_state, set_random_state
+from mmdet_centernet2.engine.train_loop import get_random_state, set_random_state
 from tests._tiny import tiny_config, write_dataset
 
 END, VAL = 12, 4

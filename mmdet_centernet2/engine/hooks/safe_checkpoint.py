@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ...utils.files import write_atomically
-from ..random_state import get_random_state, set_random_state
+from ..train_loop import get_random_state, set_random_state
 
 #: Name of the file backend below among mmengine's.
 ATOMIC_BACKEND = 'CenterNet2AtomicBackend'
@@ -42,9 +42,6 @@ class SafeCheckpointHook(CheckpointHook):
 
     A checkpoint also holds the random state of each process, for
     ``FastResumeTrainLoop``. Validation does not change it.
-
-    Args:
-        **kwargs: See mmengine's ``CheckpointHook``.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -62,11 +59,9 @@ class SafeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=ATOMIC_BACKEND)
             self.file_backend = get_file_backend(backend_args=self.backend_args)
             if is_main_process():
-                unfinished = (
-                    *Path(self.out_dir).glob('.*.pth.????????'),
-                    *Path(runner.work_dir).glob('.last_checkpoint.????????'),
-                )
-                for path in unfinished:
+                for path in Path(self.out_dir).glob('.*.pth.????????'):
+                    path.unlink()
+                for path in Path(runner.work_dir).glob('.last_checkpoint.????????'):
                     path.unlink()
 
     def before_val(self, runner: Runner) -> None:
