@@ -63,14 +63,10 @@ def write_report(
     history: Mapping[str, Any],
     why: Callable[[DetDataSample], str] | None = None,
 ) -> None:
-    """Write the page, which needs no other file.
+    """Write the page, which needs no other file, with ``labels.png`` if it lies beside it.
 
-    Args:
-        path: The ``.html`` file; beside it, ``labels.png`` may hold statistics of the labels.
-        cfg: The config that was trained.
-        samples: Of the held-out images, with ``pred_instances``.
-        history: mmengine's ``message_hub.log_scalars``.
-        why: Called for each picture that is shown; gives the address of a page that explains it.
+    ``samples`` are predictions for the held-out images, ``history`` is mmengine's
+    ``message_hub.log_scalars``, and ``why`` gives the address of a page that explains a sample.
     """
     classes = list(cfg.train_dataloader.dataset.metainfo.classes)
     truth = _content(cfg.val_evaluator, classes)

@@ -30,11 +30,6 @@ LOG_FILE_ONLY = re.compile(
 MAX_NAMES = 10
 
 
-def fits_terminal(record: logging.LogRecord) -> bool:
-    """Whether a message is for the terminal too, as a filter of logging."""
-    return LOG_FILE_ONLY.match(record.getMessage()) is None
-
-
 def _reraise(record: logging.LogRecord) -> None:
     """A full disk ends the run; logging would print a trace for each line."""
     raise  # noqa: PLE0704  logging calls this while it handles the error
@@ -55,7 +50,7 @@ class BriefRunner(Runner):
             if isinstance(handler, logging.FileHandler):
                 handler.handleError = _reraise
             else:
-                handler.addFilter(fits_terminal)
+                handler.addFilter(lambda record: not LOG_FILE_ONLY.match(record.getMessage()))
         logger.info(
             f'mmdet {mmdet.__version__}, torch {torch.__version__}, device {get_device()}, '
             f'{get_world_size()} process(es), seed {self.seed}'

@@ -261,7 +261,11 @@ def test_detector(tmp_path):
         cfg = tiny_config(data, **options, **more)
         cfg.work_dir = str(tmp_path / name)
         cfg.experiment_name = f'{tmp_path.name}-{name}'
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        # ends the workers; the garbage collector would wait for them
+        runner.train_loop.dataloader_iterator = None
+        runner.train_loop.dataloader._iterator = None
         return torch.load(tmp_path / name / 'iter_6.pth', weights_only=True)
 
     whole = train('whole')
