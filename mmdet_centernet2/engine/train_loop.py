@@ -16,11 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler, get_worker_info
 
 
 def get_random_state() -> dict:
-    """The state of all random generators of this process.
-
-    Returns:
-        Tensors and numbers only: ``weights_only`` can load them.
-    """
+    """The state of all random generators of this process, as ``weights_only`` can load it."""
     name, keys, *numbers = np.random.get_state()
     return dict(
         python=random.getstate(),
@@ -61,25 +57,15 @@ class EndlessBatchSampler(Sampler[list[int]]):
     """Batches of one epoch after another, from any iteration on.
 
     Batches before it are drawn from the inner batch sampler and dropped, so
-    that those after it are the same as without a break. The inner one is built
-    from the config ``batch_sampler``; without, it is torch's, with ``drop_last``.
+    that those after it are the same as without a break.
     """
 
-    def __init__(
-        self,
-        sampler: Sampler[int],
-        batch_size: int,
-        batch_sampler: dict | None = None,
-        drop_last: bool = False,
-    ) -> None:
+    def __init__(self, sampler: Sampler[int], batch_size: int, batch_sampler: dict) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
-        if batch_sampler is None:
-            self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
-        else:
-            self.batch_sampler = DATA_SAMPLERS.build(
-                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
-            )
+        self.batch_sampler = DATA_SAMPLERS.build(
+            batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
+        )
         #: The first iteration. None gives no batch at all.
         self.start: int | None = None
         self.seed = 0
@@ -131,11 +117,9 @@ class FastResumeTrainLoop(IterBasedTrainLoop):
         if isinstance(dataloader, dict):
             self._fixed_seed = 'seed' in dataloader['sampler']
             dataloader = dict(dataloader)
-            dataloader['batch_sampler'] = dict(
-                type=EndlessBatchSampler,
-                batch_sampler=dataloader.get('batch_sampler'),
-                drop_last=dataloader.pop('drop_last', False),
-            )
+            torchs = dict(type=BatchSampler, drop_last=dataloader.pop('drop_last', False))
+            inner = dataloader.get('batch_sampler') or torchs
+            dataloader['batch_sampler'] = dict(type=EndlessBatchSampler, batch_sampler=inner)
         # Workers are started here, before a checkpoint is read: they get no
         # batch as long as the batch sampler's `start` is None.
         super().__init__(runner, dataloader, **kwargs)
