@@ -116,8 +116,9 @@ def trainings(tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         write(folder / 'data', cut(image, boxes, *grid), classes=[name])
         with (folder / 'log.txt').open('w') as log:
-            first = [] if name == 'galaxy' else ['nice', '-n', '5']  # it learns most slowly
-            process = subprocess.Popen([*first, *command], cwd=folder, env=env, stdout=log, stderr=log)
+            # galaxies are learnt most slowly
+            line = command if name == 'galaxy' else ['nice', '-n', '5', *command]
+            process = subprocess.Popen(line, cwd=folder, env=env, stdout=log, stderr=log)
         started[name] = process, folder
     yield started
     for process, _ in started.values():
