@@ -67,7 +67,7 @@ def _read(paths: Sequence[Path], *transforms: Callable) -> None:
     'From a JPEG to the tensor for training, in one process: reading, resizing, flipping, '
     "packing. *cv2* is mmdet's default backend for both decoding and resizing; *pillow* does "
     'the same with Pillow, whose antialiasing the original was trained with; ours gives its '
-    "pixels to one grey level, with mmdet's or our own `PackDetInputs`.",
+    'pixels to one grey level.',
 )
 def pipeline(context: Context) -> list[Row]:
     rows, count = [], context.pick(16, 2)
