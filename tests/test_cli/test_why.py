@@ -112,6 +112,7 @@ def test_explaining_changes_no_bit(detector, image):
             torch.testing.assert_close((chosen * with_.proposal_scores).sqrt(), with_.scores)
 
 
+@pytest.mark.slow
 def test_the_command(image, tmp_path, capsys):
     cfg = config('cascade')
     cfg.dump(tmp_path / 'config.py')

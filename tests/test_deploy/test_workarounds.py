@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import onnx
+import pytest
 import torch
 from mmdeploy.core import FUNCTION_REWRITER, MODULE_REWRITER, RewriterContext
 from mmdeploy.core.rewriters import function_rewriter, rewriter_utils
@@ -38,6 +39,7 @@ assert state()[1] != before[1]
 """
 
 
+@pytest.mark.slow
 def test_importing_replaces_nothing():
     done = subprocess.run(
         [sys.executable, '-c', IMPORT_ONLY], cwd=ROOT, capture_output=True, text=True

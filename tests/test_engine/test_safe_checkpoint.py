@@ -244,6 +244,7 @@ def test_full_disk(tmp_path, monkeypatch, uninterrupted):
     assert torch.equal(weights(tmp_path), uninterrupted)
 
 
+@pytest.mark.slow
 def test_detector(tmp_path):
     """A whole cascade: random sampling of proposals, augmentations in workers."""
     options = dict(

@@ -378,6 +378,7 @@ def flops_printed(text):
     return [float(number) * dict(K=1e3, M=1e6, G=1e9, T=1e12)[unit] for number, unit in found]
 
 
+@pytest.mark.slow
 def test_flops_against_torchs_own_counter(config, capsys):
     run_tool('analysis_tools/get_flops.py', config, '--num-images', '1')
     from_data = flops_printed(capsys.readouterr().out)

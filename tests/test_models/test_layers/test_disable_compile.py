@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -48,5 +49,6 @@ def test_name_and_docstring_stay():
     assert Twice.double.__doc__ == 'Of all elements.'
 
 
+@pytest.mark.slow
 def test_the_compiler_is_not_imported_with_the_package():
     subprocess.run([sys.executable, '-c', IMPORTS], check=True)
