@@ -195,7 +195,8 @@ def key_map(network: Network, names: Collection[str]) -> Names:
             unit, conv = f'{tower}.{3 * i}', f'{convs}.{i}.conv'
             head[f'{tower}.{3 * i + 1}'] = f'{convs}.{i}.gn'
             # the last one may be deformable
-            if {f'{_HEAD}{unit}.offset.weight', f'{ours}{conv}.conv_offset.weight'} & {*names}:
+            offsets = f'{_HEAD}{unit}.offset.weight', f'{ours}{conv}.conv_offset.weight'
+            if any(name in names for name in offsets):
                 head[f'{unit}.offset'] = f'{conv}.conv_offset'
                 unit += '.conv'
             head[unit] = conv

@@ -110,7 +110,8 @@ def released_checkpoint(name: str) -> Path:
             try:
                 save_checkpoint(_converted(source, model), target)
             finally:
-                if source.parent == folder:  # a download: used up, or a page instead of the file
+                # a download is used up, or a page instead of the file; the user's own file stays
+                if not os.environ.get(FOLDER_VARIABLE):
                     source.unlink(missing_ok=True)
     return target
 

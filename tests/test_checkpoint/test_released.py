@@ -117,6 +117,14 @@ def test_a_download_is_converted_once(original, cache, monkeypatch):
     assert read_checkpoint(path)['meta']['source'] == f'{SMALL}.pth'
 
 
+def test_the_users_own_file_stays_in_the_cache_too(original, cache, monkeypatch):
+    cache.mkdir(parents=True)
+    own = original.rename(cache / original.name)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(cache))
+    released_checkpoint(SMALL)
+    assert own.is_file()
+
+
 @pytest.mark.parametrize(
     'name, message',
     [

@@ -66,15 +66,16 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
         mode = 'exact'
     for name, part in list(detector.named_children()):
         setattr(detector, name, fuse_conv_bn(part))
+    onednn = on_cpu and torch.backends.mkldnn.is_available()
     if MODES[mode] != torch.float32:
         _use_dtype(detector, MODES[mode])
-    elif on_cpu:
+    elif onednn:
         _use_onednn_linear(detector)
     use_channels_last(detector)
     if on_cpu:
         keep_freed_memory()
-        if torch.backends.mkldnn.is_available():
-            _fuse_blocks(detector)
+    if onednn:
+        _fuse_blocks(detector)
     return model
 
 
@@ -119,8 +120,6 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
 
 def _use_onednn_linear(detector: nn.Module) -> None:
     """oneDNN's product is three times as fast as the BLAS on some CPUs."""
-    if not torch.backends.mkldnn.is_available():
-        return
     for head in _second_stages(detector):
         for parent in list(head.modules()):
             for name, module in list(parent.named_children()):
