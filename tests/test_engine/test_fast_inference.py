@@ -6,6 +6,7 @@ import gc
 import pytest
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack
+from mmdet.models import HourglassNet
 from mmdet.registry import HOOKS, MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -136,6 +137,31 @@ def test_maps_of_res2net_dcn_and_bifpn():
         assert count_norms(fast) < count_norms(model)
         found = sum(fast.bbox_head(fast.extract_feat(image)), [])
         assert deviation(found, maps) < limit
+
+
+@torch.no_grad()
+def test_sums_overwrite_nothing_that_is_read_again():
+    """Of an hourglass two blocks read the same map; in a ResNet's layer one does."""
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.backbone = HourglassNet(2, 1, (8, 8, 8), (2, 2, 2), 8)
+    unsettle_norms(model)
+    model.eval()
+    image = torch.randn(1, 3, 64, 96)
+    (plain,) = model.backbone(image)
+    (fast,) = speed_up(copy.deepcopy(model)).backbone(image)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
+    assert {m.in_place for m in speed_up(model).modules() if isinstance(m, FusedBlock)} == {
+        True,
+        False,
+    }
+
+
+@torch.no_grad()
+def test_no_boxes():
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(4, 5, 1), nn.Flatten(), nn.Linear(20, 3))
+    assert speed_up(model).backbone(torch.empty(0, 4, 2, 2)).shape == (0, 3)
 
 
 @pytest.fixture(scope='module')

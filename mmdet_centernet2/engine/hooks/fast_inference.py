@@ -18,7 +18,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.mkldnn import MkldnnLinear
 
 from mmdet_centernet2.engine.optimizers.bf16 import cpu_has_bf16, warn_about_bf16
 from mmdet_centernet2.models.backbones.dla import DLABasicBlock, DLABottleneck
@@ -29,8 +28,6 @@ from .cpu_speed import keep_freed_memory, use_channels_last
 
 #: Arithmetic of the convolutions and matrix products.
 MODES = {'exact': torch.float32, 'bf16': torch.bfloat16}
-#: Linear layers with fewer inputs are not worth their packed weights.
-LARGE_LINEAR = 4096
 #: Residual blocks that :class:`FusedBlock` can stand for, by their forward method.
 _FUSED_BLOCKS = {kind.forward for kind in (BasicBlock, Bottleneck, DLABasicBlock, DLABottleneck)}
 
@@ -38,13 +35,13 @@ _FUSED_BLOCKS = {kind.forward for kind in (BasicBlock, Bottleneck, DLABasicBlock
 def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     """Prepare a detector for fast inference, in place and for good.
 
-    Frozen norms go into their convolutions, maps become channels-last, and
-    on a CPU freed memory is kept, large linear layers run in oneDNN, and so
-    do residual blocks, with their ReLUs and sums. The
-    model can be neither trained nor saved afterwards. Scores move by about
-    1e-6 (``exact``). With ``bf16``, coordinates, probabilities, decoding and
-    NMS stay FP32, deformable convolutions too; of equal scores no more
-    proposals come through than the config allows.
+    Frozen norms go into their convolutions, and maps become channels-last. On
+    a CPU freed memory is kept and oneDNN runs convolutions, linear layers and
+    residual blocks, with their ReLUs and sums. The model can be neither trained
+    nor saved afterwards. Scores move by about 1e-6 (``exact``). With ``bf16``,
+    coordinates, probabilities, decoding and NMS stay FP32, deformable
+    convolutions too; of equal scores no more proposals come through than the
+    config allows.
 
     Args:
         model: A detector with its weights, on its device; may be
@@ -66,16 +63,13 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
         mode = 'exact'
     for name, part in list(detector.named_children()):
         setattr(detector, name, fuse_conv_bn(part))
-    onednn = on_cpu and torch.backends.mkldnn.is_available()
     if MODES[mode] != torch.float32:
         _use_dtype(detector, MODES[mode])
-    elif onednn:
-        _use_onednn_linear(detector)
     use_channels_last(detector)
     if on_cpu:
         keep_freed_memory()
-    if onednn:
-        _fuse_blocks(detector)
+        if torch.backends.mkldnn.is_available():
+            _use_onednn(detector)
     return model
 
 
@@ -118,49 +112,85 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
     return values if values is None else values.to(dtype)
 
 
-def _use_onednn_linear(detector: nn.Module) -> None:
-    """oneDNN's product is three times as fast as the BLAS on some CPUs."""
-    for head in _second_stages(detector):
-        for parent in list(head.modules()):
-            for name, module in list(parent.named_children()):
-                if type(module) is nn.Linear and module.in_features >= LARGE_LINEAR:
-                    setattr(parent, name, MkldnnLinear(module, torch.float))
+class OneDNNLinear(nn.Linear):
+    """On some CPUs oneDNN's product is three times as fast as the BLAS."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.numel():  # no boxes
+            return super().forward(x)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, 'none', [], '')
+
+
+class OneDNNConv2d(nn.Conv2d):
+    """On one thread torch would leave 1x1 convolutions to the BLAS, which is slower."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not x.numel():  # no boxes
+            return super()._conv_forward(x, weight, bias)
+        return self.run(x, 'none')
+
+    def run(self, x: Tensor, activation: str) -> Tensor:
+        """What comes out, with ``activation``: ``none`` or ``relu``."""
+        operator = torch.ops.mkldnn._convolution_pointwise
+        return operator(x, *self._options(), activation, [], '')
+
+    def add(self, x: Tensor, residual: Tensor, in_place: bool) -> Tensor:
+        """ReLU of the residual and what comes out, in place of the residual or not."""
+        options = *self._options(), 'add', 1.0, 'relu', [], ''
+        if in_place:
+            return torch.ops.mkldnn._convolution_pointwise_.binary(residual, x, *options)
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *options)
+
+    def _options(self) -> tuple:
+        return self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
 
 
 class FusedBlock(nn.Module):
     """A residual block whose ReLUs and sum are part of oneDNN's convolutions.
 
     Each would read and write the whole map once more.
+
+    Args:
+        block: A block with folded norms and convolutions of :class:`OneDNNConv2d`.
+        in_place: Whether nothing else reads the residual; the sum may then take its place.
     """
 
-    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+    def __init__(self, block: BasicBlock | Bottleneck, in_place: bool) -> None:
         super().__init__()
         convs = [conv for name, conv in block.named_children() if name.startswith('conv')]
         self.convs = nn.ModuleList(convs)
         self.downsample = block.downsample
+        self.in_place = in_place
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As ResNet's blocks, and as DLA's, which get the residual."""
         if residual is None:
             residual = x if self.downsample is None else self.downsample(x)
-        *inner, last = (
-            (conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups)
-            for conv in self.convs
-        )
-        operator = torch.ops.mkldnn._convolution_pointwise
+        *inner, last = self.convs
         for conv in inner:
-            x = operator(x, *conv, 'relu', [], '')
-        return operator.binary(x, residual, *last, 'add', 1.0, 'relu', [], '')
+            x = conv.run(x, 'relu')
+        return last.add(x, residual, self.in_place)
 
 
-def _fuse_blocks(detector: nn.Module) -> None:
-    """Put a :class:`FusedBlock` in the place of blocks of plain convolutions and folded norms."""
+def _use_onednn(detector: nn.Module) -> None:
+    """Let oneDNN run plain convolutions, linear layers and residual blocks."""
+    for module in detector.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = OneDNNLinear
+        elif type(module) is nn.Conv2d and module.padding_mode == 'zeros':
+            if isinstance(module.padding, tuple):  # not 'same' or 'valid'
+                module.__class__ = OneDNNConv2d
     for parent in list(detector.modules()):
+        before = None
         for name, block in list(parent.named_children()):
             parts = {type(part) for key, part in block.named_children() if key != 'downsample'}
-            plain = parts <= {nn.Conv2d, nn.Identity, nn.ReLU}
+            plain = parts <= {OneDNNConv2d, nn.Identity, nn.ReLU}
             if plain and getattr(type(block), 'forward', None) in _FUSED_BLOCKS:
-                setattr(parent, name, FusedBlock(block))
+                # in a sequence, only the next block reads what a block gives
+                own = block.downsample is not None or isinstance(before, FusedBlock)
+                block = FusedBlock(block, own and isinstance(parent, nn.Sequential))
+                setattr(parent, name, block)
+            before = block
 
 
 def speed_up_as_configured(model: nn.Module, cfg: Config) -> nn.Module:
