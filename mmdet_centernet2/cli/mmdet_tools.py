@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mmdet
 from mmengine.config import Config
@@ -24,7 +24,7 @@ from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_centernet2.checkpoint.match import dicts_in
-from mmdet_centernet2.cli.checks import check_devices, load_config
+from mmdet_centernet2.cli.checks import load_config
 from mmdet_centernet2.engine.hooks.fast_inference import MODES
 from mmdet_centernet2.engine.runner import BriefRunner
 from mmdet_centernet2.utils.errors import PreflightError, UserError
@@ -78,11 +78,10 @@ def run_mmdet_tool(
             adapt(tool)
         args = tool.parse_args()
         held = check(args) if check is not None else None
-        extra = prepare_launch(args)
-    sys.argv += extra
-    with errors_as_exit(), held or nullcontext():
-        # so that torchrun's last words name the error
-        record(tool.main)()
+        prepare_launch(args)
+        tool.parse_args = lambda: args
+        with held or nullcontext():
+            record(tool.main)()  # torchrun's last words then name the error
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
@@ -107,27 +106,28 @@ def errors_as_exit(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def _exit(error: Exception) -> NoReturn:
-    text = str(error)
-    if 'Original Traceback' in text:  # it comes from a worker of a loader
-        text = text.rstrip().splitlines()[-1].partition(': ')[2]
-    print(f'{Path(sys.argv[0]).name}: error: {text}', file=sys.stderr)
+    print(f'{Path(sys.argv[0]).name}: error: {message_of(error)}', file=sys.stderr)
     raise SystemExit(2) from error
 
 
+def message_of(error: Exception) -> str:
+    """The message of an error, without the trace that a worker of a data loader puts before it."""
+    text = str(error)
+    traced = 'Original Traceback' in text
+    return text.rstrip().splitlines()[-1].partition(': ')[2] if traced else text
+
+
 # -----several processes-----
-def prepare_launch(args: Namespace) -> list[str]:
-    """Get ready for the launcher of an mmdet tool; what to add to its command line.
+def prepare_launch(args: Namespace) -> None:
+    """Get ready for the launcher of an mmdet tool, and adapt its ``cfg_options`` to CPUs.
 
     On CPUs, mmengine's launchers fail: they call ``torch.cuda.set_device`` and pass a GPU
     index to ``DistributedDataParallel``. It keeps a process group that is already there,
     and a config may name the arguments of the model wrapper.
     """
     launcher = getattr(args, 'launcher', 'none')
-    if launcher == 'none':
-        return []
-    check_devices(args)
-    if get_device() != 'cpu':
-        return []
+    if launcher == 'none' or get_device() != 'cpu':
+        return
     if launcher != 'pytorch':
         raise PreflightError(
             f'--launcher {launcher} needs GPUs and this machine shows none. '
@@ -144,23 +144,21 @@ def prepare_launch(args: Namespace) -> list[str]:
     cfg = load_config(args)
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
     torch_dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
-    return ['--cfg-options', *cpu_options(cfg)]
+    args.cfg_options = {**(args.cfg_options or {}), **cpu_options(cfg)}
 
 
-def cpu_options(cfg: Config) -> list[str]:
-    """Config options, ``KEY=VALUE``, with which mmengine trains in several CPU processes.
+def cpu_options(cfg: Config) -> dict[str, Any]:
+    """Config options, for ``merge_from_dict``, to train in several CPU processes.
 
     ``SyncBN`` becomes ``BN``, as mmengine does for a single process: torch has
     it for GPUs only.
     """
-    wrapper = dict(device_ids=None)
-    if cfg.get('model_wrapper_cfg') is None:
-        # What mmengine itself would set (Runner.wrap_model).
-        unused = cfg.get('find_unused_parameters', False)
-        wrapper |= dict(
-            type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=unused
-        )
-    options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
+    usual = dict(  # as in mmengine's Runner.wrap_model
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    options = dict(model_wrapper_cfg=dict(cfg.get('model_wrapper_cfg') or usual, device_ids=None))
     parts = dicts_in(cfg.get('model'), 'model')
     sync_bn = [key for key, part in parts if part.get('type') == 'SyncBN']
     if sync_bn:
@@ -170,8 +168,7 @@ def cpu_options(cfg: Config) -> list[str]:
             'current',
             logging.WARNING,
         )
-        options.update({f'{key}.type': 'BN' for key in sync_bn})
-    return [f'{key}={value}' for key, value in options.items()]
+    return options | {f'{key}.type': 'BN' for key in sync_bn}
 
 
 # -----fast inference-----
@@ -186,18 +183,13 @@ def add_fast_argument(parser: ArgumentParser) -> None:
 
 def accept_fast_option(tool: ModuleType) -> None:
     """Let one of mmdet's tools accept ``--fast``: a ``FastInferenceHook`` behind other hooks."""
-    parse_tool = tool.parse_args
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     add_fast_argument(parser)
+    ours, sys.argv[1:] = parser.parse_known_args()
+    parse_tool = tool.parse_args
 
     def parse_args() -> Namespace:
-        before = sys.argv
-        ours, rest = parser.parse_known_args(before[1:])
-        sys.argv = [before[0], *rest]
-        try:
-            args = parse_tool()
-        finally:
-            sys.argv = before
+        args = parse_tool()
         if ours.fast:
             hooks = load_config(args).get('custom_hooks', [])
             hook = dict(type='FastInferenceHook', mode=ours.fast)

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
@@ -42,9 +42,7 @@ def train(name: str, folder: Path) -> list[float]:
     runner: it formats a config four times, which takes longer than the rest.
     """
     cfg = shrink(Config.fromfile(CONFIGS / name), folder)
-    for option in cpu_options(cfg):
-        key, value = option.split('=')
-        cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
+    cfg.merge_from_dict(cpu_options(cfg))
     model = MODEL_WRAPPERS.build(
         cfg.model_wrapper_cfg, default_args=dict(module=MODELS.build(cfg.model))
     )

@@ -270,8 +270,9 @@ def test_sync_bn_needs_gpus(monkeypatch):
     norm = dict(type='SyncBN', requires_grad=True)
     cfg = Config(dict(model=dict(neck=dict(norm_cfg=norm), heads=[dict(norm_cfg=dict(norm))])))
     options = mmdet_tools.cpu_options(cfg)
-    assert 'model.neck.norm_cfg.type=BN' in options
-    assert 'model.heads.0.norm_cfg.type=BN' in options
+    cfg.merge_from_dict(options)
+    assert cfg.model.neck.norm_cfg == dict(type='BN', requires_grad=True)
+    assert cfg.model.heads[0].norm_cfg.type == 'BN'
     assert len(said) == 1 and 'SyncBN needs GPUs' in said[0]
 
 

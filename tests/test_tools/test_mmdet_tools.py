@@ -361,9 +361,12 @@ def test_benchmark_counts_measured_images_only(config, checkpoint, monkeypatch):
     assert result['avg_fps'] == pytest.approx(0.5)
 
 
-def test_benchmark_says_when_nothing_is_left_to_measure(config):
-    with pytest.raises(ValueError, match='smaller --num-warmup'):
-        run_tool('analysis_tools/benchmark.py', config, '--task dataset --num-warmup 6')
+@pytest.mark.parametrize('task', ['inference', 'dataset'])
+def test_benchmark_refuses_when_nothing_is_left_to_measure(config, capsys, task):
+    options = f'--task {task} --num-warmup 6'
+    said = refusal(capsys, 'analysis_tools/benchmark.py', config, options)
+    (line,) = [line for line in said.splitlines() if 'error' in line]
+    assert line.startswith('benchmark.py: error: 6 iterations') and '--num-warmup' in line
 
 
 def test_benchmark_without_psutil(config, capsys, monkeypatch):

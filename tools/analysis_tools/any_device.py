@@ -24,6 +24,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up_as_configured
+from mmdet_centernet2.utils.errors import PreflightError
 
 
 class _FitsData(BaseBenchmark):
@@ -37,16 +38,16 @@ class _FitsData(BaseBenchmark):
         """Measure ``repeat_num`` times.
 
         Raises:
-            ValueError: If too little data is there to warm up and measure.
+            PreflightError: If too little data is there to warm up and measure.
         """
         data = self.data_loader if hasattr(self, 'data_loader') else self.dataset
         with contextlib.suppress(TypeError):  # an endless sampler has no length
             self.max_iter = min(self.max_iter, len(data))
         self.log_interval = min(self.log_interval, self.max_iter)
         if self.max_iter <= self.num_warmup:
-            raise ValueError(
-                f'{self.max_iter} rounds of data and --max-iter leave nothing to measure after '
-                f'{self.num_warmup} of warm-up; set a smaller --num-warmup'
+            raise PreflightError(
+                f'{self.max_iter} iterations, the lesser of the data and --max-iter, leave nothing '
+                f'to measure after {self.num_warmup} of warm-up; set a smaller --num-warmup'
             )
         return super().run(repeat_num)
 

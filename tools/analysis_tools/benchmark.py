@@ -6,7 +6,7 @@ from types import ModuleType
 
 import mmdet_centernet2  # noqa: F401  registers the models
 from mmdet_centernet2.checkpoint.match import require_full_match
-from mmdet_centernet2.cli.checks import PreflightError, check_data, load_config
+from mmdet_centernet2.cli.checks import PreflightError, check_data, check_devices, load_config
 from mmdet_centernet2.cli.mmdet_tools import accept_fast_option, errors_as_exit, run_mmdet_tool
 
 
@@ -21,6 +21,7 @@ def check_psutil() -> None:
 def check(args: Namespace) -> None:
     """Check the data and the checkpoint that the task needs."""
     cfg = load_config(args)
+    check_devices(args)
     split = 'test' if args.task == 'inference' else args.dataset_type
     check_data(cfg, [f'{split}_dataloader'], [])
     if args.checkpoint is not None:
