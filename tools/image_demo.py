@@ -43,7 +43,5 @@ if __name__ == '__main__':
     else:
         import mmdet_centernet2  # noqa: F401  registers the models
         from mmdet_centernet2.cli.image_demo import main
-        from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 
-        with errors_as_exit():
-            main()
+        main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +14,27 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 from mmdet.apis import DetInferencer
+from mmdet.registry import DATASETS
 from mmdet.visualization import get_palette
 from mmengine import fileio
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
+from torch import nn
 
 from mmdet_centernet2.checkpoint.config_text import config_of_checkpoint
-from mmdet_centernet2.checkpoint.match import load_checkpoint, num_classes_of, require_full_match
+from mmdet_centernet2.checkpoint.match import (
+    classes_of_checkpoint,
+    load_checkpoint,
+    num_classes_of,
+    require_full_match,
+)
 from mmdet_centernet2.cli.checks import check_datasets, check_devices, load_config
 from mmdet_centernet2.cli.mmdet_tools import add_fast_argument, errors_as_exit
 from mmdet_centernet2.engine.hooks.fast_inference import speed_up
 from mmdet_centernet2.runtime import Detections, demo
 from mmdet_centernet2.runtime.drawing import draw
+from mmdet_centernet2.utils.errors import PreflightError
 
 
 def build_parser() -> ArgumentParser:
@@ -77,19 +87,48 @@ def _fetched(source: str, folder: str) -> str | Path:
     if '://' not in source:
         return source
     path = Path(folder, Path(urlsplit(source).path).name)
-    path.write_bytes(fileio.get(source))
+    try:
+        path.write_bytes(fileio.get(source))
+    except Exception as error:  # of network, disk, an unknown kind of address
+        raise PreflightError(
+            f'{source} cannot be fetched ({error}). Download it, and give the file.'
+        ) from error
     return path
+
+
+class _Inferencer(DetInferencer):
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, str]:
+        try:
+            return super()._load_model_from_metafile(model)
+        except ValueError as error:
+            raise PreflightError(
+                f'{error}. Give a config file, a .pth file, or the name of a model in mmdet.'
+            ) from error
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config):
+        super()._load_weights_to_model(model, checkpoint, cfg)
+        model.dataset_meta['classes'] = class_names(checkpoint or {}, cfg)
+
+
+def class_names(checkpoint: dict, cfg: Config) -> Sequence[str]:
+    """Names of the classes in a checkpoint, else of the config's test data."""
+    names = classes_of_checkpoint(checkpoint) or (checkpoint.get('meta') or {}).get('CLASSES')
+    if names:  # the latter is mmdet 2's
+        return names
+    dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True))
+    return dataset.metainfo.get('classes', ())
 
 
 def build_inferencer(
     model: str, weights: str | None, device: str | None, **options: Any
 ) -> DetInferencer:
     """mmdet's inferencer, on the GPU if there is one and ``device`` does not say otherwise."""
+    warnings.filterwarnings('ignore', '.*use COCO classes by default')  # ours does not
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
     try:
-        return DetInferencer(model, weights, device=device or get_device(), **options)
+        return _Inferencer(model, weights, device=device or get_device(), **options)
     finally:
         logger.setLevel(level)
 
@@ -112,7 +151,7 @@ class TorchDetector:
         count = max((count for _, count in num_classes_of(cfg.model)), default=0)
         classes += [f'class {label}' for label in range(len(classes), count)]
         if isinstance(palette, str):
-            palette = None if palette == 'random' else get_palette(palette, len(classes))
+            palette = None if palette == 'random' else get_palette(palette, 0)
         pipeline = cfg.test_dataloader.dataset.pipeline
         backends = [step['imdecode_backend'] for step in pipeline if 'imdecode_backend' in step]
         self.info: Any = SimpleNamespace(

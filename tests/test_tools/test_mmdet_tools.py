@@ -261,7 +261,9 @@ def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder, tmp_path,
     [
         (dict(inputs='nowhere.jpg'), 'nowhere.jpg does not exist'),
         (dict(inputs='.'), 'holds no image'),
+        (dict(inputs='http://127.0.0.1:9/a.jpg'), 'a.jpg cannot be fetched'),  # nobody listens
         (dict(model='nowhere.py'), 'nowhere.py does not exist'),
+        (dict(model='nowhere'), 'Cannot find model: nowhere in mmdet. Give'),
         (dict(weights='nowhere.pth'), 'nowhere.pth: does not exist'),
         (dict(device='cuda:0'), '--device cuda:0'),
     ],

@@ -59,9 +59,20 @@ def test_pictures_of_test(folder, tmp_path):
     assert len(list(tmp_path.glob('*/shown/*.png'))) == len(PICTURES)
 
 
-@pytest.mark.parametrize('alone', [True, False])
-def test_pictures_of_an_old_checkpoint(folder, old_checkpoint, alone, tmp_path):
-    model = [old_checkpoint] if alone else [folder / 'mine.py', '--weights', old_checkpoint]
+@pytest.fixture(scope='module')
+def weights_alone(folder):
+    """Without the names of classes, which are then the config's."""
+    checkpoint = torch.load(folder / 'work/iter_1.pth', weights_only=False)
+    torch.save(checkpoint['state_dict'], folder / 'weights.pth')
+    return folder / 'weights.pth'
+
+
+@pytest.mark.parametrize(
+    'file, alone', [('old_checkpoint', True), ('old_checkpoint', False), ('weights_alone', False)]
+)
+def test_pictures_and_names(folder, file, alone, tmp_path, request):
+    file = request.getfixturevalue(file)
+    model = [file] if alone else [folder / 'mine.py', '--weights', file]
     image = folder / 'data/images/000.png'
     run_tool('image_demo.py', image, *model, '--out-dir', tmp_path, '--pred-score-thr', '0.0')
     found = json.loads((tmp_path / 'preds/000.json').read_text())
