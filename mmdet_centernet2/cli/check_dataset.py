@@ -219,7 +219,7 @@ def _look_at(info: dict) -> tuple[str, bool]:
             size, mode, kind = image.size, image.mode, image.format
     except Exception as error:  # each decoder fails in its own way
         return f'{path}: {error}', False
-    if mode not in _READABLE and not (mode == 'I' and kind == 'PNG'):
+    if mode not in _READABLE and not (mode == 'I' and kind in ('PNG', 'PPM')):
         return f'{path}: pixels of mode {mode} (32 bit) are not read', False
     if turn in (5, 6, 7, 8):
         size = size[::-1]

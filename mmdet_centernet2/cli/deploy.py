@@ -25,7 +25,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 
 from mmdet_centernet2.checkpoint.match import require_full_match
-from mmdet_centernet2.cli.checks import PreflightError, check_devices
+from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
 from mmdet_centernet2.cli.mmdet_tools import errors_as_exit
 from mmdet_centernet2.deploy import enable
 from mmdet_centernet2.deploy.backend_model import from_instances
@@ -76,18 +76,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def load_configs(args: argparse.Namespace) -> tuple[Config, Config]:
     """Load both configs, and find what cannot work before the work starts."""
-    files = (args.deploy_cfg, args.model_cfg, args.checkpoint, args.img, *(args.test_img or []))
-    for path in files:
-        if not osp.isfile(path):
-            raise PreflightError(f'{path} does not exist (looked for {osp.abspath(path)})')
-    deploy_cfg = Config.fromfile(args.deploy_cfg)
+    deploy_cfg = load_config(argparse.Namespace(config=args.deploy_cfg))
     if MODULE not in deploy_cfg.get('codebase_config', {}).get('module', []):
         raise PreflightError(
             f'{args.deploy_cfg} is no deploy config of this package: take one of configs/deploy, '
             f"or set codebase_config.module=['{MODULE}']. The order of arguments is deploy_cfg "
             'model_cfg checkpoint img'
         )
-    model_cfg = Config.fromfile(args.model_cfg)
+    model_cfg = load_config(argparse.Namespace(config=args.model_cfg))
+    for path in (args.img, *(args.test_img or [])):
+        if not osp.isfile(path):
+            raise PreflightError(f'{path} does not exist (looked for {osp.abspath(path)})')
     if get_backend(deploy_cfg) == Backend.TENSORRT and not args.device.startswith('cuda'):
         raise PreflightError('TensorRT runs on a GPU: give --device cuda:0')
     check_devices(args)

@@ -74,6 +74,8 @@ def test_all_images_of_another_size_are_listed(folder, capsys, monkeypatch):
         folder / 'images' / 'val_0.png', format='TIFF'
     )
     (folder / 'images' / 'val_1.png').write_bytes(b'no picture')
+    sixteen_bits = Image.fromarray(np.full((120, 160), 999, np.uint16))
+    sixteen_bits.save(folder / 'images' / 'val_2.png', format='PPM')  # is read
     status, said = run(folder, capsys, monkeypatch)
     assert status == 1
     assert 'FAULT  2 images cannot be trained on' in said
@@ -84,6 +86,7 @@ def test_all_images_of_another_size_are_listed(folder, capsys, monkeypatch):
         'val_1.png: cannot identify',
     ):
         assert words in said
+    assert 'val_2.png' not in said
 
 
 def test_images_turned_by_exif(folder, capsys, monkeypatch):

@@ -45,3 +45,12 @@ def test_refuses_before_the_work_starts(name, reason, arguments, tmp_path, capsy
     with pytest.raises(SystemExit) as end:
         main([str(CONFIGS / f'deploy/{name}.py'), *arguments, '--work-dir', str(tmp_path)])
     assert end.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_a_config_that_cannot_be_read(arguments, tmp_path, capsys):
+    config = tmp_path / 'broken.py'
+    config.write_text('model = dict(')
+    deploy_cfg = str(CONFIGS / 'deploy/detection_onnxruntime_dynamic.py')
+    with pytest.raises(SystemExit) as end:
+        main([deploy_cfg, str(config), *arguments[1:], '--work-dir', str(tmp_path)])
+    assert end.value.code == 2 and 'broken.py cannot be read' in capsys.readouterr().err

@@ -5,6 +5,7 @@ end2end_fp16.onnx``, then ``trtexec --stronglyTyped --onnx=end2end_fp16.onnx``.
 """
 
 import argparse
+from pathlib import Path
 
 import onnx
 
@@ -16,6 +17,8 @@ def main() -> None:
     parser.add_argument('model', help='ONNX file, of a TensorRT config')
     parser.add_argument('output', help='file to write')
     args = parser.parse_args()
+    if not Path(args.model).is_file():
+        parser.error(f'{args.model} does not exist')
     onnx.save(half_features(onnx.load(args.model)), args.output)
     print(f'wrote {args.output}')
 
