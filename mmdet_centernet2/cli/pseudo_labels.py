@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from mmdet.apis import init_detector
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
-from mmdet.registry import DATASETS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import get_test_pipeline_cfg
@@ -30,8 +29,10 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmdet_centernet2.checkpoint.match import classes_of_checkpoint, require_full_match
+from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.cli.checks import PreflightError, check_devices, load_config
+from mmdet_centernet2.cli.image_demo import class_names
+from mmdet_centernet2.cli.mmdet_tools import message_of
 from mmdet_centernet2.datasets.transforms.loading import ImageReadError
 from mmdet_centernet2.utils.files import write_atomically
 
@@ -63,20 +64,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_devices(args)
     folder, images, known = list_images(args.images, args.img_dir)
     checkpoint = require_full_match(cfg, args.checkpoint)
-    # mmdet would take COCO's names for any checkpoint without
-    classes = (
-        classes_of_checkpoint(checkpoint)
-        or (checkpoint.get('meta') or {}).get('CLASSES')  # of mmdet 2
-        or DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True)).metainfo['classes']
-    )
-    categories = category_block(classes, known, args.categories)
+    categories = category_block(class_names(checkpoint, cfg), known, args.categories)
     model = init_detector(cfg, args.checkpoint, device=args.device or get_device())
     loading = dict(batch_size=args.batch_size, num_workers=args.workers)
     settings = dict(
         config=osp.abspath(args.config),
         cfg_options={k: str(v) for k, v in (args.cfg_options or {}).items()},
-        checkpoint=osp.abspath(args.checkpoint),
-        checkpoint_bytes=osp.getsize(args.checkpoint),
+        checkpoint=args.checkpoint,  # may be an address
         score_thr=args.score_thr,
         folder=osp.abspath(folder),
     )
@@ -87,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             model, pipeline, folder, images, categories, args.out, settings, **loading
         )
     except ImageReadError as error:
-        # from a loading process it comes with a trace in front
-        words = str(error).strip().splitlines()[-1].split('ImageReadError: ')[-1]
-        raise PreflightError(f'{words} {go_on}') from error
+        raise PreflightError(f'{message_of(error)} {go_on}') from error
     except KeyboardInterrupt:
         print(f'\ninterrupted. {go_on}')
         raise SystemExit(130) from None
@@ -165,8 +157,8 @@ def make_pseudo_labels(
     if not osp.isdir(osp.dirname(osp.abspath(out))):
         raise PreflightError(f'{out}: its folder does not exist; make it first.')
     partial_file = f'{out}.partial'
-    settings = dict(settings, categories=[category['name'] for category in categories])
-    records = {r['image']['file_name']: r for r in _resume(partial_file, settings)}
+    settings = dict(settings, categories={each['name']: each['id'] for each in categories})
+    records = {record['file_name']: record for record in _resume(partial_file, settings)}
     if records:
         print(f'{len(records)} of {len(images)} images are done already, see {partial_file}')
     left = [image for image in images if image['file_name'] not in records]
@@ -178,26 +170,29 @@ def make_pseudo_labels(
     with torch.no_grad():
         found = (sample for batch in loader for sample in model.test_step(batch))
         for image, sample in track(zip(left, found), 'detecting', len(left)):
-            height, width = sample.ori_shape
-            found_here = sample.pred_instances
-            labels = annotations_of(found_here, image['id'], categories, settings['score_thr'])
-            record = dict(image=dict(image, height=height, width=width), annotations=labels)
+            labels = annotations_of(sample.pred_instances, categories, settings['score_thr'])
+            record = dict(file_name=image['file_name'], size=sample.ori_shape, annotations=labels)
             with open(partial_file, 'a') as file:
                 file.write(json.dumps(record) + '\n')
             records[image['file_name']] = record
-    listed = [records[image['file_name']] for image in images]
-    labels = [label for record in listed for label in record['annotations']]
     content = dict(
         info=dict(description='Pseudo labels: detections taken as annotations', **settings),
-        images=[record['image'] for record in listed],
-        annotations=[dict(id=i, **label) for i, label in enumerate(labels, 1)],
+        images=[],
+        annotations=[],
         categories=categories,
     )
+    labels = content['annotations']
+    for image in images:  # whose ids may have been others when an earlier run began
+        record = records[image['file_name']]
+        height, width = record['size']
+        content['images'].append(dict(image, height=height, width=width))
+        for label in record['annotations']:
+            labels.append(dict(id=len(labels) + 1, image_id=image['id'], **label))
     with write_atomically(out) as file:
         file.write(json.dumps(content).encode())
     os.remove(partial_file)
-    labelled = sum(bool(record['annotations']) for record in listed)
-    print(f'{out}: {len(labels)} labels on {labelled} of {len(listed)} images')
+    labelled = len({label['image_id'] for label in labels})
+    print(f'{out}: {len(labels)} labels on {labelled} of {len(images)} images')
 
 
 def _load(pipeline: Compose, images: list[dict]) -> dict:
@@ -213,9 +208,9 @@ def _load(pipeline: Compose, images: list[dict]) -> dict:
 
 
 def annotations_of(
-    instances: InstanceData, image_id: int, categories: Sequence[dict], score_thr: float
+    instances: InstanceData, categories: Sequence[dict], score_thr: float
 ) -> list[dict]:
-    """Detections of one image as COCO annotations without ``id``, best first.
+    """Detections of one image as COCO annotations without ``id`` and ``image_id``, best first.
 
     ``categories`` has one for each label. Boxes that round to no area are left out.
     """
@@ -231,7 +226,6 @@ def annotations_of(
     annotations = []
     for i in np.flatnonzero((boxes[:, 2:] > 0).all(1)).tolist():
         ann = dict(
-            image_id=image_id,
             category_id=categories[kept.labels[i]]['id'],
             bbox=boxes[i].tolist(),
             area=round(float(boxes[i, 2:].prod()), _DECIMALS),

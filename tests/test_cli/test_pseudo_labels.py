@@ -150,6 +150,20 @@ def test_interrupted_and_gone_on(folder, tmp_path, loading):
     assert not partial.exists()
 
 
+def test_images_that_came_in_between_get_ids_of_their_own(folder, tmp_path):
+    out = tmp_path / 'out.json'
+    with pytest.raises(KeyboardInterrupt):
+        make(folder, out, Detector(fail_at=3))
+    Image.new('RGB', (9, 9)).save(folder / 'aa.png')
+    make(folder, out)
+    content = json.loads(out.read_text())
+    ids = {image['file_name']: image['id'] for image in content['images']}
+    assert ids == {'a.png': 1, 'aa.png': 2, 'b.JPG': 3, 'sub/c.png': 4}
+    dogs = [a for a in content['annotations'] if a['score'] == 0.9]
+    # those of b.JPG were found when it was number 2
+    assert [(a['image_id'], a['bbox'][0]) for a in dogs] == [(1, 1), (2, 2), (3, 2), (4, 4)]
+
+
 def test_earlier_results_with_other_settings_are_refused(folder, tmp_path):
     out = tmp_path / 'out.json'
     with pytest.raises(KeyboardInterrupt):
@@ -190,17 +204,17 @@ def test_annotations_are_sorted_and_boxes_without_area_left_out():
         [0, 1, 0, 1],
         [[0, 0, 2, 2], [1, 1, 1.00001, 5], [3, 3, 4, 4], [5, 5, 7, 6]],
     )
-    annotations = annotations_of(found, 3, CATEGORIES, 0.65)
+    annotations = annotations_of(found, CATEGORIES, 0.65)
     assert [a['bbox'] for a in annotations] == [[5, 5, 2, 1], [3, 3, 1, 1]]
     assert [a['category_id'] for a in annotations] == [9, 7]
-    assert annotations_of(found[:0], 3, CATEGORIES, 0.5) == []
+    assert annotations_of(found[:0], CATEGORIES, 0.5) == []
 
 
 def test_masks_are_written():
     mask = torch.zeros(1, 6, 8, dtype=torch.bool)
     mask[0, 2:4, 3:6] = True
     found = detections([0.9], [0], [[3, 2, 6, 4]], masks=mask)
-    (annotation,) = annotations_of(found, 1, CATEGORIES, 0.5)
+    (annotation,) = annotations_of(found, CATEGORIES, 0.5)
     rle = json.loads(json.dumps(annotation))['segmentation']
     np.testing.assert_array_equal(mask_utils.decode(rle), mask[0])
 
@@ -209,7 +223,7 @@ def test_categories():
     assert category_block(('b', 'a')) == [dict(id=1, name='b'), dict(id=2, name='a')]
     assert category_block(('b', 'a'), [dict(id=8, name='a')])[1] == dict(id=2, name='a')
     with pytest.raises(PreflightError, match='class 2, but only 2 class'):
-        annotations_of(detections([0.9], [2], [[0, 0, 1, 1]]), 1, CATEGORIES, 0.5)
+        annotations_of(detections([0.9], [2], [[0, 0, 1, 1]]), CATEGORIES, 0.5)
 
 
 def test_lists_of_images(folder, tmp_path):
