@@ -70,8 +70,8 @@ def find_network(names: Collection[str], ours: bool = False) -> Network:
     if not ours and not original:
         raise CheckpointError(
             f'not a CenterNet or CenterNet2 detector with the original names: no {_HEAD}* '
-            f'{named}. A checkpoint of this package is turned back with --reverse, the weights of '
-            'a backbone alone are converted with --backbone-only.'
+            f'{named}. A checkpoint of this package needs no conversion (--reverse turns it '
+            'back); the weights of a backbone alone are converted with --backbone-only.'
         )
     found = []
     for part, signs in _SIGNS.items():

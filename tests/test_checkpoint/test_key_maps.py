@@ -227,7 +227,7 @@ def test_res2net_offsets_get_a_zero_bias_and_lose_it_again():
     [
         ([], False, 'not a CenterNet'),
         (['stem.conv1.weight', 'res2.0.conv1.weight'], False, '--backbone-only'),
-        (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'], False, '--reverse'),
+        (['neck.lateral_convs.0.conv.weight', 'rpn_head.conv_agn.bias'], False, 'no conversion'),
         ([HEAD + 'agn_hm.bias'], False, 'backbone of CenterNet2 found'),
         ([HEAD + 'agn_hm.bias', 'backbone.bottom_up.res2.0.conv1.weight'], False, 'neck of'),
         (original_shapes()['CenterNet2_R50_1x'], True, 'Leave out --reverse'),
