@@ -126,20 +126,20 @@ def prepare_launch(args: Namespace) -> None:
     and a config may name the arguments of the model wrapper.
     """
     launcher = getattr(args, 'launcher', 'none')
+    needed = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+    missing = [name for name in needed if name not in os.environ]
+    if launcher == 'pytorch' and missing:
+        raise PreflightError(
+            '--launcher pytorch needs the variables that torchrun sets, and '
+            f'{", ".join(missing)} is not there. Start several processes '
+            'with tools/dist_train.sh CONFIG NUMBER.'
+        )
     if launcher == 'none' or get_device() != 'cpu':
         return
     if launcher != 'pytorch':
         raise PreflightError(
             f'--launcher {launcher} needs GPUs and this machine shows none. '
             'On CPUs use tools/dist_train.sh or tools/dist_test.sh.'
-        )
-    needed = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-    missing = [name for name in needed if name not in os.environ]
-    if missing:
-        raise PreflightError(
-            '--launcher pytorch needs the variables that torchrun sets, and '
-            f'{", ".join(missing)} is not there. Start several processes '
-            'with tools/dist_train.sh CONFIG NUMBER.'
         )
     cfg = load_config(args)
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
@@ -192,8 +192,10 @@ def accept_fast_option(tool: ModuleType) -> None:
         args = parse_tool()
         if ours.fast:
             hooks = load_config(args).get('custom_hooks', [])
-            hook = dict(type='FastInferenceHook', mode=ours.fast)
-            args.cfg_options = dict(args.cfg_options or {}, custom_hooks=[*hooks, hook])
+            # checkpoints hold the averaged weights; EMAHook would swap them for unfolded ones
+            hooks = [hook for hook in hooks if hook['type'] != 'EMAHook']
+            hooks.append(dict(type='FastInferenceHook', mode=ours.fast))
+            args.cfg_options = dict(args.cfg_options or {}, custom_hooks=hooks)
         return args
 
     tool.parse_args = parse_args

@@ -22,7 +22,7 @@ def parse_tool():
 @pytest.fixture
 def parse(tmp_path, monkeypatch):
     config = tmp_path / 'config.py'
-    config.write_text("custom_hooks = [dict(type='CheckInvalidLossHook')]")
+    config.write_text("custom_hooks = [dict(type='CheckInvalidLossHook'), dict(type='EMAHook')]")
 
     def run(*options):
         monkeypatch.setattr(sys, 'argv', ['test.py', str(config), *options])

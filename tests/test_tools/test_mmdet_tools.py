@@ -14,6 +14,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 
 import any_device
 import get_flops
@@ -481,6 +482,13 @@ def test_scripts_say_how_they_are_called(script, args):
     assert f'tools/{script} ' in done.stderr
 
 
-def test_slurm_on_cpus_is_refused(config, capsys, monkeypatch):
-    monkeypatch.setattr('mmdet_centernet2.cli.mmdet_tools.get_device', lambda: 'cpu')
-    assert 'tools/dist_train.sh' in refusal(capsys, 'train.py', config, '--launcher', 'slurm')
+@pytest.mark.parametrize(
+    'launcher, device, said', [('slurm', 'cpu', 'needs GPUs'), ('pytorch', 'cuda', 'RANK, WORLD')]
+)
+def test_launchers_that_cannot_start(launcher, device, said, monkeypatch):
+    monkeypatch.setattr(mmdet_tools, 'get_device', lambda: device)
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    with pytest.raises(PreflightError, match=said) as error:
+        mmdet_tools.prepare_launch(Namespace(launcher=launcher))
+    assert 'tools/dist_train.sh' in str(error.value)
