@@ -74,19 +74,16 @@ def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onn
     values = (*graph.value_info, *graph.input, *graph.output)
     floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
     floats.update(weights)
-
-    def inside(node: onnx.NodeProto) -> bool:
-        return node.name.startswith(tuple(scopes)) and node.op_type not in KEPT
-
-    made = {name for node in graph.node if inside(node) for name in node.output} & floats
+    made = {
+        name
+        for node in graph.node
+        if node.name.startswith(tuple(scopes)) and node.op_type not in KEPT
+        for name in node.output
+    } & floats
     if not made:
         raise ValueError(f'no node of the model begins with {scopes}')
-    # What is read outside keeps its name there; inside it has another.
-    border = {v.name for v in graph.output}
-    border.update(name for node in graph.node if not inside(node) for name in node.input)
-    border &= made
-    half = {name: f'{name}_in_half' for name in border}
     nodes: list[onnx.NodeProto] = []
+    half: dict[str, str] = {}  # names of values in float16
 
     def cast(source: str, target: str, dtype: int) -> None:
         nodes.append(helper.make_node('Cast', [source], [target], f'{target}_cast', to=dtype))
@@ -103,17 +100,17 @@ def half_features(model: onnx.ModelProto, scopes: Sequence[str] = SCOPES) -> onn
         return half[name]
 
     for node in graph.node:
-        if inside(node):
-            for i, name in enumerate(node.input):
-                stays = name in made - border or i in FLOAT_INPUTS.get(node.op_type, ())
-                if name in floats and not stays:
-                    node.input[i] = in_half(name)
+        for i, name in enumerate(node.input if made.intersection(node.output) else ()):
+            if name in floats and i not in FLOAT_INPUTS.get(node.op_type, ()):
+                node.input[i] = in_half(name)
         nodes.append(node)
-        for i, name in enumerate(node.output if inside(node) else ()):
-            if name in border:
-                node.output[i] = half[name]
+        for i, name in enumerate(node.output):
+            if name in made:
+                node.output[i] = half[name] = f'{name}_half'
                 cast(half[name], name, TensorProto.FLOAT)
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
+    # Of values that are read in float16 only, the cast back is left out.
+    nodes = [node for node in nodes if used.intersection(node.output)]
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.value_info[:], graph.initializer[:]  # types have changed
     graph.node.extend(nodes)

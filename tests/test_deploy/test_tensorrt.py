@@ -4,9 +4,11 @@ TensorRT itself is not there. The graphs hold standard operators only, so that
 onnxruntime runs the very same files.
 """
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from mmdet_centernet2.deploy.finish import half_features
 from tests.test_deploy.exporting import (
@@ -80,3 +82,26 @@ def test_features_in_float16(tmp_path):
     assert best[4] == pytest.approx(wanted[0].scores[0].item(), abs=0.01)
     with pytest.raises(ValueError, match='no node of the model begins with'):
         half_features(half, scopes=['/nowhere/'])
+
+
+def test_inputs_that_stay_in_float32():
+    """A Resize inside reads scales that another node inside computes."""
+    ones = numpy_helper.from_array(np.ones(4, np.float32), 'ones')
+    sizes = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), 'sizes')
+    shape = dict(elem_type=TensorProto.FLOAT, shape=[1, 1, None, None])
+    graph = helper.make_graph(
+        [
+            helper.make_node('Mul', ['ones', 'sizes'], ['scales'], '/neck/Mul'),
+            helper.make_node('Resize', ['x', '', 'scales'], ['y'], '/neck/Resize'),
+        ],
+        'resize',
+        [helper.make_tensor_value_info('x', **shape)],
+        [helper.make_tensor_value_info('y', **shape)],
+        [ones, sizes],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    half = half_features(model)
+    onnx.checker.check_model(half, full_check=True)
+    image = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    (found,) = onnxruntime.InferenceSession(half.SerializeToString()).run(None, dict(x=image))
+    assert np.array_equal(found, image.repeat(2, 2).repeat(2, 3))
