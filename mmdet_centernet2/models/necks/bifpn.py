@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,48 +76,6 @@ def conv_bn(norm_cfg: ConfigType, *args, **kwargs) -> nn.Sequential:
     )
 
 
-class Flavour(NamedTuple):
-    """How the layers of a BiFPN are made, and their names in the state dict.
-
-    In the names stand a node's ``index``, ``level`` and ``inputs``, the
-    ``input`` that is projected, and the number of inputs of the neck, ``ins``.
-    """
-
-    conv: Callable[..., nn.Module]
-    halve: Callable[[Tensor], Tensor]  # rounds up
-    cells: str
-    extra: str  # projection before the first extra level
-    always_extra: bool  # also where channels agree
-    lateral: str
-    lateral_bias: bool
-    weights: str
-    output: str
-
-
-EFFDET = Flavour(
-    conv=conv_bn,
-    halve=partial(F.max_pool2d, kernel_size=2, ceil_mode=True),
-    cells='cell',
-    extra='resample.{ins}.conv',
-    always_extra=False,
-    lateral='fnode.{index}.combine.resample.{input}.conv',
-    lateral_bias=False,
-    weights='fnode.{index}.combine.edge_weights',
-    output='fnode.{index}.after_combine.conv',
-)
-FCOS = Flavour(
-    conv=NormedConv2d,
-    halve=partial(F.max_pool2d, kernel_size=3, stride=2, padding=1),
-    cells='cells',
-    extra='reduction',
-    always_extra=True,
-    lateral='lateral_{input}_f{level}',
-    lateral_bias=True,
-    weights='weights_f{level}_{inputs}',
-    output='outputs_f{level}_{inputs}',
-)
-
-
 def _add(module: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
     """Put a layer below a module, under a name with dots."""
     *parents, name = path.split('.')
@@ -133,25 +90,25 @@ class Cell(nn.Module):
     """One repetition: every node projects, fuses, activates and convolves."""
 
     def __init__(
-        self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType, flavour: Flavour
+        self, channels: Sequence[int], out_channels: int, norm_cfg: ConfigType, neck: 'BiFPN'
     ) -> None:
         super().__init__()
-        self.halve, self.graph = flavour.halve, bifpn_graph(len(channels))
+        self.halve, self.graph = neck.halve, bifpn_graph(len(channels))
         #: Names of each node's layers; those of projections by input.
         self.names: list[tuple[dict[int, str], str, str]] = []
         widths = [*channels, *[out_channels] * len(self.graph)]
         for index, (level, inputs) in enumerate(self.graph):
             fill = dict(index=index, level=level, inputs='_'.join(map(str, inputs)))
             projected = [i for i in inputs if widths[i] != out_channels]
-            laterals = {i: flavour.lateral.format(input=i, **fill) for i in projected}
-            weights, output = flavour.weights.format(**fill), flavour.output.format(**fill)
+            laterals = {i: neck.lateral_name.format(input=i, **fill) for i in projected}
+            weights, output = neck.weights_name.format(**fill), neck.output_name.format(**fill)
             for i, name in laterals.items():
                 if name not in dict(self.named_modules()):  # of an earlier node
                     sizes = widths[i], out_channels, 1
-                    _add(self, name, flavour.conv(norm_cfg, *sizes, bias=flavour.lateral_bias))
+                    _add(self, name, neck.conv(norm_cfg, *sizes, bias=neck.lateral_bias))
             _add(self, weights, nn.Parameter(torch.ones(len(inputs))))
             sizes = out_channels, out_channels, 3
-            _add(self, output, flavour.conv(norm_cfg, *sizes, padding=1, bias=False))
+            _add(self, output, neck.conv(norm_cfg, *sizes, padding=1, bias=False))
             self.names.append((laterals, weights, output))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
@@ -169,7 +126,7 @@ class Cell(nn.Module):
 
 @MODELS.register_module()
 class BiFPN(BaseModule):
-    """BiFPN in the flavour of EfficientDet.
+    """BiFPN as in EfficientDet.
 
     Every node projects its own inputs; down-sampling is max-pooling with a
     2x2 kernel.
@@ -191,7 +148,18 @@ class BiFPN(BaseModule):
     Source: "EfficientDet" (arXiv 1911.09070); docs/differences.md, 10.
     """
 
-    flavour = EFFDET
+    # Layers and their names in the state dict. In these stand a node's `index`,
+    # `level` and `inputs`, the `input` that is projected, and the neck's number
+    # of inputs, `ins`.
+    conv: Callable[..., nn.Module] = staticmethod(conv_bn)
+    halve = staticmethod(partial(F.max_pool2d, kernel_size=2, ceil_mode=True))
+    cells_name = 'cell'
+    extra_name = 'resample.{ins}.conv'  # projection before the first extra level
+    always_extra = False  # also where channels agree
+    lateral_name = 'fnode.{index}.combine.resample.{input}.conv'
+    lateral_bias = False
+    weights_name = 'fnode.{index}.combine.edge_weights'
+    output_name = 'fnode.{index}.after_combine.conv'
 
     def __init__(
         self,
@@ -211,18 +179,17 @@ class BiFPN(BaseModule):
                 f'least 1 num_cells, got {in_channels=}, {num_outs=}, {num_cells=}'
             )
         self.with_cp, self.num_extra = with_cp, num_outs - self.num_ins
-        flavour, coarsest = self.flavour, in_channels[-1]
         self.projection = None
-        if self.num_extra and (flavour.always_extra or coarsest != out_channels):
-            self.projection = flavour.extra.format(ins=self.num_ins)
-            conv = flavour.conv(norm_cfg, coarsest, out_channels, 1, bias=False)
+        if self.num_extra and (self.always_extra or in_channels[-1] != out_channels):
+            self.projection = self.extra_name.format(ins=self.num_ins)
+            conv = self.conv(norm_cfg, in_channels[-1], out_channels, 1, bias=False)
             _add(self, self.projection, conv)
         cells = nn.Sequential()
         channels = [*in_channels, *[out_channels] * self.num_extra]
         for _ in range(num_cells):
-            cells.append(Cell(channels, out_channels, norm_cfg, flavour))
+            cells.append(Cell(channels, out_channels, norm_cfg, self))
             channels = [out_channels] * num_outs
-        self.add_module(flavour.cells, cells)
+        self.add_module(self.cells_name, cells)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Maps (B, C_i, H_i, W_i), finest first, to ``num_outs`` of ``out_channels``."""
@@ -234,16 +201,16 @@ class BiFPN(BaseModule):
         if self.projection:
             x = self.get_submodule(self.projection)(x)
         for _ in range(self.num_extra):
-            x = self.flavour.halve(x)
+            x = self.halve(x)
             maps.append(x)
-        for cell in self.get_submodule(self.flavour.cells):
+        for cell in self.get_submodule(self.cells_name):
             maps = recompute(cell, maps) if self.with_cp else cell(maps)
         return tuple(maps)
 
 
 @MODELS.register_module()
 class FCOSBiFPN(BiFPN):
-    """BiFPN in the flavour that the original's other DLA models use.
+    """BiFPN as in the original's other DLA models.
 
     Against :class:`BiFPN`: projections have a bias and are shared by the
     nodes of a level, down-sampling is max-pooling with a 3x3 kernel. The
@@ -253,4 +220,12 @@ class FCOSBiFPN(BiFPN):
     and 11.
     """
 
-    flavour = FCOS
+    conv = NormedConv2d
+    halve = staticmethod(partial(F.max_pool2d, kernel_size=3, stride=2, padding=1))
+    cells_name = 'cells'
+    extra_name = 'reduction'
+    always_extra = True
+    lateral_name = 'lateral_{input}_f{level}'
+    lateral_bias = True
+    weights_name = 'weights_f{level}_{inputs}'
+    output_name = 'outputs_f{level}_{inputs}'
