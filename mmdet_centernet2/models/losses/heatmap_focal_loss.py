@@ -149,12 +149,9 @@ def _blocks(maps: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 def _sigmoid(parts: Sequence[Tensor]) -> Tensor:
     """Probabilities of a block, at least FP32, not yet clamped."""
-    sizes = [1, *map(len, parts), 1]
     dtype = torch.promote_types(parts[0].dtype, torch.float32)
-    probs = parts[0].new_full((sum(sizes),), torch.inf, dtype=dtype)
-    for place, part in zip(probs.split(sizes)[1:], parts):
-        place.copy_(part)
-    return probs.sigmoid_()
+    end = parts[0].new_full((1,), torch.inf, dtype=dtype)
+    return torch.cat([end, *parts, end]).sigmoid_()
 
 
 def _places(indices: Tensor, start: int, size: int) -> Tensor:

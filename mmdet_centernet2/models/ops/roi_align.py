@@ -111,14 +111,11 @@ def roi_align_cpu(
 
 def prepare_features(feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Convert maps (B, C, H, W) once to what :func:`roi_align` reads fastest."""
-    layouts = {'cpu': torch.channels_last}
-    return tuple(
-        feat.to(
-            torch.promote_types(feat.dtype, torch.float32),
-            memory_format=layouts.get(feat.device.type, torch.contiguous_format),
-        )
-        for feat in feats
-    )
+    layout = torch.contiguous_format
+    if feats[0].device.type == 'cpu':
+        layout = torch.channels_last
+    dtype = torch.promote_types(feats[0].dtype, torch.float32)
+    return tuple(feat.to(dtype, memory_format=layout) for feat in feats)
 
 
 def roi_align(layer: RoIAlign, feats: Tensor, rois: Tensor) -> Tensor:
