@@ -113,30 +113,20 @@ def select(
     """
     found = []
     for boxes, scores, labels, levels in zip(*candidates):
-        dets, keep = _suppress(boxes, scores, labels, nms, max_per_img)
-        labels, levels = (each.index_select(0, keep) for each in (labels, levels))
-        results = dict(bboxes=dets[:, :4], scores=dets[:, 4], labels=labels, levels=levels)
-        found.append(InstanceData(**results))
+        image = InstanceData(bboxes=boxes, scores=scores, labels=labels, levels=levels)
+        if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
+            image = image[scores >= 0]
+        if nms is None:
+            image = image[image.scores.sort(descending=True).indices]
+        else:
+            dets, keep = batched_nms(image.bboxes, image.scores, image.labels, nms, max_per_img)
+            image = image[keep]
+            image.scores = dets[:, 4]  # lower after soft NMS
+        found.append(image)
     scores = torch.cat([each.scores for each in found]).cpu().numpy()
-    ends = np.cumsum([len(each.scores) for each in found])
+    ends = np.cumsum([len(each) for each in found])
     nums = [_num_best(part, max_per_img, keep_ties) for part in np.split(scores, ends[:-1])]
     return [each[:num] for each, num in zip(found, nums)]
-
-
-def _suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, nms: ConfigType | None, max_num: int
-) -> tuple[Tensor, Tensor]:
-    """(x1, y1, x2, y2, score) of one image, best first, (m, 5), and their indices, (m, )."""
-    rows = None
-    if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
-        rows = (scores >= 0).nonzero().squeeze(1)
-        boxes, scores, labels = (each.index_select(0, rows) for each in (boxes, scores, labels))
-    if nms is None:
-        scores, keep = scores.sort(descending=True)
-        dets = torch.cat([boxes[keep], scores[:, None]], 1)
-    else:
-        dets, keep = batched_nms(boxes, scores, labels, nms, max_num)
-    return dets, keep if rows is None else rows[keep]
 
 
 def _num_best(scores: np.ndarray, max_num: int, keep_ties: bool) -> int:

@@ -166,64 +166,41 @@ def _cells_around(gt: BatchBoxes, layout: LevelLayout) -> tuple[Tensor, Tensor]:
     return cells, layout.rows(levels, gt.images[:, None, None], cells[..., 1], cells[..., 0])
 
 
-def _windows(gt: BatchBoxes, radii2: Tensor, layout: LevelLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """The cells with heat of each object on each level, and at most a cell or so more.
+def _gaussian_heat(
+    gt: BatchBoxes, layout: LevelLayout, radii2: Tensor, peaks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, labels and values of ``exp(-|p - c|^2 / r^2)`` around each object, (K, ).
 
-    Returns the first column and row, and how many there are, both (N, L, 2) and
-    float, and the index of the centre's cell among them, -1 for none, (N, L).
+    One at ``peaks`` (N, L, 2), the cells of the centres, some of which are off
+    the map; zero below 1e-4.
     """
-    centers, strides = gt.centers[:, None], layout.strides[:, None]
     # exp(-d^2 / r^2) >= MIN_HEAT  <=>  d <= r * sqrt(-log(MIN_HEAT))
     reach = (radii2 * -math.log(MIN_HEAT)).sqrt()[:, None, None] + 1e-2
-    offset = centers - strides // 2
-    cells = torch.trunc(centers / strides)  # always a peak, however far
-    low = torch.min(((offset - reach) / strides).ceil(), cells).clamp(min=0)
-    high = torch.max(((offset + reach) / strides).floor(), cells)
-    last = layout.sizes.flip(-1) - 1
-    spans = (torch.min(high, last.to(high)) - low + 1).clamp(min=0)
-    peaks = (cells[..., 1] - low[..., 1]) * spans[..., 0] + (cells[..., 0] - low[..., 0])
-    inside = ((cells >= 0) & (cells <= last)).all(-1)
-    return low, spans, torch.where(inside, peaks, -1).long()
-
-
-def _gaussian_heat(
-    gt: BatchBoxes, layout: LevelLayout, radii2: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, labels and values of ``max_j exp(-|p - c_j|^2 / r_j^2)``, (K, ).
-
-    One at the cell that holds a centre, zero below 1e-4.
-    """
-    low, spans, peaks = _windows(gt, radii2, layout)
-    counts = (spans[..., 0] * spans[..., 1]).long().flatten()
+    strides = layout.strides[:, None]
+    offset = gt.centers[:, None] - strides // 2
+    # first and last (x, y) with heat, (N, L, 2); the peak has some, however far
+    low = torch.min(((offset - reach) / strides).ceil(), peaks).clamp(min=0).long()
+    high = torch.max(((offset + reach) / strides).floor(), peaks)
+    high = torch.min(high, layout.sizes.flip(-1) - 1).long()
+    spans = (high - low + 1).clamp(min=0)
+    low, spans, peaks = (each.flatten(0, 1) for each in (low, spans, peaks))
+    counts = spans.prod(-1)
     total = int(counts.sum())  # the one device-host sync
-    begins = counts.cumsum(0) - counts
-    pairs = torch.repeat_interleave(counts, output_size=total)
+    pairs = torch.repeat_interleave(counts, output_size=total)  # of object and level
     objects = torch.div(pairs, len(layout.strides), rounding_mode='floor')
-
-    first_rows = layout.starts + gt.images[:, None] * layout.areas
-    columns = torch.broadcast_tensors(
-        begins.view_as(first_rows),
-        spans[..., 0].long(),
-        *low.long().unbind(-1),
-        layout.strides,
-        first_rows,
-        layout.sizes[:, 1],
-    )
-    table = torch.stack(columns, -1).flatten(0, 1).index_select(0, pairs)
-    begin, width, x, y, stride, row, row_width = table.unbind(-1)
-    inner = torch.arange(total, device=counts.device) - begin
+    levels = pairs - objects * len(layout.strides)
+    inner = torch.arange(total, device=pairs.device) - (counts.cumsum(0) - counts)[pairs]
+    width = spans[pairs, 0]
     down = torch.div(inner, width, rounding_mode='floor')
-    x, y = x + inner - down * width, y + down
-
-    circles = torch.cat([gt.centers, radii2[:, None]], -1).index_select(0, objects)
-    center_x, center_y, radius2 = circles.unbind(-1)
-    dist2 = (x * stride + stride // 2 - center_x) ** 2 + (y * stride + stride // 2 - center_y) ** 2
-    heat = dist2.new_empty(total + 1)  # the last takes peaks off the maps
-    torch.exp(-dist2 / radius2, out=heat[:total])
+    cells = low[pairs] + torch.stack([inner - down * width, down], -1)  # (K, 2)
+    strides = layout.strides[levels, None]
+    dx, dy = (cells * strides + strides // 2 - gt.centers[objects]).unbind(-1)
+    same_x, same_y = (cells == peaks[pairs]).unbind(-1)
+    dist2 = (dx**2 + dy**2).masked_fill_(same_x & same_y, 0.0)
+    heat = torch.exp(-dist2 / radii2[objects])
     heat = torch.where(heat < MIN_HEAT, 0.0, heat)
-    peaks = peaks.flatten()
-    heat.index_fill_(0, torch.where(peaks < 0, total, begins + peaks), 1.0)
-    return row + y * row_width + x, gt.labels.index_select(0, objects), heat[:total]
+    rows = layout.rows(levels, gt.images[objects], cells[:, 1], cells[:, 0])
+    return rows, gt.labels[objects], heat
 
 
 def _positives(
@@ -301,7 +278,8 @@ def center_targets(
     # The cell may lie outside the box, or off the map: any row that exists is one.
     positives = _positives(gt, layout, rows[:, :, CENTER], gt.assigned_levels(ranges))
     regression = _regression_targets(gt, layout, ranges, cells, rows, radii2)
-    return CenterTargets(*_gaussian_heat(gt, layout, radii2), *positives, *regression)
+    heat = _gaussian_heat(gt, layout, radii2, cells[:, :, CENTER])
+    return CenterTargets(*heat, *positives, *regression)
 
 
 @torch.no_grad()
