@@ -36,6 +36,8 @@ from mmdet_centernet2.runtime import Detections, demo
 from mmdet_centernet2.runtime.drawing import draw
 from mmdet_centernet2.utils.errors import PreflightError
 
+_WINDOW = 'detections'
+
 
 def build_parser() -> ArgumentParser:
     """That of mmdet's ``demo/image_demo.py``, without the text prompts of other models."""
@@ -97,6 +99,8 @@ def _fetched(source: str, folder: str) -> str | Path:
 
 
 class _Inferencer(DetInferencer):
+    """mmdet's; it would take COCO's class names where a checkpoint has none."""
+
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str]:
         try:
             return super()._load_model_from_metafile(model)
@@ -167,7 +171,7 @@ class TorchDetector:
         found = [Detections(s.bboxes, s.scores, s.labels, s.get('masks')) for s in samples]
         if self._show:
             for image, each in zip(images, found):
-                cv2.imshow('detections', draw(image, each, self.info, self._score_thr))
+                cv2.imshow(_WINDOW, draw(image, each, self.info, self._score_thr))
                 cv2.waitKey()
         return found
 
@@ -175,6 +179,14 @@ class TorchDetector:
 def _checked_model(args: Namespace) -> tuple[Any, str | None]:
     """Config and weights, checked as far as they are files."""
     check_devices(args)
+    if args.show:
+        try:
+            cv2.namedWindow(_WINDOW)
+        except cv2.error as error:
+            raise PreflightError(
+                '--show cannot open a window: it needs a screen, and opencv-python instead of '
+                'opencv-python-headless. Pictures are also written into --out-dir.'
+            ) from error
     if args.model.endswith('.pth'):  # it brings its own config
         return config_of_checkpoint(load_checkpoint(args.model), args.model), args.model
     if args.model.endswith('.py'):

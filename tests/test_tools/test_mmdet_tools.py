@@ -267,11 +267,14 @@ def test_demo_keeps_its_pictures_to_itself(config, checkpoint, folder, tmp_path,
         (dict(model='nowhere'), 'Cannot find model: nowhere in mmdet. Give'),
         (dict(weights='nowhere.pth'), 'nowhere.pth: does not exist'),
         (dict(device='cuda:0'), '--device cuda:0'),
+        (dict(device='cpu --show'), '--show cannot open a window'),
     ],
 )
 def test_demo_refuses(config, checkpoint, folder, capsys, tmp_path, monkeypatch, change, said):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
     image = folder / 'data/images/000.png'
     given = dict(inputs=image, model=config, weights=checkpoint, device='cpu')
     line = '{inputs} {model} --weights {weights} --device {device}'.format(**{**given, **change})
