@@ -171,23 +171,20 @@ def make_pseudo_labels(
         found = (sample for batch in loader for sample in model.test_step(batch))
         for image, sample in track(zip(left, found), 'detecting', len(left)):
             labels = annotations_of(sample.pred_instances, categories, settings['score_thr'])
-            record = dict(file_name=image['file_name'], size=sample.ori_shape, annotations=labels)
+            size = dict(zip(('height', 'width'), sample.ori_shape))
+            record = dict(file_name=image['file_name'], size=size, annotations=labels)
             with open(partial_file, 'a') as file:
                 file.write(json.dumps(record) + '\n')
             records[image['file_name']] = record
+    done = [(image, records[image['file_name']]) for image in images]
+    # ids of images may have been others when an earlier run began
+    labels = [dict(a, image_id=image['id']) for image, r in done for a in r['annotations']]
     content = dict(
         info=dict(description='Pseudo labels: detections taken as annotations', **settings),
-        images=[],
-        annotations=[],
+        images=[dict(image, **record['size']) for image, record in done],
+        annotations=[dict(label, id=i) for i, label in enumerate(labels, 1)],
         categories=categories,
     )
-    labels = content['annotations']
-    for image in images:  # whose ids may have been others when an earlier run began
-        record = records[image['file_name']]
-        height, width = record['size']
-        content['images'].append(dict(image, height=height, width=width))
-        for label in record['annotations']:
-            labels.append(dict(id=len(labels) + 1, image_id=image['id'], **label))
     with write_atomically(out) as file:
         file.write(json.dumps(content).encode())
     os.remove(partial_file)
