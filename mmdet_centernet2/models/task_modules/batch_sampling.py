@@ -15,7 +15,7 @@ from torch import Tensor
 from .to_device import to_device
 
 #: Pairs of boxes and objects that are compared at once.
-MAX_PAIRS = 2**24
+MAX_PAIRS = 2**22
 
 
 class SampledRoIs(NamedTuple):
@@ -94,6 +94,7 @@ def sample_batch(
     gt_inds = np.concatenate([each for *_, each in sampled])
     gt_rows = gt_inds + _starts(gt_boxes)[images[pos_inds]]
     columns = inds + starts[images], images, pos_inds, gt_rows, gt_inds
+    # one copy for all
     joined = to_device(np.concatenate(columns), boxes[0].device)
     rows, images, pos_inds, gt_rows, gt_inds = joined.split([len(each) for each in columns])
     priors = torch.cat(boxes).index_select(0, rows)
@@ -150,41 +151,22 @@ def _sample_image(
 def _match(
     assigner: MaxIoUAssigner, proposals: Sequence[Tensor], gt_boxes: Sequence[Tensor]
 ) -> list[np.ndarray]:
-    """For each proposal 0 for background, -1 for none, or 1 + the object's index.
-
-    Images are padded to one size, but not if a crowd would make that large.
-    """
-    counts, num_gts = ([len(each) for each in boxes] for boxes in (proposals, gt_boxes))
-    size = max(counts) * max(num_gts) * len(counts)
-    step = len(counts) if size <= MAX_PAIRS else 1
-    found = [
-        _match_padded(assigner, proposals[i : i + step], gt_boxes[i : i + step])
-        for i in range(0, len(counts), step)
-    ]
-    rows = torch.cat([each.flatten() for each in found]).cpu().numpy()
-    widths = np.repeat([each.size(1) for each in found], step)
-    parts = np.split(rows, widths.cumsum()[:-1])
-    return [part[:count] for part, count in zip(parts, counts)]
-
-
-def _match_padded(
-    assigner: MaxIoUAssigner, proposals: Sequence[Tensor], gt_boxes: Sequence[Tensor]
-) -> Tensor:
-    """:func:`_match`, (B, n) with anything at the ends of rows."""
-    boxes, _ = _pad(proposals)
-    gts, is_gt = _pad(gt_boxes)
-    overlaps = assigner.iou_calculator(gts, boxes)
-    best, index = overlaps.masked_fill(~is_gt[:, :, None], -1).max(dim=1)
-    negative = ((best >= 0) & (best < assigner.neg_iou_thr)) | ~is_gt[:, :1]
-    return torch.where(best >= assigner.pos_iou_thr, index + 1, negative.long() - 1)
-
-
-def _pad(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Boxes (B, n, 4), with zeros at the end, and which are real (B, n); n is not 0."""
-    counts = np.array([len(each) for each in boxes])
-    rows = np.arange(max(counts.max(), 1))
-    padded_rows = np.where(rows < counts[:, None], _starts(boxes)[:, None] + rows, counts.sum())
-    indices = to_device(padded_rows, boxes[0].device)
-    flat = torch.cat([*boxes, boxes[0].new_zeros(1, 4)])
-    padded = flat.index_select(0, indices.flatten()).unflatten(0, indices.shape)
-    return padded, indices < len(flat) - 1
+    """For each proposal 0 for background, -1 for none, or 1 + the object's index."""
+    device = gt_boxes[0].device
+    counts = np.array([len(each) for each in gt_boxes])
+    numbers = np.arange(max(counts.max(), 1))
+    rows = np.where(numbers < counts[:, None], _starts(gt_boxes)[:, None] + numbers, counts.sum())
+    gt_rows = to_device(rows, device)  # (B, most objects of an image)
+    objects = torch.cat([*gt_boxes, gt_boxes[0].new_zeros(1, 4)])  # the last for none
+    images = np.arange(len(proposals)).repeat([len(each) for each in proposals])
+    found = []
+    size = max(MAX_PAIRS // len(numbers), 1)
+    for boxes, image in zip(
+        torch.cat(list(proposals)).split(size), to_device(images, device).split(size)
+    ):
+        own_rows = gt_rows[image]
+        overlaps = assigner.iou_calculator(boxes[:, None], objects[own_rows])[:, 0]
+        best, index = overlaps.masked_fill(own_rows == len(objects) - 1, -1).max(dim=1)
+        unmatched = (best < assigner.neg_iou_thr).long() - 1
+        found.append(torch.where(best >= assigner.pos_iou_thr, index + 1, unmatched))
+    return np.split(torch.cat(found).cpu().numpy(), _starts(proposals)[1:])

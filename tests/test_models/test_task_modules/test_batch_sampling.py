@@ -68,7 +68,7 @@ def assert_same_as_mmdet(assigner, sampler) -> None:
 @pytest.mark.parametrize('sampler', SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize('neg_iou_thr, max_pairs', [(0.4, 10**6), (0.6, 10**6), (0.6, 100)])
 def test_result_and_random_numbers_are_those_of_mmdet(sampler, neg_iou_thr, max_pairs, monkeypatch):
-    """Above ``max_pairs`` image by image: most batches, if it is 100."""
+    """In several parts if ``max_pairs`` is 100."""
     monkeypatch.setattr(batch_sampling, 'MAX_PAIRS', max_pairs)
     assigner = MaxIoUAssigner(0.6, neg_iou_thr, match_low_quality=False)
     assert can_sample_batch(assigner, sampler)
