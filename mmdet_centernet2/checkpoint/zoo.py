@@ -96,24 +96,39 @@ def released_checkpoint(name: str) -> Path:
 
     Raises:
         CheckpointError: If there is no such model, no released file, no
-            network, or the file does not fit the model.
+            network or space, or the file does not fit the model.
     """
     if name.removeprefix(SCHEME) == 'mobilenet_v2':
         return prepare_mobilenet_v2()
     model = find_model(name)
     folder = downloads_dir()
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f'{model.original}_mmdet.pth'
-    with FileLock(f'{target}.lock'):  # the other processes of a run wait
-        if not target.is_file():
-            source = _original(model, folder)
-            try:
-                save_checkpoint(_converted(source, model), target)
-            finally:
-                # a download is used up, or a page instead of the file; the user's own file stays
-                if not os.environ.get(FOLDER_VARIABLE):
-                    source.unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{target}.lock'):  # the other processes of a run wait
+            if not target.is_file():
+                _fetch(model, target)
+    except OSError as error:
+        raise CheckpointError(
+            f'cannot write to {folder}: {error}; choose a folder you can write to with '
+            'XDG_CACHE_HOME'
+        ) from error
     return target
+
+
+def _fetch(model: Model, target: Path) -> None:
+    """Write the converted weights; a download is removed once it is of no more use."""
+    source = _original(model, target.parent)
+    downloaded = not os.environ.get(FOLDER_VARIABLE)
+    try:
+        content = _converted(source, model)
+    except CheckpointError:
+        if downloaded:  # such as a page instead of the file
+            source.unlink(missing_ok=True)
+        raise
+    save_checkpoint(content, target)  # if the disk is full, the download stays
+    if downloaded:
+        source.unlink()
 
 
 def _original(model: Model, folder: Path) -> Path:
@@ -126,6 +141,8 @@ def _original(model: Model, folder: Path) -> Path:
     import gdown  # here: it is slow to import
 
     path = folder / f'{model.original}.pth'
+    if path.is_file():  # it could not be saved converted
+        return path
     print(f'Fetching the weights of {model.original}, once; they are kept in {folder}', flush=True)
     try:
         gdown.download(id=model.drive_id, output=str(path), resume=True)

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-
-#: Seconds after which a scratch folder is nobody's.
-_OLD = 24 * 3600
 
 
 @contextmanager
@@ -45,25 +39,3 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
         os.fsync(folder)  # the new name outlives a loss of power
     finally:
         os.close(folder)
-
-
-@contextmanager
-def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder for files in the making, removed at the end.
-
-    What killed runs left is removed, too, once it is a day old.
-
-    Args:
-        parent: Where it is made; exists.
-        prefix: Start of its name, and of those that others left.
-
-    Yields:
-        The folder, empty.
-    """
-    for left in parent.glob(f'{prefix}*'):
-        if time.time() - left.stat().st_mtime > _OLD:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        dir=parent, prefix=prefix, ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)

