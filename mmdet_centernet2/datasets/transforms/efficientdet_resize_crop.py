@@ -14,7 +14,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .resize import resize_antialiased
 
-BACKENDS = ('antialias', 'pillow', 'cv2')
+BACKENDS = ('antialias', 'pillow')
 
 
 class ResizeCrop(NamedTuple):
@@ -27,12 +27,6 @@ class ResizeCrop(NamedTuple):
     scaled_size: tuple[int, int]  # of the whole image
     offset: tuple[int, int]  # of the window in the scaled image
     crop_size: tuple[int, int]  # of the window
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the scaled image that are kept."""
-        (top, left), (height, width) = self.offset, self.crop_size
-        return slice(top, top + height), slice(left, left + width)
 
 
 def plan_resize_crop(
@@ -73,8 +67,7 @@ class EfficientDetResizeCrop(BaseTransform):
     random window is kept. Nothing is padded. Boxes are scaled by the exact
     factor (not by the ratio of the whole-pixel sizes), moved and clipped to
     the window; ``FilterAnnotations`` after it drops what is left outside.
-    Bitmap masks and ``gt_seg_map`` are resized without interpolation; polygons
-    are not clipped.
+    Bitmap masks are resized without interpolation; polygons are not clipped.
 
     With ``scale_range=(1, 1)`` it is the original's 'square' test resizing:
     the long edge becomes ``size`` and nothing is cropped.
@@ -82,9 +75,8 @@ class EfficientDetResizeCrop(BaseTransform):
     Args:
         size: Longest side of the window in pixels.
         scale_range: Smallest and largest factor.
-        backend: 'pillow', which gives the original's pixels, 'antialias',
-            which is within one grey level and faster, or 'cv2'. Masks are
-            pillow's with both of the former.
+        backend: 'pillow', which gives the original's pixels, or 'antialias',
+            which is within one grey level and faster. Masks are pillow's.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -128,8 +120,6 @@ class EfficientDetResizeCrop(BaseTransform):
             results['gt_bboxes'].clip_(plan.crop_size)
         if results.get('gt_masks') is not None:
             results['gt_masks'] = self._move_masks(results['gt_masks'], plan)
-        if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = self._resize(results['gt_seg_map'], plan, 'nearest')
         return results
 
     def _resize(
@@ -140,11 +130,9 @@ class EfficientDetResizeCrop(BaseTransform):
         if self.backend == 'antialias' and interpolation == 'bilinear':
             scaled = resize_antialiased(pixels, height, width)
         else:
-            backend = 'cv2' if self.backend == 'cv2' else 'pillow'
-            scaled = mmcv.imresize(
-                pixels, (width, height), interpolation=interpolation, backend=backend
-            )
-        return np.ascontiguousarray(scaled[plan.window])
+            scaled = mmcv.imresize(pixels, (width, height), False, interpolation, backend='pillow')
+        (top, left), (rows, columns) = plan.offset, plan.crop_size
+        return np.ascontiguousarray(scaled[top : top + rows, left : left + columns])
 
     def _move_masks(
         self, masks: BitmapMasks | PolygonMasks, plan: ResizeCrop

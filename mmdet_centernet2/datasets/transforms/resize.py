@@ -79,35 +79,21 @@ class Resize(MMDetResize):
         if not (self.keep_ratio and self.scale):
             return super().transform(results)
         plain = copy.copy(self)
-        plain.scale = self._size(results['img'].shape[:2])
+        plain.scale = self._size(results['img'])
         plain.keep_ratio = False
         return MMDetResize.transform(plain, results)
 
-    def _size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+    def _size(self, image: np.ndarray) -> tuple[int, int]:
         """Width and height after resizing; no side gets lost altogether."""
         short, longest = min(self.scale), max(self.scale)
         if self.rounding == 'down':
-            factor = min(longest / max(img_size), short / min(img_size))
-            lengths = [n * factor for n in img_size]
+            height, width = image.shape[:2]
+            factor = min(longest / max(height, width), short / min(height, width))
+            width, height = int(width * factor), int(height * factor)
         else:
-            lengths = _shortest_edge(img_size, short, longest)
-        half = 0.5 if self.rounding == 'nearest' else 0
-        height, width = (max(int(length + half), 1) for length in lengths)
-        return width, height
-
-
-def _shortest_edge(img_size: tuple[int, int], short: float, longest: float) -> list[float]:
-    """Height and width before rounding, in detectron2's floating point."""
-    height, width = img_size
-    factor = short / min(img_size)
-    if height < width:
-        lengths = [short, factor * width]
-    else:
-        lengths = [factor * height, short]
-    if max(lengths) > longest:
-        factor = longest / max(lengths)
-        lengths = [length * factor for length in lengths]
-    return lengths
+            edge = ResizeShortestEdge(short, longest)
+            width, height = edge._get_output_shape(image, (short,))
+        return max(width, 1), max(height, 1)
 
 
 @MMDET_TRANSFORMS.register_module()

@@ -69,8 +69,7 @@ def test_the_spec_s_sizes(seed, scaled, offset):
 def test_pixels_masks_and_random_stream(size, seed, backend, levels):
     boxes = [(3, 4, 30, 31), (-5, 2, 500, 20)]
     masks = np.random.RandomState(3).randint(0, 2, (2, *size), np.uint8)
-    seg_map = np.random.RandomState(4).randint(0, 9, size).astype(np.uint8)
-    results = _results(*size, boxes, gt_masks=BitmapMasks(masks, *size), gt_seg_map=seg_map)
+    results = _results(*size, boxes, gt_masks=BitmapMasks(masks, *size))
     image = results['img']
     np.random.seed(seed)
     out = _build(50, backend=backend)(results)
@@ -79,7 +78,6 @@ def test_pixels_masks_and_random_stream(size, seed, backend, levels):
     np.testing.assert_allclose(out['img'].astype(int), expected, rtol=0, atol=levels)
     for got, mask in zip(out['gt_masks'].masks, masks):
         np.testing.assert_array_equal(got, _by_hand(mask, 50, seed, Image.NEAREST)[0])
-    np.testing.assert_array_equal(out['gt_seg_map'], _by_hand(seg_map, 50, seed, Image.NEAREST)[0])
     height, width = expected.shape[:2]
     assert (out['gt_masks'].height, out['gt_masks'].width) == (height, width)
     moved = np.array(boxes) * scale - (left, top, left, top)

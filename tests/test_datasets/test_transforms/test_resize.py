@@ -85,7 +85,7 @@ def test_sizes_are_those_of_resize_shortest_edge(scale):
     for height, width in sizes:
         image = np.broadcast_to(np.uint8(0), (height, width, 3))
         wanted = shortest._get_output_shape(image, shortest.scale)
-        assert ours._size((height, width)) == wanted, (height, width)
+        assert ours._size(image) == wanted, (height, width)
         factor = min(
             scale[0] / max(height, width), scale[1] / min(height, width)
         )  # mmcv's rescale_size
