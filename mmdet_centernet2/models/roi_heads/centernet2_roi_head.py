@@ -1,10 +1,11 @@
 """Second stages of CenterNet2: cascade and single."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
-from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.roi_heads import BaseRoIHead, CascadeRoIHead, StandardRoIHead
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -16,7 +17,7 @@ from ..layers import disable_compile
 from ..ops import prepare_features
 from ..task_modules import to_device
 from ..task_modules.batch_sampling import SampledRoIs, sample_batch
-from .explain import add_explanation
+from .centernet2_bbox_head import CenterNet2BBoxHead
 
 
 def fuse_scores(probs: Tensor, proposal_scores: Tensor) -> Tensor:
@@ -60,26 +61,105 @@ def prepare_gt(batch_data_samples: SampleList) -> SampleList:
     return prepared
 
 
-def _mask_loss(
-    roi_head: StandardRoIHead,
-    x: tuple[Tensor],
-    outputs: dict[str, Tensor],
-    sampled: SampledRoIs,
-    samples: SampleList,
-    cfg: ConfigDict,
-) -> dict:
-    """Loss of the mask head on positive RoIs; see mmdet's ``StandardRoIHead.mask_loss``."""
-    if roi_head.share_roi_extractor:
-        inputs = dict(bbox_feats=outputs['bbox_feats'], pos_inds=sampled.pos_inds)
-    else:
-        inputs = dict(rois=sampled.rois.index_select(0, sampled.pos_inds))
-    preds = roi_head._mask_forward(x, **inputs)['mask_preds']
-    gts = [sample.gt_instances for sample in samples]
-    return roi_head.mask_head.loss_and_target(preds, sampled.images(), gts, cfg)['loss_mask']
+def _add_explanation(
+    results: InstanceList, proposals: InstanceList, stage_probs: Sequence[Tensor]
+) -> None:
+    """Tell, for each detection, what its score was made of: ``test_cfg.rcnn.explain=True``.
+
+    Adds ``proposal_scores`` (n, ), the root of the heat at the proposal's cell;
+    ``levels`` (n, ), the index of its pyramid level; ``stage_probs``
+    (n, S, C + 1), class probabilities of each stage, background last; and
+    ``class_probs`` (n, C + 1), their mean. The score of class c is
+    ``sqrt(proposal_scores * class_probs[:, c])``.
+    """
+    counts = [len(each) for each in proposals]
+    stage_probs = torch.stack(list(stage_probs), 1).split(counts)
+    for result, proposal, probs in zip(results, proposals, stage_probs):
+        indices = result.proposal_indices
+        result.proposal_scores = proposal.scores[indices]
+        if 'levels' in proposal:
+            result.levels = proposal.levels[indices]
+        result.stage_probs = probs[indices]
+        result.class_probs = result.stage_probs.mean(1)
+
+
+class _SecondStage(BaseRoIHead):
+    """What the cascade and the single second stage share."""
+
+    def _stages(self) -> list[tuple[CenterNet2BBoxHead, Callable]]:
+        """Head of each stage, and its function from features and RoIs to predictions."""
+        raise NotImplementedError
+
+    def _mask_loss(
+        self,
+        x: tuple[Tensor],
+        outputs: dict[str, Tensor],
+        sampled: SampledRoIs,
+        samples: SampleList,
+        cfg: ConfigDict,
+    ) -> dict:
+        """Loss of the mask head on positive RoIs; see mmdet's ``StandardRoIHead.mask_loss``."""
+        if self.share_roi_extractor:
+            inputs = dict(bbox_feats=outputs['bbox_feats'], pos_inds=sampled.pos_inds)
+        else:
+            inputs = dict(rois=sampled.rois.index_select(0, sampled.pos_inds))
+        preds = self._mask_forward(x, **inputs)['mask_preds']
+        gts = [sample.gt_instances for sample in samples]
+        return self.mask_head.loss_and_target(preds, sampled.images(), gts, cfg)['loss_mask']
+
+    def _run_stages(
+        self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """RoIs (n, 5) and deltas (n, 4) of the last stage, probabilities (n, C + 1) of each."""
+        outputs: dict[str, Tensor] = {}
+        stages, stage_probs = self._stages(), []
+        for i, (head, forward) in enumerate(stages):
+            if i > 0:
+                rois = stages[i - 1][0].decode_rois(rois, outputs['bbox_pred'], batch_img_metas)
+            outputs = forward(x, rois)
+            stage_probs.append(head.get_probs(outputs['cls_score']))
+        return rois, outputs['bbox_pred'], stage_probs
+
+    def forward(
+        self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> tuple[Tensor, ...]:
+        """Probabilities (n, C + 1), deltas (n, 4) and mask logits, for ``mode='tensor'``."""
+        rois = bbox2roi([each.bboxes for each in rpn_results_list])
+        metas = [sample.metainfo for sample in batch_data_samples]
+        rois, deltas, stage_probs = self._run_stages(x, rois, metas)
+        masks = [self._mask_forward(x, rois)['mask_preds']] if self.with_mask else []
+        return stage_probs[-1], deltas, *masks
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigType,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """See mmdet's ``StandardRoIHead``; proposals need ``bboxes`` and ``scores``."""
+        counts = tuple(len(each) for each in rpn_results_list)
+        rois = bbox2roi([each.bboxes for each in rpn_results_list])
+        rois, deltas, stage_probs = self._run_stages(prepare_features(x), rois, batch_img_metas)
+        probs = sum(stage_probs[1:], stage_probs[0]) / len(stage_probs)
+        scores = fuse_scores(probs, torch.cat([each.scores for each in rpn_results_list]))
+        last_head, _ = self._stages()[-1]
+        results = last_head.predict_by_feat(
+            rois=rois.split(counts),
+            cls_scores=scores.split(counts),
+            bbox_preds=deltas.split(counts),
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale,
+        )
+        if rcnn_test_cfg is not None and rcnn_test_cfg.get('explain'):
+            _add_explanation(results, rpn_results_list, stage_probs)
+        return results
 
 
 @MODELS.register_module()
-class CenterNet2CascadeRoIHead(CascadeRoIHead):
+class CenterNet2CascadeRoIHead(_SecondStage, CascadeRoIHead):
     """Cascade second stage that weighs its classes by the proposals' scores.
 
     Against mmdet's ``CascadeRoIHead``: probabilities, not logits, are
@@ -150,7 +230,7 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
             deltas = outputs['bbox_pred']
             stage_losses = head.loss_and_target(outputs['cls_score'], deltas, sampled, cfg)
             if self.with_mask and stage == 0:
-                stage_losses.update(_mask_loss(self, x, outputs, sampled, samples, cfg))
+                stage_losses.update(self._mask_loss(x, outputs, sampled, samples, cfg))
             for name, value in stage_losses.items():
                 losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
             if stage < self.num_stages - 1:
@@ -166,70 +246,17 @@ class CenterNet2CascadeRoIHead(CascadeRoIHead):
         cls_score, bbox_pred = self.bbox_head[stage](bbox_feats)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=bbox_feats)
 
+    def _stages(self) -> list[tuple[CenterNet2BBoxHead, Callable]]:
+        return [(head, partial(self._bbox_forward, i)) for i, head in enumerate(self.bbox_head)]
+
     # One mask head, as in the single-stage head of mmdet.
     init_mask_head = StandardRoIHead.init_mask_head
     _mask_forward = StandardRoIHead._mask_forward
     predict_mask = StandardRoIHead.predict_mask
 
-    def predict_bbox(
-        self,
-        x: tuple[Tensor],
-        batch_img_metas: list[dict],
-        rpn_results_list: InstanceList,
-        rcnn_test_cfg: ConfigType,
-        **kwargs,
-    ) -> InstanceList:
-        """See mmdet's ``CascadeRoIHead``; proposals need ``bboxes`` and ``scores``."""
-        stage_probs: list[Tensor] = []
-        results = super().predict_bbox(
-            prepare_features(x),
-            batch_img_metas,
-            rpn_results_list,
-            rcnn_test_cfg,
-            proposal_scores=torch.cat([p.scores for p in rpn_results_list]),
-            stage_probs=stage_probs,
-            **kwargs,
-        )
-        if stage_probs and rcnn_test_cfg is not None and rcnn_test_cfg.get('explain'):
-            add_explanation(results, rpn_results_list, stage_probs)
-        return results
-
-    def _refine_roi(
-        self,
-        x: tuple[Tensor],
-        rois: Tensor,
-        batch_img_metas: list[dict],
-        num_proposals_per_img: Sequence[int],
-        proposal_scores: Tensor | None = None,
-        stage_probs: list[Tensor] | None = None,
-    ) -> tuple:
-        """Run all stages; see mmdet's ``CascadeRoIHead``.
-
-        ``stage_probs`` is filled with the probabilities (n, C + 1) of each stage.
-
-        Returns:
-            For each image RoIs (n_i, 5), mean probabilities (n_i, C + 1),
-            fused with ``proposal_scores`` (n, ) if given, and deltas (n_i, 4)
-            of the last stage.
-        """
-        stage_probs = [] if stage_probs is None else stage_probs
-        outputs: dict[str, Tensor] = {}
-        for stage in range(self.num_stages):
-            if stage > 0:
-                rois = self.bbox_head[stage - 1].decode_rois(
-                    rois, outputs['bbox_pred'], batch_img_metas
-                )
-            outputs = self._bbox_forward(stage, x, rois)
-            stage_probs.append(self.bbox_head[stage].get_probs(outputs['cls_score']))
-        scores = sum(stage_probs[1:], stage_probs[0]) / self.num_stages
-        if proposal_scores is not None:
-            scores = fuse_scores(scores, proposal_scores)
-        counts = tuple(num_proposals_per_img)
-        return rois.split(counts), scores.split(counts), outputs['bbox_pred'].split(counts)
-
 
 @MODELS.register_module()
-class CenterNet2RoIHead(StandardRoIHead):
+class CenterNet2RoIHead(_SecondStage, StandardRoIHead):
     """Single second stage that weighs its classes by the proposals' scores.
 
     See mmdet's ``StandardRoIHead``; ``bbox_head`` is a
@@ -251,31 +278,8 @@ class CenterNet2RoIHead(StandardRoIHead):
             outputs['cls_score'], outputs['bbox_pred'], sampled, self.train_cfg
         )
         if self.with_mask:
-            losses.update(_mask_loss(self, x, outputs, sampled, samples, self.train_cfg))
+            losses.update(self._mask_loss(x, outputs, sampled, samples, self.train_cfg))
         return losses
 
-    def predict_bbox(
-        self,
-        x: tuple[Tensor],
-        batch_img_metas: list[dict],
-        rpn_results_list: InstanceList,
-        rcnn_test_cfg: ConfigType,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """See :class:`CenterNet2CascadeRoIHead`."""
-        rois = bbox2roi([p.bboxes for p in rpn_results_list])
-        outputs = self._bbox_forward(x, rois)
-        probs = self.bbox_head.get_probs(outputs['cls_score'])
-        scores = fuse_scores(probs, torch.cat([p.scores for p in rpn_results_list]))
-        counts = tuple(len(p) for p in rpn_results_list)
-        results = self.bbox_head.predict_by_feat(
-            rois=rois.split(counts),
-            cls_scores=scores.split(counts),
-            bbox_preds=outputs['bbox_pred'].split(counts),
-            batch_img_metas=batch_img_metas,
-            rcnn_test_cfg=rcnn_test_cfg,
-            rescale=rescale,
-        )
-        if rcnn_test_cfg is not None and rcnn_test_cfg.get('explain'):
-            add_explanation(results, rpn_results_list, [probs])
-        return results
+    def _stages(self) -> list[tuple[CenterNet2BBoxHead, Callable]]:
+        return [(self.bbox_head, self._bbox_forward)]

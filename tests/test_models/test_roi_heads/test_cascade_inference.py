@@ -6,6 +6,7 @@ from mmdet.utils import InstanceList
 
 from tests.reference import cascade
 from tests.reference.cascade import Detection
+from tests.test_models import test_pretended_gpu as families
 
 from . import small
 
@@ -133,11 +134,10 @@ def test_boxes_that_leave_the_image_come_back():
         torch.nn.init.zeros_(head.fc_reg.weight)
     outside = [(160.0, 20.0, 190.0, 60.0), (20.0, 20.0, 60.0, 60.0)]
     with torch.no_grad():
-        rois, scores, _ = roi_head.eval()._refine_roi(
-            x, torch.tensor([(0.0, *box) for box in outside]), small.metas(), [2, 0]
+        rois, *_ = roi_head.eval()._run_stages(
+            x, torch.tensor([(0.0, *box) for box in outside]), small.metas()
         )
-    assert rois[0].tolist() == [[0, 150, 20, 150, 60], [0, 20, 20, 60, 60]]
-    assert len(scores[0]) == 2
+    assert rois.tolist() == [[0, 150, 20, 150, 60], [0, 20, 20, 60, 60]]
 
 
 def test_empty_detections_use_up_places_before_they_are_dropped():
@@ -171,3 +171,15 @@ def test_rows_that_are_not_finite_are_left_out():
         )
     assert found.bboxes.isfinite().all()
     assert (found.labels == 0).sum() == 3
+
+
+@pytest.mark.slow
+def test_raw_outputs_with_masks():
+    """``mode='tensor'``, which ``get_flops`` counts; mmdet's cascade has a mask head per stage."""
+    model = families.build('centernet2/centernet2-mask_dla34_crop640-8x_nuimages').eval()
+    with torch.no_grad():
+        ((probs, deltas, masks),) = model(
+            **model.data_preprocessor(families.batch()), mode='tensor'
+        )
+    assert len(probs) == len(deltas) == len(masks) > 0
+    assert masks.dim() == 4
