@@ -97,11 +97,6 @@ class FederatedLoss(nn.Module):
             counts = torch.tensor(load_image_counts(cat_freq), dtype=torch.float32, device='cpu')
             self.class_weights = torch.where(counts > 0, counts**freq_power, 0.0)
 
-    @property
-    def samples_classes(self) -> bool:
-        """Whether most logits are not needed."""
-        return self.num_sampled_classes is not None
-
     def get_cls_channels(self, num_classes: int) -> int:
         """Number of logits: one for the background, last, though unused.
 

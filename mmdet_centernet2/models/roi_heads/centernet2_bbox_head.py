@@ -94,7 +94,7 @@ class CenterNet2BBoxHead(Shared2FCBBoxHead):
         """Whether the loss chooses, by the labels, which logits it needs."""
         return (
             self.training
-            and getattr(self.loss_cls, 'samples_classes', False)
+            and getattr(self.loss_cls, 'num_sampled_classes', None) is not None
             and type(self.fc_cls) is nn.Linear
         )
 

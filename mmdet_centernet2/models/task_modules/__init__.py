@@ -1,6 +1,6 @@
 """Targets and decoding of the CenterNet heads, as pure functions."""
 
-from .batch_sampling import can_sample_batch, sample_batch
+from .batch_sampling import sample_batch
 from .center_decoder import Candidates, decode, rescale_and_clip, select
 from .center_targets import (
     BatchBoxes,
@@ -13,8 +13,6 @@ from .center_targets import (
 from .to_device import to_device
 
 __all__ = [
-    'can_sample_batch',
-    'sample_batch',
     'BatchBoxes',
     'Candidates',
     'CenterTargets',
@@ -24,6 +22,7 @@ __all__ = [
     'flatten_levels',
     'mine_positives',
     'rescale_and_clip',
+    'sample_batch',
     'select',
     'to_device',
 ]

@@ -8,7 +8,8 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 
-from mmdet_centernet2.models.task_modules import batch_sampling, can_sample_batch, sample_batch
+from mmdet_centernet2.models.task_modules import batch_sampling, sample_batch
+from mmdet_centernet2.models.task_modules.batch_sampling import can_sample_batch
 from tests.test_models.operators import Operators
 
 SAMPLERS = {
