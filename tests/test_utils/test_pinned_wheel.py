@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmdet_centernet2.utils import pinned_wheel as pw
-from mmdet_centernet2.utils.pinned_wheel import PinnedFileError, fetch_wheel, read_members
+from mmdet_centernet2.utils.pinned_wheel import PinnedFileError, fetch_wheel, read_member
 from tests.wheels import write_wheel
 
 
@@ -92,13 +92,13 @@ def test_folder_that_cannot_be_made_is_named(wheel, pip, cache, tmp_path):
 
 
 def test_broken_zip_and_missing_member_are_named(wheel, source, tmp_path):
-    assert read_members(source, ['a.txt'])['a.txt'].startswith(b'content')
+    assert read_member(source, 'a.txt').startswith(b'content')
     with pytest.raises(PinnedFileError, match="no item named 'b.txt'"):
-        read_members(source, ['b.txt'])
+        read_member(source, 'b.txt')
     broken = tmp_path / 'broken.whl'
     broken.write_bytes(source.read_bytes()[:60])
     with pytest.raises(PinnedFileError, match='cannot be read .*zip'):
-        read_members(broken, ['a.txt'])
+        read_member(broken, 'a.txt')
 
 
 def test_cache_folder_follows_the_users(monkeypatch):

@@ -35,7 +35,7 @@ from mmdet_centernet2.utils.pinned_wheel import (
     PinnedWheel,
     check_sha256,
     fetch_wheel,
-    read_members,
+    read_member,
     sha256_of,
 )
 
@@ -216,15 +216,15 @@ def _build(wheel_path: Path, folder: Path, wheel: PinnedWheel) -> Summary:
     summary, tiles = Summary(), []
     for photo in PHOTOS:
         png, xml = (f'deepforest/data/{photo}.{end}' for end in ('png', 'xml'))
-        data = read_members(wheel_path, [png, xml])
-        image = cv2.imdecode(np.frombuffer(data[png], np.uint8), cv2.IMREAD_COLOR)
-        boxes = parse_voc(data[xml])
+        pixels = np.frombuffer(read_member(wheel_path, png), np.uint8)
+        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+        boxes = parse_voc(read_member(wheel_path, xml))
         found = cut(photo, image, boxes)
         if lost := len(boxes) - sum(len(tile.boxes) for tile in found):
             why = f'centre in an edge strip of {photo} narrower than {MIN_SIDE} px'
             summary.dropped[why] = lost
         tiles += found
-    files = {'LICENSE': read_members(wheel_path, [LICENSE_MEMBER])[LICENSE_MEMBER]}
+    files = {'LICENSE': read_member(wheel_path, LICENSE_MEMBER)}
     for tile in tiles:
         path = f'{tile.split}/{tile.file_name}'
         files[path] = cv2.imencode('.png', tile.image)[1].tobytes()
