@@ -11,9 +11,7 @@ from typing import Any
 from torch import nn
 
 from mmdet_centernet2.checkpoint.zoo import find_config
-from mmdet_centernet2.cli.checks import check_devices
-from mmdet_centernet2.cli.image_demo import build_inferencer
-from mmdet_centernet2.cli.why import write_page
+from mmdet_centernet2.cli.why import load_model, write_page
 from mmdet_centernet2.utils.errors import PreflightError
 
 
@@ -34,12 +32,8 @@ def demo(args: Namespace) -> None:
         raise PreflightError(
             f"centernet2 demo needs Gradio ({error}): pip install 'gradio>=6,<7'"
         ) from error
-    check_devices(args)
-    config, checkpoint = find_config(args.model, args.checkpoint)
-    inferencer = build_inferencer(config, checkpoint, args.device)
-    build_page(inferencer.model, inferencer.cfg).launch(
-        server_name=args.host, server_port=args.port
-    )
+    model, cfg = load_model(*find_config(args.model, args.checkpoint), args.device)
+    build_page(model, cfg).launch(server_name=args.host, server_port=args.port)
 
 
 def build_page(model: nn.Module, cfg: Any) -> Any:
@@ -51,7 +45,7 @@ def build_page(model: nn.Module, cfg: Any) -> Any:
             return ''
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder, 'why.html')
-            write_page(page, model, cfg, Path(picture))
+            write_page(page, picture, model, cfg)
             text = page.read_text(encoding='utf-8')
         return f'<iframe srcdoc="{escape(text)}" style="width:100%;height:90vh;border:0"></iframe>'
 

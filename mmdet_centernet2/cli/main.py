@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from functools import partial
 
 
 def build_parser() -> ArgumentParser:
@@ -18,16 +16,15 @@ def build_parser() -> ArgumentParser:
         prog='centernet2', description='Train, apply and explain CenterNet2 detectors.'
     )
     commands = parser.add_subparsers(dest='command', required=True)
-    say = partial(print, flush=True, file=sys.stdout)  # not what is redirected later
-    for module, run, text in (
-        (train, partial(train.train, say=say), 'train on a folder of labelled images'),
-        (predict, predict.predict, 'detect in images and videos and draw the boxes'),
-        (why, partial(why.why, say=say), 'show where the scores of an image come from'),
-        (demo, demo.demo, 'open a page to drop pictures on'),
+    for name, module, text in (
+        ('train', train, 'train on a folder of labelled images'),
+        ('predict', predict, 'detect in images and videos and draw the boxes'),
+        ('why', why, 'show where the scores of an image come from'),
+        ('demo', demo, 'open a page to drop pictures on'),
     ):
-        each = commands.add_parser(module.__name__.rpartition('.')[2], help=text)
+        each = commands.add_parser(name, help=text)
         module.add_arguments(each)
-        each.set_defaults(run=run)
+        each.set_defaults(run=getattr(module, name))
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
     each.add_argument('name', help='such as CenterNet2_R50_1x')
     each.set_defaults(run=lambda args: print(released_checkpoint(args.name)))

@@ -117,7 +117,8 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
     if 'auto_scale_lr' in base:
         lr = base.optim_wrapper.optimizer.lr * plan.batch / base.auto_scale_lr.base_batch_size
     has_weights = plan.model in zoo and zoo[plan.model].drive_id
-    text = render(
+    render(
+        path,
         'config.py.jinja',
         data=data,
         plan=plan,
@@ -130,4 +131,3 @@ def write_config(path: Path, data: OwnData, plan: Plan, source: str | Path) -> N
         lr=lr,
         load_from=f'{SCHEME}{zoo[plan.model].original}' if has_weights else None,
     )
-    path.write_text(text)

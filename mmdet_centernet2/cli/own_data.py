@@ -15,15 +15,20 @@ from xml.etree import ElementTree
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmdet_centernet2.datasets.annotation_file import read_annotations
 from mmdet_centernet2.runtime.images import ENDINGS
 from mmdet_centernet2.utils.errors import PreflightError
-from mmdet_centernet2.utils.files import write_atomically
 
 #: The class names of YOLO data that have no data.yaml, as labelImg and Label Studio write them.
 _NAMES_FILE = 'classes.txt'
+#: Endings of label files, and what those hold that are meant.
+_MARKS = {
+    'COCO': (('.json',), (rb'"images"', rb'"annotations"', rb'"categories"')),
+    'YOLO': (('.yaml', '.yml'), (rb'(?m)^.?names.?:', rb'(?m)^.?train.?:')),
+    'Pascal VOC': (('.xml',), (rb'<annotation',)),
+}
 #: Names of folders and files that say which part they hold.
 _PARTS = {
     'train': ('train', 'training', 'train2017'),
@@ -82,13 +87,12 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
         PreflightError: If not exactly one kind of labels is found, or a file is at fault.
         AnnotationError: If a COCO file is.
     """
-    data = Path(data).expanduser()
+    data = Path(data).expanduser().resolve()
     if not data.exists():
-        raise PreflightError(f'{data} does not exist (looked for {data.resolve()}).')
-    kind, sources = _look(data.resolve())
-    root = data.resolve() if data.is_dir() else data.resolve().parent
+        raise PreflightError(f'{data} does not exist.')
+    kind, sources = _look(data)
     notes: list[str] = []
-    parts = _KINDS[kind](root, sources, notes)
+    parts = _KINDS[kind](data if data.is_dir() else data.parent, sources, notes)
     if 'train' not in parts:
         raise PreflightError(f'{data} has no part for training: found {", ".join(parts)}.')
     if 'val' not in parts and 'test' in parts:
@@ -105,11 +109,12 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
             f'class with seed {seed}, are held out'
         )
     for name, part in parts.items():
+        if not part.boxes:
+            raise PreflightError(f'{data}: the labels of the {name} part hold no box.')
         if part.ann_file is None:
             part.ann_file = Path(out_dir, 'data', f'{name}.json')
             part.ann_file.parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(part.ann_file) as file:
-                file.write(json.dumps(part.content).encode())
+            part.ann_file.write_text(json.dumps(part.content))
         labelled = {ann['image_id'] for ann in part.content['annotations']}
         bare = [i['file_name'] for i in part.content['images'] if i['id'] not in labelled]
         if bare:
@@ -126,14 +131,12 @@ def find_data(data: str | Path, out_dir: str | Path, seed: int = 0) -> OwnData:
 
 def _look(data: Path) -> tuple[str, list[Path]]:
     """Kind of the data, and its label files."""
-    paths = [data] if data.is_file() else sorted(data.rglob('*'))
-    coco, yolo = {'images', 'annotations', 'categories'}, {'names', 'train'}
-    voc = [p for p in paths if p.suffix == '.xml' and b'<annotation' in p.read_bytes()[:300]]
+    paths = [data] if data.is_file() else sorted(p for p in data.rglob('*') if p.is_file())
     found = {
-        'COCO': [p for p in paths if p.suffix == '.json' and (p == data or coco <= _keys(p))],
-        'YOLO': [p for p in paths if p.suffix in ('.yaml', '.yml') and yolo <= _keys(p)],
-        'Pascal VOC': sorted({path.parent for path in voc}),
+        kind: [p for p in paths if p.suffix in endings and _holds(p, marks)]
+        for kind, (endings, marks) in _MARKS.items()
     }
+    found['Pascal VOC'] = sorted({path.parent for path in found['Pascal VOC']})
     if not any(found.values()) and (data / _NAMES_FILE).is_file():
         found['YOLO'] = [data / _NAMES_FILE]
     kinds = [kind for kind, sources in found.items() if sources]
@@ -150,19 +153,15 @@ def _look(data: Path) -> tuple[str, list[Path]]:
     )
 
 
-def _keys(path: Path) -> set:
-    """Those of the object in a JSON or YAML file; none if it holds something else."""
-    try:
-        text = path.read_bytes()
-        content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return set()
-    return set(content) if isinstance(content, dict) else set()
+def _holds(path: Path, marks: Iterable[bytes]) -> bool:
+    """Whether all regular expressions match; faster than to parse a large file."""
+    content = path.read_bytes()
+    return all(re.search(mark, content) for mark in marks)
 
 
 # --- reading ---------------------------------------------------------------
 
-Box = tuple[Any, float, float, float, float]  # class, x1, y1, x2, y2 in pixels
+Box = tuple[str, float, float, float, float]  # class, x1, y1, x2, y2 in pixels
 Labels = tuple[str, int, int, list[Box]]  # file name, width and height of an image, and its boxes
 
 
@@ -214,13 +213,18 @@ def _read_yolo(root: Path, files: list[Path], notes: list[str]) -> dict[str, Par
             f'{root} holds several YOLO files: {", ".join(map(str, files))}. Give one.'
         )
     (file,) = files
-    text = file.read_text(encoding='utf-8')
-    if file.name == _NAMES_FILE:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
-        settings = dict(train='images' if (file.parent / 'images').is_dir() else '.')
-    else:
-        settings = yaml.safe_load(text)
-        names = settings['names']
+    try:
+        text = file.read_text(encoding='utf-8-sig')
+        if file.name == _NAMES_FILE:
+            names = [line.strip() for line in text.splitlines() if line.strip()]
+            settings = dict(train='images' if (file.parent / 'images').is_dir() else '.')
+        else:
+            settings = yaml.safe_load(text)
+            names = settings['names']
+    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise PreflightError(f'{file} cannot be read ({" ".join(str(error).split())}).') from error
+    if not isinstance(names, (list, dict)):
+        raise PreflightError(f'{file}: names must be a list, such as "names: [cat, dog]": {names}.')
     names = names if isinstance(names, dict) else dict(enumerate(names))
     parts: dict[str, Part] = {}
     for part, key in (('train', 'train'), ('val', 'val'), ('val', 'valid'), ('test', 'test')):
@@ -234,7 +238,8 @@ def _read_yolo(root: Path, files: list[Path], notes: list[str]) -> dict[str, Par
         folders = [file.parent / each for each in tried]
         folder = next((each for each in folders if each.is_dir()), None)
         if folder is not None:
-            parts[part] = Part(_to_coco(_yolo_labels(folder, names), names), folder)
+            content = _to_coco(_yolo_labels(folder, names), map(str, names.values()))
+            parts[part] = Part(content, folder)
         elif part == 'train':
             raise PreflightError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
         else:
@@ -249,7 +254,8 @@ def _yolo_labels(folder: Path, names: dict) -> Iterator[Labels]:
     for image in sorted(p for p in folder.rglob('*') if p.suffix.lower() in ENDINGS):
         try:
             with Image.open(image) as file:
-                width, height = file.size
+                turned = file.getexif().get(ExifTags.Base.Orientation, 1) > 4
+                width, height = file.size[::-1] if turned else file.size
         except Exception as error:  # each decoder fails in its own way
             raise PreflightError(f'{image}: cannot be read ({error}).') from error
         path = (labels / image.relative_to(folder)).with_suffix('.txt')
@@ -276,13 +282,14 @@ def _yolo_box(line: str, names: dict, width: int, height: int) -> Box:
         xs, ys = values[::2], values[1::2]
     else:
         raise ValueError(f'{len(values)} numbers after the class, neither a box nor a polygon')
-    return int(label), min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
+    return str(names[label]), min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
 
 
 def _read_voc(root: Path, folders: list[Path], notes: list[str]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     for part, folder in _by_part(folders, root, 'folders of Pascal VOC files').items():
-        content = _to_coco(map(_voc_labels, sorted(folder.glob('*.xml'))))
+        labels = [_voc_labels(path) for path in sorted(folder.glob('*.xml'))]
+        content = _to_coco(labels, sorted({box[0] for *_, boxes in labels for box in boxes}))
         whole = Part(content, _image_folder(folder / '-', content, folder.parent, part))
         parts[part] = whole
         lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
@@ -315,21 +322,17 @@ def _voc_labels(path: Path) -> Labels:
 _KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
 
 
-def _to_coco(labels: Iterable[Labels], names: dict | None = None) -> dict[str, Any]:
-    """The content of a COCO file; classes are keys of ``names``, or names themselves."""
+def _to_coco(labels: Iterable[Labels], names: Iterable[str]) -> dict[str, Any]:
+    """The content of a COCO file."""
+    ids = {name: number for number, name in enumerate(names)}
     images, annotations = [], []
     for number, (name, width, height, boxes) in enumerate(labels):
         images.append(dict(id=number, file_name=name, width=width, height=height))
         for label, x1, y1, x2, y2 in boxes:
-            ann = dict(id=len(annotations) + 1, image_id=number, category_id=label, iscrowd=0)
+            ann = dict(id=len(annotations) + 1, image_id=number, category_id=ids[label], iscrowd=0)
             w, h = x2 - x1, y2 - y1
             annotations.append(ann | dict(bbox=[x1, y1, w, h], area=w * h))
-    if names is None:
-        found = sorted({ann['category_id'] for ann in annotations})
-        names = dict(enumerate(found))
-        for ann in annotations:
-            ann['category_id'] = found.index(ann['category_id'])
-    categories = [dict(id=number, name=str(name)) for number, name in names.items()]
+    categories = [dict(id=number, name=name) for name, number in ids.items()]
     return dict(images=images, annotations=annotations, categories=categories)
 
 
@@ -346,8 +349,6 @@ def _classes(contents: Iterable[dict], notes: list[str]) -> tuple[str, ...]:
     empty = [name for name, count in names.items() if not count]
     if empty:
         notes.append(f'classes without a box are left out: {", ".join(empty)}')
-    if len(empty) == len(names):
-        raise PreflightError('the labels hold no box, so there is nothing to train on.')
     return tuple(name for name, count in names.items() if count)
 
 
@@ -362,21 +363,23 @@ def split_images(content: dict, seed: int, share: float = 0.2) -> tuple[set, set
     if len(ids) < 2:
         raise PreflightError(f'{len(ids)} images cannot be split; two are the least.')
     random.Random(seed).shuffle(ids)
-    classes = defaultdict(set)
+    classes: dict[Any, set] = {image: set() for image in ids}
     for ann in content['annotations']:
         classes[ann['image_id']].add(ann['category_id'])
     having = defaultdict(list)
-    for image in ids:
-        for each in classes[image] or [None]:  # without an object: a class of its own
+    for image, found in classes.items():
+        if not found:
+            found.add(None)  # without an object: a class of its own
+        for each in found:
             having[each].append(image)
     val: set = set()
     held: Counter = Counter()
     for each, images in sorted(having.items(), key=lambda item: len(item[1])):
-        wanted = min(max(round(share * len(images)), 1), len(images) - 1)
+        wanted = max(round(share * len(images)), 1)
         for image in images:
-            spare = all(held[c] < len(having[c]) - 1 for c in classes[image] | {each})
+            spare = all(held[c] < len(having[c]) - 1 for c in classes[image])
             if held[each] < wanted and image not in val and spare:
                 val.add(image)
-                held.update(classes[image] | {each})
+                held.update(classes[image])
     val = val or {ids[0]}  # each class may have one image
     return set(ids) - val, val

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import jinja2
+import mmcv
 import numpy as np
 from hotcoco import COCO, COCOeval, plot
 from markupsafe import Markup
@@ -18,42 +19,42 @@ from matplotlib.figure import Figure
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from mmdet_centernet2.datasets.annotation_file import read_annotations
+from mmdet_centernet2.datasets.annotation_file import read_table
 
-PAGES = Path(__file__).parent / 'pages'
+_PAGES = Path(__file__).parent / 'pages'
 _CARDS = 12  # half of them the worst, half the best
 _PICTURE = 900  # pixels of the longer edge, at most
 _SHOWN = 0.3  # score of a box that counts as found
 _CURVES = 12  # classes with a curve of their own
+_JPEG_QUALITY = 88
 
 
-def render(template: str, **values: Any) -> str:
+def render(path: Path, template: str, **values: Any) -> None:
     """Fill a template of ``pages/``; in HTML, text is escaped, ``Markup`` is not."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
+        loader=jinja2.FileSystemLoader(_PAGES),
         autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters['quoted'] = lambda value: repr(str(value))
-    style = Markup((PAGES / 'style.css').read_text())
-    return environment.get_template(template).render(style=style, **values)
+    style = Markup((_PAGES / 'style.css').read_text())
+    text = environment.get_template(template).render(style=style, **values)
+    path.write_text(text, encoding='utf-8')
 
 
-def data_uri(picture: np.ndarray, ending: str, quality: int = 95) -> str:
-    """A picture (H, W, 3 or 4) uint8, BGR, as part of a page; ``.jpg`` or ``.png``."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if ending == '.jpg' else []
-    encoded = base64.b64encode(cv2.imencode(ending, picture, options)[1]).decode()
-    return f'data:image/{"jpeg" if ending == ".jpg" else "png"};base64,{encoded}'
+def data_uri(picture: np.ndarray, kind: str = 'png') -> str:
+    """A picture (H, W, 3 or 4) uint8, BGR, as part of a page; ``png`` or ``jpeg``."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if kind == 'jpeg' else []
+    encoded = base64.b64encode(cv2.imencode(f'.{kind}', picture, options)[1]).decode()
+    return f'data:image/{kind};base64,{encoded}'
 
 
-def embedded_photo(picture: np.ndarray, longest: int, quality: int) -> str:
+def photo_uri(picture: np.ndarray, longest: int) -> str:
     """A photo (H, W, 3) as part of a page, shrunk to a longer edge of pixels."""
     scale = min(longest / max(picture.shape[:2]), 1)
-    if scale < 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return data_uri(picture, '.jpg', quality)
+    return data_uri(mmcv.imrescale(picture, scale, interpolation='area'), 'jpeg')
 
 
 def write_report(
@@ -61,71 +62,81 @@ def write_report(
     cfg: Config,
     samples: Sequence[DetDataSample],
     history: Mapping[str, Any],
-    why: Callable[[DetDataSample], str] | None = None,
+    explain: Callable[[Path, str], None],
 ) -> None:
     """Write the page, which needs no other file, with ``labels.png`` if it lies beside it.
 
-    ``samples`` are predictions for the held-out images, ``history`` is mmengine's
-    ``message_hub.log_scalars``, and ``why`` gives the address of a page that explains a sample.
+    Args:
+        path: Of the page.
+        cfg: What was trained with.
+        samples: Predictions for the held-out images.
+        history: mmengine's ``message_hub.log_scalars``.
+        explain: Writes a page about an image, both given as paths, into ``why/`` beside this one.
     """
     classes = list(cfg.train_dataloader.dataset.metainfo.classes)
     truth = _content(cfg.val_evaluator, classes)
     training = _content(cfg.train_dataloader.dataset, classes)
-    found = [row for sample in samples for row in _rows(sample)]
+    rows = {image['key']: image['id'] for image in truth['images']}
+    found = [each for sample in samples for each in _detections(sample, rows[sample.img_id])]
     ground_truth = COCO(truth)
     result = COCOeval(ground_truth, ground_truth.load_res(found), 'bbox')
     result.evaluate()
     result.accumulate()
     result.summary_lines()
     diagnostics = result.image_diagnostics()
-    names = {image['id']: image['file_name'] for image in truth['images']}
+    for number, each in enumerate(found, 1):  # as the evaluation counts them
+        each['hit'] = diagnostics['dt_status'].get(number) == 'tp'
+    files = {rows[sample.img_id]: sample.img_path for sample in samples}
+    ap = {row: each['ap'] for row, each in diagnostics['img_summary'].items() if row in files}
+    cards = _cards(truth, found, files, ap)
+    path.with_name('why').mkdir(exist_ok=True)
+    for card in cards:
+        explain(path.with_name('why') / card['page'], card['file'])
     labels = path.with_name('labels.png')
-    page = render(
+    render(
+        path,
         'report.html',
         title=path.resolve().parent.name,
         model=Path(cfg.filename).name,
         metrics=result.results()['metrics'],
         truth=truth,
+        names=classes,
         classes=_class_rows(result, classes, truth, training),
-        cards=_cards(truth, found, samples, diagnostics, names, why),
+        cards=cards,
         errors=result.tide_errors(),
-        names=names,
         doubtful=diagnostics['label_errors'][:10],
         confusion=_svg(plot.confusion_matrix(result.confusion_matrix(min_score=_SHOWN))[0]),
         pr_curve=_svg(plot.pr_curve(result, iou_thr=0.5, top_n=_CURVES)[0]),
         curves=_training_curves(history, cfg.train_cfg.val_interval),
-        statistics=data_uri(cv2.imread(str(labels)), '.png') if labels.is_file() else None,
+        statistics=data_uri(cv2.imread(str(labels))) if labels.is_file() else None,
     )
-    path.write_text(page, encoding='utf-8')
 
 
 def _content(part: dict, classes: list[str]) -> dict[str, Any]:
-    """The ``ann_file`` of a config with categories 1, 2, ... in the order of the classes."""
-    bad_boxes = part.get('bad_boxes', 'error')
-    content = read_annotations(part['ann_file'], evaluation=True, bad_boxes=bad_boxes)
-    numbers = {
-        each['id']: classes.index(each['name']) + 1
-        for each in content['categories']
-        if each['name'] in classes
-    }
+    """The ``ann_file`` of a config; ids become places in its images and in the classes.
+
+    Images keep theirs as ``key``; hotcoco takes no text.
+    """
+    table = read_table(part['ann_file'], evaluation=True, bad_boxes='drop')
+    ids = {each['name']: each['id'] for each in table.categories}
+    labels = table.labels([ids.get(name) for name in classes]).tolist()
+    rows = zip(table.to_coco()['annotations'], table.image_rows.tolist(), labels)
     return dict(
-        images=content['images'],
-        categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)],
+        images=[dict(image, id=i, key=image['id']) for i, image in enumerate(table.images)],
+        categories=[dict(id=label, name=name) for label, name in enumerate(classes)],
         annotations=[
-            dict(ann, category_id=numbers[ann['category_id']])
-            for ann in content['annotations']
-            if ann['category_id'] in numbers
+            dict(ann, image_id=row, category_id=label) for ann, row, label in rows if label >= 0
         ],
     )
 
 
-def _rows(sample: DetDataSample) -> list[dict]:
-    """Detections of an image as COCO has them."""
+def _detections(sample: DetDataSample, row: int) -> list[dict]:
+    """Those of an image as COCO has them."""
     pred = sample.pred_instances
     boxes = pred.bboxes.clone()
     boxes[:, 2:] -= boxes[:, :2]
     return [
-        dict(image_id=sample.img_id, category_id=label + 1, bbox=box, score=score)
+        dict(image_id=row, category_id=label, bbox=box, score=score)
         for box, score, label in zip(boxes.tolist(), pred.scores.tolist(), pred.labels.tolist())
     ]
 
@@ -140,60 +151,40 @@ def _class_rows(
     rows = [
         dict(
             name=name,
-            boxes=counts[0][i + 1],
-            training=counts[1][i + 1],
-            values=[precision[:, :, i].mean(), precision[0, :, i].mean(), recall[i]],
+            boxes=counts[0][label],
+            training=counts[1][label],
+            values=[precision[:, :, label].mean(), precision[0, :, label].mean(), recall[label]],
         )
-        for i, name in enumerate(classes)
+        for label, name in enumerate(classes)
     ]
     return sorted(rows, key=lambda row: (row['boxes'] == 0, row['values'][0]))
 
 
 def _cards(
-    truth: dict,
-    found: list[dict],
-    samples: Sequence[DetDataSample],
-    diagnostics: dict,
-    names: dict,
-    why: Callable[[DetDataSample], str] | None,
-) -> list[dict]:
+    truth: dict, found: list[dict], files: dict[int, str], ap: dict[int, float]
+) -> list[dict[str, Any]]:
     """The images with the lowest and the highest AP, with their boxes."""
-    ap = {number: image['ap'] for number, image in diagnostics['img_summary'].items()}
-    order = sorted((s for s in samples if s.img_id in ap), key=lambda s: ap[s.img_id])
+    order = sorted(ap, key=lambda row: (ap[row], row))
     if len(order) > _CARDS:
         order = order[: _CARDS // 2] + order[-_CARDS // 2 :]
-    classes = {each['id']: each['name'] for each in truth['categories']}
-    labelled, detected = defaultdict(list), defaultdict(list)
-    for ann in truth['annotations']:
-        labelled[ann['image_id']].append(_box(ann, classes))
-    for number, row in enumerate(found, 1):  # as the evaluation counts them
-        hit = diagnostics['dt_status'].get(number) == 'tp'
-        box = dict(_box(row, classes), score=round(row['score'], 3), hit=hit)
-        detected[row['image_id']].append(box)
     cards = []
-    for sample in order:
-        picture, key = cv2.imread(sample.img_path), sample.img_id
-        shown = [box['hit'] for box in detected[key] if box['score'] >= _SHOWN]
+    for row in order:
+        labelled = [ann for ann in truth['annotations'] if ann['image_id'] == row]
+        detected = [each for each in found if each['image_id'] == row]
+        hits = [each['hit'] for each in detected if each['score'] >= _SHOWN]
         cards.append(
             dict(
-                name=names[key],
-                width=picture.shape[1],
-                height=picture.shape[0],
-                jpeg=embedded_photo(picture, _PICTURE, 85),
-                truth=labelled[key],
-                found=detected[key],
-                ap=ap[key],
-                summary=f'{sum(shown)} of {len(labelled[key])} found, '
-                f'{len(shown) - sum(shown)} wrong',
-                why=why and why(sample),
+                image=truth['images'][row],
+                ap=ap[row],
+                file=files[row],
+                page=f'{row}_{Path(files[row]).name}.html',
+                jpeg=photo_uri(cv2.imread(files[row]), _PICTURE),
+                truth=labelled,
+                found=detected,
+                summary=f'{sum(hits)} of {len(labelled)} found, {len(hits) - sum(hits)} wrong',
             )
         )
     return cards
-
-
-def _box(ann: dict, classes: dict[int, str]) -> dict[str, Any]:
-    x, y, w, h = (round(value, 1) for value in ann['bbox'])
-    return dict(x=x, y=y, w=w, h=h, name=classes[ann['category_id']])
 
 
 # --- plots, as SVG in the page -------------------------------------------------------------------

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tempfile
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from statistics import median
-from urllib.parse import quote
 
 import torch
 from mmdet.structures import DetDataSample
@@ -24,8 +25,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 
 from mmdet_centernet2.cli.check_dataset import check_config
-from mmdet_centernet2.cli.own_config import Plan, fit_time, make_plan, write_config
-from mmdet_centernet2.cli.own_data import OwnData, find_data
+from mmdet_centernet2.cli.own_config import fit_time, make_plan, write_config
+from mmdet_centernet2.cli.own_data import find_data
 from mmdet_centernet2.cli.report import write_report
 from mmdet_centernet2.cli.why import write_page
 from mmdet_centernet2.cli.work_dir import lock_work_dir
@@ -56,27 +57,27 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text)
     if not match:
-        raise ValueError(text)
+        raise ArgumentTypeError(f'{text!r} is no time such as 90s, 20m or 2h')
     return float(match[1]) * {'': 1, 's': 1, 'm': 60, 'h': 3600}[match[2]]
 
 
-def train(args: Namespace, say: Say = print) -> dict[str, float]:
-    """Do all of it, or go on where a call was interrupted; gives metrics of the best checkpoint."""
+def train(args: Namespace) -> None:
+    """Do all of it, or go on where a call was interrupted."""
     start = time.monotonic()
+    say = partial(print, flush=True, file=sys.stdout)  # not what is redirected later
     out = Path(args.out or Path('runs') / Path(args.data).resolve().stem).resolve()
     config = out / 'config.py'
     if config.is_file():
-        given = [name for name in ('model', 'time', 'epochs') if getattr(args, name) is not None]
-        if given:
-            raise PreflightError(
-                f'--{given[0]} was given, but {config} is there already and decides. Edit it, or '
-                'choose another folder with --out.'
-            )
-        say(f'{config} is there: going on with it.')
+        for name in ('model', 'time', 'epochs', 'from_above'):
+            if getattr(args, name):
+                raise PreflightError(
+                    f'--{name.replace("_", "-")} was given, but {config} is there already and '
+                    'decides. Edit it, or choose another folder with --out.'
+                )
+        say(f'{config} is there: going on with it, on the data that it names.')
     else:
-        out.mkdir(parents=True, exist_ok=True)
         try:
-            _settle(args, out, config, say, start)
+            _settle(args, config, say, start)
         except BaseException:
             config.unlink(missing_ok=True)
             raise
@@ -92,7 +93,6 @@ AP50 {metrics['mAP_50']:.3f}   on images that training never saw
 Next, detect in other images:
   centernet2 predict IMAGES {out}/config.py {out}/checkpoint.pth
 Better: more labelled images, a longer --time, or edit {out}/config.py and run it with --out""")
-    return metrics
 
 
 def load(config: Path, args: Namespace) -> Config:
@@ -105,9 +105,10 @@ def load(config: Path, args: Namespace) -> Config:
     return cfg
 
 
-def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) -> None:
+def _settle(args: Namespace, config: Path, say: Say, start: float) -> None:
     """Find the data, check them, choose a schedule and write the config."""
-    data = find_data(args.data, out, args.seed)
+    data = find_data(args.data, config.parent, args.seed)
+    config.parent.mkdir(parents=True, exist_ok=True)
     say(
         f'{args.data}: {data.kind}; {data.train.images} images with {data.train.boxes} boxes to '
         f'train on, {data.val.images} with {data.val.boxes} held out; {len(data.classes)} classes: '
@@ -119,36 +120,34 @@ def _settle(args: Namespace, out: Path, config: Path, say: Say, start: float) ->
     plan = make_plan(data, get_device() != 'cpu', args.model, args.epochs, args.from_above)
     write_config(config, data, plan, args.data)
     say('Checking labels and images ...')
-    path = out / 'check.txt'
+    path = config.with_name('check.txt')
     with path.open('w') as file, redirect_stdout(StringIO()):  # of progress bars
         console = Console(file=file, soft_wrap=True, highlight=False)
-        faults = check_config(load(config, args), out / 'labels.png', console=console)
+        faults = check_config(load(config, args), config.with_name('labels.png'), console)
     if faults:
         lines = path.read_text().splitlines()
         say('\n'.join(line for line in lines if line.startswith('FAULT')))
         raise PreflightError(f'{args.data}: {faults} faults, listed above; mend them first.')
     if args.time:
-        plan = _fit(plan, args, config, data, say, start)
+        say(f'Measuring {_PROBE} iterations ...')
+        pace = _measure(load(config, args))
+        evaluation = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2 * data.val.images
+        left = args.time - (time.monotonic() - start) - _REPORT
+        plan = fit_time(plan, left, pace, evaluation + _SAVING)
         write_config(config, data, plan, args.data)
     say(f'{config}: {plan.model}, {plan.iters} iterations of {plan.batch} images')
 
 
-def _fit(plan: Plan, args: Namespace, config: Path, data: OwnData, say: Say, start: float) -> Plan:
-    """Measure some iterations, then make the plan fit what is left of the time."""
-    say(f'Measuring {_PROBE} iterations ...')
-    with tempfile.TemporaryDirectory() as folder:
-        cfg = load(config, args)
+def _measure(cfg: Config) -> float:
+    """Median seconds of an iteration."""
+    cfg.train_cfg.max_iters = _PROBE
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint = None
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         cfg.work_dir = folder
-        cfg.train_cfg.max_iters = _PROBE
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        cfg.default_hooks.checkpoint = None
         runner = build_runner(cfg)
-        with redirect_stdout(StringIO()):
-            runner.train()
-    pace = median(runner.message_hub.get_scalar('train/time').data[0][1:])
-    one_image = pace / plan.batch / 3 * (plan.size / plan.crop) ** 2
-    left = args.time - (time.monotonic() - start) - _REPORT
-    return fit_time(plan, left, pace, one_image * data.val.images + _SAVING)
+        runner.train()
+    return median(runner.message_hub.get_scalar('train/time').data[0][1:])
 
 
 class Progress(Hook):
@@ -210,12 +209,6 @@ def run(cfg: Config, say: Say) -> dict[str, float]:
     say('Writing the report ...')
     model = runner.model.eval()
     model.dataset_meta = runner.test_dataloader.dataset.metainfo
-    (out / 'why').mkdir(exist_ok=True)
-
-    def explain(sample: DetDataSample) -> str:
-        name = f'{Path(sample.img_path).name}.html'
-        write_page(out / 'why' / name, model, cfg, Path(sample.img_path))
-        return f'why/{quote(name)}'
-
+    explain = partial(write_page, model=model, cfg=cfg)
     write_report(out / 'report.html', cfg, progress.samples, history, explain)
     return metrics

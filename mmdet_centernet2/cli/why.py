@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -16,21 +15,22 @@ import torch
 from markupsafe import Markup
 from mmcv.transforms import Compose
 from mmdet.structures.bbox import bbox_overlaps, scale_boxes
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.checkpoint.zoo import find_config
+from mmdet_centernet2.cli.checks import check_devices, load_config
 from mmdet_centernet2.cli.image_demo import build_inferencer
-from mmdet_centernet2.cli.report import data_uri, embedded_photo, render
+from mmdet_centernet2.cli.report import data_uri, photo_uri, render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
 from mmdet_centernet2.utils.errors import PreflightError
 
 _PICTURE = 1400  # pixels of the longer edge, at most
-_PROPOSALS, _SUPPRESSED = 800, 400  # so many are kept in a page
-_JPEG_QUALITY = 88
+_REJECTED, _SUPPRESSED = 600, 400  # so many are kept in a page
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
@@ -62,20 +62,35 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--out', default='why.html', help='page, or folder of pages (%(default)s)')
 
 
-def why(args: Namespace, say: Callable[[str], None] = print) -> None:
+def why(args: Namespace) -> None:
     """Write a page for each image, and say so."""
-    images, config, checkpoint = split_words(args.words)
-    with redirect_stdout(StringIO()):
-        inferencer = build_inferencer(config, checkpoint, args.device, show_progress=False)
+    images, *names = split_words(args.words)
+    model, cfg = load_model(*names, args.device)
     out = Path(args.out)
+    one = len(images) == 1 and out.suffix == '.html'
+    folder = out.with_suffix('') if out.suffix == '.html' else out
     for path in map(Path, images):
-        page = out if out.suffix == '.html' and len(images) == 1 else out / f'{path.name}.html'
+        page = out if one else folder / f'{path.name}.html'
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_page(page, inferencer.model, inferencer.cfg, path)
-        say(f'{page} ({page.stat().st_size / 2**20:.1f} MB)')
+        write_page(page, path, model, cfg)
+        print(f'{page} ({page.stat().st_size / 2**20:.1f} MB)', flush=True)
 
 
-def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
+def load_model(config: str, checkpoint: str, device: str | None) -> tuple[nn.Module, Config]:
+    """A detector and its config.
+
+    Raises:
+        UserError: If config, checkpoint and device cannot be used together.
+    """
+    args = Namespace(config=config, device=device)
+    check_devices(args)
+    require_full_match(load_config(args), checkpoint)
+    with redirect_stdout(StringIO()):
+        inferencer = build_inferencer(config, checkpoint, device)
+    return inferencer.model, inferencer.cfg
+
+
+def write_page(page: Path, path: str | Path, model: nn.Module, cfg: Config) -> None:
     """Write the page of the image at ``path``.
 
     ``model`` is a CenterNet2 or CenterNet detector with ``dataset_meta``.
@@ -84,22 +99,20 @@ def write_page(page: Path, model: nn.Module, cfg: Any, path: Path) -> None:
     if picture is None:
         raise PreflightError(f'{path} cannot be read as an image.')
     height, width = picture.shape[:2]
-    jpeg = embedded_photo(picture, _PICTURE, _JPEG_QUALITY)
-    data = gather(model, cfg, path) | dict(width=width, height=height, jpeg=jpeg)
+    data = gather(model, cfg, path)
+    data |= dict(width=width, height=height, jpeg=photo_uri(picture, _PICTURE))
     text = json.dumps(data, separators=(',', ':')).replace('<', '\\u003c')
-    name = Path(cfg.filename).name if cfg.filename else type(model).__name__
-    page.write_text(
-        render('why.html', title=path.name, model=name, data=Markup(text)), encoding='utf-8'
-    )
+    names = dict(title=Path(path).name, model=Path(cfg.filename).name)
+    render(page, 'why.html', **names, data=Markup(text))
 
 
 @torch.no_grad()
-def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
+def gather(model: nn.Module, cfg: Config, path: str | Path) -> dict[str, Any]:
     """All that led to an image's detections, with boxes in pixels of the image.
 
     Returns:
         ``classes``, ``colours``; ``levels`` with the heat map of each;
-        ``proposals`` before NMS, best first; ``detections``; and what was
+        ``proposals``, first those that NMS kept; ``detections``; and what was
         classified and not reported, ``suppressed``. Where a box was suppressed, ``by``
         is the index of the one that overlaps it, by ``iou``; else -1.
     """
@@ -112,7 +125,7 @@ def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
     meta = data['data_samples'][0].metainfo
     features = model.extract_feat(data['inputs'])
     heat_logits, ltrbs = head(features)
-    proposals, kept, rows = _proposals(head, heat_logits, ltrbs)
+    proposals, kept = _proposals(head, heat_logits, ltrbs)
     to_image = [1 / factor for factor in meta['scale_factor']]
     proposals.box = scale_boxes(proposals.box, to_image)
     proposals.cell = scale_boxes(proposals.cell, to_image)
@@ -124,14 +137,13 @@ def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
         everything.bboxes = scale_boxes(everything.bboxes, to_image)
         suppressed = _as_dicts(_suppressed(everything, found, roi_head.test_cfg.nms.iou_threshold))
         more = dict(
-            proposal=rows[found.proposal_indices],
+            proposal=found.proposal_indices,
             proposal_score=found.proposal_scores,
             probs=found.class_probs,
             stages=found.stage_probs,
         )
     else:
-        test_cfg = ConfigDict(head.test_cfg, explain=True)
-        (found,) = head.predict_by_feat(heat_logits, ltrbs, [meta], test_cfg, rescale=True)
+        (found,) = head.predict_by_feat(heat_logits, ltrbs, [meta], rescale=True)
         suppressed, more = [], {}  # the score is the heat map's
     detections = InstanceData(box=found.bboxes, label=found.labels, score=found.scores, **more)
     names = list(model.dataset_meta['classes'])
@@ -147,34 +159,29 @@ def gather(model: nn.Module, cfg: Any, path: Path) -> dict[str, Any]:
 
 def _proposals(
     head: nn.Module, heat_logits: list[Tensor], ltrbs: list[Tensor]
-) -> tuple[InstanceData, InstanceData, Tensor]:
-    """Candidates before NMS, best first; those that it keeps; and their places among the first.
-
-    Candidates have a ``cell``, x1 y1 x2 y2 in input pixels.
-    """
+) -> tuple[InstanceData, InstanceData]:
+    """Candidates, first those that NMS keeps, then the best others; and what NMS gives."""
     cfg = head.test_cfg
-    candidates = center_decoder.decode(
-        heat_logits, ltrbs, head.strides, cfg.score_thr, cfg.nms_pre, head.sqrt_score
-    )
-    (kept,) = center_decoder.select(candidates, cfg.get('nms'), cfg.max_per_img)
-    cells = []
-    for logits, stride in zip(heat_logits, head.strides):
-        places = center_decoder._best_pairs(logits, min(cfg.nms_pre, logits.numel()))[2][0]
-        width = logits.size(-1)
-        corner = torch.stack([places % width, places // width], -1) * stride
-        cells.append(torch.cat([corner, corner + stride], -1))
-    columns = zip(('box', 'score', 'label', 'level'), (values[0] for values in candidates))
-    rows = InstanceData(**dict(columns), cell=torch.cat(cells).float())
-    order = rows.score.argsort(descending=True, stable=True)[:_PROPOSALS]
-    rows = rows[order[rows.score[order] > 0]]
-    same = (rows.box[:, None] == kept.bboxes).all(-1) & (rows.label[:, None] == kept.labels)
-    rows.kept = same.any(1)
-    places = torch.where(same.any(0), same.int().argmax(0) if len(rows) else -1, -1)
+    settings = head.strides, cfg.score_thr, cfg.nms_pre, head.sqrt_score
+    candidates = center_decoder.decode(heat_logits, ltrbs, *settings)
+    # half a stride to each side of its centre, a box is the cell
+    halves = [torch.full_like(each, 0.5) for each in ltrbs]
+    cells = center_decoder.decode(heat_logits, halves, *settings).boxes
+    columns = zip(('box', 'score', 'label', 'level', 'cell'), (*candidates, cells))
+    rows = InstanceData(**{name: values[0] for name, values in columns})
+    # `levels` are handed on: as numbers they tell which candidates are kept
+    numbers = torch.arange(len(rows), device=rows.score.device)
+    numbered = candidates._replace(levels=numbers[None])
+    (kept,) = center_decoder.select(numbered, cfg.get('nms'), cfg.max_per_img)
+    order = rows.score.argsort(descending=True, stable=True)
+    rejected = order[(rows.score[order] > 0) & ~torch.isin(order, kept.levels)][:_REJECTED]
+    rows = rows[torch.cat([kept.levels, rejected])]
+    kept.levels = rows.level[: len(kept)]
+    rows.kept = numbers[: len(rows)] < len(kept)
     threshold = cfg.nms.iou_threshold if cfg.get('nms') else 1.0
     rows.iou, by = _suppressed_by(rows.box, rows.label, kept, threshold)
-    by[rows.kept] = -1
-    rows.by = torch.cat([places, places.new_full((1,), -1)])[by]
-    return rows, kept, places
+    rows.by = torch.where(rows.kept, -1, by)
+    return rows, kept
 
 
 def _suppressed(everything: InstanceData, found: InstanceData, threshold: float) -> InstanceData:
@@ -220,8 +227,7 @@ def _level(logits: Tensor, stride: int, meta: dict) -> dict[str, Any]:
         stride=int(stride),
         size=[width, height],
         cell=cell,
-        extent=[cell[0] * width, cell[1] * height],
         best=float(values.max()) / 255,
         values=values.flatten().tolist(),
-        png=data_uri(picture, '.png'),
+        png=data_uri(picture),
     )

@@ -45,8 +45,13 @@ def report(tmp_path_factory):
     """The report of a made-up training: boxes of the labels, moved a little."""
     folder = tmp_path_factory.mktemp('report')
     images = make_images()
-    write_coco(folder / 'data', images)
-    labels = str(folder / 'data' / 'labels.json')
+    labels = write_coco(folder / 'data', images) / 'labels.json'
+    content = json.loads(labels.read_text())
+    for image in (*content['images'], *content['annotations']):  # some tools write text
+        key = 'image_id' if 'image_id' in image else 'id'
+        image[key] = f'image {image[key]}'
+    labels.write_text(json.dumps(content))
+    labels = str(labels)
     rng = np.random.default_rng(0)
     samples = []
     for number, (_, boxes) in enumerate(images):
@@ -55,7 +60,7 @@ def report(tmp_path_factory):
         xyxy = found[:, 1:].copy()
         xyxy[:, 2:] += xyxy[:, :2]
         sample = DetDataSample(
-            metainfo=dict(img_id=number, img_path=str(folder / 'data' / f'{number}.png'))
+            metainfo=dict(img_id=f'image {number}', img_path=str(folder / 'data' / f'{number}.png'))
         )
         sample.pred_instances = InstanceData(
             bboxes=torch.from_numpy(xyxy + rng.normal(0, 1, xyxy.shape)),
@@ -77,7 +82,7 @@ def report(tmp_path_factory):
     names = ('val/coco/bbox_mAP', 'val/coco/bbox_mAP_50', 'train/loss', 'train/s0.loss_bbox')
     history = {name: SimpleNamespace(data=(np.linspace(0.1, 0.6, 20), None)) for name in names}
     cv2.imwrite(str(folder / 'labels.png'), np.zeros((90, 140, 3), np.uint8))
-    write_report(folder / 'report.html', cfg, samples, history)
+    write_report(folder / 'report.html', cfg, samples, history, lambda page, image: page.touch())
     return folder / 'report.html'
 
 
@@ -119,7 +124,7 @@ def detector():
 
 def test_why(browser_page, detector, picture):
     page, path = browser_page, picture.with_name('why.html')
-    write_page(path, *detector, picture)
+    write_page(path, picture, *detector)
     page.goto(f'file://{path}')
     story = page.locator('#story')
     assert '√(' in story.inner_text()  # the best detection is explained at first

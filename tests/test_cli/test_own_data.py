@@ -1,10 +1,12 @@
 """Folders of labelled images, found by looking and read as COCO data."""
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from mmdet_centernet2.cli.own_data import find_data, split_images
 from mmdet_centernet2.utils.errors import PreflightError
@@ -56,6 +58,18 @@ def test_a_path_of_another_machine_is_passed_over(tmp_path):
     text = (folder / 'data.yaml').read_text()
     (folder / 'data.yaml').write_text(f'path: ../datasets/shapes\n{text}')
     assert find_data(folder, tmp_path / 'out').train.images == 9
+
+
+def test_an_image_that_exif_turns_has_the_size_that_training_sees(tmp_path):
+    folder = write_yolo(tmp_path / 'data', make_images())
+    path = folder / 'images' / 'train' / '0.png'
+    with Image.open(path) as image:
+        width, height = image.size
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 6  # turned by a quarter
+        image.save(path, exif=exif)
+    first = find_data(folder, tmp_path / 'out').train.content['images'][0]
+    assert (first['width'], first['height']) == (height, width)
 
 
 def test_image_sets_of_voc_are_the_split(tmp_path):
@@ -122,6 +136,21 @@ def _unknown_class(folder):
     (folder / 'labels' / 'train' / '0.txt').write_text('5 0.5 0.5 0.1 0.1')
 
 
+def _broken_yaml(folder):
+    write_yolo(folder, make_images())
+    (folder / 'data.yaml').write_text('train: images/train\nnames: [cat\n')
+
+
+def _names_of_text(folder):
+    write_yolo(folder, make_images())
+    (folder / 'data.yaml').write_text('train: images/train\nnames: cat\n')
+
+
+def _no_training_labels(folder):
+    write_yolo(folder, make_images())
+    shutil.rmtree(folder / 'labels' / 'train')
+
+
 def _lost_images(folder):
     write_coco(folder, make_images())
     for path in folder.glob('*.png'):
@@ -151,6 +180,9 @@ def _no_boxes(folder):
         (_no_yaml, 'neither a classes.txt .* nor a data.yaml'),
         (_bad_line, '0.txt, line 1: .*3 numbers after the class'),
         (_unknown_class, '0.txt, line 1: .*class 5, there are 2'),
+        (_broken_yaml, 'data.yaml cannot be read .*line 3'),
+        (_names_of_text, 'names must be a list'),
+        (_no_training_labels, 'labels of the train part hold no box'),
         (_lost_images, "image '0.png' is in none of the usual places"),
         (_unnamed_parts, 'several COCO files.*a/labels.json, b/labels.json'),
         (_broken_xml, '0.xml is no file of Pascal VOC'),

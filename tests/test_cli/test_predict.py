@@ -101,6 +101,15 @@ def test_a_video_by_onnxruntime(video, tmp_path, capsys):
     assert [each['label_names'][0] for each in found] == ['light'] * FRAMES
 
 
+def test_options_of_the_demo(model, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((40, 50, 3), np.uint8))
+    for number, words in enumerate((model, [write_model(tmp_path / 'model.onnx')])):
+        out = tmp_path / str(number)
+        predict(tmp_path / 'a.png', *words, '--out-dir', out, '--no-save-vis', '--print-result')
+        assert '"label_names"' in capsys.readouterr().out
+        assert [path.name for path in out.rglob('*')] == ['preds', 'a.json']
+
+
 def test_what_is_no_video(tmp_path, capsys):
     broken = tmp_path / 'broken.MP4'
     broken.write_bytes(b'\0' * 99)

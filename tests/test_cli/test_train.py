@@ -91,9 +91,10 @@ def test_called_again_it_goes_on(done, capsys):
     main(['train', str(out.parent / 'shapes'), '--out', str(out), *QUICK[2:]])
     said = capsys.readouterr().out
     assert 'going on with it' in said and 'Resuming from' in said
-    with pytest.raises(SystemExit):
-        main(['train', str(out.parent / 'shapes'), '--out', str(out), '--epochs', '9'])
-    assert '--epochs was given' in capsys.readouterr().err
+    for words in (['--epochs', '9'], ['--from-above']):
+        with pytest.raises(SystemExit):
+            main(['train', str(out.parent / 'shapes'), '--out', str(out), *words])
+        assert f'{words[0]} was given' in capsys.readouterr().err
 
 
 def test_another_form_in_a_given_time(tmp_path, capsys):

@@ -132,10 +132,16 @@ def test_the_command(image, tmp_path, capsys):
     assert data['classes'] == list(classes)  # and did not end the script
     assert page.stat().st_size < 5e6
     assert 'image &lt;b&gt;.png' in page.read_text()
-    main(
-        ['why', str(image), str(image), *files, '--out', str(tmp_path / 'pages'), '--device', 'cpu']
-    )
-    assert list((tmp_path / 'pages').iterdir())
+    other = image.with_name('other.png')
+    cv2.imwrite(str(other), np.zeros((60, 60, 3), np.uint8))
+    main(['why', str(image), str(other), *files, '--out', str(page), '--device', 'cpu'])
+    names = {path.name for path in (tmp_path / 'why').iterdir()}
+    assert names == {'image <b>.png.html', 'other.png.html'}
     with pytest.raises(SystemExit):
         main(['why', str(tmp_path / 'no.png'), *files, '--out', str(page)])
     assert 'no.png cannot be read' in capsys.readouterr().err
+    cfg.model.roi_head.bbox_head.num_classes = 3
+    cfg.dump(tmp_path / 'config.py')
+    with pytest.raises(SystemExit):
+        main(['why', str(image), *files, '--out', str(page)])
+    assert 'was trained for 80 classes, the config has 3' in capsys.readouterr().err
