@@ -78,7 +78,7 @@ def test_loss_backward_and_predict(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, waits, calls', [(FAMILIES[1], 34, 2060), (FAMILIES[2], 22, 1600)])
+@pytest.mark.parametrize('name, waits, calls', [(FAMILIES[1], 34, 2030), (FAMILIES[2], 22, 1600)])
 def test_waits_and_operators_of_a_training_step(name, waits, calls):
     """With 16 images. 16 waits are for NMS, none for the data."""
     model = build(name).train()

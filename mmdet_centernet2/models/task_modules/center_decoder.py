@@ -113,15 +113,17 @@ def select(
     """
     found = []
     for boxes, scores, labels, levels in zip(*candidates):
-        image = InstanceData(bboxes=boxes, scores=scores, labels=labels, levels=levels)
+        image = InstanceData(bboxes=boxes, labels=labels, levels=levels)
         if scores.device.type == 'cpu':  # elsewhere it costs a sync, here padding costs more
-            image = image[scores >= 0]
+            valid = scores >= 0
+            image, scores = image[valid], scores[valid]
         if nms is None:
-            image = image[image.scores.sort(descending=True).indices]
+            scores, keep = scores.sort(descending=True)
         else:
-            dets, keep = batched_nms(image.bboxes, image.scores, image.labels, nms, max_per_img)
-            image = image[keep]
-            image.scores = dets[:, 4]  # lower after soft NMS
+            dets, keep = batched_nms(image.bboxes, scores, image.labels, nms, max_per_img)
+            scores = dets[:, 4]  # lower after soft NMS
+        image = image[keep]
+        image.scores = scores
         found.append(image)
     scores = torch.cat([each.scores for each in found]).cpu().numpy()
     ends = np.cumsum([len(each) for each in found])
