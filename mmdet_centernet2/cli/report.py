@@ -107,7 +107,7 @@ def write_report(
         doubtful=diagnostics['label_errors'][:10],
         confusion=_svg(plot.confusion_matrix(result.confusion_matrix(min_score=_SHOWN))[0]),
         pr_curve=_svg(plot.pr_curve(result, iou_thr=0.5, top_n=_CURVES)[0]),
-        curves=_training_curves(history, cfg.train_cfg.val_interval),
+        curves=_training_curves(history, cfg.train_cfg),
         statistics=data_uri(cv2.imread(str(labels))) if labels.is_file() else None,
     )
 
@@ -196,14 +196,14 @@ def _svg(figure: Figure) -> Markup:
     return Markup(buffer.getvalue()[buffer.getvalue().index('<svg') :])
 
 
-def _training_curves(history: Mapping[str, Any], interval: int) -> Markup:
+def _training_curves(history: Mapping[str, Any], schedule: Mapping[str, Any]) -> Markup:
     values = {name: [float(v) for v in scalar.data[0]] for name, scalar in history.items()}
     figure = Figure(figsize=(11, 7))
-    above, below = figure.subplots(2, 1)
+    above, below = figure.subplots(2, 1, sharex=True)
     for name, label in (('mAP', 'AP'), ('mAP_50', 'AP50')):
         figures = values.get(f'val/coco/bbox_{name}', [])
-        steps = interval * np.arange(1, len(figures) + 1)
-        above.plot(steps, figures, 'o-', label=label, markersize=3)
+        steps = schedule['val_interval'] * np.arange(1, len(figures) + 1)
+        above.plot(steps.clip(max=schedule['max_iters']), figures, 'o-', label=label, markersize=3)
     above.set(ylabel='on held-out images', ylim=(0, None))
     for name, losses in sorted(values.items()):
         if name.startswith('train/') and 'loss' in name and name != 'train/loss' and losses:

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from onnx import TensorProto, helper, numpy_helper
 
 from mmdet_centernet2.cli.main import main
-from mmdet_centernet2.runtime import demo
+from mmdet_centernet2.runtime import Detections, demo
+from mmdet_centernet2.runtime.tiles import TiledDetector
 from tests.paths import CONFIGS
 from tests.test_deploy.stand_in import INFO, write_model
 
@@ -208,6 +209,25 @@ def test_an_object_on_the_border_of_tiles_is_found_once(box, tmp_path):
     assert tiled == [list(box)]  # in a tile, not in the whole picture at a seventh of its size
     drawn = cv2.imread(str(tmp_path / 'vis/large.png'))
     assert (drawn != image).any(-1)[y1 - 4 : y2 + 4, x1 - 4 : x2 + 4].any()
+
+
+def test_a_piece_does_not_take_the_place_of_the_whole():
+    """Though the detector is surer of what the edge of a tile cuts."""
+    image = np.zeros((128, 192, 3), np.uint8)
+    image[50:90, 70:90] = 255
+
+    def detect(images):
+        (tile,) = images
+        rows, columns = tile[..., 0].nonzero()
+        if not len(rows) or tile.shape == image.shape:
+            return [Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]
+        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
+        whole = (box[2:] - box[:2] == [20, 40]).all()
+        return [Detections(box[None], np.array([0.5 if whole else 0.9]), np.zeros(1, int))]
+
+    detect.info = None
+    (found,) = TiledDetector(detect, 64, 0.5, 0.3)([image])
+    assert found.bboxes.tolist() == [[70, 50, 90, 90]] and found.scores == [0.5]
 
 
 @pytest.mark.parametrize('by', ['mmdet', 'onnxruntime'])
