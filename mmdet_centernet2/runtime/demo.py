@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os.path as osp
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -46,7 +48,7 @@ def add_detect_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add('--out-dir', default='outputs', help='folder for pictures (vis/) and results (preds/)')
     add('--pred-score-thr', type=float, default=0.3, help='smallest score of a box that is drawn')
-    add('--batch-size', type=int, default=1)
+    add('--batch-size', type=int, default=1, help='images detected on at once')
     add('--tile', type=int, metavar='SIZE', help='side of tiles, in pixels, for large pictures')
     add('--overlap', type=float, default=0.2, help='of tiles, as a part of their side')
     add('--no-save-vis', action='store_true', help='write no pictures')
@@ -70,8 +72,6 @@ def run(args: Namespace, inputs: Sequence[str]) -> None:
     Raises:
         DeployedModelError: If the inputs or the model cannot be used.
     """
-    if args.batch_size < 1:
-        raise DeployedModelError('--batch-size must be at least 1.')
     files = [path for each in inputs for path in list_images(each)]
     detect(Detector(args.model, args.backend, args.device, args.threads), files, args)
 
@@ -89,16 +89,30 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
         DeployedModelError: If a file cannot be read or written, or for tiles
             that cannot be had.
     """
+    if args.batch_size < 1:
+        raise DeployedModelError('--batch-size must be at least 1.')
     if args.tile is not None:
         detector = TiledDetector(detector, args.tile, args.overlap, args.pred_score_thr)
-    stems = Counter(path.stem for path in files)
-    # a.jpg and a.png do not share a file
-    names = {path: path.stem if stems[path.stem] == 1 else path.name for path in files}
+    names = _names(files)
     images = {path: name for path, name in names.items() if not is_video(path)}
     if images:
         _detect_images(detector, images, args)
-    for path in filter(is_video, files):
+    for path in filter(is_video, names):
         _detect_video(detector, path, names[path], args)
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """What each file's results are called: its stem, or as much of its path as no other has."""
+    stems = Counter(path.stem for path in set(files))
+    names = Counter(path.name for path in set(files))
+
+    def name_of(path: Path) -> str:
+        if stems[path.stem] == 1:
+            return path.stem
+        in_full = '_'.join(path.relative_to(path.anchor).parts)
+        return path.name if names[path.name] == 1 else in_full
+
+    return {path: name_of(path) for path in files}
 
 
 def _where(args: Namespace) -> str:
@@ -125,69 +139,72 @@ def _detected(
         raise failed
 
 
-def _as_json(found: Detections, detector: Detector, args: Namespace) -> str:
-    wanted = args.print_result or not args.no_save_pred  # masks need pycocotools
-    return json.dumps(found.as_dict(detector.info.classes)) if wanted else ''
+def _results(
+    detector: Detector,
+    frames: Iterator[np.ndarray],
+    titles: Iterable[str],
+    args: Namespace,
+    **progress: Any,
+) -> Iterator[tuple[np.ndarray | None, str]]:
+    """The picture and the JSON of each frame, as far as they are wanted."""
+    best = []
+    found_in = tqdm(_detected(detector, frames, args.batch_size), **progress)
+    for (pixels, found), title in zip(found_in, titles):
+        picture, text = None, ''
+        if not args.no_save_vis:
+            picture = draw(pixels, found, detector.info, args.pred_score_thr)
+        if args.print_result or not args.no_save_pred:  # masks need pycocotools
+            text = json.dumps(found.as_dict(detector.info.classes))
+        if args.print_result:
+            tqdm.write(f'{title}: {text}')
+        yield picture, text
+        best.append(float(max(found.scores, default=0)))
+    below = [score for score in best if score <= args.pred_score_thr]
+    if below:
+        advice = f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
+        print(
+            f'No box above {args.pred_score_thr} in {len(below)} of {len(best)} '
+            f'{progress["unit"]}s{advice if max(below) else ""}.'
+        )
 
 
 def _detect_video(detector: Detector, path: Path, name: str, args: Namespace) -> None:
     """Write the video with boxes, and a list of what is found in each frame."""
-    video, folder, best = Video(path), Path(args.out_dir), []
+    video, folder, start = Video(path), Path(args.out_dir), time.monotonic()
+    titles = (f'{path}, frame {number}' for number in count())
+    progress = dict(desc=path.name, total=video.count or None, unit='frame')
     with ExitStack() as files:  # whole files after an interruption, too
         if not args.no_save_vis:
             writer = video.writer(folder / 'vis' / f'{name}.mp4')
             files.callback(writer.release)
         if not args.no_save_pred:
             (folder / 'preds').mkdir(parents=True, exist_ok=True)
-            results = files.enter_context(open(folder / 'preds' / f'{name}.json', 'w'))
-            results.write(f'{{"fps": {video.fps}, "frames": [')
-            files.callback(results.write, '\n]}\n')
-        found_in = _detected(detector, iter(video), args.batch_size)
-        progress = tqdm(found_in, path.name, video.count or None, unit='frame')
-        for pixels, found in progress:
-            if not args.no_save_vis:
-                writer.write(draw(pixels, found, detector.info, args.pred_score_thr))
-            text = _as_json(found, detector, args)
+            preds = files.enter_context(open(folder / 'preds' / f'{name}.json', 'w'))
+            preds.write(f'{{"fps": {video.fps}, "frames": [')
+            files.callback(preds.write, '\n]}\n')
+        results = _results(detector, iter(video), titles, args, **progress)
+        for number, (picture, text) in enumerate(results):
+            if picture is not None:
+                writer.write(picture)
             if not args.no_save_pred:
-                results.write(f'{"," if best else ""}\n{text}')
-            if args.print_result:
-                tqdm.write(f'{path}, frame {len(best)}: {text}')
-            best.append(float(max(found.scores, default=0)))
-        rate = len(best) / progress.format_dict['elapsed']
-    print(f'{path}: {len(best)} frames are done, {rate:.1f} a second{_where(args)}.')
-    _tell_empty(best, args.pred_score_thr, 'frames')
+                preds.write(f'{"," if number else ""}\n{text}')
+    rate = (number + 1) / (time.monotonic() - start)
+    print(f'{path}: {number + 1} frames are done, {rate:.1f} a second{_where(args)}.')
 
 
 def _detect_images(detector: Detector, images: Mapping[Path, str], args: Namespace) -> None:
     """Write a picture with boxes, and what is found, of each."""
-    folder, best = Path(args.out_dir), []
+    folder = Path(args.out_dir)
     frames = (read_image(path, detector.info.decoder) for path in images)
-    found_in = _detected(detector, frames, args.batch_size)
-    progress = tqdm(found_in, 'Inference', len(images), unit='image')
+    progress = dict(desc='Inference', total=len(images), unit='image')
+    results = _results(detector, frames, map(str, images), args, **progress)
     try:
-        for (pixels, found), (path, name) in zip(progress, images.items()):
-            if not args.no_save_vis:
-                picture = draw(pixels, found, detector.info, args.pred_score_thr)
-                write_image(folder / 'vis' / path.name, picture)
-            text = _as_json(found, detector, args)
+        for (picture, text), (path, name) in zip(results, images.items()):
+            if picture is not None:
+                write_image(folder / 'vis' / (path.name if name == path.stem else name), picture)
             if not args.no_save_pred:
                 (folder / 'preds').mkdir(parents=True, exist_ok=True)
                 (folder / 'preds' / f'{name}.json').write_text(text)
-            if args.print_result:
-                tqdm.write(f'{path}: {text}')
-            best.append(float(max(found.scores, default=0)))
     except ImageError as error:
         raise ImageError(f'{error} The images before it are done{_where(args)}.') from error
     print(f'{len(images)} images are done{_where(args)}.')
-    _tell_empty(best, args.pred_score_thr, 'images')
-
-
-def _tell_empty(best: list[float], score_thr: float, things: str) -> None:
-    """Say in how many images or frames nothing reaches the threshold."""
-    below = [score for score in best if score <= score_thr]
-    if below:
-        advice = f'; the best score there is {max(below):.4f}: lower --pred-score-thr to draw it'
-        print(
-            f'No box above {score_thr} in {len(below)} of {len(best)} {things}'
-            f'{advice if max(below) else ""}.'
-        )

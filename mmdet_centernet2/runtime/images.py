@@ -36,8 +36,8 @@ def list_images(inputs: str | Path) -> list[Path]:
         raise DeployedModelError(
             f'folder {inputs} holds no image (a file ending in {" ".join(ENDINGS)}).'
         )
-    if len(images) < len(files):
-        skipped = [each.name for each in files if each not in set(images)]
+    skipped = [each.name for each in files if each.suffix.lower() not in ENDINGS]
+    if skipped:
         more = ', ...' if len(skipped) > 10 else ''
         print(
             f'{len(skipped)} files of {inputs} are skipped, as they do not end in '
@@ -87,16 +87,18 @@ def read_image(path: str | Path, decoder: str = 'cv2') -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write pixels (h, w, 3), uint8, BGR; the ending names the format.
+    """Write pixels (h, w, 3), uint8, BGR; ``.png`` is added to an ending that cannot be written.
 
     Raises:
-        DeployedModelError: If it cannot be written.
+        DeployedModelError: If OpenCV cannot write the picture.
     """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS or ending == '.pgm':  # which is grey
+        path = path.with_name(f'{path.name}.png')
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        encoded = cv2.imencode(path.suffix, image)[1]
-    except cv2.error as error:
-        raise DeployedModelError(f'picture {path} cannot be written: {error}') from error
+    done, encoded = cv2.imencode(path.suffix, image)
+    if not done:
+        raise DeployedModelError(f'picture {path} cannot be written by OpenCV.')
     path.write_bytes(encoded.tobytes())
 
 

@@ -31,12 +31,12 @@ Check = Callable[[Any], bool]
 
 
 # Each makes a check: whether a value from JSON can be used.
+def _is(kind: type) -> Check:
+    return lambda v: isinstance(v, kind)
+
+
 def _number(low: float, high: float, kinds: Any = (int, float)) -> Check:
     return lambda v: isinstance(v, kinds) and not isinstance(v, bool) and low <= v <= high
-
-
-def _one_of(*choices: str) -> Check:
-    return lambda v: isinstance(v, str) and v in choices
 
 
 def _list(check: Check, length: int | None = None) -> Check:
@@ -45,26 +45,18 @@ def _list(check: Check, length: int | None = None) -> Check:
     )
 
 
-def _or_null(check: Check) -> Check:
-    return lambda v: v is None or check(v)
-
-
-def _is(kind: type) -> Check:
-    return lambda v: isinstance(v, kind)
-
-
 def _entry(check: Check, wanted: str, default: Any = MISSING) -> Any:
-    """A field with the check of its value, and what the value must be."""
+    """A field with the check of a value unlike the default, and what that must be."""
     return field(default=default, metadata=dict(check=check, wanted=wanted))
 
 
 _FLAG = (_is(bool), 'true or false')
 _SHARE = (_number(0, 1), 'a number from 0 to 1')
 _SIDES = (_list(_number(0, 2**15, int), 2), 'two whole numbers of pixels, up to 32768')
-_COLOURS = (_or_null(_list(_list(_number(0, 255, int), 3))), 'a list of RGB colours from 0 to 255')
-_MEAN = (_or_null(_list(_number(-1e6, 1e6), 3)), 'three numbers')
-_STD = (_or_null(_list(_number(1e-6, 1e6), 3)), 'three positive numbers')
-_LIBRARY = (_one_of(*INTERPOLATIONS), 'cv2 or pillow')
+_COLOURS = (_list(_list(_number(0, 255, int), 3)), 'a list of RGB colours from 0 to 255')
+_MEAN = (_list(_number(-1e6, 1e6), 3), 'three numbers')
+_STD = (_list(_number(1e-6, 1e6), 3), 'three positive numbers')
+_LIBRARY = (tuple(INTERPOLATIONS).__contains__, 'cv2 or pillow')
 _VERSION = f'a whole number up to {SCHEMA}; a newer one needs a newer mmdet_centernet2'
 
 
@@ -121,7 +113,7 @@ class ModelInfo:
     bgr_to_rgb: bool = _entry(*_FLAG, False)
     pad_divisor: int = _entry(_number(1, 2**12, int), 'a whole number from 1 to 4096', 1)
     pad_value: float = _entry(_number(-1e6, 1e6), 'a number', 0)
-    task: str = _entry(_one_of('bbox', 'mask'), 'bbox or mask', 'bbox')
+    task: str = _entry(('bbox', 'mask').__contains__, 'bbox or mask', 'bbox')
     image_size_input: bool = _entry(*_FLAG, False)
     decoder: str = _entry(*_LIBRARY, 'cv2')
     score_thr: float = _entry(*_SHARE, 0.0)
@@ -160,18 +152,15 @@ class ModelInfo:
 
 def _checked(cls: type, values: dict, faults: list[str], where: str = '') -> Any:
     """The dataclass of such values, if there are no ``faults``; they are added there."""
-    good = {}
-    for entry in fields(cls):
-        name, value = f'{where}{entry.name}', values.get(entry.name)
-        if entry.name not in values:
-            if entry.default is MISSING:
-                faults.append(f'{name!r} is missing')
-        elif not entry.metadata['check'](value):
-            faults.append(f'{name!r} is {reprlib.repr(value)}, not {entry.metadata["wanted"]}')
-        elif entry.name == 'resize':
-            good[entry.name] = _checked(ResizeInfo, value, faults, 'resize.')
-        else:
-            good[entry.name] = value
+    good = {key.name: values[key.name] for key in fields(cls) if key.name in values}
+    for key in fields(cls):
+        name, value = f'{where}{key.name}', good.get(key.name, key.default)
+        if value is MISSING:
+            faults.append(f'{name!r} is missing')
+        elif not (value is key.default or key.metadata['check'](value)):
+            faults.append(f'{name!r} is {reprlib.repr(value)}, not {key.metadata["wanted"]}')
+        elif key.name == 'resize':
+            good[key.name] = _checked(ResizeInfo, value, faults, 'resize.')
     return None if faults else cls(**good)
 
 

@@ -248,9 +248,13 @@ def test_tiles_by(by, model, tmp_path):
 
 @pytest.mark.parametrize(
     'words, reason',
-    [(['--tile', '0'], '--tile must be at least 1'), (['--tile', '9', '--overlap', '1'], '0.9')],
+    [
+        (['--tile', '0'], '--tile must be at least 1'),
+        (['--tile', '9', '--overlap', '1'], '0.9'),
+        (['--batch-size', '0'], '--batch-size must be at least 1'),
+    ],
 )
-def test_tiles_that_cannot_be_had(words, reason, tmp_path, capsys):
+def test_options_that_cannot_be_had(words, reason, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(SystemExit):
         predict(tmp_path / 'a.png', write_model(tmp_path / 'model.onnx'), *words)

@@ -41,7 +41,7 @@ from mmdet_centernet2.runtime import (
 )
 from mmdet_centernet2.runtime.detections import finish, paste_masks
 from mmdet_centernet2.runtime.drawing import class_colours, draw
-from mmdet_centernet2.runtime.images import read_image
+from mmdet_centernet2.runtime.images import ENDINGS, read_image
 from mmdet_centernet2.runtime.preprocess import prepare, resized_size, to_batch
 from tests.paths import ROOT
 from tests.test_deploy.stand_in import FIXED_BOX, INFO, write_model
@@ -553,6 +553,35 @@ def test_demo_refuses(inputs, reason, model, tmp_path, capsys):
     assert end.value.code == 2 and reason in capsys.readouterr().err
 
 
+def test_images_of_one_name_keep_their_results(photos, model, tmp_path):
+    """In one folder and in two; one that is given twice is done once."""
+    Image.fromarray(picture(50, 70, 9)).save(photos / 'b.jpg')
+    other = tmp_path / 'other'
+    shutil.copytree(photos, other)
+    out = tmp_path / 'out'
+    demo.main([str(photos), str(model), '--out-dir', str(out), '--no-save-vis'])
+    names = sorted(path.name for path in (out / 'preds').iterdir())
+    assert names == ['a.json', 'b.jpg.json', 'b.png.json', 'c.json']
+    args = demo.build_parser().parse_args(['', str(model), '--out-dir', str(out / 'two')])
+    demo.run(args, [str(photos), str(photos / 'b.jpg'), str(other / 'b.jpg')])
+    assert len(list((out / 'two/preds').iterdir())) == len(list((out / 'two/vis').iterdir())) == 5
+    demo.run(args, [str(photos), str(other)])
+    for folder in ('vis', 'preds'):
+        names = {path.name for path in (out / 'two' / folder).iterdir()}
+        for name in ('photos_b.png', 'other_b.png', 'photos_a.JPG', 'other_a.JPG'):
+            assert any(each.removesuffix('.json').endswith(name) for each in names)
+
+
+@pytest.mark.parametrize('ending', ENDINGS)
+def test_pictures_of_every_format(ending, model, tmp_path):
+    """OpenCV writes a grey format as an empty file, if at all."""
+    Image.fromarray(picture(50, 70)).convert('L').save(tmp_path / f'a{ending}')
+    demo.main([str(tmp_path / f'a{ending}'), str(model), '--out-dir', str(tmp_path / 'out')])
+    (path,) = (tmp_path / 'out/vis').iterdir()
+    assert path.name == f'a{ending}' + '.png' * (ending == '.pgm')
+    assert read_image(path).shape == (50, 70, 3)
+
+
 # -----without torch-----
 WATCHED = """
 import runpy, sys
@@ -582,13 +611,6 @@ def run_demo(program, *arguments, blocked='', path=ROOT, cwd=ROOT):
         if line.startswith(('LOADED', 'RUNTIME'))
     )
     return set(lines['LOADED'].split()), lines['RUNTIME']
-
-
-def test_images_of_one_name_keep_their_results(photos, model, tmp_path):
-    Image.fromarray(picture(50, 70, 9)).save(photos / 'b.jpg')
-    demo.main([str(photos), str(model), '--out-dir', str(tmp_path / 'out'), '--no-save-vis'])
-    names = sorted(path.name for path in (tmp_path / 'out/preds').iterdir())
-    assert names == ['a.json', 'b.jpg.json', 'b.png.json', 'c.json']
 
 
 def test_demo_does_not_import_torch(photos, model, tmp_path):
