@@ -203,7 +203,8 @@ def _training_curves(history: Mapping[str, Any], schedule: Mapping[str, Any]) ->
     for name, label in (('mAP', 'AP'), ('mAP_50', 'AP50')):
         figures = values.get(f'val/coco/bbox_{name}', [])
         steps = schedule['val_interval'] * np.arange(1, len(figures) + 1)
-        above.plot(steps.clip(max=schedule['max_iters']), figures, 'o-', label=label, markersize=3)
+        steps = np.minimum(steps, schedule.get('max_iters', np.inf))  # the last one comes early
+        above.plot(steps, figures, 'o-', label=label, markersize=3)
     above.set(ylabel='on held-out images', ylim=(0, None))
     for name, losses in sorted(values.items()):
         if name.startswith('train/') and 'loss' in name and name != 'train/loss' and losses:

@@ -14,7 +14,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .resize import resize_antialiased
 
-BACKENDS = ('antialias', 'pillow')
+BACKENDS = ('antialias', 'pillow', 'cv2')
 
 
 class ResizeCrop(NamedTuple):
@@ -75,8 +75,9 @@ class EfficientDetResizeCrop(BaseTransform):
     Args:
         size: Longest side of the window in pixels.
         scale_range: Smallest and largest factor.
-        backend: 'pillow', which gives the original's pixels, or 'antialias',
-            which is within one grey level and faster. Masks are pillow's.
+        backend: 'pillow', which gives the original's pixels, 'antialias',
+            which is within one grey level and faster, or 'cv2'. Masks are
+            pillow's with both of the former.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -130,7 +131,8 @@ class EfficientDetResizeCrop(BaseTransform):
         if self.backend == 'antialias' and interpolation == 'bilinear':
             scaled = resize_antialiased(pixels, height, width)
         else:
-            scaled = mmcv.imresize(pixels, (width, height), False, interpolation, backend='pillow')
+            backend = 'cv2' if self.backend == 'cv2' else 'pillow'
+            scaled = mmcv.imresize(pixels, (width, height), False, interpolation, backend=backend)
         (top, left), (rows, columns) = plan.offset, plan.crop_size
         return np.ascontiguousarray(scaled[top : top + rows, left : left + columns])
 
