@@ -68,7 +68,9 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
     use_channels_last(detector)
     if on_cpu:
         keep_freed_memory()
-        if torch.backends.mkldnn.is_available():
+        if torch.backends.mkldnn.is_available() and (
+            MODES[mode] == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        ):
             _use_onednn(detector)
     return model
 
