@@ -124,15 +124,16 @@ def class_names(checkpoint: dict, cfg: Config) -> Sequence[str]:
 
 
 def build_inferencer(
-    model: str, weights: str | None, device: str | None, **options: Any
+    model: str | Config, weights: str | None, device: str | None, **options: Any
 ) -> DetInferencer:
     """mmdet's inferencer, on the GPU if there is one and ``device`` does not say otherwise."""
-    warnings.filterwarnings('ignore', '.*use COCO classes by default')  # ours does not
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
     try:
-        return _Inferencer(model, weights, device=device or get_device(), **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', '.*use COCO classes by default')  # ours does not
+            return _Inferencer(model, weights, device=device or get_device(), **options)
     finally:
         logger.setLevel(level)
 
@@ -145,7 +146,9 @@ class TorchDetector:
     """
 
     def __init__(self, args: Namespace):
-        model, weights = _checked_model(args)
+        if args.show:
+            _check_window()
+        model, weights = checked_model(args.model, args.weights, args.device)
         self._inferencer = build_inferencer(model, weights, args.device, palette=args.palette)
         if args.fast:
             speed_up(self._inferencer.model, args.fast)
@@ -176,21 +179,29 @@ class TorchDetector:
         return found
 
 
-def _checked_model(args: Namespace) -> tuple[Any, str | None]:
-    """Config and weights, checked as far as they are files."""
-    check_devices(args)
-    if args.show:
-        try:
-            cv2.namedWindow(_WINDOW)
-        except cv2.error as error:
-            raise PreflightError(
-                '--show cannot open a window: it needs a screen, and opencv-python instead of '
-                'opencv-python-headless. Pictures are also written into --out-dir.'
-            ) from error
-    if args.model.endswith('.pth'):  # it brings its own config
-        return config_of_checkpoint(load_checkpoint(args.model), args.model), args.model
-    if args.model.endswith('.py'):
-        cfg = load_config(Namespace(config=args.model))
-        checkpoint = None if args.weights is None else require_full_match(cfg, args.weights)
+def _check_window() -> None:
+    try:
+        cv2.namedWindow(_WINDOW)
+    except cv2.error as error:
+        raise PreflightError(
+            '--show cannot open a window: it needs a screen, and opencv-python instead of '
+            'opencv-python-headless. Pictures are also written into --out-dir.'
+        ) from error
+
+
+def checked_model(
+    model: str, weights: str | None, device: str | None
+) -> tuple[str | Config, str | None]:
+    """What :func:`build_inferencer` takes, checked as far as they are files.
+
+    Raises:
+        UserError: If model, weights and device cannot be used together.
+    """
+    check_devices(Namespace(device=device))
+    if model.endswith('.pth'):  # it brings its own config
+        return config_of_checkpoint(load_checkpoint(model), model), model
+    if model.endswith('.py'):
+        cfg = load_config(Namespace(config=model))
+        checkpoint = None if weights is None else require_full_match(cfg, weights)
         check_datasets(cfg, ['test_dataloader'], [], checkpoint)
-    return args.model, args.weights
+    return model, weights

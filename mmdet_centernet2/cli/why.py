@@ -20,10 +20,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet_centernet2.checkpoint.match import require_full_match
 from mmdet_centernet2.checkpoint.zoo import find_config
-from mmdet_centernet2.cli.checks import check_devices, load_config
-from mmdet_centernet2.cli.image_demo import build_inferencer
+from mmdet_centernet2.cli.image_demo import build_inferencer, checked_model
 from mmdet_centernet2.cli.report import data_uri, photo_uri, render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
@@ -82,11 +80,8 @@ def load_model(config: str, checkpoint: str, device: str | None) -> tuple[nn.Mod
     Raises:
         UserError: If config, checkpoint and device cannot be used together.
     """
-    args = Namespace(config=config, device=device)
-    check_devices(args)
-    require_full_match(load_config(args), checkpoint)
     with redirect_stdout(StringIO()):
-        inferencer = build_inferencer(config, checkpoint, device)
+        inferencer = build_inferencer(*checked_model(config, checkpoint, device), device)
     return inferencer.model, inferencer.cfg
 
 

@@ -183,13 +183,13 @@ def _detect_video(detector: Detector, path: Path, name: str, args: Namespace) ->
             preds.write(f'{{"fps": {video.fps}, "frames": [')
             files.callback(preds.write, '\n]}\n')
         results = _results(detector, iter(video), titles, args, **progress)
-        for number, (picture, text) in enumerate(results):
+        for number, (picture, text) in enumerate(results, 1):
             if picture is not None:
                 writer.write(picture)
             if not args.no_save_pred:
-                preds.write(f'{"," if number else ""}\n{text}')
-    rate = (number + 1) / (time.monotonic() - start)
-    print(f'{path}: {number + 1} frames are done, {rate:.1f} a second{_where(args)}.')
+                preds.write(f'{"," if number > 1 else ""}\n{text}')
+    rate = number / (time.monotonic() - start)
+    print(f'{path}: {number} frames are done, {rate:.1f} a second{_where(args)}.')
 
 
 def _detect_images(detector: Detector, images: Mapping[Path, str], args: Namespace) -> None:

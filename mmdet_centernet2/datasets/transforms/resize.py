@@ -73,6 +73,8 @@ class Resize(MMDetResize):
         if rounding not in ROUNDINGS:
             raise ValueError(f'rounding must be one of {ROUNDINGS}, got {rounding!r}')
         self.rounding = rounding
+        # for its size only; built in mmdet's scope, as `Resize` in ours is this class
+        self._edge = ResizeShortestEdge(0, resize_type='mmdet.Resize')
 
     def transform(self, results: dict) -> dict:
         """Resize the image and its annotations."""
@@ -91,8 +93,8 @@ class Resize(MMDetResize):
             factor = min(longest / max(height, width), short / min(height, width))
             width, height = int(width * factor), int(height * factor)
         else:
-            edge = ResizeShortestEdge(short, longest)
-            width, height = edge._get_output_shape(image, (short,))
+            self._edge.max_size = longest
+            width, height = self._edge._get_output_shape(image, (short,))
         return max(width, 1), max(height, 1)
 
 

@@ -10,7 +10,7 @@ from mmdet.structures import SampleList
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ...models.roi_heads import CanonicalRoIExtractor, CenterNet2CascadeRoIHead
+from ...models.roi_heads import CanonicalRoIExtractor
 from ...models.roi_heads.centernet2_roi_head import fuse_scores
 from ..postprocess import best_classes, clip_to_images
 from .detectors import get_image_sizes
@@ -94,11 +94,9 @@ def run_stages(
 
     They are those after all stages, of a cascade or a single one.
     """
-    cascade = isinstance(self, CenterNet2CascadeRoIHead)
     probs = []
-    for stage, head in enumerate(self.bbox_head if cascade else [self.bbox_head]):
-        which = [stage] if cascade else []
-        outputs = self._bbox_forward(*which, feats, to_rois(boxes))
+    for head, forward in self._stages():
+        outputs = forward(feats, to_rois(boxes))
         probs.append(head.get_probs(outputs['cls_score']))
         deltas = outputs['bbox_pred'].float().reshape(boxes.shape)
         boxes = clip_to_images(head.bbox_coder.decode(boxes, deltas), image_sizes)

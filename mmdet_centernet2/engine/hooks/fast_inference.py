@@ -63,15 +63,15 @@ def speed_up(model: nn.Module, mode: str = 'exact') -> nn.Module:
         mode = 'exact'
     for name, part in list(detector.named_children()):
         setattr(detector, name, fuse_conv_bn(part))
-    if MODES[mode] != torch.float32:
+    onednn = on_cpu and torch.backends.mkldnn.is_available()
+    if mode == 'bf16':
         _use_dtype(detector, MODES[mode])
+        onednn = onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     use_channels_last(detector)
     if on_cpu:
         keep_freed_memory()
-        if torch.backends.mkldnn.is_available() and (
-            MODES[mode] == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        ):
-            _use_onednn(detector)
+    if onednn:
+        _use_onednn(detector)
     return model
 
 
