@@ -5,7 +5,7 @@ custom_imports = dict(imports=['mmdet_centernet2'])
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=20),
+    logger=dict(type='MainProcessLoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),

@@ -210,12 +210,13 @@ class _Reader:
         boxes = [box if _is_box(box) else nothing for box in columns['bbox']]
         self.boxes = np.array(boxes, float).reshape(-1, 4)
         self._check_format()
+        self._check_repeats(category_rows)
         self._check_boxes()
         if self.masks:
             self._check_masks()
         rows = self._rows_to_keep()
         boxes = self.boxes[rows]
-        areas = np.array([area or math.nan for area in columns['area']], float)[rows]
+        areas = self._areas()[rows]
         crowds, ignored = (
             np.array([value in _TRUE for value in columns[key]], bool)[rows]
             for key in ('iscrowd', 'ignore')
@@ -226,7 +227,7 @@ class _Reader:
             self.image_rows[rows],
             category_rows[rows],
             boxes,
-            np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
+            areas,
             crowds | ignored if self.evaluation else crowds,
             ignored,
             [columns['segmentation'][row] for row in rows] if self.keep_masks else [],
@@ -365,6 +366,7 @@ class _Reader:
         many = num >= min(3, len(boxes))
         corners = ((size > start) & (size <= image + slack) & (start >= -slack)).all(1)
         centres = ((start - size / 2 >= -slack) & (start + size / 2 <= image + slack)).all(1)
+        swapped = (start + size <= image[:, ::-1] + slack[:, ::-1]).all(1)
         normalised = (boxes <= 1 + 1e-6).all(1) & (size > 0).all(1)
         # of files that were joined, only some may have another format
         such, tiny = np.isin(rows, rows[too_far]), np.isin(rows, rows[normalised])
@@ -387,6 +389,12 @@ class _Reader:
                 f'{beyond}: these look like [centre x, centre y, width, height]',
             ),
             (
+                many and share >= 0.05 and swapped.mean() >= 0.98,
+                too_far,
+                f'{beyond}: these look like [top, left, height, width], or width and height of the '
+                'images are swapped',
+            ),
+            (
                 num >= 3 and share >= 0.5,
                 too_far,
                 f'{beyond}: were they drawn on images of another size?',
@@ -403,6 +411,22 @@ class _Reader:
         if num:
             self.warn(f'{beyond} by more than 2 px and 2 %; they are cut there')
 
+    def _check_repeats(self, category_rows: np.ndarray) -> None:
+        """Refuse a file of which many annotations are listed twice; COCO has a few."""
+        # a number for image, category and box; equal by chance in one of 10^9 pairs of an image
+        keys = self.boxes @ np.sqrt([2, 3, 5, 7]) + category_rows * math.pi
+        _, first, index = np.unique(
+            self.image_rows + keys % 1, return_index=True, return_inverse=True
+        )
+        num = len(keys) - len(first)
+        if num >= 3 and num > 0.1 * len(keys):
+            index = int((first[index] != np.arange(len(keys))).argmax())
+            self.fail(
+                f'{num} of {len(keys)} annotations repeat another, with the same image, category '
+                f'and box, such as {self._where("annotation", index)}: were files joined? Remove '
+                'the repeats'
+            )
+
     def _check_boxes(self) -> None:
         """Note what is no box, or lies where none can be."""
         start, size = self.boxes[:, :2], self.boxes[:, 2:]
@@ -417,8 +441,31 @@ class _Reader:
                 self.bad[index] = f'"bbox" is {self._box(index)}; {what}'
 
     def _box(self, index: int) -> str:
-        width, height = self.sizes[index].astype(int)
-        return f'{short(self.columns["bbox"][index])} in an image of {width}x{height}'
+        return f'{short(self.columns["bbox"][index])} in an image of {self._size(index)}'
+
+    def _size(self, index: int) -> str:
+        return '{:.0f}x{:.0f}'.format(*self.sizes[index])
+
+    def _areas(self) -> np.ndarray:
+        """Areas in square pixels, (N,); evaluation leaves out what is too large for all ranges."""
+        areas = np.array([area or math.nan for area in self.columns['area']], float)
+        boxes = self.boxes[:, 2] * self.boxes[:, 3]
+        too_large = areas > 1.1 * np.maximum(self.sizes.prod(1), boxes)
+        if too_large.any():
+            index = int(too_large.argmax())
+            self.fail(
+                f'{self._where("annotation", index)}: "area" is {self.columns["area"][index]} in '
+                f'an image of {self._size(index)}. {too_large.sum()} of {len(areas)} areas are '
+                'larger than image and box: write square pixels, or leave "area" out'
+            )
+        unlike = (areas > 1.5 * boxes + 10) | (areas < 0.005 * boxes)
+        if unlike.sum() > 0.01 * len(areas):
+            self.warn(
+                f'"area" of {unlike.sum()} of {len(areas)} annotations is unlike that of the box, '
+                f'such as of {self._where("annotation", int(unlike.argmax()))}: were images '
+                'resized? AP of small, medium and large objects depends on it'
+            )
+        return np.where(np.isnan(areas), boxes, areas)
 
     def _check_masks(self) -> None:
         """Note annotations without a mask; take away polygons that are none."""

@@ -152,6 +152,14 @@ class StrictCocoMixin(CocoDataset):
             f'{int(table.ignored.sum())} marked "ignore", {others.total()} of categories that are '
             f'not among the classes, {usable} usable objects'
         )
+        alike = {_plain_name(name): name for name in self.metainfo['classes']}
+        for name in others:
+            if _plain_name(name) in alike:
+                raise AnnotationError(
+                    f'{self.ann_file}: {others[name]} annotations of the category {name!r} would '
+                    f'be lost, as the class is {alike[_plain_name(name)]!r}: give both one name, '
+                    'or list both among the classes'
+                )
         if usable == 0 and not self.test_mode and (self.filter_cfg or {}).get('filter_empty_gt'):
             raise AnnotationError(f'{self.ann_file}: no object to train on: {self._counts}')
         for holds, what in (
@@ -212,7 +220,12 @@ class StrictCocoMixin(CocoDataset):
 
 def _plain(path: str) -> str:
     """A file name without what tools and systems change: folder, case, ending, escapes, ..."""
-    return normalize('NFC', Path(unquote(path)).stem.strip()).casefold()
+    return _plain_name(Path(unquote(path)).stem)
+
+
+def _plain_name(name: str) -> str:
+    """The name of a class without letter case and spaces around it."""
+    return normalize('NFC', name.strip()).casefold()
 
 
 class _CheckImageSize:

@@ -42,6 +42,11 @@ def centres(ann):
     ann['bbox'] = [x + w / 2, y + h / 2, w, h]
 
 
+def transposed(ann):
+    x, y, w, h = ann['bbox']
+    ann['bbox'] = [y, x, h, w]
+
+
 def normalised(ann):
     x, y, w, h = ann['bbox']
     ann['bbox'] = [x / 160, y / 120, w / 160, h / 120]
@@ -63,6 +68,10 @@ def joined(js, folder):
         ann['image_id'] = (ann['image_id'] + 1) // 2
 
 
+def repeated(js, folder):
+    js['annotations'] += [dict(ann, id=ann['id'] + 100) for ann in js['annotations']]
+
+
 def root_category(name, supercategory='none', key=0):
 
     def apply(js, folder):
@@ -74,6 +83,16 @@ def root_category(name, supercategory='none', key=0):
 def both_cats_used(js, folder):
     js['categories'].append(dict(id=3, name='cat'))
     js['annotations'][0]['category_id'] = 3
+
+
+def other_case(name):
+    """Of the objects of the class 'cat', one has a category of its own."""
+
+    def apply(js, folder):
+        js['categories'].append(dict(id=9, name=name))
+        js['annotations'][0]['category_id'] = 9
+
+    return apply
 
 
 def other_order(js, folder):
@@ -195,6 +214,10 @@ def test_objects_to_ignore_are_neither_trained_on_nor_missed(tmp_path):
 
 REFUSED = {
     'joined files': (joined, 'image id 1 stands twice: .*train_0.png.*, .*_1.png'),
+    'annotations joined twice': (
+        repeated,
+        '12 of 24 annotations repeat another, .*annotation 101 ',
+    ),
     'annotation ids twice': (first(id=2), 'annotation id 2 stands twice'),
     'annotation without id': (first(id=None), 'annotation number 1 .*"id" is None'),
     'no annotations': (
@@ -235,6 +258,11 @@ REFUSED = {
     'of a larger image': (each(enlarged), 'images of another size'),
     'no width': (first(bbox=[5, 5, 0, 9]), 'no area'),
     'area as text': (first(area='12'), '"area" is \'12\''),
+    'area beyond the image': (first(area=1e12), '"area" is 1000000000000.0 in .* 160x120. 1 of 12'),
+    'areas beyond the image': (each(lambda a: a.update(area=1e12)), '12 of 12 areas are larger'),
+    'a class in another case': (other_case('Cat'), "annotations of the category 'Cat' .*'cat'"),
+    'a class with a space': (other_case('cat '), "annotations of the category 'cat ' .*'cat'"),
+    'transposed': (each(transposed), 'these look like .top, left, height, width'),
     'area below zero': (first(area=-12), '"area" is -12'),
     'width as text': (image(width='160'), '"width" is \'160\''),
     'no height': (image(height=0), '"height" is 0'),
@@ -358,6 +386,12 @@ def test_bad_masks_are_named_where_masks_are_asked_for(tmp_path, segmentation):
         (first(segmentation=[[1, 2, 30, 2, 30, 40], [1, 2]]), MASKS, 'polygons of 1 annotations'),
         (half(lambda a: a.update(iscrowd=1)), None, '6 of 12 annotations are crowds'),
         (each(percent), None, 'are they in percent'),
+        (
+            each(lambda a: a.update(area=a['area'] * 4)),
+            None,
+            'area" of 12 of 12 annotations is unlike',
+        ),
+        (each(lambda a: a.update(area=a['area'] / 19200)), None, 'area" of 12 of 12 annotations'),
     ],
 )
 def test_what_may_be_right_is_said(tmp_path, monkeypatch, change, pipeline, message):
@@ -367,6 +401,12 @@ def test_what_may_be_right_is_said(tmp_path, monkeypatch, change, pipeline, mess
     exports.write(tmp_path, change)
     exports.read(tmp_path, pipeline=pipeline or exports.PIPELINE).full_init()
     assert any(message in line for line in said)
+
+
+def test_both_cases_may_be_classes(tmp_path):
+    exports.write(tmp_path, other_case('Cat'))
+    data = exports.read(tmp_path, classes=('cat', 'dog', 'Cat'))
+    assert sum(len(data.get_data_info(i)['instances']) for i in range(4)) == 12
 
 
 def test_dropped_boxes_are_dropped_in_evaluation_too(tmp_path):
@@ -383,7 +423,7 @@ def test_a_share_of_bad_boxes_as_small_as_coco_s_is_tolerated(tmp_path):
 
     def many(js, folder):
         one = js['annotations'][0]
-        js['annotations'] = [dict(one, id=i) for i in range(100000)]
+        js['annotations'] = [dict(one, id=i, bbox=[5 + i / 2000, 5, 30, 30]) for i in range(100000)]
         js['annotations'][7] = dict(one, id=7, bbox=[5, 5, 9, 0])
 
     exports.write(tmp_path, many)
