@@ -239,7 +239,8 @@ def num_classes_of(model: dict) -> list[tuple[str, int]]:
 
 def num_classes(state: Mapping[str, Tensor]) -> set[int]:
     """Numbers of foreground classes of the classifiers in a state dict with our names."""
-    if 'bbox_head.conv_cls.weight' in state:  # one-stage
-        return {len(state['bbox_head.conv_cls.weight'])}
+    for name, value in state.items():
+        if name.endswith('bbox_head.conv_cls.weight'):  # one-stage
+            return {len(value)}
     # two-stage: one row is the background
     return {len(value) - 1 for name, value in state.items() if name.endswith('.fc_cls.weight')}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 import mmengine
@@ -149,7 +150,7 @@ def _original(model: Model, folder: Path) -> Path:
     except Exception as error:  # gdown's, requests' and the system's
         raise CheckpointError(
             f'the weights of {model.original} could not be fetched '
-            f'({" ".join(str(error).split()) or type(error).__name__}). Get '
+            f'({shorten(str(error), 100) or type(error).__name__}). Get '
             f'https://drive.google.com/file/d/{model.drive_id} in a browser, save it as '
             f'{path.name} and name its folder: {FOLDER_VARIABLE}=FOLDER'
         ) from error

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: 0 when DST was written, 1 when not."""
+    """Run the command: 0 when DST was written, 2 when not."""
     args = build_parser().parse_args(argv)
     try:
         check_target(args.dst, args.src, args.overwrite)
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_checkpoint(result, args.dst)
     except UserError as error:
         print(f'error: {error}\n{args.dst} was not written.', file=sys.stderr)
-        return 1
+        return 2
     size = Path(args.dst).stat().st_size / 2**20
     print(f'Wrote {args.dst} ({size:.1f} MiB)')
     return 0

@@ -132,7 +132,8 @@ def build_inferencer(
     logger.setLevel('ERROR')  # mmengine warns that mmdet registers no functions
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*use COCO classes by default')  # ours does not
+            # ours uses no COCO classes, and writes pictures itself
+            warnings.filterwarnings('ignore', '.*use COCO classes by default|Failed to add')
             return _Inferencer(model, weights, device=device or get_device(), **options)
     finally:
         logger.setLevel(level)

@@ -192,9 +192,7 @@ def accept_fast_option(tool: ModuleType) -> None:
         args = parse_tool()
         if ours.fast:
             hooks = load_config(args).get('custom_hooks', [])
-            # checkpoints hold the averaged weights; EMAHook would swap them for unfolded ones
-            hooks = [hook for hook in hooks if hook['type'] != 'EMAHook']
-            hooks.append(dict(type='FastInferenceHook', mode=ours.fast))
+            hooks = [*hooks, dict(type='FastInferenceHook', mode=ours.fast)]
             args.cfg_options = dict(args.cfg_options or {}, custom_hooks=hooks)
         return args
 

@@ -207,4 +207,4 @@ def _detect_images(detector: Detector, images: Mapping[Path, str], args: Namespa
                 (folder / 'preds' / f'{name}.json').write_text(text)
     except ImageError as error:
         raise ImageError(f'{error} The images before it are done{_where(args)}.') from error
-    print(f'{len(images)} images are done{_where(args)}.')
+    print(f'Images done: {len(images)}{_where(args)}.')

@@ -39,7 +39,7 @@ def _convert(*arguments) -> int:
 def _refused(capsys, target, *arguments) -> str:
     """What is said by a run that must fail and leave nothing behind."""
     before = sorted(target.parent.iterdir())
-    assert _convert(*arguments) == 1
+    assert _convert(*arguments) == 2
     assert sorted(target.parent.iterdir()) == before
     return capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_source_is_never_overwritten(source, tmp_path, capsys):
     'target, hint', [('', 'is a folder'), ('absent/new.pth', 'does not exist')]
 )
 def test_impossible_targets(source, tmp_path, capsys, target, hint):
-    assert _convert(source, tmp_path / target) == 1
+    assert _convert(source, tmp_path / target) == 2
     assert hint in capsys.readouterr().err
 
 

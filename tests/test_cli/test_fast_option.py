@@ -37,6 +37,7 @@ def test_hook_comes_behind_those_of_the_config(parse):
     assert parse('--fast', 'bf16') == dict(
         custom_hooks=[
             dict(type='CheckInvalidLossHook'),
+            dict(type='EMAHook'),
             dict(type='FastInferenceHook', mode='bf16'),
         ]
     )

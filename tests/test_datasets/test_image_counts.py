@@ -70,6 +70,6 @@ def test_the_tool_says_what_is_wrong(tmp_path, run_tool):
     bad = tmp_path / 'ann.json'
     bad.write_text('{"annotations": [')
     code, _, errors = run_tool(bad, tmp_path / 'o.json')
-    assert code == 1
+    assert code == 2
     assert errors.startswith('error:') and 'not a COCO annotation file' in errors
     assert not (tmp_path / 'o.json').exists()

@@ -195,7 +195,7 @@ def test_half_precision_does_not_reach_the_boxes(tiny, monkeypatch):
 
 def test_hook_only_touches_a_tested_model(tiny):
     class Runner:
-        model = nn.Module()
+        model, hooks = nn.Module(), []
 
     Runner.model.module = copy.deepcopy(tiny)  # as wrappers hold it
     hook = HOOKS.build(dict(type='FastInferenceHook'))

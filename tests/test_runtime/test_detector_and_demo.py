@@ -499,7 +499,7 @@ def test_demo_writes_what_mmdets_does(photos, model, tmp_path, batch, capsys):
     out = tmp_path / 'out'
     demo.main([str(photos), str(model), '--out-dir', str(out), '--batch-size', str(batch)])
     said = capsys.readouterr().out
-    assert '3 images are done, see' in said and 'skipped' in said and 'notes.txt' in said
+    assert 'Images done: 3, see' in said and 'skipped' in said and 'notes.txt' in said
     assert sorted(p.name for p in (out / 'vis').iterdir()) == ['a.JPG', 'b.png', 'c.jpeg']
     result = json.loads((out / 'preds/b.json').read_text())
     assert list(result) == ['labels', 'scores', 'bboxes', 'label_names']

@@ -200,6 +200,16 @@ def test_test_evaluates_draws_and_dumps(config, checkpoint, tmp_path):
     assert 'coco/bbox_mAP_50' in json.loads(metrics.read_text())
 
 
+def test_fast_inference_tests_averaged_weights(config, checkpoint, folder, tmp_path):
+    both = tmp_path / 'both.py'
+    hooks = "[dict(type='EMAHook'), dict(type='FastInferenceHook')]"
+    both.write_text(f"_base_ = '{config}'\ncustom_hooks = {hooks}\n")
+    run_tool('test.py', both, checkpoint, f'--work-dir {tmp_path}')
+    (metrics,) = tmp_path.glob('*/*.json')
+    found, plain = json.loads(metrics.read_text()), scalars(folder / 'work')[-1]
+    assert found['coco/bbox_mAP_50'] == pytest.approx(plain['coco/bbox_mAP_50'], abs=1e-3)
+
+
 def test_test_refuses_in_one_message(config, checkpoint, capsys, tmp_path):
     options = f'--work-dir {tmp_path} --cfg-options model.roi_head.bbox_head.num_classes=9'
     said = refusal(capsys, 'test.py', config, checkpoint, options)

@@ -45,7 +45,7 @@ def main() -> int:
         args.out.write_text(json.dumps(entries, indent=1) + '\n')
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2
     counts = [entry['image_count'] for entry in entries]
     print(
         f'{args.out}: {len(counts)} categories, '

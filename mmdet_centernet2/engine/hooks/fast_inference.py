@@ -14,7 +14,7 @@ from mmcv.cnn import fuse_conv_bn
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.registry import HOOKS
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -226,4 +226,6 @@ class FastInferenceHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Speed up the model that is tested."""
+        # a checkpoint holds the averaged weights; EMAHook would swap them for unfolded ones
+        runner._hooks = [hook for hook in runner.hooks if not isinstance(hook, EMAHook)]
         self.apply(runner.model)
