@@ -238,7 +238,7 @@ def _read_yolo(root: Path, files: list[Path], notes: list[str]) -> dict[str, Par
         folders = [file.parent / each for each in tried]
         folder = next((each for each in folders if each.is_dir()), None)
         if folder is not None:
-            content = _to_coco(_yolo_labels(folder, names), map(str, names.values()))
+            content = _to_coco(_yolo_labels(folder, names), map(str, names.values()), notes)
             parts[part] = Part(content, folder)
         elif part == 'train':
             raise PreflightError(f'{file}: its {key!r} folder {folders[0]} does not exist.')
@@ -289,7 +289,8 @@ def _read_voc(root: Path, folders: list[Path], notes: list[str]) -> dict[str, Pa
     parts: dict[str, Part] = {}
     for part, folder in _by_part(folders, root, 'folders of Pascal VOC files').items():
         labels = [_voc_labels(path) for path in sorted(folder.glob('*.xml'))]
-        content = _to_coco(labels, sorted({box[0] for *_, boxes in labels for box in boxes}))
+        names = sorted({box[0] for *_, boxes in labels for box in boxes})
+        content = _to_coco(labels, names, notes)
         whole = Part(content, _image_folder(folder / '-', content, folder.parent, part))
         parts[part] = whole
         lists = {name: folder.parent / f'ImageSets/Main/{name}.txt' for name in ('train', 'val')}
@@ -322,16 +323,19 @@ def _voc_labels(path: Path) -> Labels:
 _KINDS = {'COCO': _read_coco, 'YOLO': _read_yolo, 'Pascal VOC': _read_voc}
 
 
-def _to_coco(labels: Iterable[Labels], names: Iterable[str]) -> dict[str, Any]:
-    """The content of a COCO file."""
+def _to_coco(labels: Iterable[Labels], names: Iterable[str], notes: list[str]) -> dict[str, Any]:
+    """The content of a COCO file; a box that is listed twice counts once."""
     ids = {name: number for number, name in enumerate(names)}
-    images, annotations = [], []
+    images, annotations, repeats = [], [], 0
     for number, (name, width, height, boxes) in enumerate(labels):
         images.append(dict(id=number, file_name=name, width=width, height=height))
-        for label, x1, y1, x2, y2 in boxes:
+        repeats += len(boxes) - len(set(boxes))
+        for label, x1, y1, x2, y2 in dict.fromkeys(boxes):
             ann = dict(id=len(annotations) + 1, image_id=number, category_id=ids[label], iscrowd=0)
             w, h = x2 - x1, y2 - y1
             annotations.append(ann | dict(bbox=[x1, y1, w, h], area=w * h))
+    if repeats:
+        notes.append(f'{repeats} boxes that stand twice in an image are left out')
     categories = [dict(id=number, name=name) for name, number in ids.items()]
     return dict(images=images, annotations=annotations, categories=categories)
 

@@ -53,6 +53,16 @@ def test_a_file_instead_of_the_folder(tmp_path):
         assert find_data(path, tmp_path / 'out').kind == kind
 
 
+def test_lines_that_stand_twice_are_one_box(tmp_path):
+    folder = write_yolo(tmp_path / 'data', make_images())
+    count = len(find_data(folder, tmp_path / 'out').train.content['annotations'])
+    for path in (folder / 'labels/train').glob('*.txt'):
+        path.write_text(f'{path.read_text()}\n{path.read_text()}')
+    data = find_data(folder, tmp_path / 'again')
+    assert len(data.train.content['annotations']) == count
+    assert f'{count} boxes that stand twice in an image are left out' in data.notes
+
+
 def test_a_path_of_another_machine_is_passed_over(tmp_path):
     folder = write_yolo(tmp_path / 'data', make_images())
     text = (folder / 'data.yaml').read_text()
