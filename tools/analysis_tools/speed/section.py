@@ -230,6 +230,10 @@ class Worker:
         """Result of the call, or of ``use`` on it; functions of modules."""
         return self._pool.submit(_in_worker, self._make, use).result()
 
+    def end(self) -> None:
+        """End the process: the memory that it holds slows others down."""
+        self._pool.shutdown()
+
 
 _calls: list[Call] = []  # of a worker's process
 

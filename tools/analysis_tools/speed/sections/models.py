@@ -77,6 +77,8 @@ def fast(context: Context) -> list[Row]:
             ours.numbers['arithmetic limit (s)'] = seconds
             ours.numbers['times the limit'] = ours.timing.median / seconds
             rows += found
+            for worker in workers[switch].values():
+                worker.end()
     return rows
 
 
@@ -131,6 +133,8 @@ def train_options(context: Context) -> list[Row]:
             for row in found:
                 row.numbers['loss'] = workers[option][row.contestant]()
             rows += found
+            for worker in workers[option].values():
+                worker.end()
     return rows
 
 
