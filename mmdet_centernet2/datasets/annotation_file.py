@@ -216,7 +216,6 @@ class _Reader:
             self._check_masks()
         rows = self._rows_to_keep()
         boxes = self.boxes[rows]
-        areas = self._areas()[rows]
         crowds, ignored = (
             np.array([value in _TRUE for value in columns[key]], bool)[rows]
             for key in ('iscrowd', 'ignore')
@@ -227,7 +226,7 @@ class _Reader:
             self.image_rows[rows],
             category_rows[rows],
             boxes,
-            areas,
+            self._areas()[rows],
             crowds | ignored if self.evaluation else crowds,
             ignored,
             [columns['segmentation'][row] for row in rows] if self.keep_masks else [],
@@ -416,7 +415,7 @@ class _Reader:
         # a number for image, category and box; equal by chance in one of 10^9 pairs of an image
         keys = self.boxes @ np.sqrt([2, 3, 5, 7]) + category_rows * math.pi
         _, first, index = np.unique(
-            self.image_rows + keys % 1, return_index=True, return_inverse=True
+            self.image_rows + keys % 1, return_index=True, return_inverse=True, equal_nan=False
         )
         num = len(keys) - len(first)
         if num >= 3 and num > 0.1 * len(keys):

@@ -256,6 +256,10 @@ REFUSED = {
     ),
     'far too large': (first(bbox=[0, 0, 1e200, 1e200]), 'far larger than the image'),
     'of a larger image': (each(enlarged), 'images of another size'),
+    'no boxes at all': (
+        each(lambda a: a.update(bbox=None)),
+        '"bbox" is None .*four finite numbers',
+    ),
     'no width': (first(bbox=[5, 5, 0, 9]), 'no area'),
     'area as text': (first(area='12'), '"area" is \'12\''),
     'area beyond the image': (first(area=1e12), '"area" is 1000000000000.0 in .* 160x120. 1 of 12'),
