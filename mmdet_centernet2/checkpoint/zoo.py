@@ -60,18 +60,23 @@ def shipped_models() -> list[Model]:
     ]
 
 
+def released_names() -> str:
+    """Names, in the original's zoo, of the models whose weights its authors released."""
+    return ', '.join(model.original for model in shipped_models() if model.drive_id)
+
+
 def find_model(name: str) -> Model:
     """The model of this name, which may be the original's or the config's.
 
     Raises:
         CheckpointError: If there is none; lists those that have weights.
     """
-    models = shipped_models()
-    for model in models:
+    for model in shipped_models():
         if name.removeprefix(SCHEME).lower() in (model.original.lower(), model.name.lower()):
             return model
-    known = ', '.join(model.original for model in models if model.drive_id)
-    raise CheckpointError(f'no model is called {name!r}. Weights are released for: {known}.')
+    raise CheckpointError(
+        f'no model is called {name!r}. Weights are released for: {released_names()}.'
+    )
 
 
 def find_config(name: str, checkpoint: str | None = None) -> tuple[str, str]:

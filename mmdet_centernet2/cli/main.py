@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 def build_parser() -> ArgumentParser:
     """The command line, with a sub-command for each task."""
-    from mmdet_centernet2.checkpoint.zoo import released_checkpoint, shipped_models
+    from mmdet_centernet2.checkpoint.zoo import released_checkpoint, released_names
     from mmdet_centernet2.cli import demo, predict, train, why
 
     parser = ArgumentParser(
@@ -26,8 +26,7 @@ def build_parser() -> ArgumentParser:
         module.add_arguments(each)
         each.set_defaults(run=getattr(module, name))
     each = commands.add_parser('weights', help="fetch released weights and print the file's path")
-    names = ', '.join(model.original for model in shipped_models() if model.drive_id)
-    each.add_argument('name', help=f'one of {names}')
+    each.add_argument('name', help=f'one of {released_names()}')
     each.set_defaults(run=lambda args: print(released_checkpoint(args.name)))
     return parser
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from onnx import TensorProto, helper, numpy_helper
 
 from mmdet_centernet2.cli.main import main
@@ -53,6 +54,7 @@ def model(tmp_path_factory):
     cfg.dump(folder / 'config.py')
     torch.manual_seed(0)
     net = MODELS.build(cfg.model)
+    MMLogger.get_instance('predict')  # that of an earlier run may have closed its file
     net.init_weights()
     for each in net.roi_head.bbox_head:  # without training, one class never wins
         torch.nn.init.normal_(each.fc_cls.weight, std=0.2)
