@@ -83,20 +83,15 @@ def test_thousands_of_inputs(split, inputs, monkeypatch):
 
 @pytest.mark.parametrize('split', [10_000, 1])
 def test_order_of_equal_scores(split, monkeypatch):
-    """mmcv's with few boxes, that of the input with many."""
+    """That of the input, however many boxes there are and are wanted."""
     monkeypatch.setattr(nms, 'SPLIT', split)
     for seed in range(100):
         boxes, scores, labels, enough = _case(seed, 200)
-        if enough >= len(scores):
-            continue  # mmcv's own
-        scores = (scores * 8).ceil() / 8
-        if split == 1:
-            order = scores.sort(stable=True, descending=True).indices
-            ranks = torch.arange(len(order), 0, -1.0)
-            cfg = dict(NMS, split_thr=1)
-            wanted = order[mmcv.ops.batched_nms(boxes[order], ranks, labels[order], cfg)[1]]
-        else:
-            wanted = mmcv.ops.batched_nms(boxes, scores, labels, NMS)[1]
+        scores = (scores * 8).ceil() / 8 - 0.5  # below zero, too
+        order = scores.sort(stable=True, descending=True).indices
+        ranks = torch.arange(len(order), 0, -1.0)
+        cfg = dict(NMS, split_thr=split)
+        wanted = order[mmcv.ops.batched_nms(boxes[order], ranks, labels[order], cfg)[1]]
         keep = batched_nms(boxes, scores, labels, NMS, enough)[1]
         ties = (scores[wanted] >= scores[wanted[:enough][-1]]).sum()
         assert torch.equal(keep[:ties], wanted[:ties]), seed
@@ -131,15 +126,41 @@ def test_pairs_of_box_and_class(max_num, score_thr):
     assert torch.equal(rows * 180 + labels, wanted[2])
 
 
+@pytest.fixture
+def compared(monkeypatch):
+    """How many boxes each call of mmcv's operator gets, instead of a time."""
+    counts, run = [], nms.NMSop.forward
+
+    def forward(ctx, boxes, *args):
+        counts.append(len(boxes))
+        return run(ctx, boxes, *args)
+
+    monkeypatch.setattr(nms.NMSop, 'forward', staticmethod(forward))
+    return counts
+
+
 @pytest.mark.parametrize('classes', [80, 1203])
-def test_less_is_compared_than_by_mmcv(classes, monkeypatch):
-    """What mmcv's operator gets, instead of a time: all 20,000 boxes in mmcv."""
-    calls = []
-    monkeypatch.setattr(nms, '_nms', lambda *args, run=nms._nms: calls.append(args) or run(*args))
+def test_less_is_compared_than_by_mmcv(classes, compared):
+    """All 20,000 boxes in mmcv."""
     boxes = _case(2, 2)[0].repeat(20_000, 1)
     generator = torch.Generator().manual_seed(0)
     boxes += torch.rand(20_000, 4, generator=generator) * 200
     labels = torch.randint(classes, (20_000,), generator=generator)
     batched_nms(boxes, torch.rand(20_000, generator=generator), labels, NMS, 100)
-    assert len(calls) <= 6
-    assert sum(len(args[0]) for args in calls) < 4000
+    assert len(compared) <= 6
+    assert sum(compared) < 4000
+
+
+@pytest.mark.parametrize('count', [600, 1000, 5000, 9500])
+@pytest.mark.parametrize('places', [1, 20, 200, 250])
+def test_little_is_compared_twice_where_few_boxes_survive(places, count, compared):
+    """All boxes have to be looked at; mmcv is not to be faster."""
+    generator = torch.Generator().manual_seed(places)
+    corners = torch.rand(places, 2, generator=generator) * 20_000
+    boxes = torch.cat([corners, corners + 50], 1)[torch.arange(count) % places]
+    dets, _ = batched_nms(
+        boxes, torch.rand(count, generator=generator), torch.zeros(count).long(), NMS, 256
+    )
+    assert len(dets) == places
+    assert len(compared) <= 4
+    assert sum(compared[:-1]) <= 0.45 * count
