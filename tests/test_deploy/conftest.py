@@ -1,6 +1,8 @@
 """Exports that several tests use."""
 
 import os
+import runpy
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from filelock import FileLock
 from torch import nn
 
+from tests.paths import ROOT
 from tests.test_deploy.exporting import (
     build,
     deploy_cfg,
@@ -19,6 +22,23 @@ from tests.test_deploy.exporting import (
 )
 
 Export = Callable[..., tuple[nn.Module, str]]
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Run a tool in this process; its exit status."""
+
+    def run(name, *args):
+        path = str(ROOT / f'tools/deploy_tools/{name}.py')
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, args)])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        try:
+            runpy.run_path(path, run_name='__main__')
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run
 
 
 @pytest.fixture(scope='session')

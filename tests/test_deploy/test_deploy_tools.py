@@ -1,8 +1,6 @@
 """``tools/deploy_tools`` as a user runs them."""
 
 import json
-import runpy
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,27 +8,9 @@ import torch
 from mmdet.apis import init_detector
 
 from tests._tiny import PICTURES, tiny_config, write_dataset
-from tests.paths import ROOT
 from tests.test_deploy.stand_in import INFO, write_model
 
 pytestmark = pytest.mark.export
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    """Run a tool in this process; its exit status."""
-
-    def run(name, *args):
-        path = str(ROOT / f'tools/deploy_tools/{name}.py')
-        monkeypatch.setattr(sys, 'argv', [path, *map(str, args)])
-        monkeypatch.setattr(sys, 'path', [*sys.path])
-        try:
-            runpy.run_path(path, run_name='__main__')
-        except SystemExit as end:
-            return end.code
-        return 0
-
-    return run
 
 
 @pytest.fixture(scope='module')
@@ -98,6 +78,15 @@ def test_benchmark_gives_every_contestant_the_same_work(case, run_tool, tmp_path
     again = json.loads((tmp_path / 'again/report.json').read_text())['rows']
     assert list(again) == ['PyTorch', 'model, onnxruntime']
     assert {row['detections'] for row in again.values()} == {found}
+
+
+@pytest.mark.slow
+def test_benchmark_of_winograd_convolutions(case, run_tool, tmp_path):
+    options = '--winograd', '--shape', 96, 128, '--rounds', 1, '--work-dir', tmp_path
+    assert run_tool('benchmark', case.config, *options) == 0
+    rows = json.loads((tmp_path / 'report.json').read_text())['rows']
+    assert list(rows) == ['PyTorch', 'model, onnxruntime', 'model-winograd, onnxruntime']
+    assert len({row['detections'] for row in rows.values()}) == 1
 
 
 def test_benchmark_refuses_shapes_that_do_not_fit(case, run_tool, capsys):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmdet_centernet2.deploy.quantize import quantize
+from mmdet_centernet2.deploy.winograd import winograd
 from mmdet_centernet2.runtime import Detector, ModelFileError
 from tests.test_deploy.stand_in import INFO, write_model
 
@@ -88,3 +89,16 @@ def test_a_model_without_names_is_refused(folder, tmp_path):
     with pytest.raises(ModelFileError, match='no convolution'):
         quantize(tmp_path / 'nameless.onnx', tmp_path / 'out.onnx', [])
     assert not (tmp_path / 'out.onnx').exists()
+
+
+def test_the_head_can_have_winograd_convolutions(folder, tmp_path):
+    """INT8 ones stay, and so they do if that comes first."""
+    image = next((folder / 'images').iterdir())
+    assert winograd(folder / 'int8.onnx', tmp_path / 'both.onnx', min_channels=4) == 1
+    found, expected = (Detector(p)(image) for p in (tmp_path / 'both.onnx', folder / 'int8.onnx'))
+    assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+    assert np.array_equal(found.bboxes, expected.bboxes)
+    with pytest.raises(ModelFileError, match='already'):
+        winograd(tmp_path / 'both.onnx', tmp_path / 'twice.onnx', min_channels=1)
+    winograd(folder / 'model.onnx', tmp_path / 'first.onnx', min_channels=8)
+    assert quantize(tmp_path / 'first.onnx', tmp_path / 'both.onnx', [image]) == 1

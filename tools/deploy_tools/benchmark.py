@@ -22,6 +22,7 @@ from tqdm import tqdm
 from mmdet_centernet2.cli.checks import PreflightError, load_config
 from mmdet_centernet2.cli.deploy import quietly
 from mmdet_centernet2.deploy.quantize import quantize
+from mmdet_centernet2.deploy.winograd import winograd
 from mmdet_centernet2.runtime import BACKENDS, open_session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
     add('--backend', **engines, help='what runs the export')
     add('--models', type=Path, nargs='+', help='files exported from the checkpoint, for this shape')
     add('--int8', action='store_true', help='also quantise the backbone and the neck')
+    add('--winograd', action='store_true', help='also with Winograd convolutions, each file')
     add('--rounds', type=int, default=10)
     add('--threads', type=int, default=torch.get_num_threads(), help='for all alike')
     busy = 'processor time, for busy machines; with --threads 1, as waiting threads count too'
@@ -93,6 +95,10 @@ def export(args: argparse.Namespace, cfg: Config) -> list[Path]:
     if args.int8:
         files.append(args.work_dir / 'model-int8.onnx')
         quantize(*files, [image])
+    if args.winograd:
+        for path in tuple(files):
+            files.append(path.with_name(f'{path.stem}-winograd.onnx'))
+            winograd(path, files[-1])
     return files
 
 
