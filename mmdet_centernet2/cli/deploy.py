@@ -6,12 +6,21 @@ The arguments and steps are mmdeploy's, each step by its own function.
 import argparse
 import logging
 import os.path as osp
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+
+try:
+    import mmdeploy  # noqa: F401
+except ImportError as missing:
+    sys.exit(
+        f'{Path(sys.argv[0]).name}: error: {missing}. Deployment needs mmdeploy, onnx and '
+        'onnxruntime: docs/install.md says how to install them.'
+    )
 
 import torch
 from mmdeploy.apis import torch2onnx

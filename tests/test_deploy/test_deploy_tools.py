@@ -1,16 +1,24 @@
 """``tools/deploy_tools`` as a user runs them."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import onnx
 import pytest
 import torch
 from mmdet.apis import init_detector
+from onnx import TensorProto
 
+from mmdet_centernet2.runtime import Detector
 from tests._tiny import PICTURES, tiny_config, write_dataset
+from tests.paths import ROOT
 from tests.test_deploy.stand_in import INFO, write_model
 
 pytestmark = pytest.mark.export
+
+TOOLS = sorted(path.stem for path in (ROOT / 'tools/deploy_tools').glob('*.py'))
 
 
 @pytest.fixture(scope='module')
@@ -92,3 +100,29 @@ def test_benchmark_of_winograd_convolutions(case, run_tool, tmp_path):
 def test_benchmark_refuses_shapes_that_do_not_fit(case, run_tool, capsys):
     assert run_tool('benchmark', case.config, '--shape', 100, 128) == 2
     assert 'multiples of 32' in capsys.readouterr().err
+
+
+def test_to_half(case, run_tool, tmp_path, capsys):
+    out = tmp_path / 'half.onnx'
+    assert run_tool('to_half', case.exported, out) == 0
+    assert Detector(out).info == Detector(case.exported).info
+    half = {t.name for t in onnx.load(out).graph.initializer if t.data_type == TensorProto.FLOAT16}
+    assert {name.split('/')[1] for name in half} == {'backbone', 'neck'}
+    assert run_tool('to_half', case.images, out) == 2
+    assert 'to_half.py: error: ' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tool', ['deploy', *(f'deploy_tools/{name}' for name in TOOLS)])
+def test_without_mmdeploy(tool):
+    """One line says what to install."""
+    path = ROOT / f'tools/{tool}.py'
+    code = f"""
+import runpy, sys
+sys.modules['mmdeploy'] = None
+runpy.run_path({str(path)!r}, run_name='__main__')
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'{path.name}: error: ') and 'docs/install.md says' in line

@@ -5,11 +5,12 @@ end2end_fp16.onnx``, then ``trtexec --stronglyTyped --onnx=end2end_fp16.onnx``.
 """
 
 import argparse
-from pathlib import Path
 
 import onnx
 
+from mmdet_centernet2.cli.deploy import quietly
 from mmdet_centernet2.deploy.finish import half_features
+from mmdet_centernet2.runtime import Detector
 
 
 def main() -> None:
@@ -17,9 +18,9 @@ def main() -> None:
     parser.add_argument('model', help='ONNX file, of a TensorRT config')
     parser.add_argument('output', help='file to write')
     args = parser.parse_args()
-    if not Path(args.model).is_file():
-        parser.error(f'{args.model} does not exist')
-    onnx.save(half_features(onnx.load(args.model)), args.output)
+    with quietly():
+        Detector(args.model)  # raises
+        onnx.save(half_features(onnx.load(args.model)), args.output)
     print(f'wrote {args.output}')
 
 
