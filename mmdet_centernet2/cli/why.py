@@ -25,6 +25,7 @@ from mmdet_centernet2.cli.image_demo import build_inferencer, checked_model
 from mmdet_centernet2.cli.report import data_uri, photo_uri, render
 from mmdet_centernet2.datasets.palette import distinct_palette
 from mmdet_centernet2.models.task_modules import center_decoder
+from mmdet_centernet2.runtime.demo import result_names
 from mmdet_centernet2.utils.errors import PreflightError
 
 _PICTURE = 1400  # pixels of the longer edge, at most
@@ -67,8 +68,8 @@ def why(args: Namespace) -> None:
     out = Path(args.out)
     one = len(images) == 1 and out.suffix == '.html'
     folder = out.with_suffix('') if out.suffix == '.html' else out
-    for path in map(Path, images):
-        page = out if one else folder / f'{path.name}.html'
+    for path, name in result_names([Path(image) for image in images]).items():
+        page = out if one else folder / f'{name}.html'
         page.parent.mkdir(parents=True, exist_ok=True)
         write_page(page, path, model, cfg)
         print(f'{page} ({page.stat().st_size / 2**20:.1f} MB)', flush=True)

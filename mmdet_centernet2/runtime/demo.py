@@ -93,7 +93,7 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
         raise DeployedModelError('--batch-size must be at least 1.')
     if args.tile is not None:
         detector = TiledDetector(detector, args.tile, args.overlap, args.pred_score_thr)
-    names = _names(files)
+    names = result_names(files)
     images = {path: name for path, name in names.items() if not is_video(path)}
     if images:
         _detect_images(detector, images, args)
@@ -101,7 +101,7 @@ def detect(detector: Detector, files: Sequence[Path], args: Namespace) -> None:
         _detect_video(detector, path, names[path], args)
 
 
-def _names(files: Sequence[Path]) -> dict[Path, str]:
+def result_names(files: Sequence[Path]) -> dict[Path, str]:
     """What each file's results are called: its stem, or as much of its path as no other has."""
     stems = Counter(path.stem for path in set(files))
     names = Counter(path.name for path in set(files))

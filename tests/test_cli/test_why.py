@@ -132,11 +132,17 @@ def test_the_command(image, tmp_path, capsys):
     assert data['classes'] == list(classes)  # and did not end the script
     assert page.stat().st_size < 5e6
     assert 'image &lt;b&gt;.png' in page.read_text()
-    other = image.with_name('other.png')
-    cv2.imwrite(str(other), np.zeros((60, 60, 3), np.uint8))
-    main(['why', str(image), str(other), *files, '--out', str(page), '--device', 'cpu'])
+    others = [image.with_name('other.png'), tmp_path / 'a/same.png', tmp_path / 'b/same.png']
+    for other in others:
+        other.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(other), np.zeros((60, 60, 3), np.uint8))
+    images = map(str, [image, *others])
+    main(['why', *images, *files, '--out', str(page), '--device', 'cpu'])
     names = {path.name for path in (tmp_path / 'why').iterdir()}
-    assert names == {'image <b>.png.html', 'other.png.html'}
+    folder = '_'.join(tmp_path.parts[1:])
+    assert names == {'image <b>.html', 'other.html'} | {
+        f'{folder}_{name}_same.png.html' for name in 'ab'
+    }
     with pytest.raises(SystemExit):
         main(['why', str(tmp_path / 'no.png'), *files, '--out', str(page)])
     assert 'no.png cannot be read' in capsys.readouterr().err
