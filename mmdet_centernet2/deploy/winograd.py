@@ -132,11 +132,11 @@ def _fits(node: onnx.NodeProto, weights: dict[str, TensorProto], min_channels: i
     """Whether a node is a convolution that can be replaced."""
     if node.op_type != 'Conv' or node.input[1] not in weights:
         return False
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    defaults = {**ATTRIBUTES, 'pads': [0] * 4}
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    given = {**ATTRIBUTES, 'pads': None, **given}  # pads alone are others by default
     weight = weights[node.input[1]]
     return (
-        all(found.get(name, defaults[name]) == value for name, value in ATTRIBUTES.items())
+        all(given[name] == value for name, value in ATTRIBUTES.items())
         and weight.data_type == TensorProto.FLOAT
         and min(weight.dims[:2]) >= min_channels
     )
